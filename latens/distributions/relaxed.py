@@ -108,7 +108,8 @@ class Relaxed(_Categories):
 
     It is per unit of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of
     category k with probability :math:`p_k`. There is no density where y underflows to 0, so ln p is held above 24 - 87
-    T in single precision, or above -10 if that is less; below T = 0.4 some coordinates underflow all the same.
+    T in single precision, or above -10 if that is less; below T = 0.4 some coordinates underflow all the same. ln q can
+    be thousands of nats, and a rate is a small difference of two: they are in float64.
 
     Args:
         logits: ``[..., V, K]``, whose softmax over K is p.
@@ -135,7 +136,7 @@ class Relaxed(_Categories):
     def log_prob(self, value: Tensor) -> Tensor:
         """ln q(y), in nats, ``[...]``."""
         count, t = self.categories, self.temperature
-        log_y = self._split(value).clamp_min(torch.finfo(value.dtype).tiny).log()
+        log_y = self._split(value).clamp_min(torch.finfo(value.dtype).tiny).double().log()
         score = self.log_p - t * log_y
         each = (score - log_y).sum(-1) - count * torch.logsumexp(score, -1)
         return each.sum(-1) + self.variables * (math.lgamma(count) + (count - 1) * math.log(t))

@@ -457,7 +457,7 @@ class Law:
         return ", ".join(words).replace(" in 0.", " in .") if self.period == 1 else ", ".join(words)
 
     @cached_property
-    def _solid(self) -> np.ndarray:
+    def solid(self) -> np.ndarray:
         """The places of the grid, as multiples of the step, that have a piece of the margin of their own."""
         at = (np.array(self.knots) - self.origin) / (self.step or 1.0)
         own = np.abs(np.diff(at) - 1.0) < 1e-6
@@ -468,7 +468,7 @@ class Law:
         often it occurs."""
         if self.step is None:
             return np.zeros(len(numbers), bool)
-        return np.isin(np.rint((numbers - self.origin) / self.step), self._solid)
+        return np.isin(np.rint((numbers - self.origin) / self.step), self.solid)
 
     def snap(self, numbers: np.ndarray, within: tuple[float, float] | None = None) -> np.ndarray:
         """The value that the column can hold nearest to each number ``[N]``, in its range or ``within`` another one

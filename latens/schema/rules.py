@@ -260,7 +260,7 @@ def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.nda
         atoms = levels_as_numbers(column) if law is None else np.array(law.atoms)
         found = np.append(atoms, np.nan)[np.searchsorted(atoms, base, "right" if strict else "left")]
         return np.where(np.isnan(found), base, found)
-    step = _step(column)
+    step = step_of(column)
     if step is None:
         return np.nextafter(base, np.inf) if strict else base
     origin = 0.0 if law is None else law.origin
@@ -272,7 +272,7 @@ def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.nda
     return found if strict else np.maximum(found, base)
 
 
-def _step(column: Column) -> float | None:
+def step_of(column: Column) -> float | None:
     """The step of the grid that the column's numbers lie on, or None."""
     if column.law is not None and column.law.step:
         return column.law.step
@@ -306,13 +306,14 @@ class Function(Rule):
         """The rule as a user writes it, "source -> target"."""
         return f"{named(self.sources[0])} -> {named(self.target)}"
 
-    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+    def table(self) -> tuple[np.ndarray, np.ndarray]:
+        """(the known values of the source, increasing; the target of each, NaN if it is missing there)."""
         pairs = [(key, value) for key, value in zip(self.keys, self.values) if key is not None]
         return tuple(np.array(each, dtype=np.float64) for each in zip(*pairs))  # type: ignore[return-value]
 
     def _of(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(the target for each value of the source ``[N]``, NaN if unknown; mask of the known values)."""
-        keys, values = self._table()
+        keys, values = self.table()
         place = np.searchsorted(keys, source - SAME * np.abs(source)).clip(0, len(keys) - 1)
         known = np.abs(source - keys[place]) <= SAME * np.abs(keys[place])
         found = np.where(known, values[place], np.nan)
@@ -338,9 +339,9 @@ class Function(Rule):
         source, own = u[self.sources[0]], u.pop(self.target)
         missing = np.isnan(source) & ~np.isnan(own)
         if missing.any() and None not in self.keys:
-            u[self.sources[0]] = np.where(missing, self._inverse(own, only=True), source)
+            u[self.sources[0]] = np.where(missing, self.inverse(own, only=True), source)
 
-    def _inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
+    def inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
         """The most frequent source for each value of the target; NaN if there is none or, with ``only``, several."""
         best: dict[float, tuple[int, float, int]] = {}
         for key, value, count in zip(self.keys, self.values, self.counts):
@@ -357,7 +358,7 @@ class Function(Rule):
         source = u[self.sources[0]]
         found, known = self._of(source)
         if mean and not (known | np.isnan(source)).all():
-            keys, values = self._table()
+            keys, values = self.table()
             nearest = values[np.searchsorted((keys[1:] + keys[:-1]) / 2, np.nan_to_num(source))]
             found = np.where(known | np.isnan(source), found, nearest)
         u[self.target] = found
@@ -367,7 +368,7 @@ class Function(Rule):
         """Give a filled source a value that fits the target seen, and a filled target that of its source, in place."""
         source, own = u[self.sources[0]], seen[self.target]
         other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self._of(source)[0] != own)
-        known = self._inverse(own)
+        known = self.inverse(own)
         u[self.sources[0]] = source = np.where(other & ~np.isnan(known), known, source)
         u[self.target] = np.where(np.isnan(own), self._of(source)[0], own)
 
@@ -378,7 +379,8 @@ class Function(Rule):
             u[self.target] = np.where(empty, self._of(u[self.sources[0]])[0], u[self.target])
 
 
-_OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
+Operations = Mapping[type, Callable[[Any, Any], Any]]
+OPERATIONS: Operations = {
     ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=np.asarray(b) != 0),
 }  # fmt: skip
@@ -413,7 +415,7 @@ class Formula(Rule):
             tree = ast.parse(self.how, mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise InputError(f"{self.how!r} is not a formula", "write it as in net + 2 * tax") from None
-        allowed = (ast.BinOp, ast.UnaryOp, ast.USub, ast.Constant, ast.Name, ast.Load, *_OPERATIONS)
+        allowed = (ast.BinOp, ast.UnaryOp, ast.USub, ast.Constant, ast.Name, ast.Load, *OPERATIONS)
         for node in ast.walk(tree):
             number = not isinstance(node, ast.Constant) or type(node.value) in (int, float)
             if not isinstance(node, allowed) or not number:
@@ -438,7 +440,7 @@ class Formula(Rule):
 
     def _exactly(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):
-            return np.asarray(_computed(self.tree, self._inputs(u, fields)), dtype=np.float64)
+            return np.asarray(computed(self.tree, self._inputs(u, fields)), dtype=np.float64)
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """Mask ``[N]`` of the rows whose target differs from the formula by more than its rounding."""
@@ -454,7 +456,7 @@ class Formula(Rule):
         if column.kind in CODED or self.how.count(f"v{j}") != 1:
             return np.full(len(u[self.target]), np.nan)
         with np.errstate(invalid="ignore", over="ignore"):
-            made = _inverted(self.tree, u[self.target], f"v{j}", self._inputs(u, fields))
+            made = inverted(self.tree, u[self.target], f"v{j}", self._inputs(u, fields))
         return made if column.decimals is None else np.round(made, column.decimals)
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
@@ -483,27 +485,30 @@ class Formula(Rule):
             u[name], settled = np.where(here, made, u[name]), settled | here
 
 
-def _computed(node: ast.expr, inputs: ColumnNumbers) -> Any:
+def computed(node: ast.expr, inputs: Mapping[str, Any], operations: Operations = OPERATIONS) -> Any:
+    """The value of a formula at these inputs, arrays or whatever else the operations take."""
     if isinstance(node, ast.Name):
         return inputs[node.id]
     if isinstance(node, ast.Constant):
         return float(node.value)  # type: ignore[arg-type]
     if isinstance(node, ast.UnaryOp):
-        return -_computed(node.operand, inputs)
+        return -computed(node.operand, inputs, operations)
     assert isinstance(node, ast.BinOp)
-    return _OPERATIONS[type(node.op)](_computed(node.left, inputs), _computed(node.right, inputs))
+    return operations[type(node.op)](*(computed(each, inputs, operations) for each in (node.left, node.right)))
 
 
-def _inverted(node: ast.expr, value: Any, name: str, inputs: ColumnNumbers) -> Any:
+def inverted(
+    node: ast.expr, value: Any, name: str, inputs: Mapping[str, Any], operations: Operations = OPERATIONS
+) -> Any:  # fmt: skip
     """The value of the input ``name`` at which the formula takes this value."""
     if isinstance(node, ast.Name):
         return value
     if isinstance(node, ast.UnaryOp):
-        return _inverted(node.operand, -value, name, inputs)
+        return inverted(node.operand, -value, name, inputs, operations)
     assert isinstance(node, ast.BinOp)
     first = any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node.left))
     inner, other = (node.left, node.right) if first else (node.right, node.left)
-    known, divided = _computed(other, inputs), _OPERATIONS[ast.Div]
+    known, divided = computed(other, inputs, operations), operations[ast.Div]
     if isinstance(node.op, ast.Add):
         value = value - known
     elif isinstance(node.op, ast.Sub):
@@ -512,7 +517,7 @@ def _inverted(node: ast.expr, value: Any, name: str, inputs: ColumnNumbers) -> A
         value = divided(value, known)
     else:
         value = value * known if first else divided(known, value)
-    return _inverted(inner, value, name, inputs)
+    return inverted(inner, value, name, inputs, operations)
 
 
 @dataclass(frozen=True)

@@ -176,9 +176,10 @@ export class App {
     const now = this.state.filter;
     const about = now && values.find((v) => v.name === now.name);
     const set = (low: number, high: number): void => { this.state.filter = { name: about!.name, low, high }; this.mute(); this.save(); };
+    const dated = !!about && this.show.isDate(about.name) && about.low > 1; // not times of the day
     const bound = (id: string, label: string, v: number, change: (v: number) => void): HTMLElement =>
-      h("label", { className: "field", htmlFor: id }, h("span", {}, label), h("input", { id, type: "number", step: "any", value: String(Number(v.toPrecision(6))), onchange: (e: unknown) => {
-        const found = (e as Event & { target: HTMLInputElement }).target.valueAsNumber;
+      h("label", { className: "field", htmlFor: id }, h("span", {}, label), h("input", { id, type: dated ? "date" : "number", step: "any", value: dated ? new Date(v * 864e5).toISOString().slice(0, 10) : String(Number(v.toPrecision(6))), onchange: (e: unknown) => {
+        const found = (e as Event & { target: HTMLInputElement }).target.valueAsNumber / (dated ? 864e5 : 1);
         if (Number.isFinite(found)) change(found);
       } }));
     box.replaceChildren(...[
@@ -332,7 +333,7 @@ export class App {
       return;
     }
     const stops = [0, 16, 32, 48, 63].map((i) => css(scale.palette[i]!)).join(",");
-    box.replaceChildren(h("span", {}, number(scale.low)), h("i", { className: "ramp", style: `background:linear-gradient(90deg,${stops})` }), h("span", {}, number(scale.high)), h("span", { className: "note" }, about.name));
+    box.replaceChildren(h("span", {}, this.show.said(about, scale.low)), h("i", { className: "ramp", style: `background:linear-gradient(90deg,${stops})` }), h("span", {}, this.show.said(about, scale.high)), h("span", { className: "note" }, about.name));
   }
 
   /** The place of a code on the map. */
@@ -392,8 +393,7 @@ export class App {
     if (row < 0 || !place) return;
     const datum = this.rows.datum(row);
     const facts = this.about.rows.values.slice(0, 5).map((v) => {
-      const x = this.rows.value(v, row);
-      return h("div", {}, h("small", {}, v.name), " ", v.levels.length ? v.levels[x] ?? "missing" : number(x));
+      return h("div", {}, h("small", {}, v.name), " ", this.show.said(v, this.rows.value(v, row)));
     });
     tip.replaceChildren(datum ? this.show.small(datum, this.rows.name(row)) : "", h("div", {}, h("b", {}, this.rows.name(row)), ...facts,
       this.rows.beyond[row] ? h("div", {}, h("small", {}, "outside the prior's mass")) : ""));

@@ -6,7 +6,8 @@ import { normal } from "./space";
 import { count, Tensor, type Data } from "./tensor";
 
 type Numbers = ArrayLike<number>;
-/** A decoded row, and where the decoder says so, how far its cells spread and how probable each level is. */
+/** A decoded row, of a table as it would be written, and where the decoder says so, how far its cells spread and how
+ * probable each level is. */
 export interface Decoded { value: Data; deviation?: Data; probabilities?: Data }
 
 export class Decoder {
@@ -14,7 +15,7 @@ export class Decoder {
   private readonly noise = new Map<number, Float32Array>();
 
   private constructor(private readonly page: Page, private readonly constants: Tensor[]) {
-    this.width = count(page.about.data.shape);
+    this.width = page.about.data.columns?.length ?? count(page.about.data.shape);
   }
 
   static async open(page: Page): Promise<Decoder> {
@@ -25,10 +26,13 @@ export class Decoder {
   async decode(codes: readonly Numbers[], conditions: readonly Numbers[]): Promise<Decoded[]> {
     if (!codes.length) return [];
     const found = this.page.about.graph ? this.local(codes, conditions) : await this.remote(codes, conditions);
-    return codes.map((_, i) => Object.fromEntries(Object.entries(found).map(([name, all]) => {
-      const each = all.length / codes.length;
-      return [name, all.subarray(i * each, (i + 1) * each)];
-    })) as unknown as Decoded);
+    return codes.map((_, i) => {
+      const { cells, ...parts } = Object.fromEntries(Object.entries(found).map(([name, all]) => {
+        const each = all.length / codes.length;
+        return [name, all.subarray(i * each, (i + 1) * each)];
+      }));
+      return { ...parts, value: cells ?? parts["value"] } as Decoded;
+    });
   }
 
   /** Each output for all rows, of all inputs [N][...], in the graph's order. */
@@ -66,7 +70,8 @@ export class Decoder {
     const body = JSON.stringify({ codes: codes.map((c) => Array.from(c)), conditions: conditions.map((c) => Array.from(c)) });
     const answer = await fetch(this.page.about.address + "decode", { method: "POST", body });
     if (!answer.ok) throw new Error(await answer.text());
-    return { value: new Float32Array(await answer.arrayBuffer()) };
+    const bytes = await answer.arrayBuffer();
+    return { value: this.page.about.data.columns ? new Float64Array(bytes) : new Float32Array(bytes) };
   }
 }
 

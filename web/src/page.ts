@@ -5,7 +5,11 @@ import type { Kind } from "./tensor";
 
 export interface Column {
   name: string; kind: string; levels: string[]; low: number | null; high: number | null; decimals: number | null;
-  time: string; unit: number; shift: number; step: number | null; rule: string; type: string;
+  time: string; type: string;
+  /** How numbers are written: text around the digits, and how many decimals where each has as many. */
+  before: string; after: string; places: number | null;
+  /** Where the decoder's deviation and probabilities of levels stand, if it says any. */
+  deviation: number | null; levels_at: number | null;
 }
 export interface ValueAbout { name: string; levels: string[]; low: number; step: number; missing: number; block: string }
 export interface MapAbout {

@@ -95,7 +95,7 @@ function rowPanel(app: App): Panel {
     const near = app.rows.nearest(code, 9, (i) => i !== row).slice(0, 8);
     const others = await shown(app, near.map((n) => n.row));
     if (own !== turn) return;
-    const facts = app.about.rows.values.slice(0, 8).map((v) => { const x = app.rows.value(v, row); return `${v.name} ${v.levels.length ? v.levels[x] ?? "missing" : number(x)}`; });
+    const facts = app.about.rows.values.slice(0, 8).map((v) => { return `${v.name} ${app.show.said(v, app.rows.value(v, row))}`; });
     const parts: (HTMLElement | null)[] = [
       h("h3", {}, app.rows.name(row) + (given < 0 ? " (nearest to the code)" : "")), note(facts.join(" · ")),
       given < 0 ? h("div", { className: "bar" }, button("go-row", "Go to its code", () => app.pick(row))) : null];
@@ -138,7 +138,8 @@ function selection(app: App): Panel {
         button("selection-csv", "Row numbers (CSV)", () => download("selection.csv", csv([["row"], ...chosen.map((i) => [app.rows.numbers[i]!])]))),
         button("selection-go", "Go to the mean code", () => app.setCode(middle)), button("selection-clear", "Clear", () => app.select([])))];
     const isTable = app.about.data.kind === "table";
-    if (average && !isTable) parts.push(h("h3", {}, "Mean datum", app.about.data.kind === "image" ? " and the mean code decoded" : ""),
+    if (average && atMiddle && isTable) parts.push(h("h3", {}, "Mean datum, and the mean code decoded"), app.show.full(atMiddle, "The mean datum, and the mean code decoded", average));
+    else if (average && !isTable) parts.push(h("h3", {}, "Mean datum", app.about.data.kind === "image" ? " and the mean code decoded" : ""),
       app.about.data.kind === "image" ? h("div", { className: "trio" }, app.show.picture(average, "The mean datum", "medium"), app.show.picture(atMiddle!, "The mean code, decoded", "medium")) : app.show.full(average, "The mean datum"));
     else if (atMiddle) parts.push(h("h3", {}, "The mean code, decoded"), app.show.full(atMiddle, "The mean code, decoded"));
     parts.push(h("h3", {}, "Differences from the rest"), differences(app, inside));
@@ -147,10 +148,17 @@ function selection(app: App): Panel {
   } };
 }
 
+/** The mean of each cell over these rows; of a column with levels, the most frequent one. */
 function averageOf(app: App, rows: readonly number[]): Float64Array | null {
   const [sum, seen] = [new Float64Array(app.decoder.width), new Float64Array(app.decoder.width)];
   for (const i of rows) app.rows.datum(i)!.forEach((v, j) => { if (!Number.isNaN(v)) { sum[j]! += v; seen[j]!++; } });
-  return rows.length ? sum.map((v, j) => v / seen[j]!) : null;
+  return rows.length ? sum.map((v, j) => {
+    const levels = app.about.data.columns?.[j]?.levels.length;
+    if (!levels) return v / seen[j]!;
+    const times = new Float64Array(levels);
+    for (const i of rows) { const x = app.rows.datum(i)![j]!; if (!Number.isNaN(x)) times[x]!++; }
+    return times.indexOf(Math.max(...times));
+  }) : null;
 }
 
 /** Every value and code by how far the selection's mean lies from that of the rest, in standard deviations. */
@@ -176,8 +184,8 @@ function differences(app: App, inside: Uint8Array): HTMLElement {
       for (const s of shares.slice(0, 2)) lines.push({ name: `${v.name} = ${s.level}`, own: `${(100 * s.own).toFixed(0)} %`, rest: `${(100 * s.rest).toFixed(0)} %`, effect: s.effect });
     } else {
       const c = compare(app.rows.count, (i) => app.rows.value(v, i));
-      const dated = app.about.data.columns?.find((column) => column.name === v.name && column.kind === "datetime");
-      const text = (x: number): string => (dated ? app.show.text(dated, x) : number(x));
+      const dated = app.show.isDate(v.name);
+      const text = (x: number): string => (dated ? app.show.said(v, x) : number(x));
       lines.push({ name: v.name, own: text(c.own), rest: text(c.rest), effect: c.effect });
     }
   }
@@ -272,7 +280,7 @@ function lists(app: App): Panel {
       const figures = Float64Array.from({ length: app.rows.coded }, (_, i) => sign * app.rows.value(v, i));
       const found = smallest(figures, 12, (i) => app.passes(i));
       const pictures = await shown(app, found);
-      parts.push(h("h3", {}, title), tiles(app, found.map((row, k) => ({ x: pictures[k]!.x, row, text: name === "anomaly rank" ? `rank ${number(app.rows.value(v, row))}` : number(app.rows.value(v, row)), label: `${app.rows.name(row)}: ${name} ${number(app.rows.value(v, row))}` }))));
+      parts.push(h("h3", {}, title), tiles(app, found.map((row, k) => ({ x: pictures[k]!.x, row, text: name === "anomaly rank" ? `rank ${Math.round(app.rows.value(v, row)).toLocaleString("en")}` : number(app.rows.value(v, row)), label: `${app.rows.name(row)}: ${name} ${number(app.rows.value(v, row))}` }))));
     }
     body.replaceChildren(...(parts.length ? parts : [note("The model gives no figures of single rows.")]));
   } };

@@ -54,7 +54,11 @@ export class Rows {
     const about = this.page.about.rows.cells;
     if (!this.cells || !about || row >= this.kept) return null;
     const width = this.cells.length / this.kept;
-    return Float64Array.from(this.cells.subarray(row * width, (row + 1) * width), (v) => about.low + v * about.step);
+    const { columns } = this.page.about.data;
+    return Float64Array.from(this.cells.subarray(row * width, (row + 1) * width), (v, j) => {
+      const decimals = columns?.[j]?.decimals ?? null; // cells of a table may be kept in single precision
+      return decimals === null ? about.low + v * about.step : Number(v.toFixed(decimals));
+    });
   }
 
   value(about: ValueAbout, row: number): number {

@@ -2,7 +2,7 @@
 
 import { h, number } from "./dom";
 import type { Decoded } from "./decoder";
-import type { About, Column } from "./page";
+import type { About, Column, ValueAbout } from "./page";
 
 type Numbers = ArrayLike<number>;
 
@@ -11,30 +11,29 @@ export class Show {
 
   constructor(about: About) { this.data = about.data; }
 
-  /** Cells as the data would write them. */
+  /** Cells of other data than tables within their range. */
   settled(x: Numbers): number[] {
-    const { columns, span, kind } = this.data;
-    return Array.from(x, (v, j) => {
-      const column = columns?.[j];
-      if (!column) return kind === "counts" ? Math.max(0, v) : span.length ? Math.min(Math.max(v, span[0]!), span[1]!) : v;
-      if (column.levels.length) return Math.min(Math.max(Math.round(v), 0), column.levels.length - 1);
-      if (column.kind === "count") return Math.max(0, v);
-      const cut = column.decimals !== null ? Number(v.toFixed(Math.min(column.decimals, 12))) : v;
-      return column.rule || column.low === null ? cut : Math.min(Math.max(cut, column.low), column.high!);
-    });
+    const { span, kind } = this.data;
+    return Array.from(x, (v) => (kind === "counts" ? Math.max(0, v) : span.length ? Math.min(Math.max(v, span[0]!), span[1]!) : v));
   }
 
+  /** A cell as the data write it. */
   text(column: Column, v: number): string {
     if (Number.isNaN(v)) return "missing";
-    if (column.levels.length) return column.levels[Math.round(v)] ?? "missing";
-    if (column.kind === "datetime" && column.time === "dates" && !column.rule) {
-      const date = new Date(v * 86_400_000);
-      if (Number.isNaN(date.getTime())) return number(v);
-      const text = date.toISOString();
-      return column.type.startsWith("date") || text.endsWith("T00:00:00.000Z") ? text.slice(0, 10) : text.slice(0, 16).replace("T", " ");
-    }
-    if (column.kind === "count") return number(v, 3);
-    return column.decimals === 0 ? Math.round(v).toLocaleString("en", { useGrouping: Math.abs(v) > 9999 }).replace("-", "−") : number(v, 4);
+    if (column.levels.length) return column.levels[v] ?? number(v);
+    if (column.kind === "datetime") return moment(column, v) ?? number(v);
+    const { decimals, places } = column;
+    if (decimals === null || (column.kind === "count" && !Number.isInteger(v)) || Math.abs(v) >= 1e15) return number(v, 4);
+    const digits = (v || 0).toLocaleString("en", { minimumFractionDigits: places ?? 0, maximumFractionDigits: places ?? decimals, useGrouping: Math.abs(v) > 9999 });
+    return (column.before + digits + column.after).replace("-", "−");
+  }
+
+  isDate(name: string): boolean { return !!this.data.columns?.some((c) => c.name === name && c.kind === "datetime" && c.time !== "durations"); }
+
+  /** A value by which rows are coloured, of its column if it is one of a column. */
+  said(value: ValueAbout, v: number): string {
+    const column = this.data.columns?.find((c) => c.name === value.name);
+    return value.levels.length ? value.levels[v] ?? "missing" : column ? this.text(column, v) : number(v);
   }
 
   name(j: number): string { return this.data.columns?.[j]?.name ?? this.data.names[j] ?? `column ${j}`; }
@@ -43,8 +42,10 @@ export class Show {
   plain(x: Numbers): Record<string, unknown> | number[] {
     const { columns } = this.data;
     if (!columns) return Array.from(x);
-    const found = this.settled(x);
-    return Object.fromEntries(columns.map((c, j) => [c.name, c.levels.length ? c.levels[found[j]!] : found[j]]));
+    return Object.fromEntries(columns.map((c, j) => {
+      const v = x[j]!;
+      return [c.name, Number.isNaN(v) ? null : c.levels.length ? c.levels[v] : c.kind === "datetime" ? moment(c, v) ?? v : v];
+    }));
   }
 
   /** The whole row, large. `beside` is another row, to compare with. */
@@ -60,9 +61,7 @@ export class Show {
     if (this.data.kind === "image") return this.picture(x, label, "small");
     if (this.data.kind === "sequence") return this.lines(x, label, 96, 48);
     if (this.data.kind === "table") {
-      const settled = this.settled(x);
-      return h("span", { className: "words" }, ...this.data.columns!.slice(0, 3).map((c, j) =>
-        h("span", {}, h("small", {}, c.name), " ", this.text(c, Number.isNaN(x[j]!) ? NaN : settled[j]!))));
+      return h("span", { className: "words" }, ...this.data.columns!.slice(0, 3).map((c, j) => h("span", {}, h("small", {}, c.name), " ", this.text(c, x[j]!))));
     }
     return this.spark(x, label);
   }
@@ -105,31 +104,23 @@ export class Show {
   }
 
   private table(x: Numbers, beside?: Numbers | null, spread?: Decoded): HTMLElement {
-    const settled = this.settled(x);
-    const levels = spread?.probabilities ? this.levels(spread.probabilities) : [];
     const rows = this.data.columns!.map((c, j) => {
       const [low, high] = [c.low ?? 0, c.high ?? 1];
-      const share = c.levels.length ? (settled[j]! + 0.5) / c.levels.length : (settled[j]! - low) / (high - low || 1);
+      const share = c.levels.length ? (x[j]! + 0.5) / c.levels.length : (x[j]! - low) / (high - low || 1);
       const bar = h("td", { className: "bar" }, h("i", { style: `left:${100 * Math.min(1, Math.max(0, share))}%` }));
       const range = c.levels.length ? `${c.levels.length} levels` : `${this.text(c, low)} to ${this.text(c, high)}`;
-      const s = spread?.deviation?.[j];
-      const shares = levels[j];
+      const s = c.deviation === null ? undefined : spread?.deviation?.[c.deviation];
+      const shares = c.levels_at === null ? undefined : spread?.probabilities?.subarray(c.levels_at, c.levels_at + c.levels.length);
       return h("tr", {},
-        h("th", { scope: "row", title: c.kind }, c.name, c.rule && h("small", {}, ` ${c.rule}`)),
+        h("th", { scope: "row", title: c.kind }, c.name),
         beside && h("td", { className: "value" }, this.text(c, beside[j]!)),
-        h("td", { className: "value" }, this.text(c, settled[j]!),
-          shares ? h("small", { title: c.levels.map((l, k) => `${l}: ${(100 * shares[k]!).toFixed(1)} %`).join("\n") }, ` ${(100 * shares[settled[j]!]!).toFixed(0)} %`)
+        h("td", { className: "value" }, this.text(c, x[j]!),
+          shares ? h("small", { title: c.levels.map((l, k) => `${l}: ${(100 * shares[k]!).toFixed(1)} %`).join("\n") }, ` ${(100 * shares[x[j]!]!).toFixed(0)} %`)
             : s !== undefined && s > 0 && h("small", { title: "standard deviation" }, ` ± ${number(s, 2)}`)),
         bar, h("td", { className: "range" }, range));
     });
     const head = beside && h("thead", {}, h("tr", {}, h("td"), h("th", {}, "datum"), h("th", {}, "decoded"), h("td"), h("td")));
     return h("div", { className: "scroll" }, h("table", { className: "cells" }, head, h("tbody", {}, ...rows)));
-  }
-
-  /** The probabilities of each column's levels, by column. */
-  private levels(all: Numbers): (number[] | null)[] {
-    let at = 0;
-    return this.data.columns!.map((c) => (c.levels.length ? Array.from({ length: c.levels.length }, () => all[at++]!) : null));
   }
 
   private lines(x: Numbers, label: string, width: number, height: number): HTMLElement {
@@ -162,6 +153,16 @@ export class Show {
       beside && h("thead", {}, h("tr", {}, h("td"), h("th", {}, "datum"), h("th", {}, "decoded"), h("td"))),
       h("tbody", {}, ...rows)), more > 0 && h("p", { className: "note" }, `${more.toLocaleString("en")} more columns are not shown.`));
   }
+}
+
+/** Days since 1970-01-01 as a date, a date with its time, a time of day or a length of time. */
+function moment(column: Column, v: number): string | null {
+  if (column.time === "durations") return `${number(v, 4)} days`;
+  const date = new Date(Math.round(v * 86_400_000));
+  if (Number.isNaN(date.getTime())) return null;
+  const [day, clock] = date.toISOString().split("T") as [string, string];
+  const time = clock.replace(/(:00)?(\.000)?Z$/, "");
+  return column.time === "times of day" ? time : column.type.startsWith("date") || time === "00:00" ? day : `${day} ${time}`;
 }
 
 function svg(width: number, height: number, label: string, inside: string): HTMLElement {

@@ -14,6 +14,7 @@ from latens.report.explore.page import page
 from latens.report.overview import heading
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
+from latens.schema import Table
 
 __all__ = ["BUDGET", "Explorer", "explore"]
 
@@ -41,7 +42,8 @@ class Explorer:
             "facts": {"parameters": run.parameters},
         }  # fmt: skip
         if graph is not None and not self.lacking:
-            self.contents.about["graph"] = graph.to_json(self.contents.blocks, half=half)
+            exact = isinstance(run.schema, Table)  # so that no cell lies a step of its grid aside
+            self.contents.about["graph"] = graph.to_json(self.contents.blocks, half=half and not exact)
 
     def html(self, address: str = "") -> str:
         """The page; with an ``address`` it decodes there, and asks nowhere else."""
@@ -62,7 +64,8 @@ def explore(run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = Tru
         rows: rows in the run's form.
         points: the most rows to show; of more, a random part.
         with_rows: whether to put cells of rows into the page.
-        half: whether to keep the decoder's weights as float16 (errors of about 3e-3 of a cell's range).
+        half: whether to keep the decoder's weights as float16 (errors of about 3e-3 of a cell's range); those of tables
+            are float32 in any case.
 
     Raises:
         InputError: the run has no schema, no encoder or no active dimension, or fewer than two rows.

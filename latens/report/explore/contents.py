@@ -20,6 +20,7 @@ from latens.report.subject import Subject
 from latens.runs import scoring
 from latens.runs.record import Run
 from latens.schema import Schema, Table
+from latens.schema.form import Numbers
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 
@@ -82,7 +83,7 @@ class Contents:
     def _data(self) -> dict[str, Any]:
         schema = self.run.schema
         if isinstance(schema, Table):
-            return {"kind": "table", "shape": list(schema.shape), "columns": [self._column(f) for f in schema.modelled]}
+            return {"kind": "table", "shape": list(schema.shape), "columns": self._columns(schema)}
         assert isinstance(schema, Schema)
         kind = "image" if schema.is_image else "sequence" if schema.is_sequence else "vector"
         low, high = (float(v) for v in schema.ends)
@@ -93,14 +94,26 @@ class Contents:
             "levels": schema.levels,
         }  # fmt: skip
 
-    def _column(self, field: Any) -> dict[str, Any]:
-        left = [rule.text for rule in self.run.schema.rules if rule.bounds and rule.target == field.name]  # type: ignore[union-attr]
-        return {
-            "name": field.name, "kind": field.kind, "levels": [str(v) for v in field.levels or ()],
-            "low": field.low, "high": field.high, "decimals": field.decimals, "time": field.time,
-            "unit": float(field.unit), "shift": float(field.shift), "step": field.law.step if field.law else None,
-            "rule": left[0] if left else "", "type": field.type,
-        }  # fmt: skip
+    def _columns(self, schema: Table) -> list[dict[str, Any]]:
+        """The columns as the user knows them; where the decoder's deviations and probabilities of each stand."""
+        modelled = {field.name: (place, field) for place, field in enumerate(schema.modelled)}
+        found, at = [], 0
+        places = {}
+        for name, (place, field) in modelled.items():
+            places[name] = (place, at)
+            at += len(field.levels or ()) if field.outputs_codes else 0
+        for field in schema.outer:
+            own = modelled.get(field.name, (0, None))[1] is field
+            form = field.form if isinstance(field.form, Numbers) else None
+            found.append({
+                "name": field.name, "kind": field.kind, "levels": [str(v) for v in field.levels or ()],
+                "low": field.low, "high": field.high, "decimals": field.decimals, "time": field.time,
+                "type": field.type, "before": form.prefix if form else "", "after": form.suffix if form else "",
+                "places": form.places if form and not form.power else None,
+                "deviation": places[field.name][0] if own else None,
+                "levels_at": places[field.name][1] if own and field.outputs_codes else None,
+            })  # fmt: skip
+        return found
 
     # The space of codes
 
@@ -229,7 +242,10 @@ class Contents:
             low, step = schema.ends[0], schema.step or 1.0
             self.blocks.add("cells", np.rint((numbers - low) / step).astype(np.uint8))
             return {"kept": kept, "cells": {"low": low, "step": step}}
-        wide = isinstance(schema, Table) or bool(np.nanmax(np.abs(numbers), initial=0.0) > 2000)
+        if isinstance(schema, Table):
+            self.blocks.add("cells", _short(_as_written(schema, numbers), [f.decimals for f in schema.outer]))
+            return {"kept": kept, "cells": {"low": 0.0, "step": 1.0}}
+        wide = bool(np.nanmax(np.abs(numbers), initial=0.0) > 2000)
         self.blocks.add("cells", numbers.astype(np.float32 if wide else np.float16))
         return {"kept": kept, "cells": {"low": 0.0, "step": 1.0}}
 
@@ -243,9 +259,9 @@ class Contents:
                   for each, values in zip(self._conditions(), (rows.c or {}).values())]  # fmt: skip
         found += [(name, values, ()) for name, values in self._figures()]
         if with_rows and isinstance(rows.schema, Table):
-            x = rows.inside[:].double().numpy()
-            found += [(field.name, x[:, j], [str(v) for v in field.levels or ()])
-                      for j, field in enumerate(rows.schema.modelled[:COLOURED])]  # fmt: skip
+            u = _as_written(rows.schema, rows.inside[:].double().numpy())
+            found += [(field.name, u[:, j], [str(v) for v in field.levels or ()])
+                      for j, field in enumerate(rows.schema.outer[:COLOURED])]  # fmt: skip
         return found
 
     def _figures(self) -> list[tuple[str, np.ndarray]]:
@@ -294,6 +310,20 @@ class Contents:
         stored = np.where(np.isnan(values), top, np.rint(steps).clip(0, top - 1)).astype(whole)
         return {"name": name, "levels": list(levels), "low": 0.0 if levels else low, "step": step,
                 "missing": top, "block": self.blocks.add(place, stored)}  # fmt: skip
+
+
+def _as_written(schema: Table, x: np.ndarray) -> np.ndarray:
+    """The numbers of a table's columns as its user knows them, ``[N, outer]``, of rows in the model's form."""
+    return np.stack(list(schema.outward(x)[0].values()), 1)
+
+
+def _short(u: np.ndarray, decimals: Sequence[int | None]) -> np.ndarray:
+    """The numbers as float32 where the page, which rounds them to the columns' decimals, gets them back."""
+    short = u.astype(np.float32)
+    back = np.stack([each if d is None else np.round(each.astype(np.float64), d)
+                     for each, d in zip(short.T, decimals)], 1)  # fmt: skip
+    near = np.isclose(back, u, rtol=1e-12, atol=0.0, equal_nan=True).all(0)
+    return short if near.all() else u
 
 
 def _leveled(labels: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarray, Sequence[str]]:

@@ -16,6 +16,7 @@ from latens import evaluation
 from latens.errors import InputError
 from latens.runs.export import graphs
 from latens.runs.record import Run
+from latens.schema import Table
 
 if TYPE_CHECKING:
     from latens.report.explore import Explorer
@@ -55,7 +56,8 @@ class Server(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def decoded(self, asked: Any) -> bytes:
-        """The rows of ``{"codes": [N][Z], "conditions": [C][N or 1]}`` as float32; ``ValueError`` for anything else."""
+        """The rows of ``{"codes": [N][Z], "conditions": [C][N or 1]}`` as float32, of a table the numbers of its
+        columns as float64; ``ValueError`` for anything else."""
         if not isinstance(asked, dict):
             raise ValueError("give codes and conditions")
         z = torch.tensor(asked.get("codes"), dtype=graphs.code(self.run).dtype)
@@ -67,6 +69,10 @@ class Server(ThreadingHTTPServer):
              for (name, value), values in zip(known.items(), given)}  # fmt: skip
         with self.lock:
             rows = evaluation.decode(self.run.model, z, c or None)
+        schema = self.run.schema
+        if isinstance(schema, Table):
+            u = schema.outward(rows.numpy(), mean=True)[0]
+            return np.stack(list(u.values()), 1).astype(np.dtype("<f8")).tobytes()
         return rows.flatten(1).numpy().astype(np.dtype("<f4")).tobytes()
 
 

@@ -22,7 +22,7 @@ from torch.distributions import Distribution
 from latens.distributions import Bernoulli, Categorical, Columns, InOrder, Observed, Ordinal, center
 from latens.evaluation.likelihood import evaluating, parts_asking_for_gradients
 from latens.models.generator import Generator
-from latens.runs.export import operators
+from latens.runs.export import cells, operators
 from latens.runs.export.noise import Plan
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
@@ -94,16 +94,17 @@ class Graph(nn.Module):
 
 def encoder(run: Run) -> Graph:
     """x ``[B, *event]`` -> ``mean`` of q(z|x) ``[B, Z]`` (the code of each row), and its ``deviation``."""
-    return Graph("encoder", run.model, "x", row(run), conditions(run), _encoded)
+    return Graph("encoder", run.model, "x", row(run), conditions(run), _reading(run, _encoded))
 
 
 def decoder(run: Run) -> Graph:
     """z ``[B, Z]`` -> ``value`` ``[B, *event]``, which stands for p(x|z) in the model's numbers: what `reconstruct`
     writes, before :meth:`latens.schema.Table.to_user`.
 
-    For a table also ``deviation`` ``[B, D]``, the standard deviation of each number (NaN for columns with levels), and
-    ``probabilities`` ``[B, P]`` of all levels of the columns that have them, in order. Where each column sees those
-    before it, it sees their values.
+    For a table also ``cells`` ``[B, columns]``, the numbers and codes that `reconstruct` writes (on their grids, within
+    their ranges, rules kept), ``deviation`` ``[B, D]``, the standard deviation of each number (NaN for columns with
+    levels), and ``probabilities`` ``[B, P]`` of all levels of the columns that have them, in order. Where each column
+    sees those before it, it sees their values.
     """
     schema = schema_of(run)
     return Graph("decoder", run.model, "z", code(run), conditions(run), _decoding(schema))
@@ -112,17 +113,26 @@ def decoder(run: Run) -> Graph:
 def scorer(run: Run) -> Graph:
     """x ``[B, *event]`` and noise -> nats of each row ``[B]`` at one draw of z: ``distortion``, and where there is a
     bound ``rate`` (in closed form where there is one) and ``log_weight``, ln p(x|z) + ln p(z) - ln q(z|x)."""
-    return Graph("scorer", run.model, "x", row(run), conditions(run), _scored)
+    return Graph("scorer", run.model, "x", row(run), conditions(run), _reading(run, _scored))
 
 
 def row(run: Run) -> Tensor:
-    """One row in the model's form, ``[1, *event]``, in a value that can occur."""
+    """One row as the graphs take it, ``[*event]``, in a value that can occur: in the model's form, or where rules bind
+    columns of a table, the number of each of its columns as float64."""
     schema = schema_of(run)
     if not isinstance(schema, Table):
         filled = torch.full(schema.shape, schema.ends[0], dtype=torch.float64)
         return filled.to(getattr(torch, schema.storage))
-    found = [0.0 if column.outputs_codes else column.low or 0.0 for column in schema.modelled]
-    return torch.tensor(found, dtype=getattr(torch, schema.storage))
+    found = [0.0 if column.outputs_codes else column.low or 0.0 for column in schema.outer]
+    return torch.tensor(found, dtype=torch.float64 if schema.rules else getattr(torch, schema.storage))
+
+
+def _reading(run: Run, compute: Callable[[Any, Tensor, Any], Outputs]) -> Callable[[Any, Tensor, Any], Outputs]:
+    """The same from the columns of a table, where rules between them make what the model sees."""
+    schema = schema_of(run)
+    if not isinstance(schema, Table) or not schema.rules:
+        return compute
+    return lambda model, x, c: compute(model, cells.inward(schema, x), c)
 
 
 def conditions(run: Run) -> dict[str, Tensor]:
@@ -138,11 +148,14 @@ def code(run: Run) -> Tensor:
     model: Any = run.model
     given = {name: value[None] for name, value in conditions(run).items()} or None
     kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    schema, own = schema_of(run), row(run)[None]
+    if isinstance(schema, Table) and schema.rules:
+        own = cells.inward(schema, own)
     with evaluating(model):
         if isinstance(model, Generator):
-            z = model.draw(row(run)[None], 1, given).codes[0]
+            z = model.draw(own, 1, given).codes[0]
         else:
-            z = center(model.encode(row(run)[None], given))
+            z = center(model.encode(own, given))
         return flat_codes(z, leading=1)[0].to(kind)
 
 
@@ -172,6 +185,7 @@ def _decoding(schema: AnySchema) -> Callable[[Any, Tensor, Any], Outputs]:
             columns = columns.given(value)
         if not isinstance(schema, Table) or not isinstance(columns, Columns):
             return found
+        found["cells"] = cells.outward(schema, value)
         found["deviation"] = columns.variance.sqrt().expand(value.shape)
         levels = probabilities(columns)
         return found if levels is None else found | {"probabilities": levels}

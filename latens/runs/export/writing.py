@@ -162,9 +162,7 @@ def meaning(run: Run) -> dict[str, Any]:
     if LIBRARY in (run.data.get("conditions") or {}):
         conditions.append({"name": LIBRARY, "kind": "log of the row's total"})
     if isinstance(schema, Table):
-        bound = {rule.target: rule.text for rule in schema.rules if rule.bounds}
-        columns = [column_meaning(each) | ({"rule": bound[each.name]} if each.name in bound else {})
-                   for each in schema.modelled]  # fmt: skip
+        columns = [column_meaning(each) | {"needed": each.name not in schema.reproduced} for each in schema.outer]
         return {"layout": "table", "dtype": schema.storage, "columns": columns, "conditions": conditions,
                 "rules": [rule.text for rule in schema.rules], "order": [field.name for field in schema.fields],
                 "constants": {f.name: f.value for f in schema.fields if f.kind == "constant"}}  # fmt: skip

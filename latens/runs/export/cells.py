@@ -1,0 +1,393 @@
+"""What the columns of a table can hold, and the rules between them, as tensor operations in float64.
+
+:func:`outward` is :meth:`latens.schema.Table.outward` of means, and :func:`inward` is
+:meth:`latens.schema.Table.inward`, for graphs that run without latens. Numbers are ``{column: [N]}``, codes for
+levels, NaN for missing cells.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from latens.runs.export.operators import neighbour, searchsorted
+from latens.schema import Column, Table, rules
+from latens.schema.column import CODED
+from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law
+from latens.schema.rules import EXACT, Combinations, Formula, Function, Missing, Order, Rule
+
+MOST = 20_000  # combinations of levels, or dates of a calendar, that a graph holds as a table
+
+Numbers = dict[str, Tensor]
+Fields = dict[str, Column]
+
+
+def inward(schema: Table, u: Tensor) -> Tensor:
+    """The numbers ``[N, outer]`` of a table's columns, in their order, as x ``[N, D]`` in the schema's storage."""
+    found, fields = dict(zip(schema.outer_by_name, u.unbind(-1))), schema.outer_by_name
+    for rule in schema.rules:
+        bad = _broken(rule, found, fields)
+        found[rule.target] = torch.where(bad, math.nan, found[rule.target])
+        if rule.reproduces:
+            made = _target(rule, found, fields)
+            found[rule.target] = torch.where(found[rule.target].isnan(), made, found[rule.target])
+    for rule in reversed(schema.rules):
+        _take_out(rule, found, fields)
+    return torch.stack([found[name] for name in schema.names], -1).to(getattr(torch, schema.storage))
+
+
+def outward(schema: Table, x: Tensor) -> Tensor:
+    """The means x ``[N, D]`` as the numbers ``[N, outer]`` that a table holds, float64.
+
+    Raises:
+        NotImplementedError: a rule binds more combinations of levels, or dates, than a graph holds.
+    """
+    fields, u = schema.outer_by_name, dict(zip(schema.names, x.double().unbind(-1)))
+    bound = {rule.target for rule in schema.rules if rule.bounds}
+    u |= {name: settled(fields[name], u[name]) for name in u if name not in bound}
+    _settle_levels([rule for rule in schema.rules if isinstance(rule, Combinations)], u)
+    for rule in schema.rules:
+        if rule.reproduces or rule.bounds:
+            u[rule.target] = _target(rule, u, fields, mean=True)
+    return torch.stack([_typed(fields[name], u[name]) for name in fields], -1)
+
+
+def settled(column: Column, x: Tensor) -> Tensor:
+    """:meth:`latens.schema.Column.settled` of means ``[N]``."""
+    if column.kind == "count":
+        return x.clamp_min(0)
+    if column.kind in CODED:
+        return x.round().clamp(0, len(column.levels or ()) - 1)
+    if column.law is not None:
+        x = _snapped(column.law, x)
+    if column.decimals is not None:
+        x = _rounded(x, column.decimals)
+        x = x.clamp_min(10.0**-column.decimals) if column.kind == "positive" else x
+    if column.kind == "bounded":
+        x = x.clamp(column.low, column.high)
+    elif column.type.startswith("u"):
+        x = x.clamp_min(0)
+    return x if column.law is None else x.clamp(column.low, column.high)
+
+
+def _typed(column: Column, x: Tensor) -> Tensor:
+    """Whole numbers where the column's type has no others."""
+    whole = pa.types.is_integer(column.arrow) or pa.types.is_date32(column.arrow)
+    return x.round() if whole and column.kind not in CODED and column.kind != "count" else x
+
+
+# Tables of numbers
+
+
+def _take(values: Any, place: Tensor) -> Tensor:
+    return torch.tensor(np.asarray(values, dtype=np.float64))[place]
+
+
+def _place(edges: Any, x: Tensor, right: bool = False) -> Tensor:
+    """How many of the increasing edges lie below each number ``[N]``."""
+    return searchsorted(torch.tensor(np.asarray(edges, dtype=np.float64)), x, right=right)
+
+
+def _nearest(values: Any, x: Tensor) -> Tensor:
+    """The nearest of the increasing values; of two at the same distance, the lower."""
+    values = np.asarray(values, dtype=np.float64)
+    return _take(values, _place((values[1:] + values[:-1]) / 2, x))
+
+
+def _is_one_of(values: Sequence[float] | np.ndarray, x: Tensor) -> Tensor:
+    return (x.unsqueeze(-1) == torch.tensor(np.asarray(values, dtype=np.float64))).any(-1)
+
+
+def _rounded(x: Tensor, decimals: int) -> Tensor:
+    return (x * 10.0**decimals).round() / 10.0**decimals
+
+
+def _larger(a: Tensor, b: Tensor) -> Tensor:
+    """The larger of two numbers; where one is NaN, the other."""
+    return torch.where((a > b) | b.isnan(), a, b)
+
+
+# The law of a column
+
+
+def _snapped(law: Law, x: Tensor) -> Tensor:
+    y = x.clamp(law.low, law.high)
+    if law.calendar is not None:
+        there = (_on_calendar(law, law.calendar, y / law.period) * law.period).clamp(law.low, law.high)
+        solid = _is_one_of(law.solid, ((y - law.origin) / (law.step or 1.0)).round())
+        y = torch.where(solid, y, there) if law.step is not None else there
+    y = _placed(law, y)
+    if law.places:
+        y = _nearest(law.places, y)
+    if law.atoms:
+        atom = _nearest(law.atoms, x)
+        y = atom if law.is_complete else torch.where((x - atom).abs() <= SAME * atom.abs(), atom, y)
+    return torch.where(x.isnan(), math.nan, y)
+
+
+def _placed(law: Law, x: Tensor) -> Tensor:
+    if law.step is None:
+        return x
+    k, many = ((x - law.origin) / law.step).round(), round(1 / law.step, 6)
+    is_fraction = many > 0 and abs(many * law.step - 1) < 1e-12
+    return law.origin + (k / many if is_fraction else k * law.step)
+
+
+def _on_calendar(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
+    """:meth:`latens.schema.law.Calendar.snap`."""
+    several = len(calendar.times) > 1
+    day, rest = (x.floor(), x - x.floor()) if several else (x - calendar.times[0], x)
+    if calendar.months:
+        found = _nearest(_dates(law, calendar), day)
+    elif calendar.days:
+        found = calendar.first + ((day - calendar.first) / calendar.days).round() * calendar.days
+    elif calendar.weekdays:
+        found, rest = _of_weeks(calendar, x if several else day + 0.5)
+    else:
+        found = day if several else day.round()
+    found = found + (_time(calendar, rest) if several else calendar.times[0])
+    return torch.where(_is_on(law, calendar, x), x, found) if calendar.shares else found
+
+
+def _dates(law: Law, calendar: Calendar) -> np.ndarray:
+    """The dates of a calendar from the year before the law's range to that behind it."""
+    days = np.arange(math.floor(law.low / law.period) - 370, math.ceil(law.high / law.period) + 370.0)
+    dates = Calendar(calendar.months, calendar.day, calendar.days, calendar.first, calendar.weekdays)
+    found = days[dates.snap(days) == days]
+    if len(found) > MOST:
+        raise NotImplementedError(f"a calendar of {len(found):,} dates is too long for a graph")
+    return found
+
+
+def _of_weeks(calendar: Calendar, x: Tensor) -> tuple[Tensor, Tensor]:
+    monday = ((x + 3) / 7).floor() * 7 - 3
+    place = (x - monday) / 7 * len(calendar.weekdays)
+    which = place.floor().clamp(0, len(calendar.weekdays) - 1)
+    return monday + _take(calendar.weekdays, which.long()), (place - which).clamp(0, 1)
+
+
+def _time(calendar: Calendar, share: Tensor) -> Tensor:
+    n = len(calendar.times)
+    if calendar.shares:
+        return _take(calendar.times, _place(np.cumsum(calendar.shares), share, right=True).clamp(0, n - 1))
+    at = (share * n - 0.5).clamp(0, n - 1)
+    low = at.floor().clamp(0, n - 2)
+    left, right = _take(calendar.times[:-1], low.long()), _take(calendar.times[1:], low.long())
+    return left + (at - low) * (right - left)
+
+
+def _is_on(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
+    day = (x + TENTH / 2).floor()
+    near = (_nearest(calendar.times, x - day) - (x - day)).abs() <= TENTH / 2
+    if calendar.months:
+        return near & _is_one_of(_dates(law, calendar), day)
+    if calendar.days:
+        return near & ((day - calendar.first).remainder(calendar.days) == 0)
+    return near & _is_one_of(calendar.weekdays or range(7), (day + 3).remainder(7))
+
+
+def _following(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
+    """:meth:`latens.schema.law.Calendar.following`."""
+    times = calendar.times if calendar.shares else (0.0,)
+    day = (x + TENTH).floor()
+    place = _place(times, x - day - TENTH)
+    day, place = torch.where(place == len(times), day + 1, day), place.remainder(len(times))
+    if calendar.months or calendar.days or calendar.weekdays:
+        dates = _dates(law, calendar)
+        on = _take(np.append(dates, dates[-1] + FURTHEST), _place(dates, day))
+        day, place = on, torch.where(on == day, place, 0)
+    return day + _take(times, place) if calendar.shares else torch.maximum(day, x)
+
+
+# Rules between columns
+
+
+def _values(column: Column, x: Tensor) -> Tensor:
+    """The numbers that codes of levels stand for; numbers of other columns unchanged."""
+    if column.kind not in CODED:
+        return x
+    levels = [float(level) for level in column.levels or ()]
+    return torch.where(x.isnan(), math.nan, _take(levels, x.nan_to_num().long().clamp(0, len(levels) - 1)))
+
+
+def _codes(column: Column, x: Tensor) -> Tensor:
+    """The inverse of :func:`_values`."""
+    if column.kind not in CODED:
+        return x
+    order = np.argsort([float(level) for level in column.levels or ()])
+    place = _place(rules.levels_as_numbers(column), x).clamp(0, len(order) - 1)
+    return torch.where(x.isnan(), math.nan, _take(order, place))
+
+
+def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tensor:
+    """The target of a rule that determines or bounds it, from what is modelled."""
+    if isinstance(rule, Order):
+        return _ordered(rule, u, fields)
+    if isinstance(rule, Function):
+        found, known = _mapped(rule, u[rule.sources[0]])
+        if not mean:
+            return found
+        keys, values = rule.table()
+        source = u[rule.sources[0]]
+        near = _take(values, _place((keys[1:] + keys[:-1]) / 2, source))
+        return torch.where(known | source.isnan(), found, near)
+    assert isinstance(rule, Formula)
+    column = fields[rule.target]
+    made = _computed(rule, u, fields)
+    return made if column.decimals is None else _rounded(made, column.decimals)
+
+
+def _base(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
+    return functools.reduce(_larger, [_values(fields[name], u[name]) for name in rule.sources])
+
+
+def _is_code(rule: Order, x: Tensor) -> Tensor:
+    codes = torch.tensor(rule.codes, dtype=torch.float64)
+    return ((x.unsqueeze(-1) - codes).abs() <= SAME * codes.abs()).any(-1)
+
+
+def _ordered(rule: Order, u: Numbers, fields: Fields) -> Tensor:
+    column, base = fields[rule.target], _base(rule, u, fields)
+    apart = settled(rule.difference, u[rule.target])
+    high = torch.where(_is_code(rule, apart), apart, base + apart)
+    if column.kind in CODED:
+        high = _nearest(rules.levels_as_numbers(column), high)
+    else:
+        high = settled(column, high)
+    low = high <= base if rule.strict else high < base
+    return _codes(column, torch.where(low, _next(column, base, rule.strict), high))
+
+
+def _next(column: Column, base: Tensor, strict: bool) -> Tensor:
+    """:func:`latens.schema.rules.next_value`."""
+    law = column.law
+    if column.kind in CODED or (law is not None and law.is_complete):
+        atoms = rules.levels_as_numbers(column) if law is None else np.array(law.atoms)
+        place = _place(atoms, base, right=strict)
+        return torch.where(place == len(atoms), base, _take(np.append(atoms, 0.0), place))
+    step = rules.step_of(column)
+    if step is None:
+        return neighbour(base, torch.full_like(base, math.inf)) if strict else base
+    origin = 0.0 if law is None else law.origin
+    places = (base - origin) / step
+    found = origin + ((places + 1e-6).floor() + 1 if strict else (places - 1e-6).ceil()) * step
+    if law is not None and law.calendar is not None:
+        found = _following(law, law.calendar, found / law.period) * law.period
+    found = found if column.decimals is None else _rounded(found, column.decimals)
+    return found if strict else torch.maximum(found, base)
+
+
+def _mapped(rule: Function, source: Tensor) -> tuple[Tensor, Tensor]:
+    """(the target for each value of the source, NaN if unknown; mask of the known values)."""
+    keys, values = rule.table()
+    place = _place(keys, source - SAME * source.abs()).clamp(0, len(keys) - 1)
+    key = _take(keys, place)
+    known = (source - key).abs() <= SAME * key.abs()
+    found = torch.where(known, _take(values, place), math.nan)
+    if None in rule.keys:
+        void = rule.values[rule.keys.index(None)]
+        found = torch.where(source.isnan(), math.nan if void is None else void, found)
+        known = known | source.isnan()
+    return found, known
+
+
+def _divided(a: Any, b: Any) -> Any:
+    zero = torch.as_tensor(b, dtype=torch.float64) == 0
+    return torch.where(zero, math.nan, a / torch.where(zero, 1.0, torch.as_tensor(b, dtype=torch.float64)))
+
+
+_OPERATIONS: dict[type, Callable[[Any, Any], Any]] = dict(rules.OPERATIONS) | {ast.Div: _divided}
+
+
+def _inputs(rule: Formula, u: Numbers, fields: Fields) -> Numbers:
+    return {f"v{j}": _values(fields[name], u[name]) for j, name in enumerate(rule.sources)}
+
+
+def _computed(rule: Formula, u: Numbers, fields: Fields) -> Tensor:
+    return rules.computed(rule.tree, _inputs(rule, u, fields), _OPERATIONS)
+
+
+def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
+    """Mask ``[N]`` of the rows that break a rule."""
+    own = u[rule.target]
+    if isinstance(rule, Order):
+        base, high = _base(rule, u, fields), _values(fields[rule.target], own)
+        slack = EXACT * high.abs()
+        return (high <= base - slack) | (high == base) if rule.strict else high < base - slack
+    if isinstance(rule, Function):
+        source = u[rule.sources[0]]
+        usual, known = _mapped(rule, source)
+        return known & ~source.isnan() & ~own.isnan() & ~((own - usual).abs() <= 1e-6 * usual.abs())
+    if isinstance(rule, Formula):
+        decimals, made = fields[rule.target].decimals, _computed(rule, u, fields)
+        slack, share = (0.0, 1e-6) if decimals is None else (0.5 * 10.0**-decimals, EXACT)
+        return (own - made).abs() > (1 + 1e-6) * slack + share * _larger(own.abs(), made.abs())
+    if isinstance(rule, Missing):
+        source = u[rule.sources[0]]
+        gone = _is_one_of([key for key in rule.keys if key is not None], source)
+        return gone & ~source.isnan() & ~own.isnan()
+    assert isinstance(rule, Combinations)
+    if rule.rows.size > MOST:
+        raise NotImplementedError(f"a rule on {rule.rows.size:,} combinations of levels is too long for a graph")
+    place = torch.zeros_like(own, dtype=torch.long)
+    for name, size in zip(rule.names, rule.sizes):
+        place = place * (size + 1) + torch.where(u[name].isnan(), size, u[name].nan_to_num()).long()
+    return (_take(np.isnan(rule.rows).ravel(), place) > 0) & ~own.isnan()
+
+
+def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
+    """:meth:`latens.schema.rules.Rule.inward`, in place."""
+    if isinstance(rule, Order):
+        high = _values(fields[rule.target], u[rule.target])
+        apart = high - _base(rule, u, fields)
+        apart = torch.where(apart < 0, 0.0, apart)
+        if rule.difference.decimals is not None:
+            apart = _rounded(apart, rule.difference.decimals)
+        u[rule.target] = torch.where(_is_code(rule, high), high, apart)
+    elif isinstance(rule, Function):
+        own, source = u.pop(rule.target), u[rule.sources[0]]
+        values = np.unique([value for value in rule.values if value is not None])
+        if None not in rule.keys and len(values):
+            place = _place(values, own).clamp(0, len(values) - 1)
+            key = _take(rule.inverse(values, only=True), place)
+            here = source.isnan() & (_take(values, place) == own)
+            u[rule.sources[0]] = torch.where(here, key, source)
+    elif isinstance(rule, Formula):
+        for j, name in enumerate(rule.sources):
+            column = fields[name]
+            if column.kind not in CODED and rule.how.count(f"v{j}") == 1:
+                inputs = _inputs(rule, u, fields)
+                made = rules.inverted(rule.tree, u[rule.target], f"v{j}", inputs, _OPERATIONS)
+                made = made if column.decimals is None else _rounded(made, column.decimals)
+                u[name] = torch.where(u[name].isnan(), made, u[name])
+        del u[rule.target]
+
+
+def _settle_levels(bound: list[Combinations], u: Numbers) -> None:
+    """:func:`latens.schema.rules.settle_levels`, in place, by a table of all combinations of columns bound together."""
+    bound = [rule for rule in bound if set(rule.names) <= set(u)]
+    while bound:
+        together, names = [bound.pop(0)], set()
+        while names != (names := {name for rule in together for name in rule.names}):
+            together += [rule for rule in bound if names & set(rule.names)]
+            bound = [rule for rule in bound if rule not in together]
+        sizes = {name: size for rule in together for name, size in zip(rule.names, rule.sizes)}
+        ordered = [name for name in u if name in names]
+        shape = [sizes[name] for name in ordered]
+        if math.prod(shape) > MOST:
+            raise NotImplementedError(f"rules on {math.prod(shape):,} combinations of levels are too long for a graph")
+        table = dict(zip(ordered, np.indices(shape).reshape(len(shape), -1).astype(np.float64)))
+        rules.settle_levels(together, table)
+        place = torch.zeros((), dtype=torch.long)
+        for name in ordered:
+            place = place * sizes[name] + u[name].long()
+        for name in ordered:
+            u[name] = _take(table[name], place)

@@ -1,0 +1,86 @@
+"""Columns and rules as tensor operations: the same numbers as those of the table itself, which works on arrays."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from latens.data.rows import Rows, rows_of
+from latens.runs.export import cells
+from latens.schema import Table
+
+N = 400
+
+
+def days(random: np.random.Generator, first: str, size: int) -> np.ndarray:
+    return np.datetime64(first) + random.integers(0, size, N)
+
+
+def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
+    """Tables by name: one of columns alone, others with rules between them."""
+    start, low = days(random, "2019-01-01", 1500), random.integers(0, 50, N)
+    workdays = np.datetime64("2018-01-01") + np.arange(2000)
+    workdays = workdays[(workdays.astype(int) + 3) % 7 < 5]
+    net = random.gamma(2, 40, N).round(2)
+    tax = (net * 0.19 + random.integers(0, 3, N) * 0.5).round(2)
+    school = random.integers(0, 4, N)
+    ward = random.choice(["births", "heart", "bones"], N)
+    return {
+        "columns": {
+            "sevens": 7.0 * random.integers(0, 30, N), "paid": np.where(random.random(N) < 0.3, 0, net),
+            "smoker": random.random(N) < 0.3, "age": random.integers(18, 90, N), "visits": random.poisson(30, N),
+            "month": (np.datetime64("2015-01") + random.integers(0, 80, N)).astype("datetime64[D]"),
+            "minute": np.datetime64("2020-01-01T00:00:00") + 60 * random.integers(0, 100_000, N),
+            "workday": random.choice(workdays, N), "skewed": random.lognormal(0, 2, N),
+            "quarter": random.normal(0, 2, N).round(2) // 0.25 * 0.25, "large": 1e6 * random.normal(3, 1, N).round(3),
+            "price": np.floor(random.lognormal(2, 0.6, N)) + random.choice([0.99, 0.95, 0.49], N),
+            "gaps": np.where(random.random(N) < 0.2, np.nan, random.normal(5, 1, N).round(1)),
+        },
+        "orders": {"start": start, "end": start + random.integers(0, 90, N), "low": low,
+                   "mid": low + random.integers(0, 20, N)},
+        "sums": {"net": net, "tax": tax, "total": (net + tax).round(2)},
+        "functions": {"school": np.array(["none", "some", "college", "master"])[school],
+                      "years": np.array([6, 10, 15, 17])[school]},
+        "combinations": {"ward": ward, "sex": np.where(ward == "births", "f", random.choice(["f", "m"], N))},
+    }  # fmt: skip
+
+
+NAMES = tuple(columns(np.random.default_rng(0)))
+
+
+@cache
+def rows(name: str) -> Rows:
+    return rows_of(pa.table(columns(np.random.default_rng(0))[name]))
+
+
+def schema(name: str) -> Table:
+    found = rows(name).schema
+    assert isinstance(found, Table)
+    assert bool(found.rules) == (name != "columns")
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("far", [0.0, 0.3, 3.0])
+def test_means_become_the_cells_that_a_table_writes(name: str, far: float):
+    table, x = schema(name), rows(name).inside[:].double().numpy()
+    noise = np.random.default_rng(1).normal(size=x.shape)
+    x = (np.nan_to_num(x, nan=1.0) + far * np.nanstd(x, 0) * noise).astype(np.float32).astype(np.float64)
+    wanted = np.stack(list(table.outward(x, mean=True)[0].values()), 1)
+    assert np.array_equal(cells.outward(table, torch.from_numpy(x)).numpy(), wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("gaps, wrong", [(0.0, 0.0), (0.3, 0.0), (0.2, 0.2)])
+def test_cells_become_what_the_model_sees(name: str, gaps: float, wrong: float):
+    """Cells are missing, and some break rules because they are those of other rows."""
+    table, random = schema(name), np.random.default_rng(2)
+    u = np.stack(list(table.outward(rows(name).inside[:].double().numpy())[0].values()), 1)
+    u = np.where(random.random(u.shape) < wrong, random.permuted(u, axis=0), u)
+    u = np.where(random.random(u.shape) < gaps, np.nan, u)
+    wanted = table.inward(dict(zip(table.outer_by_name, u.T)))
+    assert np.array_equal(cells.inward(table, torch.from_numpy(u)).numpy(), wanted, equal_nan=True)
