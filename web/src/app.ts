@@ -22,6 +22,8 @@ export class App {
   private scale: Scale | null = null;
   private decoding = false;
   private asked = false;
+  private framed = false;
+  private failure = "";
   private saving = 0;
   private picture: HTMLCanvasElement | null = null;
   private tabs: Panel[] = [];
@@ -410,7 +412,10 @@ export class App {
     if (!here) this.here = null;
     this.state.z = Float64Array.from(z);
     this.asked = true;
-    if (!this.decoding) requestAnimationFrame(() => void this.update());
+    if (this.framed) return; // once a frame, and at once where none waits
+    this.framed = true;
+    requestAnimationFrame(() => { this.framed = false; if (this.asked && !this.decoding) void this.update(); });
+    if (!this.decoding) void this.update();
   }
 
   /** Decode the current code and show it; while that takes time, only the newest code waits. */
@@ -423,10 +428,11 @@ export class App {
         this.mark();
         const [found] = await this.decoder.decode([this.state.z], this.state.conditions.map((c) => [c]));
         this.decoded = found!.value;
+        this.failure = "";
         this.draw(found!);
       } while (this.asked);
     } catch (error) {
-      document.getElementById("readout")!.textContent = `Decoding failed: ${(error as Error).message}`;
+      this.failure = `Decoding failed: ${(error as Error).message}`;
     } finally {
       this.decoding = false;
     }
@@ -457,7 +463,6 @@ export class App {
       } else this.show.paint(this.picture, x);
     } else box.replaceChildren(this.show.full(x, "The decoded code", null, found));
     this.tabs.find((t) => t.id === "code")!.refresh();
-    document.getElementById("readout")!.textContent = this.readout();
   }
 
   private readout(): string {
@@ -524,7 +529,10 @@ export class App {
     if (!open) return;
     if (open.id !== "path" && open.id !== "row") { if (this.lines.length || this.map.path.length) this.outline([]); }
     clearTimeout(this.stale);
-    this.stale = setTimeout(() => open.refresh(), 60) as unknown as number;
+    this.stale = setTimeout(() => {
+      document.getElementById("readout")!.textContent = this.failure || this.readout();
+      open.refresh();
+    }, 60) as unknown as number;
   }
 
   save(): void {

@@ -58,7 +58,7 @@ function sliders(app: App): Panel {
     for (const r of rows) {
       const v = app.state.z[r.d]!;
       if (document.activeElement !== r.input || r.input.valueAsNumber !== v) r.input.value = String(v);
-      r.output.textContent = v.toFixed(2).replace("-", "−");
+      r.output.textContent = v.toFixed(2).replace(/^-0.00$/, "0.00").replace("-", "−");
     }
   } };
 }

@@ -116,7 +116,7 @@ export class Show {
         beside && h("td", { className: "value" }, this.text(c, beside[j]!)),
         h("td", { className: "value" }, this.text(c, x[j]!),
           shares ? h("small", { title: c.levels.map((l, k) => `${l}: ${(100 * shares[k]!).toFixed(1)} %`).join("\n") }, ` ${(100 * shares[x[j]!]!).toFixed(0)} %`)
-            : s !== undefined && s > 0 && h("small", { title: "standard deviation" }, ` ± ${number(s, 2)}`)),
+            : s !== undefined && s > 0 && h("small", { title: "standard deviation" }, ` ± ${number(s, 2)}${c.kind === "datetime" ? " days" : ""}`)),
         bar, h("td", { className: "range" }, range));
     });
     const head = beside && h("thead", {}, h("tr", {}, h("td"), h("th", {}, "datum"), h("th", {}, "decoded"), h("td"), h("td")));
