@@ -19,7 +19,7 @@ from latens.report.page import LeftOut
 from latens.report.subject import Subject
 from latens.runs import scoring
 from latens.runs.record import Run
-from latens.schema import Schema, Table
+from latens.schema import Column, Schema, Table
 from latens.schema.form import Numbers
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
@@ -96,22 +96,16 @@ class Contents:
 
     def _columns(self, schema: Table) -> list[dict[str, Any]]:
         """The columns as the user knows them; where the decoder's deviations and probabilities of each stand."""
-        modelled = {field.name: (place, field) for place, field in enumerate(schema.modelled)}
-        found, at = [], 0
-        places = {}
-        for name, (place, field) in modelled.items():
-            places[name] = (place, at)
-            at += len(field.levels or ()) if field.outputs_codes else 0
+        sizes = [len(field.levels or ()) if field.outputs_codes else 0 for field in schema.modelled]
+        places = {field.name: (place, sum(sizes[:place])) for place, field in enumerate(schema.modelled)}
+        bound = {rule.target for rule in schema.rules if rule.bounds}
+        found = []
         for field in schema.outer:
-            own = modelled.get(field.name, (0, None))[1] is field
-            form = field.form if isinstance(field.form, Numbers) else None
-            found.append({
+            place, at = (None, None) if field.name in bound else places.get(field.name, (None, None))
+            found.append(_written(field) | {
                 "name": field.name, "kind": field.kind, "levels": [str(v) for v in field.levels or ()],
                 "low": field.low, "high": field.high, "decimals": field.decimals, "time": field.time,
-                "type": field.type, "before": form.prefix if form else "", "after": form.suffix if form else "",
-                "places": form.places if form and not form.power else None,
-                "deviation": places[field.name][0] if own else None,
-                "levels_at": places[field.name][1] if own and field.outputs_codes else None,
+                "type": field.type, "deviation": place, "levels_at": at if field.outputs_codes else None,
             })  # fmt: skip
         return found
 
@@ -310,6 +304,14 @@ class Contents:
         stored = np.where(np.isnan(values), top, np.rint(steps).clip(0, top - 1)).astype(whole)
         return {"name": name, "levels": list(levels), "low": 0.0 if levels else low, "step": step,
                 "missing": top, "block": self.blocks.add(place, stored)}  # fmt: skip
+
+
+def _written(column: Column) -> dict[str, Any]:
+    """The text around a column's digits, and the decimals that each of its numbers has, if all have as many."""
+    form = column.form
+    if not isinstance(form, Numbers):
+        return {"before": "", "after": "", "places": None}
+    return {"before": form.prefix, "after": form.suffix, "places": None if form.power else form.places}
 
 
 def _as_written(schema: Table, x: np.ndarray) -> np.ndarray:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from latens.runs.export.operators import neighbour, searchsorted
 from latens.schema import Column, Table, rules
+from latens.schema.arrow import pa
 from latens.schema.column import CODED
 from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law
 from latens.schema.rules import EXACT, Combinations, Formula, Function, Missing, Order, Rule
@@ -320,8 +320,8 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
     own = u[rule.target]
     if isinstance(rule, Order):
         base, high = _base(rule, u, fields), _values(fields[rule.target], own)
-        slack = EXACT * high.abs()
-        return (high <= base - slack) | (high == base) if rule.strict else high < base - slack
+        least = base - EXACT * high.abs()
+        return (high <= least) | (high == base) if rule.strict else high < least
     if isinstance(rule, Function):
         source = u[rule.sources[0]]
         usual, known = _mapped(rule, source)
@@ -373,21 +373,25 @@ def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
 
 def _settle_levels(bound: list[Combinations], u: Numbers) -> None:
     """:func:`latens.schema.rules.settle_levels`, in place, by a table of all combinations of columns bound together."""
-    bound = [rule for rule in bound if set(rule.names) <= set(u)]
-    while bound:
-        together, names = [bound.pop(0)], set()
-        while names != (names := {name for rule in together for name in rule.names}):
-            together += [rule for rule in bound if names & set(rule.names)]
-            bound = [rule for rule in bound if rule not in together]
+    for together in _linked([rule for rule in bound if set(rule.names) <= set(u)]):
         sizes = {name: size for rule in together for name, size in zip(rule.names, rule.sizes)}
-        ordered = [name for name in u if name in names]
-        shape = [sizes[name] for name in ordered]
-        if math.prod(shape) > MOST:
-            raise NotImplementedError(f"rules on {math.prod(shape):,} combinations of levels are too long for a graph")
-        table = dict(zip(ordered, np.indices(shape).reshape(len(shape), -1).astype(np.float64)))
-        rules.settle_levels(together, table)
+        shape = {name: sizes[name] for name in u if name in sizes}
+        if math.prod(shape.values()) > MOST:
+            many = math.prod(shape.values())
+            raise NotImplementedError(f"rules on {many:,} combinations of levels are too long for a graph")
+        every = np.indices(tuple(shape.values())).reshape(len(shape), -1).astype(np.float64)
+        rules.settle_levels(together, table := dict(zip(shape, every)))
         place = torch.zeros((), dtype=torch.long)
-        for name in ordered:
-            place = place * sizes[name] + u[name].long()
-        for name in ordered:
-            u[name] = _take(table[name], place)
+        for name, size in shape.items():
+            place = place * size + u[name].long()
+        u |= {name: _take(table[name], place) for name in shape}
+
+
+def _linked(bound: list[Combinations]) -> list[list[Combinations]]:
+    """The rules in groups that share no column."""
+    groups: list[list[Combinations]] = []
+    for rule in bound:
+        shared = [group for group in groups if any(set(rule.names) & set(each.names) for each in group)]
+        groups = [group for group in groups if group not in shared]
+        groups.append([*(each for group in shared for each in group), rule])
+    return groups
