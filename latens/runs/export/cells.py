@@ -103,6 +103,8 @@ def _nearest(values: Any, x: Tensor) -> Tensor:
 
 
 def _is_one_of(values: Sequence[float] | np.ndarray, x: Tensor) -> Tensor:
+    if not len(values):  # runtimes differ about what holds for any of no values
+        return torch.zeros_like(x, dtype=torch.bool)
     return (x.unsqueeze(-1) == torch.tensor(np.asarray(values, dtype=np.float64))).any(-1)
 
 
@@ -250,6 +252,8 @@ def _base(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
 
 
 def _is_code(rule: Order, x: Tensor) -> Tensor:
+    if not rule.codes:
+        return torch.zeros_like(x, dtype=torch.bool)
     codes = torch.tensor(rule.codes, dtype=torch.float64)
     return ((x.unsqueeze(-1) - codes).abs() <= SAME * codes.abs()).any(-1)
 
