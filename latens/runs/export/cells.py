@@ -70,12 +70,12 @@ def settled(column: Column, x: Tensor) -> Tensor:
         x = _snapped(column.law, x)
     if column.decimals is not None:
         x = _rounded(x, column.decimals)
-        x = x.clamp_min(10.0**-column.decimals) if column.kind == "positive" else x
+        x = _within(x, 10.0**-column.decimals) if column.kind == "positive" else x
     if column.kind == "bounded":
-        x = x.clamp(column.low, column.high)
+        x = _within(x, column.low, column.high)
     elif column.type.startswith("u"):
         x = x.clamp_min(0)
-    return x if column.law is None else x.clamp(column.low, column.high)
+    return x if column.law is None else _within(x, column.low, column.high)
 
 
 def _typed(column: Column, x: Tensor) -> Tensor:
@@ -108,6 +108,17 @@ def _is_one_of(values: Sequence[float] | np.ndarray, x: Tensor) -> Tensor:
     return (x.unsqueeze(-1) == torch.tensor(np.asarray(values, dtype=np.float64))).any(-1)
 
 
+def _exact(number: Any) -> Tensor:
+    """A number as a tensor, because exporters turn others into float32."""
+    return torch.as_tensor(number, dtype=torch.float64)
+
+
+def _within(x: Tensor, low: float | None, high: float | None = None) -> Tensor:
+    """The number in the range nearest to each."""
+    x = x if low is None else torch.maximum(x, _exact(low))
+    return x if high is None else torch.minimum(x, _exact(high))
+
+
 def _rounded(x: Tensor, decimals: int) -> Tensor:
     return (x * 10.0**decimals).round() / 10.0**decimals
 
@@ -121,10 +132,10 @@ def _larger(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _snapped(law: Law, x: Tensor) -> Tensor:
-    y = x.clamp(law.low, law.high)
+    y = _within(x, law.low, law.high)
     if law.calendar is not None:
-        there = (_on_calendar(law, law.calendar, y / law.period) * law.period).clamp(law.low, law.high)
-        solid = _is_one_of(law.solid, ((y - law.origin) / (law.step or 1.0)).round())
+        there = _within(_on_calendar(law, law.calendar, y / law.period) * law.period, law.low, law.high)
+        solid = _is_one_of(law.solid, ((y - _exact(law.origin)) / _exact(law.step or 1.0)).round())
         y = torch.where(solid, y, there) if law.step is not None else there
     y = _placed(law, y)
     if law.places:
@@ -138,15 +149,16 @@ def _snapped(law: Law, x: Tensor) -> Tensor:
 def _placed(law: Law, x: Tensor) -> Tensor:
     if law.step is None:
         return x
-    k, many = ((x - law.origin) / law.step).round(), round(1 / law.step, 6)
+    step, origin = _exact(law.step), _exact(law.origin)
+    k, many = ((x - origin) / step).round(), round(1 / law.step, 6)
     is_fraction = many > 0 and abs(many * law.step - 1) < 1e-12
-    return law.origin + (k / many if is_fraction else k * law.step)
+    return origin + (k / many if is_fraction else k * step)
 
 
 def _on_calendar(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
     """:meth:`latens.schema.law.Calendar.snap`."""
     several = len(calendar.times) > 1
-    day, rest = (x.floor(), x - x.floor()) if several else (x - calendar.times[0], x)
+    day, rest = (x.floor(), x - x.floor()) if several else (x - _exact(calendar.times[0]), x)
     if calendar.months:
         found = _nearest(_dates(law, calendar), day)
     elif calendar.days:
@@ -155,7 +167,7 @@ def _on_calendar(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
         found, rest = _of_weeks(calendar, x if several else day + 0.5)
     else:
         found = day if several else day.round()
-    found = found + (_time(calendar, rest) if several else calendar.times[0])
+    found = found + (_time(calendar, rest) if several else _exact(calendar.times[0]))
     return torch.where(_is_on(law, calendar, x), x, found) if calendar.shares else found
 
 
@@ -281,8 +293,9 @@ def _next(column: Column, base: Tensor, strict: bool) -> Tensor:
     if step is None:
         return neighbour(base, torch.full_like(base, math.inf)) if strict else base
     origin = 0.0 if law is None else law.origin
-    places = (base - origin) / step
-    found = origin + ((places + 1e-6).floor() + 1 if strict else (places - 1e-6).ceil()) * step
+    width, first = _exact(step), _exact(origin)
+    places = (base - first) / width
+    found = first + ((places + 1e-6).floor() + 1 if strict else (places - 1e-6).ceil()) * width
     if law is not None and law.calendar is not None:
         found = _following(law, law.calendar, found / law.period) * law.period
     found = found if column.decimals is None else _rounded(found, column.decimals)
@@ -303,12 +316,15 @@ def _mapped(rule: Function, source: Tensor) -> tuple[Tensor, Tensor]:
     return found, known
 
 
-def _divided(a: Any, b: Any) -> Any:
-    zero = torch.as_tensor(b, dtype=torch.float64) == 0
-    return torch.where(zero, math.nan, a / torch.where(zero, 1.0, torch.as_tensor(b, dtype=torch.float64)))
+def _divided(a: Any, b: Any) -> Tensor:
+    zero = _exact(b) == 0
+    return torch.where(zero, math.nan, _exact(a) / torch.where(zero, 1.0, _exact(b)))
 
 
-_OPERATIONS: dict[type, Callable[[Any, Any], Any]] = dict(rules.OPERATIONS) | {ast.Div: _divided}
+_OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: lambda a, b: _exact(a) + _exact(b), ast.Sub: lambda a, b: _exact(a) - _exact(b),
+    ast.Mult: lambda a, b: _exact(a) * _exact(b), ast.Div: _divided,
+}  # fmt: skip
 
 
 def _inputs(rule: Formula, u: Numbers, fields: Fields) -> Numbers:
