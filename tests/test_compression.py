@@ -50,6 +50,10 @@ RUNS: dict[str, tuple[str, dict]] = {
     "levels": ("levels", {}),
     "categories": ("levels", {"likelihood": "categorical"}),
     "levels in a mixture": ("levels", {"recipe": latens.Recipe("vae", prior="mixture")}),
+    "entries of a book": ("levels", {"recipe": "vq"}),
+    "entries of three books": ("levels", {"recipe": latens.Recipe("residual_vq", codes=7)}),
+    "codes on a grid": ("levels", {"recipe": "fsq"}),
+    "categories of codes": ("levels", {"recipe": "reinforce"}),
     "steps": ("floats", {}),
     "float pixels": ("rows of floats", {}),
     "counts": ("counts", {"kind": "count"}),
@@ -337,6 +341,21 @@ def test_a_file_of_types_is_written_as_text_where_its_values_are_the_same_there(
             refused("decompress", "run", "x.latens", "--out", "z.csv")
 
 
+def test_the_bound_of_a_grid_is_in_bits_of_its_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same numbers in two units: the code is as long, and so is what is printed next to it."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    z = random.normal(size=1000)
+    a, b = (np.rint(size * z + 20 * random.normal(size=1000)) for size in (50, 30))
+    b[random.random(1000) < 0.1], found = np.nan, []
+    for digits in (0, 3):
+        parquet.write_table(pa.table({"a": np.round(a / 10**digits, digits), "b": b}), "x.parquet")
+        done("fit", "x.parquet", "--out", f"run-{digits}", "--epochs", 3, "--latent-dim", 1)
+        found.append(figures("compress", f"run-{digits}", "x.parquet", "--out", f"x-{digits}.latens"))
+        assert 0.97 < found[-1]["bits_per_row"] / found[-1]["ideal_bits_per_row"] < 1.1
+    assert abs(found[0]["ideal_bits_per_row"] / found[1]["ideal_bits_per_row"] - 1) < 0.03
+
+
 def test_a_mixed_table_of_columns_in_order_under_a_mixture_comes_back():
     x = people(400)[["age", "price", "cut", "yes", "n", "gap", "text"]]
     recipe = latens.Recipe("vae", prior="mixture", dependence="autoregressive")
@@ -348,7 +367,7 @@ def test_a_mixed_table_of_columns_in_order_under_a_mixture_comes_back():
 
 def test_what_has_no_code_is_refused_by_name():
     x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
-    for recipe, word in (("vae", "Normal"), ("iaf", "posterior"), ("vq", "prior"), ("sphere", "prior")):
+    for recipe, word in (("vae", "Normal"), ("iaf", "posterior"), ("ladder", "model"), ("sphere", "prior")):
         vae = latens.VAE(latent_dim=2, epochs=1, random_state=0, recipe=recipe).fit(x)
         with pytest.raises(InputError, match=word):
             vae.codec().encode(x)

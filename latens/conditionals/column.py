@@ -124,6 +124,13 @@ class ColumnLikelihood:
         """
         return self.family in _MASSES or (self.law is not None and bool(self.law.atoms or self.law.places))
 
+    @property
+    def width(self) -> float:
+        """The width of a place by which its mass is divided in ln p, in the column's units: that of a grid without
+        atoms; 1 elsewhere."""
+        law = self.law
+        return 1.0 if self.is_mass or law is None or law.step is None else law.step
+
 
 @dataclass(frozen=True)
 class Allowed:

@@ -125,9 +125,7 @@ def _size(data: str, x: Any) -> int:
 def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str], dict[str, Any]]:
     """How much the file saves, in words and figures."""
     some = rows.take(np.arange(min(_ROWS, len(rows))) * len(rows) // min(_ROWS, len(rows)))
-    columns = getattr(run.model.likelihood, "columns", ()) if isinstance(schema_of(run), Table) else ()
-    of_masses = all(column.is_mass for column in columns)  # densities are not bits
-    ideal = -evaluation.elbo(run.model, some.inside, some.c).elbo / math.log(2) if of_masses else None
+    ideal = _ideal(run, some) if found.is_whole else None
     size, bits = len(found.data), 8 * found.coded / found.rows
     model = sum(value.nbytes for value in run.model.state_dict().values())
     saved = (before - size) / found.rows
@@ -144,6 +142,15 @@ def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str]
     else:
         lines.append(f"the model has {model:,} bytes, and nothing is saved on which it could pay")
     return lines, figures
+
+
+def _ideal(run: Run, rows: Any) -> float:
+    """-ELBO in bits per row, of masses: ln p of a place of a grid may be that of its mass per unit."""
+    bits = -evaluation.elbo(run.model, rows.inside, rows.c).elbo / math.log(2)
+    if not isinstance(schema_of(run), Table):
+        return bits
+    widths = np.log2([column.width for column in run.model.likelihood.columns])  # type: ignore[union-attr]
+    return bits - float((widths * ~np.isnan(rows.inside[:].numpy()).reshape(len(rows), -1)).sum(1).mean())
 
 
 def _without_quotes(table: Any) -> Any:

@@ -26,9 +26,8 @@ from latens.runs.coding.latent import (
     POSTERIOR,
     PRIOR,
     SHARES,
-    Normals,
-    Prior,
-    require_posterior,
+    Codes,
+    codes_under,
 )
 from latens.runs.coding.rans import Stack, borrowed, first_heads
 from latens.runs.coding.rounding import Rounding, from_varints, varints
@@ -85,15 +84,13 @@ class Bits:
     def _most(self, width: int) -> int:
         return max(1, BATCH // max(width, self.likelihood.weight))
 
-    def _prior(self, rows: slice, batch: int, rounding: Rounding) -> Prior:
+    def _prior(self, rows: slice, batch: int, rounding: Rounding) -> Codes:
         rounding.at(batch, PRIOR)
-        return Prior(self.model._run("prior", c=trees.take(self.c, rows)), rounding)
+        return codes_under(self.model._run("prior", c=trees.take(self.c, rows)), rounding)
 
-    def _posterior(self, x: Tensor, rows: slice, batch: int, prior: Prior, rounding: Rounding) -> Any:
+    def _posterior(self, x: Tensor, rows: slice, batch: int, rounding: Rounding) -> Any:
         rounding.at(batch, POSTERIOR)
-        q = self.model.encode(x, trees.take(self.c, rows))
-        require_posterior(q)
-        return Normals(q.loc, q.variance, prior, rounding).of(len(x)), q.loc.shape[-1]
+        return self.model.encode(x, trees.take(self.c, rows))
 
     def _px(self, z: Tensor, rows: slice, batch: int, rounding: Rounding) -> Any:
         rounding.at(batch, CELLS)
@@ -111,9 +108,8 @@ class Bits:
             rows, batch = slice(first, first + size), len(sizes)
             x = self.likelihood.inside(symbols[rows], rows)
             prior = self._prior(rows, batch, rounding)
-            q, dim = self._posterior(x, rows, batch, prior, rounding)
-            bins = stack.pop(q.find, size * dim, turned=True).reshape(size, dim)
-            z = prior.codes(bins)
+            bins = prior.pop_posterior(stack, self._posterior(x, rows, batch, rounding), rounding)
+            z, dim = prior.codes(bins), bins.shape[1]
             rounding.at(batch, SHARES)
             which = prior.pop_component(stack, z, rounding)
             self.likelihood.push(stack, self._px(z, rows, batch, rounding), symbols[rows], rows, rounding, batch)
@@ -150,8 +146,7 @@ class Bits:
             rounding.at(batch, SHARES)
             prior.push_component(stack, z, which, rounding)
             x = self.likelihood.inside(symbols, rows)
-            q = self._posterior(x, rows, batch, prior, rounding)[0]
-            stack.push(*q.interval(bins.reshape(-1)), turned=True)
+            prior.push_posterior(stack, bins, self._posterior(x, rows, batch, rounding), rounding)
             first -= size
         found = np.concatenate(parts[::-1])
         if _digest(found.astype("<i8").tobytes()) != theirs:

@@ -30,11 +30,12 @@ from latens.tensors import trees
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows as bytes: the file, and how many of its bytes hold the rows' cells."""
+    """Rows as bytes: the file, how many of its bytes hold the rows' cells, and whether these are all of the model's."""
 
     data: bytes
     rows: int
     coded: int
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Codec:
 
     Args:
         model: of a fitted run, with a likelihood that gives masses (levels, 0 and 1, counts, columns of a table on a
-            grid), a diagonal normal posterior, and a prior that is normal or a mixture of normals.
+            grid), a diagonal normal posterior under a prior that is normal or a mixture of normals, or codes that are
+            categories or entries of books.
         schema: what a row is.
         given: what the conditions are.
 
@@ -193,7 +195,8 @@ class Codec:
         blocks = self._blocks(symbols, c, cells)
         head = {"rows": len(original), "run": self.fingerprint, "table": True, "frame": frame}
         data = Container(head, blocks, packed(kept)).packed()
-        return Packed(data, len(original), sum(len(data) for _, data in blocks))
+        every = bool(np.all(kept.get("coded", True)))
+        return Packed(data, len(original), sum(len(data) for _, data in blocks), every)
 
     def _fixed(self, rows: Rows, original: Any) -> tuple[dict[str, np.ndarray], Any, np.ndarray, Any, Any]:
         """(what is kept, cells, symbols, the columns that they give, conditions) of a table."""

@@ -38,13 +38,19 @@ class Curve:
 
     def __init__(self, reach: float, values: np.ndarray):
         self.reach, self.values, self.steps = reach, values, np.append(np.diff(values), 0.0)
-        self.scale = (len(values) - 1) / (2 * reach)
+        self.scale, self.last = (len(values) - 1) / (2 * reach), len(values) - 1.0
 
     def __call__(self, t: np.ndarray) -> np.ndarray:
         """The share below t, in the shape of t."""
-        place = np.clip((t + self.reach) * self.scale, 0.0, len(self.values) - 1.0)
+        place = t + self.reach
+        place *= self.scale
+        np.maximum(place, 0.0, out=place)
+        np.minimum(place, self.last, out=place)
         index = place.astype(np.int64)
-        return self.values[index] + self.steps[index] * (place - index)
+        place -= index
+        place *= self.steps.take(index)
+        place += self.values.take(index)
+        return place
 
     def inverse(self, share: np.ndarray) -> np.ndarray:
         """The t below which the share lies."""

@@ -1,11 +1,13 @@
-"""Codes as bins: the posterior and the prior as whole frequencies.
+"""Codes as whole numbers: the posterior and the prior as whole frequencies.
 
-A dimension has 2^14 bins that are equally likely under N(0, 1), or under a normal of the prior's own mean and variance,
-and z is the middle of a bin (Townsend, Bird & Barber 2019).
+A dimension of numbers has 2^14 bins that are equally likely under N(0, 1), or under a normal of the prior's own mean
+and variance, and z is the middle of a bin (Townsend, Bird & Barber 2019). Entries of a book, and categories, are whole
+numbers already.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any
 
@@ -32,8 +34,117 @@ def _bins() -> tuple[np.ndarray, np.ndarray]:
     return inverse(np.arange(count + 1) / count), inverse((np.arange(count) + 0.5) / count)
 
 
-class Prior:
-    """p(z) on bins; bits back for the component where p is a mixture.
+class Codes(ABC):
+    """p(z) over codes as whole numbers ``[B, dim]``: of a batch of rows, or of all."""
+
+    @abstractmethod
+    def codes(self, numbers: np.ndarray) -> Tensor:
+        """z ``[B, Z]`` of the whole numbers."""
+
+    @abstractmethod
+    def push(self, stack: Stack, numbers: np.ndarray, which: np.ndarray | None) -> None:
+        """Put the whole numbers ``[B, dim]`` on the stack, and the components ``[B]`` of :meth:`pop_component`."""
+
+    @abstractmethod
+    def pop(self, stack: Stack, rows: int, dim: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """(whole numbers ``[B, dim]``, components ``[B]``) from the stack."""
+
+    def pop_component(self, stack: Stack, z: Tensor, rounding: Rounding) -> np.ndarray | None:
+        """Components ``[B]`` from the stack, by their shares in p(z); None where there are none."""
+        return None
+
+    def push_component(self, stack: Stack, z: Tensor, which: np.ndarray | None, rounding: Rounding) -> None:
+        """Put the components back."""
+        assert which is None
+
+    @abstractmethod
+    def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
+        """Whole numbers ``[B, dim]`` of a draw of q(z|x), from the stack."""
+
+    @abstractmethod
+    def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
+        """Put them back."""
+
+
+def codes_under(p: Any, rounding: Rounding) -> Codes:
+    """The codes of a prior's distribution p; ``InputError`` for a kind that has none."""
+    if type(p) is d.UniformCodes:
+        return Entries(p)
+    return Categories(p, rounding) if type(p) is d.OneHot and len(p.batch_shape) == 0 else Bins(p, rounding)
+
+
+class Entries(Codes):
+    """Entries of books, equally likely: a posterior that is sure of them frees no bits."""
+
+    def __init__(self, p: d.UniformCodes):
+        self.books, self.positions = p.codes, p.positions
+        self.masses = Uniform(p.codes.shape[1])
+
+    def codes(self, numbers: np.ndarray) -> Tensor:
+        """z ``[B, V D]``, at each position the sum over the L books."""
+        index = torch.from_numpy(numbers).reshape(len(numbers), self.positions, -1)
+        found = torch.stack([book[index[..., level]] for level, book in enumerate(self.books)])
+        return found.sum(0).flatten(-2)
+
+    def push(self, stack: Stack, numbers: np.ndarray, which: np.ndarray | None) -> None:
+        """Put the entries ``[B, V L]`` on the stack."""
+        stack.push(*self.masses.interval(numbers.reshape(-1)))
+
+    def pop(self, stack: Stack, rows: int, dim: int) -> tuple[np.ndarray, None]:
+        """The entries from the stack."""
+        return stack.pop(self.masses.find, rows * dim).reshape(rows, dim), None
+
+    def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
+        """The entries that q chose."""
+        require_posterior(q, d.Quantised)
+        return np.asarray(q.index.flatten(1).numpy())
+
+    def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
+        """Nothing was taken."""
+
+
+class Categories(Codes):
+    """Categories as one-hot vectors."""
+
+    def __init__(self, p: d.OneHot, rounding: Rounding):
+        self.size = p.categories
+        self.logits = rounding(_log_shares(p), LOGIT)
+
+    def codes(self, numbers: np.ndarray) -> Tensor:
+        """z ``[B, V K]``."""
+        return torch.nn.functional.one_hot(torch.from_numpy(numbers), self.size).flatten(1).double()
+
+    def _levels(self, rows: int) -> Levels:
+        return Levels(np.broadcast_to(self.logits, (rows, *self.logits.shape)).reshape(-1, self.size))
+
+    def push(self, stack: Stack, numbers: np.ndarray, which: np.ndarray | None) -> None:
+        """Put the categories ``[B, V]`` on the stack."""
+        stack.push(*self._levels(len(numbers)).interval(numbers.reshape(-1)))
+
+    def pop(self, stack: Stack, rows: int, dim: int) -> tuple[np.ndarray, None]:
+        """The categories from the stack."""
+        return stack.pop(self._levels(rows).find, rows * dim).reshape(rows, dim), None
+
+    def _posterior(self, q: Any, rounding: Rounding) -> Levels:
+        require_posterior(q, d.OneHot)
+        return Levels(rounding(_log_shares(q), LOGIT).reshape(-1, self.size))
+
+    def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
+        """Categories of a draw of q, from the stack."""
+        masses, rows = self._posterior(q, rounding), q.batch_shape[0]
+        return stack.pop(masses.find, rows * q.variables, turned=True).reshape(rows, -1)
+
+    def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
+        """Put them back."""
+        stack.push(*self._posterior(q, rounding).interval(numbers.reshape(-1)), turned=True)
+
+
+def _log_shares(p: d.OneHot) -> np.ndarray:
+    return np.asarray(p.log_p.clamp_min(-1e6).numpy())
+
+
+class Bins(Codes):
+    """Numbers as bins; bits back for the component where p is a mixture.
 
     Args:
         p: the prior's distribution, over codes ``[Z]`` or ``[B, Z]``; float64.
@@ -69,9 +180,9 @@ class Prior:
         return Levels(np.broadcast_to(self.logits, (rows, self.logits.shape[-1])))
 
     def push(self, stack: Stack, bins: np.ndarray, which: np.ndarray | None) -> None:
-        """Put the bins ``[B, Z]`` on the stack, and the components ``[B]`` that :meth:`pop_component` gave."""
+        """Put the bins ``[B, Z]`` and the components on the stack."""
         if self.normals is None:
-            stack.push(*Uniform(BITS).interval(bins.reshape(-1)))
+            stack.push(*Uniform(1 << BITS).interval(bins.reshape(-1)))
             return
         stack.push(*self.normals.of(len(bins), which).interval(bins.reshape(-1)))
         if which is not None:
@@ -80,7 +191,7 @@ class Prior:
     def pop(self, stack: Stack, rows: int, dim: int) -> tuple[np.ndarray, np.ndarray | None]:
         """(bins ``[B, Z]``, components ``[B]``) from the stack."""
         if self.normals is None:
-            return stack.pop(Uniform(BITS).find, rows * dim).reshape(rows, dim), None
+            return stack.pop(Uniform(1 << BITS).find, rows * dim).reshape(rows, dim), None
         which = None
         if isinstance(self.p, d.NormalMixture):
             which = stack.pop(self._component_levels(rows).find, rows)
@@ -97,11 +208,23 @@ class Prior:
         if which is not None:
             stack.push(*self._component_shares(z, rounding).interval(which), turned=True)
 
+    def _posterior(self, q: Any, rounding: Rounding) -> NormalBins:
+        require_posterior(q, d.DiagonalNormal)
+        return Normals(q.loc, q.variance, self, rounding).of(len(q.loc))
+
+    def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
+        """Bins ``[B, Z]`` of a draw of q, from the stack."""
+        return stack.pop(self._posterior(q, rounding).find, q.loc.numel(), turned=True).reshape(q.loc.shape)
+
+    def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
+        """Put them back."""
+        stack.push(*self._posterior(q, rounding).interval(numbers.reshape(-1)), turned=True)
+
 
 class Normals:
     """Diagonal normals ``[..., Z]`` on the bins of a prior."""
 
-    def __init__(self, loc: Tensor, variance: Tensor, prior: Prior, rounding: Rounding):
+    def __init__(self, loc: Tensor, variance: Tensor, prior: Bins, rounding: Rounding):
         self.location = rounding(((loc - prior.shift) / prior.unit).numpy(), STEP) * STEP
         self.log_scale = rounding((variance.sqrt() / prior.unit).log().numpy(), SCALE)
 
@@ -117,15 +240,16 @@ def require_prior(p: Any) -> None:
     mixture = isinstance(p, d.NormalMixture) and type(p) is d.NormalMixture and not p.batch_shape
     if not (type(p) is d.DiagonalNormal or mixture):
         raise InputError(
-            f"compress takes normal priors and mixtures of normals, and that of this run is {type(p).__name__}",
+            "compress takes priors that are normals, mixtures of normals, categories or entries of books, and that of this "
+            f"run is {type(p).__name__}",
             "fit with --recipe vae",
         )
 
 
-def require_posterior(q: Any) -> None:
-    """``InputError`` unless codes can be drawn from the posterior by the coder."""
-    if type(q) is not d.DiagonalNormal:
+def require_posterior(q: Any, kind: type) -> None:
+    """``InputError`` unless codes can be drawn from the posterior by the coder, as it is of this kind."""
+    if type(q) is not kind:
         raise InputError(
-            f"compress takes diagonal normal posteriors, and that of this run is {type(q).__name__}",
+            f"compress takes {kind.__name__} posteriors under the prior of this run, and its own is {type(q).__name__}",
             "fit with --recipe vae",
         )

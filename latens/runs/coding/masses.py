@@ -21,13 +21,26 @@ LOGIT = 1 / 128  # step of log-probabilities
 SCALE = 1 / 64  # step of log-scales
 MOST = 1 << 22  # symbols of one cell
 _FARTHEST = 40 * 128  # steps below the largest log-probability; what lies lower counts as that low
+_NEAR = 4  # symbols: a guess that is wrong is mostly wrong by fewer
+_WIDEST = 4000  # steps of a log-scale on either side of 0
 
 ALL = slice(None)
+Cells = slice | np.ndarray  # which of all cells, in order
 
 
 @cache
 def _powers() -> np.ndarray:
     return exact.exp(-np.arange(_FARTHEST + 1) * LOGIT)
+
+
+@cache
+def _inverse_scales() -> np.ndarray:
+    return exact.exp(-np.arange(-_WIDEST, _WIDEST + 1) * SCALE)
+
+
+def _inverse(log_scale: np.ndarray) -> np.ndarray:
+    """1 / s of log-scales in steps of ``SCALE``."""
+    return _inverse_scales()[np.clip(log_scale, -_WIDEST, _WIDEST) + _WIDEST]
 
 
 def shares(logits: np.ndarray) -> np.ndarray:
@@ -37,18 +50,19 @@ def shares(logits: np.ndarray) -> np.ndarray:
 
 
 class Uniform:
-    """Symbols 0 … 2^bits - 1, equally likely."""
+    """Symbols 0 … n-1, equally likely; n up to ``MOST``."""
 
-    def __init__(self, bits: int):
-        self.frequency = TOTAL >> bits
+    def __init__(self, size: int):
+        self.size = size
 
     def interval(self, symbol: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(start, frequency) of each symbol."""
-        return symbol * self.frequency, np.full(symbol.shape, self.frequency)
+        start = symbol * TOTAL // self.size
+        return start, (symbol + 1) * TOTAL // self.size - start
 
     def find(self, slots: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(symbol, start, frequency) of each slot."""
-        symbol = slots // self.frequency
+        symbol = ((slots + 1) * self.size - 1) // TOTAL
         return symbol, *self.interval(symbol)
 
 
@@ -96,17 +110,23 @@ class Ordered(ABC):
         self.size = size
 
     @abstractmethod
-    def below(self, k: np.ndarray, cells: slice) -> np.ndarray:
-        """F: the share of the symbols below k, for 0 < k < n."""
+    def below(self, k: np.ndarray, cells: Cells) -> np.ndarray:
+        """F: the share of the symbols below k ``[..., cells]``, for 0 < k < n; any number elsewhere."""
 
-    def guess(self, share: np.ndarray, cells: slice) -> np.ndarray | None:
+    def guess(self, share: np.ndarray, cells: Cells) -> np.ndarray | None:
         """Approximately the symbol below which the share lies."""
         return None
 
-    def starts(self, k: np.ndarray, cells: slice) -> np.ndarray:
-        """The start of symbol k, 0 <= k <= n, of each cell."""
-        inner = np.floor(self.below(k, cells) * (TOTAL - 2 * self.size)).astype(np.int64) + 2 * k
-        return np.where(k <= 0, 0, np.where(k >= self.size, TOTAL, inner))
+    def starts(self, k: np.ndarray, cells: Cells) -> np.ndarray:
+        """The start of symbol k ``[..., cells]``, 0 <= k <= n."""
+        share = self.below(k, cells)
+        share *= TOTAL - 2 * self.size
+        found: np.ndarray = share.astype(np.int64)
+        found += k
+        found += k
+        found[k == 0] = 0
+        found[k == self.size] = TOTAL
+        return found
 
     def interval(self, symbol: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(start, frequency) of each cell's symbol."""
@@ -115,24 +135,34 @@ class Ordered(ABC):
 
     def find(self, slots: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(symbol, start, frequency) of each slot: a guess, then bisection where it is wrong."""
+        share = slots + 0.5
+        share *= 1 / TOTAL
+        guess = self.guess(share, cells)
+        if guess is None:
+            return self._halved(slots, cells, None)
+        np.maximum(guess, 0, out=guess)
+        np.minimum(guess, self.size - 1, out=guess)
+        start, end = self.starts(np.array((guess, guess + 1)), cells)
+        wrong = np.flatnonzero((start > slots) | (end <= slots))
+        end -= start
+        if len(wrong):
+            part = wrong + cells.start
+            guess[wrong], start[wrong], end[wrong] = self._halved(slots[wrong], part, guess[wrong])
+        return guess, start, end
+
+    def _halved(
+        self, slots: np.ndarray, cells: Cells, guess: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         low, high = np.zeros_like(slots), np.full_like(slots, self.size)
         start, end = np.zeros_like(slots), np.full_like(slots, TOTAL)
-        guess = self.guess((slots + 0.5) / TOTAL, cells)
-        if guess is not None:
-            guess = np.clip(guess, 0, self.size - 1)
-            for k in (guess, guess + 1):
-                self._halve(k, slots, cells, low, high, start, end)
+        first = [] if guess is None else [np.minimum(guess + _NEAR, self.size), np.maximum(guess - _NEAR, 0)]
         while (high - low > 1).any():
-            self._halve((low + high) >> 1, slots, cells, low, high, start, end)
+            k = first.pop() if first else (low + high) >> 1
+            at = self.starts(k, cells)
+            under, over = (at <= slots) & (k > low), (at > slots) & (k < high)
+            low, start = np.where(under, k, low), np.where(under, at, start)
+            high, end = np.where(over, k, high), np.where(over, at, end)
         return low, start, end - start
-
-    def _halve(self, k: np.ndarray, slots: np.ndarray, cells: slice, *bracket: np.ndarray) -> None:
-        low, high, start, end = bracket
-        at = self.starts(k, cells)
-        under = (at <= slots) & (k >= low)
-        over = (at > slots) & (k <= high)
-        low[under], start[under] = k[under], at[under]
-        high[over], end[over] = k[over], at[over]
 
 
 class NormalBins(Ordered):
@@ -146,13 +176,19 @@ class NormalBins(Ordered):
 
     def __init__(self, edges: np.ndarray, location: np.ndarray, log_scale: np.ndarray):
         super().__init__(len(edges) - 1)
-        self.edges, self.location, self.inverse = edges, location, exact.exp(-np.clip(log_scale, -4000, 4000) * SCALE)
+        self.edges, self.location, self.inverse = edges, location, _inverse(log_scale)
 
-    def below(self, k: np.ndarray, cells: slice) -> np.ndarray:
+    def below(self, k: np.ndarray, cells: Cells) -> np.ndarray:
         """The share below edge k."""
-        return exact.normal()((self.edges[k] - self.location[cells]) * self.inverse[cells])
+        return exact.normal()(self._standard(k, cells))
 
-    def guess(self, share: np.ndarray, cells: slice) -> np.ndarray:
+    def _standard(self, k: np.ndarray, cells: Cells) -> np.ndarray:
+        t = self.edges.take(k)
+        t -= self.location[cells]
+        t *= self.inverse[cells]
+        return t
+
+    def guess(self, share: np.ndarray, cells: Cells) -> np.ndarray:
         """The bin of the quantile."""
         value = self.location[cells] + exact.normal().inverse(share) / self.inverse[cells]
         return np.searchsorted(self.edges, value) - 1
@@ -178,27 +214,41 @@ class Logistics(Ordered):
     ):  # fmt: skip
         super().__init__(len(edges) - 1)
         self.edges, self.location, self.weights = edges, location, weights
-        self.inverse = exact.exp(-np.clip(log_scale, -4000, 4000) * SCALE)
+        steps = np.diff(edges)
+        self.even = bool(np.isfinite(edges).all() and np.ptp(steps) < 1e-9 * steps[0])
+        self.inverse = _inverse(log_scale)
         none = None if floor is None else exact.logistic()((floor - location) * self.inverse)
         self.cut = none if none is None or not none.any() else np.minimum(none, 1 - 2.0**-30)
 
-    def below(self, k: np.ndarray, cells: slice) -> np.ndarray:
+    def below(self, k: np.ndarray, cells: Cells) -> np.ndarray:
         """The share below edge k."""
-        edge, total = self.edges[k], np.zeros(k.shape)
+        edge, parts = self.edges.take(k), []
         for m in range(len(self.location)):
-            share = exact.logistic()((edge - self.location[m, cells]) * self.inverse[m, cells])
+            share = edge - self.location[m, cells]
+            share *= self.inverse[m, cells]
+            share = exact.logistic()(share)
             if self.cut is not None:
                 cut = self.cut[m, cells]
                 share = np.maximum(share - cut, 0.0) / (1.0 - cut)
-            total = total + (share if self.weights is None else self.weights[m, cells] * share)
+            if self.weights is not None:
+                share *= self.weights[m, cells]
+            parts.append(share)
+        total: np.ndarray = sum(parts[1:], parts[0])
         return total
 
-    def guess(self, share: np.ndarray, cells: slice) -> np.ndarray | None:
+    def guess(self, share: np.ndarray, cells: Cells) -> np.ndarray | None:
         """The place of the quantile, of one component."""
         if len(self.location) > 1 or self.cut is not None:
             return None
-        value = self.location[0, cells] + np.log(share / (1 - share)) / self.inverse[0, cells]
-        return np.searchsorted(self.edges[1:-1], value)
+        value = share / (1.0 - share)
+        np.log(value, out=value)
+        value /= self.inverse[0, cells]
+        value += self.location[0, cells]
+        if not self.even:
+            return np.searchsorted(self.edges[1:-1], value)
+        value -= self.edges[0]
+        value *= 1 / (self.edges[1] - self.edges[0])
+        return value.astype(np.int64)
 
 
 class Heaps(Ordered):
@@ -216,12 +266,12 @@ class Heaps(Ordered):
         atoms = np.cumsum(weights[:, 1:], -1)
         self.heaps = np.concatenate([np.zeros((len(atoms), 1)), atoms], -1)
 
-    def below(self, k: np.ndarray, cells: slice) -> np.ndarray:
+    def below(self, k: np.ndarray, cells: Cells) -> np.ndarray:
         """The share of the symbols below k."""
         heap = np.searchsorted(self.symbols, k)
         inner = self.places.below(np.minimum(k, self.places.size), cells)
         smooth = np.where(k >= self.places.size, 1.0, np.where(k <= 0, 0.0, inner))
-        return self.weights[cells] * smooth + self.heaps[cells][np.arange(len(k)), heap]
+        return self.weights[cells] * smooth + self.heaps[cells][np.arange(k.shape[-1]), heap]
 
 
 def rounded_scale(rounding: Rounding, log_scale: Any) -> np.ndarray:

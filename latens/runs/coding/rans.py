@@ -90,16 +90,23 @@ class Stack:
         the inverse of a ``turned`` :meth:`pop`.
         """
         start, frequency, lanes = start.astype(np.uint64), frequency.astype(np.uint64), len(self.heads)
+        most, rest = (frequency << _FULL) - np.uint64(1), np.uint64(TOTAL) - frequency  # 2^64 - 1 for f = TOTAL
         for first in range((len(start) - 1) // lanes * lanes, -1, -lanes):
-            f = frequency[first : first + lanes]
-            h = self.heads[: len(f)]
-            over = (h >> _FULL) >= f
-            if over.any():
-                self._put(h[over].astype(np.uint32))
-                h = np.where(over, h >> _WORD, h)
+            cells = slice(first, first + lanes)
+            f = frequency[cells]
+            h = self.heads[: len(f)]  # a view, changed in place
+            over = h > most[cells]
+            words = h[over]
+            if len(words):
+                self._put(words.astype(np.uint32))
+                np.right_shift(h, _WORD, out=h, where=over)
             whole = h // f
-            slots = (h - whole * f) + start[first : first + lanes]
-            self.heads[: len(f)] = (whole << _BITS) + (_turned(slots) if turned else slots)
+            if turned:
+                h[:] = (whole << _BITS) + _turned(h - whole * f + start[cells])
+            else:  # (whole << BITS) + h - whole f + start
+                whole *= rest[cells]
+                h += whole
+                h += start[cells]
 
     def pop(self, find: Find, count: int, *, turned: bool = False) -> np.ndarray:
         """Take ``count`` symbols from the stack.
@@ -112,12 +119,13 @@ class Stack:
         for first in range(0, count, lanes):
             cells = slice(first, min(first + lanes, count))
             h = self.heads[: cells.stop - first]
-            slots = _turned(h & _MASK) if turned else h & _MASK
-            found[cells], start, frequency = find(slots.astype(np.int64), cells)
-            h = frequency.astype(np.uint64) * (h >> _BITS) + slots - start.astype(np.uint64)
+            slots = (_turned(h & _MASK) if turned else h & _MASK).view(np.int64)
+            found[cells], start, frequency = find(slots, cells)
+            h >>= _BITS
+            h *= frequency.view(np.uint64)
+            h += (slots - start).view(np.uint64)
             short = h < _LOW
-            need = int(np.count_nonzero(short))
-            if need:
-                h[short] = (h[short] << _WORD) | self._take(need).astype(np.uint64)
-            self.heads[: len(h)] = h
+            few = h[short]
+            if len(few):
+                h[short] = (few << _WORD) | self._take(len(few))
         return found

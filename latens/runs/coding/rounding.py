@@ -65,23 +65,26 @@ class Rounding:
 
     def __call__(self, values: np.ndarray, step: float) -> np.ndarray:
         """The nearest place of the grid for each number, int64; ``InputError`` for NaN."""
-        scaled = np.clip(np.asarray(values, np.float64) / step, -FARTHEST, FARTHEST)
-        if np.isnan(scaled).any():
+        scaled = np.asarray(values, np.float64) / step
+        most = max(scaled.max(initial=0.0), -scaled.min(initial=0.0))
+        if np.isnan(most):
             raise InputError("the run's networks give values that are not numbers", "check the data, or fit again")
-        below = np.floor(scaled)
-        rest = scaled - below
-        up = rest >= 0.5
-        near = np.abs(rest - 0.5) < NEAR * np.maximum(1.0, np.abs(below) * 2.0**-24)
+        if most > FARTHEST:
+            np.clip(scaled, -FARTHEST, FARTHEST, out=scaled)
+        nearest = np.floor(scaled + 0.5)
         if self.decodes:
             for cell, way in self.told.get(self.key, ()):
-                if cell >= up.size:
+                if cell >= scaled.size:
                     raise ValueError("a rounding is told of a cell that does not exist")
-                up.reshape(-1)[cell] = bool(way)
-        elif near.any():
-            cells = np.flatnonzero(near)
-            self.told[self.key] = list(zip(cells.tolist(), up.reshape(-1)[cells].astype(int).tolist()))
+                nearest.reshape(-1)[cell] = np.floor(scaled.reshape(-1)[cell]) + bool(way)
+        else:
+            far = 0.5 - NEAR * (np.maximum(1.0, np.abs(scaled) * 2.0**-24) if most > 2.0**24 else 1.0)
+            cells = np.flatnonzero(np.abs(scaled - nearest) > far)
+            if len(cells):
+                ways = (nearest > scaled).reshape(-1)[cells]
+                self.told[self.key] = list(zip(cells.tolist(), ways.astype(int).tolist()))
         self.key = (*self.key[:2], self.key[2] + 1)
-        return below.astype(np.int64) + up
+        return nearest.astype(np.int64)
 
     def packed(self) -> bytes:
         """What is told, as bytes."""
