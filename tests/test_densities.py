@@ -22,6 +22,7 @@ from latens.densities import store
 from latens.distributions import PointMass
 from latens.errors import InputError
 from latens.runs import record as runs
+from latens.training.checkpoint import sealed, unseal
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
 
@@ -110,6 +111,26 @@ def test_damage_is_said(run: Path):
     record = run / "densities" / "mixture.json"
     record.write_text(record.read_text().replace('"components": 2', '"components": 3'))
     assert "damaged" in refused("sample", run, "--density", "mixture", "--out", "x.npy")
+
+
+def test_a_density_of_other_codes_or_with_other_fields_is_refused(run: Path):
+    x = np.random.default_rng(0).normal(size=(60, 6))
+    wide = latens.VAE(latent_dim=5, epochs=1, random_state=0).fit(x).model_
+    fitted = densities.fit(wide, torch.from_numpy(x), "mixture", {"components": 2})
+    store.save(run, fitted, wide)
+    path, model = run / "densities" / "mixture.json", runs.load(run).model
+    record = unseal(path, "") | {"model": store.weights_of(model)}
+    changes = [{}, {"form": 3}, {"form": record["form"] | {"shape": "x"}}, {"config": {"size": -1, "components": 2}},
+               {"record": []}, {"kind": 7}, {"dtype": "int64"}, {"tensors": "../model.safetensors"}]  # fmt: skip
+    for change in changes:
+        path.write_text(sealed(record | change))
+        refused("sample", run, "--density", "mixture", "--out", "x.npy")
+        assert not Path("x.npy").exists()
+    path.write_text(sealed(record))
+    assert "codes of shape [5]" in refused("sample", run, "--density", "mixture", "--out", "x.npy")
+    for text in ("", "[]", "{", "null"):
+        path.write_text(text)
+        refused("sample", run, "--density", "mixture", "--out", "x.npy")
 
 
 def test_refusals(run: Path):

@@ -61,9 +61,19 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
     load_state(fitted.density, tensors, str(file))
     fitted.density.eval()
     with restoring(path):
-        fitted.draw(model, 1)
+        z = fitted.draw(model, 1)
         fitted.line()
+    found, wanted = list(z.shape[1:]), _shape_of_codes(model)
+    if wanted not in (None, found):
+        raise InputError(f"{path} is of codes of shape {found}, and those of this run have shape {wanted}", remedy)
     return fitted
+
+
+def _shape_of_codes(model: Any) -> list[int] | None:
+    """The shape of a code, where the prior tells it."""
+    with suppress(AttributeError, KeyError, NotImplementedError, TypeError):
+        return list(model.prior().event_shape)
+    return None
 
 
 def weights_of(model: nn.Module) -> str:
