@@ -218,6 +218,7 @@ def test_the_commands_give_the_data_back(
     for words in (
         ("compress", "run", "x.npz", "--out", "x.zip"), ("decompress", "run", "x.npz", "--out", "y.npy"),
         ("decompress", "run", "x.latens", "--out", "y.latens"), ("decompress", "run", "none.latens", "--out", "y.npy"),
+        ("decompress", "run", "x.latens", "--out", "y.csv"), ("decompress", "run", "x.latens", "--out", "y.parquet"),
         ("decompress", "run", "x.latens", "--out", "x.latens"), ("compress", "run", "x.npz", "--out", "no/x.latens"),
     ):  # fmt: skip
         refused(*words)

@@ -14,20 +14,17 @@ from latens import evaluation
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.inputs import read_for, rows_for
 from latens.cli.commands.using import require_free_output
-from latens.data.rows import Rows
 from latens.data.sources import EMBEDDED, read
-from latens.data.streams.writer import Writer
 from latens.data.tables.files import TableWriter, stored_table
 from latens.data.tables.folders import holds_tables, kind_of
 from latens.data.tables.types import INDEX, plain_schema, require_names
-from latens.data.writing import TABLES
 from latens.errors import InputError, concerning
 from latens.machine.atomic import atomic_write, write_bytes
 from latens.runs import record
 from latens.runs.coding.codec import Packed, Unpacked
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
-from latens.schema import AnySchema, Table
+from latens.schema import Table
 from latens.schema.arrow import pa, pc
 
 LATENS = ".latens"
@@ -66,7 +63,7 @@ def decompress(folder: str, file: str, out: str, *, own: str | None) -> Answer:
     with concerning(file):
         found = codec.unpack(_bytes_of(file))
     _require_form(run, out, file, found)
-    _write(out, found, schema_of(run))
+    _write(out, found)
     return Answer(f"wrote {out}: rows {list(found.x.shape)}", {"out": out, "shape": list(found.x.shape)})
 
 
@@ -171,7 +168,7 @@ def _same_as_text(run: Run, found: Unpacked, extension: str) -> bool:
     with TemporaryDirectory() as folder:
         path = str(Path(folder, f"table{extension}"))
         try:
-            _write(path, found, schema)
+            _write(path, found)
             return bool(read(path, reading=run.reading_of(None), like=like, lenient=True).x.equals(found.x))
         except InputError:
             return False
@@ -180,23 +177,20 @@ def _same_as_text(run: Run, found: Unpacked, extension: str) -> bool:
 def _require_form(run: Run, out: str, file: str, found: Unpacked) -> None:
     """``InputError`` where a file with the extension of ``out`` would change the data."""
     extension = Path(out).suffix.lower()
-    good: tuple[str, ...] = (".npy", ".npz", *TABLES)
+    good: tuple[str, ...] = (".npy", ".npz")
     if found.is_table:
         good = (".csv", ".tsv") if b"text" in (found.x.schema.metadata or {}) else (".parquet", ".feather")
     as_text = found.is_table and extension in (".csv", ".tsv")
     if extension not in good and not (as_text and _same_as_text(run, found, extension)):
-        raise InputError(f"cannot write {out}: {file} holds a table, which would not be the same there",
+        what = "a table" if found.is_table else "an array"
+        raise InputError(f"cannot write {out}: {file} holds {what}, which would not be the same there",
                          f"name a file that ends in {' or '.join(good)}")  # fmt: skip
 
 
-def _write(out: str, found: Unpacked, schema: AnySchema) -> None:
+def _write(out: str, found: Unpacked) -> None:
     if found.is_table:
         with TableWriter(out, found.x.schema) as writer:
             writer.write(_without_quotes(found.x))
-        return
-    if Path(out).suffix.lower() in TABLES:
-        with Writer(out, len(found.x)) as writer:
-            writer.write(found.x, Rows(found.x, schema, row_names=found.row_names, row_kind=found.row_kind))
         return
     more = {} if found.labels is None else {"y": found.labels}
     more |= {} if found.row_names is None else {f"{found.row_kind}s": np.array(found.row_names, dtype=np.str_)}
