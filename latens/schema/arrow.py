@@ -129,8 +129,13 @@ def as_levels(cells: Any) -> Any:
 
 def of_levels(levels: Sequence[Any], type: str) -> Any:
     """The way back from :func:`as_levels`: levels as cells. If the named arrow type is a dictionary of dates, times or
-    decimals, they are of the type of its values."""
-    cells, wanted = pa.array(list(levels)), arrow_type(type)
+    decimals, they are of the type of its values.
+
+    >>> of_levels([2**63, None], "uint64").type
+    DataType(uint64)
+    """
+    is_large = any(isinstance(level, int) and level >> 63 > 0 for level in levels)
+    cells, wanted = pa.array(list(levels), pa.uint64() if is_large else None), arrow_type(type)
     if not pa.types.is_dictionary(wanted):
         return cells
     wanted = wanted.value_type
