@@ -315,9 +315,9 @@ def rebuilt(kept: Mapping[str, np.ndarray], made: Mapping[str, Any], rows: int) 
             column = whole.column(field.name)
         elif f"at {field.name}" in kept:
             odd = unpacked_table(kept[f"cells {field.name}"]).column(0)
-            mask = np.zeros(rows, bool)
-            mask[np.cumsum(kept[f"at {field.name}"])] = True
-            column = pc.replace_with_mask(cells.combine_chunks(), mask, odd.combine_chunks())
+            index = np.arange(rows)
+            index[np.cumsum(kept[f"at {field.name}"])] = rows + np.arange(len(odd))
+            column = pa.chunked_array([*cells.chunks, *odd.cast(cells.type).chunks], cells.type).take(pa.array(index))
         else:
             column = cells
         columns.append(_levelled(column, field, kept))
