@@ -270,8 +270,8 @@ def _times_of(times: np.ndarray, seen: np.ndarray, dates: int, step: float | Non
 
 
 def possible_endings(values: np.ndarray, step: float, can: np.ndarray, first: float = 0.0) -> np.ndarray:
-    r"""Mask ``[places]`` of the places within a whole number that values can have: of those that ``can`` be, without the
-    longest run in which no value lies, and without any other where none lies, each if that is no accident.
+    r"""Mask ``[places]`` of the places within a whole number that values can have: of those that ``can`` be, without
+    the longest run in which no value lies, and without any other where none lies, each if that is no accident.
 
     If values were spread evenly within each whole number, all N distinct ones would leave out some a of m places with
     a probability of at most :math:`\binom{m}{a} (1 - a/m)^N`, and some run of them with :math:`m (1 - a/m)^N`. N does
