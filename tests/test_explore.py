@@ -247,7 +247,7 @@ def test_a_table_decodes_to_its_columns_and_levels(folder: Path, browser: Tab):
     columns = facts(page)["data"]["columns"]
     assert list(found) == [column["name"] for column in columns]
     wanted = outputs.decoded(record.load(folder / "mixed"), torch.tensor([z])).to_pylist()[0]
-    assert found == wanted | {"since": wanted["since"].isoformat(), "visits": pytest.approx(wanted["visits"], rel=1e-5)}
+    assert found == wanted | {"since": wanted["since"].isoformat(), "visits": str(wanted["visits"])}  # levels are text
     text = browser.run("document.getElementById('decoded').textContent")
     assert "age" in text and "2020-" in text and "%" in text
     quiet(browser, page)
