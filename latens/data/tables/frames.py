@@ -472,7 +472,8 @@ def settled(x: Any) -> Any:
     if type(x).__module__.startswith("polars") and type(x).__name__ == "LazyFrame":
         return x.collect()
     if isinstance(x, np.ma.MaskedArray) and x.ndim == 2 and x.dtype.kind in "biuf":
-        return (x if x.dtype.kind == "f" else x.astype(np.float64)).filled(np.nan) if np.ma.is_masked(x) else x.data
+        wide = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+        return np.ma.filled(x.astype(wide), np.nan) if np.ma.is_masked(x) else x.data
     return x
 
 
