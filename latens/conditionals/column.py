@@ -126,8 +126,10 @@ class ColumnLikelihood:
 
     @property
     def width(self) -> float:
-        """The width of a place by which its mass is divided in ln p, in the column's units: that of a grid without
-        atoms; 1 elsewhere."""
+        """The width by which the mass of a place is divided in ln p, in the column's units.
+
+        It is the step of a grid without atoms, and 1 elsewhere.
+        """
         law = self.law
         return 1.0 if self.is_mass or law is None or law.step is None else law.step
 

@@ -26,7 +26,7 @@ from latens.runs.coding.latent import (
     POSTERIOR,
     PRIOR,
     SHARES,
-    Codes,
+    Alphabet,
     codes_under,
 )
 from latens.runs.coding.rans import Stack, borrowed, first_heads
@@ -84,7 +84,7 @@ class Bits:
     def _most(self, width: int) -> int:
         return max(1, BATCH // max(width, self.likelihood.weight))
 
-    def _prior(self, rows: slice, batch: int, rounding: Rounding) -> Codes:
+    def _prior(self, rows: slice, batch: int, rounding: Rounding) -> Alphabet:
         rounding.at(batch, PRIOR)
         return codes_under(self.model._run("prior", c=trees.take(self.c, rows)), rounding)
 

@@ -34,7 +34,7 @@ def _bins() -> tuple[np.ndarray, np.ndarray]:
     return inverse(np.arange(count + 1) / count), inverse((np.arange(count) + 0.5) / count)
 
 
-class Codes(ABC):
+class Alphabet(ABC):
     """p(z) over codes as whole numbers ``[B, dim]``: of a batch of rows, or of all."""
 
     @abstractmethod
@@ -66,14 +66,14 @@ class Codes(ABC):
         """Put them back."""
 
 
-def codes_under(p: Any, rounding: Rounding) -> Codes:
+def codes_under(p: Any, rounding: Rounding) -> Alphabet:
     """The codes of a prior's distribution p; ``InputError`` for a kind that has none."""
     if type(p) is d.UniformCodes:
         return Entries(p)
     return Categories(p, rounding) if type(p) is d.OneHot and len(p.batch_shape) == 0 else Bins(p, rounding)
 
 
-class Entries(Codes):
+class Entries(Alphabet):
     """Entries of books, equally likely: a posterior that is sure of them frees no bits."""
 
     def __init__(self, p: d.UniformCodes):
@@ -103,7 +103,7 @@ class Entries(Codes):
         """Nothing was taken."""
 
 
-class Categories(Codes):
+class Categories(Alphabet):
     """Categories as one-hot vectors."""
 
     def __init__(self, p: d.OneHot, rounding: Rounding):
@@ -143,7 +143,7 @@ def _log_shares(p: d.OneHot) -> np.ndarray:
     return np.asarray(p.log_p.clamp_min(-1e6).numpy())
 
 
-class Bins(Codes):
+class Bins(Alphabet):
     """Numbers as bins; bits back for the component where p is a mixture.
 
     Args:
