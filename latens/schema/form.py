@@ -509,7 +509,7 @@ class Times(Form):
         if not isinstance(self.pattern, str) or not isinstance(self.digits, int) or not isinstance(self.zone, str):
             raise ValueError("pattern")
         expression(self.pattern, self.is_span)
-        if self.zone and not re.fullmatch(r"[+-]\d\d:\d\d", self.zone):
+        if self.zone:
             zone_of(self.zone)
 
     # Text to values
@@ -616,8 +616,6 @@ class Times(Form):
 
     def _ahead(self, nano: int) -> int:
         """Minutes by which the clock of new cells is ahead of UTC at this time."""
-        if re.fullmatch(r"[+-]\d\d:\d\d", self.zone):
-            return offset_of(self.zone)
         if not self.zone or self.zone in ("UTC", "Etc/UTC"):
             return 0
         try:
@@ -660,8 +658,10 @@ _WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # directives that are 
 }  # fmt: skip
 
 
-def zone_of(name: str) -> zoneinfo.ZoneInfo:
-    """The time zone of that IANA name; ``InputError`` if there is none."""
+def zone_of(name: str) -> datetime.tzinfo:
+    """The time zone of that IANA name, or of an offset such as +01:00; ``InputError`` if there is none."""
+    if re.fullmatch(r"[+-]\d\d:\d\d", name):
+        return datetime.timezone(datetime.timedelta(minutes=offset_of(name)))
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
