@@ -68,10 +68,10 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, number: int, how: str) -> None:
     """Interrupt the run in (or crash it after) its step of that number, counted from where it starts or resumes."""
     update, count = Trainer.update, [0]
 
-    def counted(self: Trainer, batch: Any) -> None:
+    def counted(self: Trainer, *given: Any) -> None:
         if how == "a crash" and count[0] == number:
             raise RuntimeError(how)
-        update(self, batch)
+        update(self, *given)
         count[0] += 1
         if how != "a crash" and count[0] == number:
             os.kill(os.getpid(), getattr(signal, how))

@@ -13,6 +13,7 @@ import numpy as np
 from latens.errors import damaged
 
 LEAST, LEAST_WEEK = 5, 30  # this many distinct dates do not recur, or keep to days of the week, by accident
+LEAST_WHOLE = 20  # over as many whole numbers, a smooth density is even within each
 LEAST_TIMES = 60  # over as many dates, the margin of a column does not know the times of the day
 MOST_TIMES = 1440  # distinct times of the day that are kept
 ROWS_OF_PLACE = 25  # with as many, the shares of all places within a period are known
@@ -275,7 +276,8 @@ def possible_endings(values: np.ndarray, step: float, can: np.ndarray, first: fl
 
     If values were spread evenly within each whole number, all N distinct ones would leave out some a of m places with
     a probability of at most :math:`\binom{m}{a} (1 - a/m)^N`, and some run of them with :math:`m (1 - a/m)^N`. N does
-    not count the two whole numbers with the most values, whose density need not be even.
+    not count the two whole numbers with the most values, whose density need not be even. With fewer than
+    ``LEAST_WHOLE`` whole numbers it need not be even in any, so there the longest run must begin and end at once.
 
     Args:
         values: distinct, ``[N]``, ``first`` and multiples of the step.
@@ -284,26 +286,35 @@ def possible_endings(values: np.ndarray, step: float, can: np.ndarray, first: fl
         first: the lowest place.
 
     >>> clock = np.add.outer(np.arange(24), np.arange(60) / 100).ravel()
-    >>> possible_endings(clock, 0.01, np.ones(100, bool)).sum()
+    >>> int(possible_endings(clock, 0.01, np.ones(100, bool)).sum())
     60
     """
     whole, place = _places(values, step, len(can), first)
     per_whole = np.sort(np.unique(whole, return_counts=True)[1])
-    left = int(per_whole[:-2].sum())
-    occurs = np.bincount(place, minlength=len(can)) > 0
-    kept = np.flatnonzero(can)
+    left, per_place = int(per_whole[:-2].sum()), np.bincount(place, minlength=len(can))
+    occurs, kept = per_place > 0, np.flatnonzero(can)
     if len(per_whole) < LEAST or not occurs[kept].any():
         return can
     there = np.flatnonzero(occurs[kept])
     runs = np.diff(np.append(there, there[0] + len(kept))) - 1
     longest = int(runs.argmax())
+    others = np.roll(kept, -int(there[longest]) - 1)[runs[longest] :]
+    if len(per_whole) < LEAST_WHOLE and not _has_edges(per_place[others]):
+        return can
     if _is_no_accident(len(kept), int(runs[longest]), left, math.log(len(kept))):
-        kept = np.roll(kept, -int(there[longest]) - 1)[runs[longest] :]
+        kept = others
     missing = int((~occurs[kept]).sum())
     ways = math.lgamma(len(kept) + 1) - math.lgamma(missing + 1) - math.lgamma(len(kept) - missing + 1)
     if _is_no_accident(len(kept), missing, left, ways):
         kept = kept[occurs[kept]]
     return np.isin(np.arange(len(can)), kept)
+
+
+def _has_edges(values: np.ndarray) -> bool:
+    """Whether the places next to the ends, where about ten ``values`` are due, have about as many as those that
+    occur."""
+    few = math.ceil(10 / values.mean())
+    return bool(min(values[:few].mean(), values[-few:].mean()) >= 0.3 * values[values > 0].mean())
 
 
 def _is_no_accident(places: int, missing: int, values: int, ways: float) -> bool:
