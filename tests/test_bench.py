@@ -78,10 +78,7 @@ def test_the_floor_is_that_of_rows_never_fitted_to(measures: ModuleType) -> None
     assert 0.42 < found["closer"] < 0.58 and 0.42 < found["attack"] < 0.58  # no row on both sides
 
 
-SCRIPTS = (
-    "synthetic_table", "imputation", "anomaly", "conditional", "stream", "speed", "memory", "compression", "parts",
-    "processes",
-)  # fmt: skip
+SCRIPTS = ("synthetic_table", "imputation", "anomaly", "conditional", "stream", "speed", "memory", "compression")
 TABLES = dict.fromkeys(SCRIPTS, "docs/benchmarks.md") | dict.fromkeys(
     ("published", "disentanglement"), "docs/published.md"
 )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -235,51 +233,3 @@ def test_the_shares_of_a_joint_batch_are_a_partition():
                 assert share.stop - share.start >= total // count
                 rows += range(total)[share]
             assert rows == list(range(total))
-
-
-@pytest.fixture
-def hosts() -> Iterator[list[str]]:
-    """Two network namespaces that reach each other, as two machines do, at 10.203.0.1 and 10.203.0.2."""
-    if os.geteuid() or shutil.which("ip") is None:
-        pytest.skip("network namespaces need root and the command ip")
-    names = [f"latens-{os.getpid()}-{number}" for number in (1, 2)]
-    lines = [f"netns add {name}" for name in names]
-    lines += [f"link add cable netns {names[0]} type veth peer name cable netns {names[1]}"]
-    for number, name in enumerate(names, 1):
-        lines += [f"-n {name} addr add 10.203.0.{number}/24 dev cable", f"-n {name} link set cable up"]
-    try:
-        for line in lines:
-            subprocess.run(["ip", *line.split()], check=True, capture_output=True)
-        yield names
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespace can be made ({error.stderr.decode().strip()})")
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
-
-
-@pytest.mark.slow
-def test_two_hosts_learn_what_one_learns(hosts: list[str], tmp_path: Path):
-    jointly.write_data(tmp_path)
-    script = f"import jointly, pathlib, sys; sys.exit(jointly.fit(pathlib.Path({str(tmp_path)!r}), 'gaps', pathlib.Path"
-    environment = os.environ | {
-        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "10.203.0.1",
-        "MASTER_PORT": "29500", "ACCELERATE_USE_CPU": "1", "GLOO_SOCKET_IFNAME": "cable", "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(Path(latens.__file__).parents[1]), str(Path(jointly.__file__).parent)]),
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            ["ip", "netns", "exec", host, sys.executable, "-c", f"{script}({str(tmp_path / 'joint')!r})))"],
-            env=environment | {"RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank, host in enumerate(hosts)
-    ]  # fmt: skip
-    try:
-        said = [process.communicate(timeout=600) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert jointly.fit(tmp_path, "gaps", tmp_path / "alone") == 0
-    joint, alone = (unpack(tmp_path / name / "model.safetensors", None) for name in ("joint", "alone"))
-    assert all(torch.allclose(joint[key], tensor, rtol=0, atol=1e-5) for key, tensor in alone.items())
