@@ -158,7 +158,10 @@ def test_samples_have_the_shares_of_the_data_whatever_the_likelihood_had(gaps: b
 
 
 def test_what_costs_held_out_bound_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
     def ruined(self: Any, counts: Any, draws: Any) -> None:
+        asked.append(len(draws))
         for head in self.served:
             if head.offset is not None:
                 head.offset[:, 1:] += 5
@@ -166,7 +169,10 @@ def test_what_costs_held_out_bound_is_undone(monkeypatch: pytest.MonkeyPatch) ->
     with monkeypatch.context() as patched:
         patched.setattr(TableLikelihood, "match", ruined)
         model = latens.VAE(epochs=2, random_state=0).fit(people()).model_
-    assert all(head.offset.abs().max() == 0 for head in model.likelihood.served if head.offset is not None)
+    offsets = [head.offset for head in model.likelihood.served if head.offset is not None]
+    assert asked and offsets and all(offset.abs().max() == 0 for offset in offsets)
+    kept = latens.VAE(epochs=2, random_state=0).fit(people()).model_.likelihood.served
+    assert any(head.offset.abs().max() > 0 for head in kept if head.offset is not None)
 
 
 def test_runs_that_are_no_tables_are_left_alone() -> None:
