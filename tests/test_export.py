@@ -43,6 +43,16 @@ def test_log_gamma_is_that_of_torch():
     assert ((ours - theirs).abs() <= 1e-13 * theirs.abs() + 5e-14).all()
 
 
+@pytest.mark.parametrize("name", ["expm1", "log1p"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_functions_of_small_numbers_are_those_of_torch(name: str, dtype: torch.dtype):
+    sizes = torch.logspace(-30, 1.9, 2001, dtype=dtype)
+    x = torch.cat([-sizes, torch.zeros(1, dtype=dtype), sizes])
+    x = x if name == "expm1" else x[x > -1]
+    ours, theirs = getattr(operators, name)(x), getattr(torch, name)(x)
+    assert ((ours - theirs).abs() <= 2 * torch.finfo(dtype).eps * theirs.abs()).all()
+
+
 @pytest.mark.parametrize("right", [False, True])
 def test_a_search_is_that_of_torch(right: bool):
     torch.manual_seed(0)

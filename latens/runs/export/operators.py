@@ -50,6 +50,31 @@ def log_ndtr(x: Tensor) -> Tensor:
     return torch.where(x < 0, tail, torch.log1p(-tail.exp())).to(x.dtype)
 
 
+def expm1(x: Tensor) -> Tensor:
+    r""":math:`e^x - 1` ``[...]``, to the type's precision for small x too, where runtimes subtract 1.
+
+    .. math:: e^x - 1 = \frac{2 t}{1 - t}, \quad t = \tanh(x / 2)
+
+    >>> expm1(torch.tensor(1e-8)).item() == torch.expm1(torch.tensor(1e-8)).item()
+    True
+    """
+    t = (x / 2).tanh()
+    return torch.where(x.abs() < 1, 2 * t / (1 - t), x.exp() - 1)
+
+
+def log1p(x: Tensor) -> Tensor:
+    r""":math:`\ln(1 + x)` ``[...]``, to the type's precision for small x too, where runtimes add 1.
+
+    The rounding of u = 1 + x is undone by the factor x / (u - 1) (Kahan).
+
+    >>> log1p(torch.tensor(1e-8)).item() == torch.log1p(torch.tensor(1e-8)).item()
+    True
+    """
+    u = 1 + x
+    near = torch.where(u == 1, x, u.log() * (x / (u - 1)))
+    return torch.where(x.abs() < 0.5, near, u.log())
+
+
 def searchsorted(edges: Tensor, values: Tensor, *, right: bool = False, **_: Any) -> Tensor:
     """How many of the increasing edges ``[..., M]`` lie below each value ``[..., N]`` (with ``right``, not above)."""
     left, at = edges.unsqueeze(-2), values.unsqueeze(-1)
@@ -65,6 +90,7 @@ def neighbour(x: Tensor, towards: Tensor) -> Tensor:
 REPLACED: dict[Any, Callable[..., Any]] = {
     torch.lgamma: lgamma, Tensor.lgamma: lgamma, torch.special.gammaln: lgamma, torch.searchsorted: searchsorted,
     torch.nextafter: neighbour, torch.special.log_ndtr: log_ndtr,
+    torch.expm1: expm1, Tensor.expm1: expm1, torch.log1p: log1p, Tensor.log1p: log1p,
 }  # fmt: skip
 
 

@@ -113,15 +113,19 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
         NotImplementedError: an operation has no counterpart in ONNX.
     """
     import onnx
+    from onnxscript import optimizer
 
     program = graphs.traced(graph)
     try:
         with _quiet(), torch.no_grad():
             found = torch.onnx.export(
                 program, dynamo=True, opset_version=opset, verbose=False, input_names=list(graph.inputs),
-                output_names=list(graph.outputs),
+                output_names=list(graph.outputs), optimize=False,
             )  # fmt: skip
         assert found is not None
+        optimizer.inline(found.model)
+        optimizer.fold_constants(found.model)  # alone: rewriting takes a factor of 0.99999 for 1
+        optimizer.remove_unused_nodes(found.model)
         model = found.model_proto
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "rows"
