@@ -28,6 +28,7 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     workdays = workdays[(workdays.astype(int) + 3) % 7 < 5]
     net = random.gamma(2, 40, N).round(2)
     tax = (net * 0.19 + random.integers(0, 3, N) * 0.5).round(2)
+    left, right = random.negative_binomial(1, 0.01, (2, N))
     school = random.integers(0, 4, N)
     ward = random.choice(["births", "heart", "bones"], N)
     return {
@@ -44,6 +45,7 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
         "orders": {"start": start, "end": start + random.integers(0, 90, N), "low": low,
                    "mid": low + random.integers(0, 20, N)},
         "sums": {"net": net, "tax": tax, "total": (net + tax).round(2)},
+        "counts": {"left": left, "right": right, "both": left + right},
         "functions": {"school": np.array(["none", "some", "college", "master"])[school],
                       "years": np.array([6, 10, 15, 17])[school]},
         "combinations": {"ward": ward, "sex": np.where(ward == "births", "f", random.choice(["f", "m"], N))},

@@ -383,3 +383,19 @@ def test_a_sum_is_found_among_gaps_and_fills_them():
     vae = latens.VAE(2, epochs=1, random_state=0).fit(x)
     assert [rule.text for rule in vae.schema_.rules] == ["column_3 = column_1 + column_2"]
     np.testing.assert_allclose(vae.impute(x, k=5), whole, atol=1e-5)
+
+
+def test_a_total_that_leaves_a_missing_count_below_0_breaks_its_sum():
+    """b = 10 and total = 3: no count a is left, so a stays missing, and the row breaks the rule."""
+    rng = np.random.default_rng(0)
+    a, b = rng.negative_binomial(1, 0.01, (2, N))
+    vae = latens.VAE(2, epochs=1, random_state=0).fit(pd.DataFrame({"a": a, "b": b, "total": a + b}))
+    assert [(f.name, f.kind) for f in vae.schema_.modelled] == [("a", "count"), ("b", "count")]
+    rows = pd.DataFrame({"a": [5.0, np.nan, np.nan], "b": [10.0, 10.0, 10.0], "total": [15.0, 15.0, 3.0]})
+    with pytest.warns(UserWarning) as warned:
+        found = vae.score_table(rows)
+        filled = vae.impute(rows, k=5)
+    assert not [each for each in warned if issubclass(each.category, RuntimeWarning)]
+    assert "total is 3 and a is missing and b is 10, which breaks the rule total = a + b" in found.reason[2]
+    assert found.reason.isna()[:2].all() and np.isfinite(found.log_px).all()
+    assert filled.a[1] == 5 and filled.a[2] >= 0

@@ -151,6 +151,8 @@ def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: st
 
 def _written(column: Column, value: Any) -> str:
     """A value written as the cells of its column are, or in full if that would round it."""
+    if value is None:
+        return "missing"
     if column.form is None or isinstance(value, str):
         return _shown(value)
     numbers = as_numbers(cell := pa.array([value]))

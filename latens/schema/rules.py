@@ -443,27 +443,33 @@ class Formula(Rule):
             return np.asarray(computed(self.tree, self._inputs(u, fields)), dtype=np.float64)
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows whose target differs from the formula by more than its rounding."""
+        """Mask ``[N]`` of the rows whose target differs from the formula by more than its rounding, or leaves a missing
+        source a value that its column cannot hold."""
         own, made = u[self.target], self._exactly(u, fields)
         decimals = fields[self.target].decimals
         slack, share = (0.0, 1e-6) if decimals is None else (0.5 * 10.0**-decimals, EXACT)
         with np.errstate(invalid="ignore"):
-            return np.abs(own - made) > (1 + 1e-6) * slack + share * np.maximum(np.abs(own), np.abs(made))
+            apart = np.abs(own - made) > (1 + 1e-6) * slack + share * np.maximum(np.abs(own), np.abs(made))
+        gaps = [np.isnan(u[name]) & self._solved(u, fields, j)[1] for j, name in enumerate(self.sources)]
+        return np.logical_or.reduce([apart, *gaps])
 
-    def _solved(self, u: ColumnNumbers, fields: Fields, j: int) -> np.ndarray:
-        """Source j, solved from the target and the other sources ``[N]``; NaN if they do not determine it."""
-        column = fields[self.sources[j]]
+    def _solved(self, u: ColumnNumbers, fields: Fields, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """(source j, solved from the target and the other sources ``[N]``, NaN if they do not determine it or the
+        column cannot hold it; mask of the latter)."""
+        column, none = fields[self.sources[j]], np.full(len(u[self.target]), np.nan)
         if column.kind in CODED or self.how.count(f"v{j}") != 1:
-            return np.full(len(u[self.target]), np.nan)
+            return none, np.zeros(len(none), bool)
         with np.errstate(invalid="ignore", over="ignore"):
             made = inverted(self.tree, u[self.target], f"v{j}", self._inputs(u, fields))
-        return made if column.decimals is None else np.round(made, column.decimals)
+        made = made if column.decimals is None else np.round(made, column.decimals)
+        bad = np.logical_or.reduce([fault for fault, _ in column.faults(made)])
+        return np.where(bad, np.nan, made), bad
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """Remove the target, and fill a missing source that the others determine, in place."""
         if not np.isnan(u[self.target]).all():
             for j, name in enumerate(self.sources):
-                u[name] = np.where(np.isnan(u[name]), self._solved(u, fields, j), u[name])
+                u[name] = np.where(np.isnan(u[name]), self._solved(u, fields, j)[0], u[name])
         del u[self.target]
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
@@ -480,7 +486,7 @@ class Formula(Rule):
         settled = ~known
         finest = sorted(range(len(self.sources)), key=lambda j: -(fields[self.sources[j]].decimals or 0))
         for j in finest:
-            name, made = self.sources[j], self._solved(u, fields, j)
+            name, made = self.sources[j], self._solved(u, fields, j)[0]
             here = ~settled & np.isnan(seen[name]) & ~np.isnan(made)
             u[name], settled = np.where(here, made, u[name]), settled | here
 

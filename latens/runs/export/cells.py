@@ -335,6 +335,27 @@ def _computed(rule: Formula, u: Numbers, fields: Fields) -> Tensor:
     return rules.computed(rule.tree, _inputs(rule, u, fields), _OPERATIONS)
 
 
+def _solved(rule: Formula, u: Numbers, fields: Fields, name: str) -> Tensor:
+    """A source, solved from the target and the other sources ``[N]``; NaN where they do not determine it."""
+    column, own = fields[name], f"v{rule.sources.index(name)}"
+    if column.kind in CODED or rule.how.count(own) != 1:
+        return torch.full_like(u[rule.target], math.nan)
+    made = rules.inverted(rule.tree, u[rule.target], own, _inputs(rule, u, fields), _OPERATIONS)
+    return made if column.decimals is None else _rounded(made, column.decimals)
+
+
+def _is_held(column: Column, x: Tensor) -> Tensor:
+    """Where a column can hold a number ``[N]``, or the number is NaN: not :meth:`latens.schema.Column.faults`."""
+    bad = x.isinf()
+    if column.kind == "positive":
+        bad = bad | (x <= 0)
+    elif column.kind == "count":
+        bad = bad | (x < 0) | (x != x.floor())
+    elif column.kind == "bounded":
+        bad = bad | (x < _exact(column.low)) | (x > _exact(column.high))
+    return ~bad | x.isnan()
+
+
 def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
     """Mask ``[N]`` of the rows that break a rule."""
     own = u[rule.target]
@@ -349,7 +370,10 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
     if isinstance(rule, Formula):
         decimals, made = fields[rule.target].decimals, _computed(rule, u, fields)
         slack, share = (0.0, 1e-6) if decimals is None else (0.5 * 10.0**-decimals, EXACT)
-        return (own - made).abs() > (1 + 1e-6) * slack + share * _larger(own.abs(), made.abs())
+        bad = (own - made).abs() > (1 + 1e-6) * slack + share * _larger(own.abs(), made.abs())
+        for name in rule.sources:
+            bad = bad | (u[name].isnan() & ~_is_held(fields[name], _solved(rule, u, fields, name)))
+        return bad
     if isinstance(rule, Missing):
         source = u[rule.sources[0]]
         gone = _is_one_of([key for key in rule.keys if key is not None], source)
@@ -381,13 +405,10 @@ def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
             here = source.isnan() & (_take(values, place) == own)
             u[rule.sources[0]] = torch.where(here, key, source)
     elif isinstance(rule, Formula):
-        for j, name in enumerate(rule.sources):
-            column = fields[name]
-            if column.kind not in CODED and rule.how.count(f"v{j}") == 1:
-                inputs = _inputs(rule, u, fields)
-                made = rules.inverted(rule.tree, u[rule.target], f"v{j}", inputs, _OPERATIONS)
-                made = made if column.decimals is None else _rounded(made, column.decimals)
-                u[name] = torch.where(u[name].isnan(), made, u[name])
+        for name in rule.sources:
+            made = _solved(rule, u, fields, name)
+            made = torch.where(_is_held(fields[name], made), made, math.nan)
+            u[name] = torch.where(u[name].isnan(), made, u[name])
         del u[rule.target]
 
 

@@ -75,6 +75,43 @@ def log1p(x: Tensor) -> Tensor:
     return torch.where(x.abs() < 0.5, near, u.log())
 
 
+def ndtr(x: Tensor) -> Tensor:
+    r""":math:`\Phi(x)` ``[...]``, to 1.2e-7 of its size."""
+    return log_ndtr(x).exp()
+
+
+def atan(x: Tensor) -> Tensor:
+    r""":math:`\arctan x` ``[...]``: the number y of float32, and what is left of it.
+
+    .. math:: \arctan x = y + \arctan \frac{x \cos y - \sin y}{\cos y + x \sin y}
+
+    >>> abs(atan(torch.tensor(3.0, dtype=torch.float64)).item() - math.atan(3)) < 1e-15
+    True
+    """
+    x = x.clamp(-1e30, 1e30)
+    y = x.float().atan().to(x.dtype)
+    return y + (x * y.cos() - y.sin()) / (y.cos() + x * y.sin())
+
+
+def atan2(y: Tensor, x: Tensor) -> Tensor:
+    r"""The angle of the point (x, y) ``[...]``: for x >= 0, :math:`2 \arctan (y / (\sqrt{x^2 + y^2} + x))`."""
+    length = (x.square() + y.square()).sqrt()
+    right = 2 * atan(y / (length + x.abs()).clamp_min(torch.finfo(x.dtype).tiny))
+    half = torch.where(y < 0, -1.0, 1.0).to(x.dtype) * math.pi
+    return torch.where(x < 0, half - right, right)
+
+
+def atanh(x: Tensor) -> Tensor:
+    r""":math:`\operatorname{artanh} x` ``[...]``."""
+    return 0.5 * (log1p(x) - log1p(-x))
+
+
+def asinh(x: Tensor) -> Tensor:
+    r""":math:`\operatorname{arsinh} x` ``[...]``."""
+    size = x.abs()
+    return x.sign() * log1p(size + size.square() / (1 + (1 + size.square()).sqrt()))
+
+
 def searchsorted(edges: Tensor, values: Tensor, *, right: bool = False, **_: Any) -> Tensor:
     """How many of the increasing edges ``[..., M]`` lie below each value ``[..., N]`` (with ``right``, not above)."""
     left, at = edges.unsqueeze(-2), values.unsqueeze(-1)
@@ -94,9 +131,18 @@ REPLACED: dict[Any, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+# runtimes have these in float32 alone
+WIDE: dict[Any, Callable[..., Any]] = {
+    torch.special.ndtr: ndtr, torch.atan: atan, Tensor.atan: atan, torch.atan2: atan2, Tensor.atan2: atan2,
+    torch.atanh: atanh, Tensor.atanh: atanh, torch.asinh: asinh, Tensor.asinh: asinh,
+}  # fmt: skip
+
+
 class Replaced(TorchFunctionMode):
-    """Inside, functions of ``REPLACED`` are those of this file."""
+    """Inside, functions of ``REPLACED`` are those of this file, and so are those of ``WIDE`` in float64."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The result of a call."""
+        if func in WIDE and args[0].dtype == torch.float64:
+            func = WIDE[func]
         return REPLACED.get(func, func)(*args, **kwargs or {})
