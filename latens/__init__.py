@@ -17,8 +17,8 @@ def late(
     package: str, names: Mapping[str, str], endings: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` of a package whose files are imported when one of their names is
-    first asked for. ``names``: {file: its names, with spaces between}; "" has the files that are names themselves.
-    ``endings``: those that may be left off a name (``conditionals.Normal``)."""
+    first asked for. ``names``: {file: its names, separated by spaces}; the key "" lists the files that are names
+    themselves. ``endings``: endings that may be left off a name (``conditionals.Normal``)."""
     places = {name: file for file, several in names.items() for name in several.split()}
 
     def get(name: str) -> Any:

@@ -47,7 +47,7 @@ def damaged(what: str) -> InputError:
 
 @contextmanager
 def concerning(what: object) -> Iterator[None]:
-    """Whatever is refused inside is refused in the name of ``what``: a file, a folder, a source of data.
+    """Put ``what`` (a file, a folder, a source of data) in front of the sentence of any ``InputError`` raised inside.
 
     >>> with concerning("rows.npy"):
     ...     raise InputError("the data is empty")
@@ -77,7 +77,7 @@ def in_python(sentence: str) -> str:
 
 @contextmanager
 def said_in_python() -> Iterator[None]:
-    """What is refused inside names arguments, not options of the command line; see :func:`in_python`."""
+    """Let an ``InputError`` raised inside name arguments, not options of the command line; see :func:`in_python`."""
     try:
         yield
     except InputError as error:
@@ -86,8 +86,8 @@ def said_in_python() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    r"""The text with other control characters than line breaks and tabs written out, so that no name in a file
-    commands the terminal.
+    r"""The text with all control characters but line breaks and tabs written out, so that no name in a file can command
+    the terminal.
 
     >>> print(printable("a\x1b[31mb"))
     a\x1b[31mb
@@ -102,7 +102,8 @@ def require(condition: bool, name: str, what: str, value: Any) -> None:
 
 
 def require_count(value: Any, name: str, least: int = 1, most: int = 1000) -> None:
-    """``InputError`` unless a whole number from ``least`` to ``most``: of what is built or done one after another."""
+    """``InputError`` unless the value is a whole number from ``least`` to ``most``, for things built or done one by
+    one."""
     require(is_whole(value) and least <= value <= most, name, f"a whole number from {least} to {most:,}", value)
 
 

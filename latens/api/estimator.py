@@ -65,9 +65,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     .. math:: E_{q(z|x)}[\ln p(x|z)] - \beta\, KL(q(z|x) \,\|\, p(z)) \le \ln p(x) \quad (\beta = 1)
 
-    X is an array or data frame of rows and columns, or images ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``;
-    missing cells are NaN; or a path, a sparse matrix, an AnnData, or a map-style dataset of torch, whose items are
-    rows, pairs of a row and its label, or mappings of cells. Codes and scores do not depend on the order of the rows.
+    X is an array or data frame of rows and columns; images ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``; a path;
+    a sparse matrix; an AnnData; or a map-style dataset of torch, whose items are rows, pairs of a row and its label, or
+    mappings of cells. Missing cells are NaN. Codes and scores do not depend on the order of the rows.
 
     A frame comes back as a frame of its library with its dtypes; rows keep their pandas index, and new rows are
     numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in the same
@@ -87,16 +87,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         nll_draws: the K importance-weighted draws of ``score_samples``.
         columns: kinds of columns of a table that replace the inferred ones, ``{"price": "positive"}``.
         condition: a column of a table (or of an AnnData's obs), or several, on which the model is conditioned.
-        formats: how columns of text are written, where the cells do not settle it: ``{"when": "%d/%m/%Y"}``, or
+        formats: how to read columns of text whose cells are ambiguous: ``{"when": "%d/%m/%Y"}``, or
             "day-first", "month-first", "1.234,5", "text".
         rules: rules that hold in every row, ``["start <= end", "total = net + tax", "city -> country"]``, besides those
             found in the data; "none" ignores those found (see ``latens fit --help``).
-        kind: of an array: "auto", "continuous", "binary", "levels" or "count".
-        layer: of an AnnData or .h5ad: a layer, "X" or "raw/X", in fit and later; None: the first that holds counts, of
-            the layer "counts", X and raw/X.
+        kind: what an array holds: "auto", "continuous", "binary", "levels" or "count".
+        layer: what to read from an AnnData or .h5ad, in fit and later: a layer, "X" or "raw/X"; None: the first that
+            holds counts, of the layer "counts", X and raw/X.
         random_state: an int, a ``RandomState``, or None for a new seed in each fit.
         verbose: 1 shows a progress bar.
-        callbacks: what follows a fit and may stop it, a list of :class:`latens.training.Callback`.
+        callbacks: a list of :class:`latens.training.Callback`, which follow a fit and may stop it.
 
     Attributes:
         run_: the :class:`latens.runs.record.Run`: model, objective, schema, settings, history, choices.
@@ -170,8 +170,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X: rows, at least 2; arrays, frames or images.
             y: ignored.
             sample_weight: one number per row, ``[N]``. Whole numbers count rows: with weight 2 a row is taken twice,
-                with 0 it is left out. Other weights, and those that would make more than ten times the rows, multiply
-                the rows' terms of the bound.
+                with 0 it is left out. Other weights, and whole ones that would make more than ten times the rows,
+                multiply the rows' terms of the bound.
 
         Raises:
             InputError: data or options that cannot be used; it is a ``ValueError``.
@@ -242,7 +242,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool = False, check: bool = True,
         reading: Mapping[str, Any] | None = None,
     ) -> tuple[Any, Any]:  # fmt: skip
-        """(X as an array, arrow table or lazy rows, checked as scikit-learn requires; the way back, for tables).
+        """(X as an array, arrow table or lazy rows, checked as scikit-learn requires; for tables, how to convert back).
 
         Args:
             X: the data.
@@ -285,7 +285,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _frame_form(
         self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool, check: bool
     ) -> tuple[Any, Any]:
-        """(A frame as an arrow table, the way back)."""
+        """(A frame as an arrow table; how to convert back)."""
         named = getattr(X, "column_names", None)
         names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
         require_once(names, "the data frame")
@@ -299,7 +299,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return frame_as_table(X, finite=check)
 
     def _new_form(self, X: Any) -> Any:
-        """The data of a fit; keeps the way back to their form."""
+        """Read the data of a fit, and keep how to convert back to their form."""
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         if isinstance(X, str | Path):
@@ -348,7 +348,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,
         reading: Mapping[str, Any] | None = None,
     ) -> Rows:  # fmt: skip
-        """X in the columns of a schema; issues their warnings, those of the checks only with ``check``."""
+        """X in the columns of a schema. Warnings about the data are issued, those of the checks only with ``check``."""
         if isinstance(X, Rows):
             return X
         if isinstance(X, str | Path) and isinstance(schema, Table):
@@ -407,7 +407,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         Args:
             X: rows.
-            key_added: of an AnnData: also keep the codes in ``X.obsm[key_added]``, in place.
+            key_added: if X is an AnnData, also store the codes in ``X.obsm[key_added]``, in place.
         """
         if key_added is not None:
             _require_obsm(X, key_added)
@@ -553,15 +553,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._scores(X, ordered=True)[0].log_px
 
     def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
-        """How strange each row is: how far it is from samples of the model, and how small p(x) is (see
-        :class:`latens.evaluation.strangeness.Views`), in nats, ``[N]``; infinite where a cell is impossible."""
+        """How strange each row is, in nats: ``[N]``; infinite where a cell is impossible. A row is strange if it is far
+        from samples of the model, or if p(x) is small (see :class:`latens.evaluation.strangeness.Views`)."""
         return self._scores(X)[0].strangeness
 
     def score_table(self, X: Any) -> Any:
         """The table that ``latens score`` writes, as a frame like X (an arrow table for arrays), in input order.
 
         Its columns are ln p(x) and its standard error, strangeness, the columns that make a row strange, and the reason
-        where one value suffices. A run whose folder has scores of held-out rows (``latens fit``) also gives p-values.
+        if a single value makes it strange. A run made by ``latens fit``, whose folder has scores of held-out rows, also
+        gives p-values.
         """
         folder = self.run_.folder if hasattr(self, "run_") else None
         found, rows = self._scores(X, None if folder is None else scoring.read_calibration(folder))
@@ -601,8 +602,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             X: rows, best held-out ones.
             k: draws of the NLL; None: ``nll_draws``.
             draws: posterior draws per row in the ELBO.
-            synthetic: whether samples of a table are compared with real rows (at most 20,000), in ``samples``.
-            training: the rows of the fit, where X is held out; without them, one random half of X stands for each.
+            synthetic: whether samples of a table are compared with real rows (at most 20,000); ``samples`` of the
+                result holds the comparison.
+            training: the rows of the fit, if X is held out; without them, X is split at random into two halves, one in
+                place of each.
             density: where the codes of samples come from, as in :meth:`sample`.
         """
         rows, k = self._rows(X), self.nll_draws if k is None else k

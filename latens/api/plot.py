@@ -48,7 +48,7 @@ P = ParamSpec("P")
 
 @contextmanager
 def _said() -> Iterator[None]:
-    """What a figure lacks is an ``InputError``."""
+    """Raise an ``InputError`` that says why a figure cannot be drawn."""
     try:
         with said_in_python(), untouched():
             yield
@@ -158,7 +158,7 @@ def samples(source: Any, X: Any = None, *, rows: int = 24, mean: bool = False, a
         ax: axes of matplotlib.
 
     Raises:
-        InputError: an autoencoder, which has no prior; rows that do not fit.
+        InputError: an autoencoder, which has no prior; rows that do not fit the model.
     """
     _require_count(rows, "rows")
     subject, drawn = _drawn(source, X, rows, mean)
@@ -208,11 +208,11 @@ def columns(source: Any, X: Any = None, *, names: Sequence[str] | None = None, a
     Args:
         source: a model, a run or its folder; or sampled rows.
         X: real rows to compare with.
-        names: columns of a table to show, in this order; without them as :func:`samples` does.
+        names: columns of a table to show, in this order; by default those that :func:`samples` shows.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: images, which have no columns; an unknown name; rows that do not fit.
+        InputError: images, which have no columns; an unknown name; rows that do not fit the model.
     """
     subject, drawn = _drawn(source, X, sections.TABLE_SAMPLES)
     if isinstance(subject.schema, Table):
@@ -289,8 +289,8 @@ def traversals(source: Any, X: Any = None, *, dimensions: Sequence[int] | None =
 
     Args:
         source: a model, a run or its folder; or decoded rows ``[D, steps, *event]``.
-        X: rows, which say which dimensions are active and what the columns' units are.
-        dimensions: those to show; without them the active ones, the highest rate first, at most 8.
+        X: rows, which determine the active dimensions and the columns' units.
+        dimensions: the dimensions to show; by default the active ones, the highest rate first, at most 8.
         ax: axes of matplotlib.
 
     Raises:
@@ -317,7 +317,7 @@ def _walks(values: Any, lead: int) -> tuple[Subject, np.ndarray]:
     found = np.asarray(values)
     if found.dtype.kind not in "iufb" or found.ndim < lead or not found.size:
         told = f"decoded rows must be an array of numbers, got {type(values).__name__} of shape {list(found.shape)}"
-        raise InputError(told, "pass them, or a model, a run or its folder, and rows")
+        raise InputError(told, "pass such an array, or rows with a model, a run or its folder")
     given = Given(found.reshape(-1, *found.shape[lead - 1 :]))
     return given, given.shown.reshape(*found.shape[: lead - 1], *given.shown.shape[1:])
 
@@ -374,7 +374,7 @@ def _between(vae: VAE, X: Any, rows: Sequence[int]) -> tuple[Subject, np.ndarray
 @_figure
 def rates(source: Any, X: Any = None, *, ax: Any = None) -> Any:
     r"""The rate :math:`KL(q(z_i|x) \,\|\, p(z_i))` of each latent dimension in nats, the largest first, inactive ones
-    grey; with rows also the variance of the codes and the threshold of active dimensions.
+    grey. Given rows, also the variance of the codes and the threshold of active dimensions.
 
     Args:
         source: a model, a run or its folder; an :class:`latens.evaluation.Evaluation`; or rates ``[Z]``.
@@ -404,7 +404,7 @@ def training(source: Any, *, term: str | None = None, ax: Any = None) -> Any:
 
     Args:
         source: a model, a run or its folder; or the rows of metrics.csv (a data frame, or a list of mappings).
-        term: "bound", "rate" or "distortion"; without it all that there are.
+        term: "bound", "rate" or "distortion"; by default all that the history has.
         ax: axes of matplotlib.
 
     Raises:
@@ -446,7 +446,7 @@ def calibration(source: Any, X: Any = None, *, reference: Any = None, ax: Any = 
     Args:
         source: a model, a run or its folder; or p-values ``[N]``.
         X: the rows.
-        reference: held-out rows among whose scores the rows are ranked; without them those of the run's folder.
+        reference: held-out rows, among whose scores the rows are ranked; by default the scores in the run's folder.
         ax: axes of matplotlib.
 
     Raises:
@@ -471,7 +471,7 @@ def _p_values(vae: VAE, X: Any, reference: Any) -> np.ndarray:
     if reference is not None:
         known = scoring.calibrate(run, vae._rows(reference), vae.nll_draws)
     if known is None:
-        told = "there are no scores of held-out rows to rank these among"
+        told = "there are no scores of held-out rows to rank these rows among"
         raise InputError(told, "pass reference=rows that the model has not seen")
     found = vae._scores(X, known)[0].p_values
     assert found is not None
@@ -486,11 +486,11 @@ def rate_distortion(source: Any, distortion: Any = None, *, names: Sequence[str]
         source: the folder of a sweep; a comparison; {name: evaluation}; a data frame with columns "rate" and
             "distortion"; or rates ``[N]``.
         distortion: where rates are given, their distortions ``[N]``.
-        names: of the points.
+        names: the names of the points.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: nothing with a rate and a distortion; other numbers of rates, distortions or names.
+        InputError: a source without rates and distortions; different numbers of rates, distortions or names.
     """
     if isinstance(source, Comparison):
         curves = comparison.tradeoffs(source.rows)

@@ -55,7 +55,7 @@ def train(
         resume: whether to continue an interrupted run in ``out``; the result is that of an uninterrupted run.
         transform: a random change of the rows in each step, such as a mirrored image.
         progress: whether to show a bar.
-        callbacks: what follows the run and may stop it (:class:`latens.training.Callback`).
+        callbacks: a list of :class:`latens.training.Callback`, which follow the run and may stop it.
         **settings: fields of :class:`latens.training.settings.Settings`, for example ``epochs=20``.
 
     Returns:

@@ -298,8 +298,8 @@ def compare(
     settings: Any = ("epochs", "seed", "device"),
     quiet: Json = False,
 ) -> Any:
-    """Compare PCA, an autoencoder and a VAE on the same data. All have the same rows, dimensions and metrics; --recipes
-    names others."""
+    """Compare PCA, an autoencoder and a VAE on the same data. All use the same rows, dimensions and metrics; --recipes
+    chooses other models."""
 
 
 @command
@@ -310,8 +310,8 @@ def encode(
         option(
             "--out", metavar="FILE|FOLDER/", title="Output",
             help="Write this file: .npy .npz .csv .tsv .parquet .feather, or .h5ad for a copy of an .h5ad (it may be "
-            "the same file) with the codes in its obsm. Or write a part for each file of a folder, or each row group "
-            "of one Parquet file, to this folder; the command goes on where it was stopped.",
+            "the same file) with the codes in its obsm. Or write to this folder: one part for each file of a folder of "
+            "data, or for each row group of one Parquet file; the same command continues after an interruption.",
         ),
     ],
     key: Annotated[
@@ -345,7 +345,7 @@ def sample(
         option(
             "--out", metavar="FILE|FOLDER/", title="Output",
             help="Write this file: .npy .npz .csv .tsv .parquet .feather, or .png for a picture of images. Or write "
-            "parts of equal size to this folder; the command goes on where it was stopped.",
+            "parts of equal size to this folder; the same command continues after an interruption.",
         ),
     ],
     parts: Any = ("workers", "engine", "part_rows"),
@@ -364,8 +364,8 @@ def sample(
     ] = False,
     seed: Seed = 0, own: OwnRecipe = None, quiet: Json = False,
 ) -> Any:  # fmt: skip
-    """Write new rows from the model. Each has a code z from the prior, or from a density fitted to the codes, and
-    cells from p(x|z)."""
+    """Write new rows from the model. For each, a code z is drawn from the prior, or from a density fitted to the codes,
+    and its cells from p(x|z)."""
 
 
 @command
@@ -429,9 +429,9 @@ def score(
     labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Write how unusual each row is: ln p(x) and a p-value. ln p(x) is a lower bound, in nats, with its standard error
-    and effective sample size. For a table, also write the columns that make the row strange, and the reason where one
-    value suffices. A row with a value that its column cannot hold has ln p(x) = -inf and the smallest p-value; other
-    rows are scored as usual."""
+    and effective sample size. For a table, also write the columns that make the row strange, and the reason if a single
+    value makes it strange. A row with a value that its column cannot hold has ln p(x) = -inf and the smallest p-value;
+    other rows are scored as usual."""
 
 
 @command
@@ -503,8 +503,8 @@ def export(
     own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Write the model as ONNX, to use without latens. Next to the encoder, decoder and scorer stand what their numbers
-    mean (model.json) and an example that scores and decodes rows with numpy and onnxruntime (example.py)."""
+    """Write the model as ONNX, to use without latens. The folder holds encoder, decoder and scorer; model.json, which
+    says what their numbers mean; and example.py, which scores and decodes rows with numpy and onnxruntime."""
 
 
 Repository = Annotated[str, typer.Argument(metavar="USER/NAME", help="Name this repository of the hub.")]
@@ -653,8 +653,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_needed(command: str) -> bool:
-    """Whether this process has something to do: of several that a launcher started, the first one does what only a
-    single one can do."""
+    """Whether this process has something to do: of several processes that a launcher started, only the first does work
+    that must be done once."""
     if command in ("fit", "sweep"):
         if command == "fit" and (said := launcher.meant_more()):
             typer.echo(f"warning: {said}", err=True)

@@ -83,8 +83,9 @@ Out = Annotated[
     str,
     option(
         "--out", metavar="FILE|FOLDER/", title="Output",
-        help="Write this file: .npy .npz .csv .tsv .parquet .feather. Or write a part for each file of a folder, or "
-        "each row group of one Parquet file, to this folder; the command goes on where it was stopped.",
+        help="Write this file: .npy .npz .csv .tsv .parquet .feather. Or write to this folder: "
+        "one part for each file of a folder of data, or for each row group of one Parquet file; the same command "
+        "continues after an interruption.",
     ),
 ]
 LABELS = (

@@ -78,7 +78,7 @@ class ColumnLikelihood:
     def _fault_of_levels(self) -> str | None:
         if self.family not in _LEVELLED:
             return None if self.levels is None else f"levels must be omitted, got {self.levels!r}"
-        least = 1 if self.family == "categorical" else 2  # one, where only the gaps of a column say something
+        least = 1 if self.family == "categorical" else 2  # one level, where only the gaps of a column carry information
         if not (is_whole(self.levels) and self.levels >= least):
             return f"levels must be a whole number of {least} or more, got {self.levels!r}"
         return None

@@ -17,7 +17,7 @@ from latens.conditionals.heads import HEADS, Head, Spread
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
-FURTHEST = 1.0  # that a log weight is shifted, so that no level is made up
+FURTHEST = 1.0  # the most by which a log weight is shifted, so that no level is made up
 
 
 def _size(atoms: int) -> int:
@@ -220,8 +220,8 @@ class TableLikelihood(Conditional):
             \operatorname{mean}_{z \sim p(z)} \frac{w_l(z)\, e^{\delta_l}}{\sum_m w_m(z)\, e^{\delta_m}}
             = \frac{n_l}{\sum_m n_m}
 
-        The shifts are found by iterative proportional fitting (Deming & Stephan 1940). Descent alone leaves shares that
-        samples show.
+        The shifts are found by iterative proportional fitting (Deming & Stephan 1940). Gradient descent alone leaves
+        errors in the shares that samples show.
 
         Args:
             counts: n, by :meth:`counts`.

@@ -49,8 +49,8 @@ class RelaxedPosterior(Conditional):
     Args:
         network: maps x to ``[..., V * K]``.
         categories: the number of categories, K.
-        temperature: T in [0.4, 1000], else ``ValueError``: below, draws are 0 in single precision; above, it leaves
-            their density no digits.
+        temperature: T in [0.4, 1000], else ``ValueError``: below it, draws are 0 in single precision; above it, their
+            density has no correct digits.
         reads: the keys of the condition that the network sees.
     """
 
@@ -94,7 +94,7 @@ class NormalAndCategoriesPosterior(Conditional):
 
 
 class Codebook(nn.Module):
-    """L levels of K codes in D dimensions; each level takes the code nearest to what the levels before it left over.
+    """L levels of K codes in D dimensions; each level takes the code nearest to the remainder of the levels before it.
 
     Args:
         levels: the number of levels, L.
@@ -136,7 +136,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, values: Tensor) -> None:
-        """Begin with rows of ``values`` ``[N, D]`` as codes, evenly spaced; each level takes what is left over."""
+        """Begin with rows of ``values`` ``[N, D]`` as codes, evenly spaced; each level takes rows of the remainder."""
         size = self.codes.shape[1]
         left = values.to(self.codes)
         for book in self.codes:
@@ -235,8 +235,8 @@ class NearestCode(Conditional):
 
     @torch.no_grad()
     def observe(self, x: Tensor, draw: Any) -> Tensor | None:
-        """What chose each code in the batch, with rows weighted, ``[L, K, D + 2]``; None where the gradient moves the
-        codes.
+        """:meth:`Codebook.assigned` for the weighted rows of the batch, ``[L, K, D + 2]``; None where the gradient
+        moves the codes.
         """
         if self.book.decay is None:
             return None

@@ -17,7 +17,8 @@ from latens.tensors.trees import Tree
 def _direction(output: Tensor) -> tuple[Tensor, Tensor]:
     """(unit vector ``[..., m]``, concentration ``[...]``) from ``[..., m + 1]`` outputs.
 
-    A raw 0 is the concentration 4 m: a mean of length 0.94 (m = 2) to 0.88 (m large), for power spherical 0.89 to 0.80.
+    A raw 0 gives the concentration 4 m, hence a mean of length 0.94 (m = 2) to 0.88 (large m); 0.89 to 0.80 if power
+    spherical.
     """
     direction, raw = output[..., :-1], output[..., -1]
     return normalize(direction, dim=-1, eps=1e-6), 4 * direction.shape[-1] * positive(raw, 1e-3)
@@ -53,7 +54,7 @@ class TorusPosterior(Conditional):
     .. math:: q(z \mid x) = \prod_j \operatorname{vonMises}(t_j)
 
     The network gives ``[..., 3 D]``: a direction and a raw concentration for each circle. The code of a circle is (cos
-    t, sin t), so that nothing tears where the angle jumps.
+    t, sin t), which is continuous where the angle jumps.
     """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:

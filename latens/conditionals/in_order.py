@@ -31,15 +31,15 @@ class ColumnsInOrder(TableLikelihood):
 
     with V starting at 0, and they go through heads of their own. Missing cells contribute nothing.
 
-    Columns that see each other leave the codes nothing to tell (Chen et al. 2017): the bound would be best where q(z|x)
-    is the prior. So no gradient passes from here into r, and in training ln p(x) also has the gradient of the
+    Columns that see each other can do without the codes (Chen et al. 2017): the bound would be best where q(z|x) is the
+    prior. So no gradient passes from here into r, and in training ln p(x) also has the gradient of the
     :class:`TableLikelihood` that sees z alone: codes are learned as if there were no earlier columns, and these explain
     what the codes leave.
 
     Args:
         network: maps z to ``[..., sum of outputs]``.
         columns: how each column is modelled.
-        seen: how each column enters the network that later columns see it through.
+        seen: how each column enters the network through which later columns see it.
         hidden: width of that network.
         allowed: see :class:`TableLikelihood`.
         reads: the keys of the condition that the network sees.
@@ -71,7 +71,7 @@ class ColumnsInOrder(TableLikelihood):
     def _either(self) -> list[Callable[[Tensor], Distribution]]:
         """For each family, what evaluates its own head and its leader on raw outputs ``[2, ..., n, outputs]``.
 
-        It is one call where heads have no parameters, which is all that they differ in.
+        It makes one call where the heads have no parameters, since they differ in nothing else.
         """
 
         def pair(own: nn.Module, lead: nn.Module, raw: Tensor) -> Distribution:

@@ -152,7 +152,8 @@ def read_npy(path: Path) -> np.ndarray:
 def npy_header(file: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """(shape, whether in Fortran order, dtype) of the .npy array in ``file``, which then stands at the data.
 
-    ``InputError`` unless the declared shape fits the ``size`` bytes of the file exactly and the dtype is of no objects.
+    ``InputError`` unless the declared shape fits the ``size`` bytes of the file exactly and the dtype holds no Python
+    objects.
     """
     if file.read(6) != b"\x93NUMPY":
         what = f"{what} is not an .npy array, as it does not start with the .npy magic"
@@ -284,7 +285,7 @@ _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0
 
 def read_idx(path: Path) -> np.ndarray:
     """The array of an IDX file, gzipped or not (LeCun, Cortes & Burges, the MNIST database), ``[N, ...]``. Raises
-    ``InputError`` where it is none, or damaged."""
+    ``InputError`` if the file is not IDX, or is damaged."""
     with open_plain(path) as file:
         magic = file.read(4)
         code, axes = (magic[2], magic[3]) if len(magic) == 4 else (0, 0)

@@ -14,7 +14,7 @@ from latens.errors import InputError
 from latens.machine.memory import free_memory
 from latens.schema.arrow import listed
 
-LABELS = ("label", "labels", "target", "y")  # of an item that is a mapping, the cell that is its label
+LABELS = ("label", "labels", "target", "y")  # the key of the label in an item that is a mapping
 Items = list[Any]
 
 

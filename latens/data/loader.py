@@ -38,7 +38,8 @@ class Batch:
         weight: ``[B]`` or None.
         rows: ``[B]``, the index of each row in the loader's data, which seeds random transforms.
         numbers: ``[B]``, the number of each row in the user's data, for messages; ``rows`` by default.
-        total: rows of the joint batch, of which these are one process's; 0: these are all.
+        total: the number of rows of the joint batch, of which these are the share of one process; 0: these are all of
+            it.
     """
 
     x: Tree

@@ -35,7 +35,7 @@ class Asked:
     Args:
         columns: the kinds of columns, ``{name: kind}``.
         condition: the columns that are given, not modelled.
-        kind, layout: of an array; see :func:`latens.data.infer`.
+        kind, layout: those of an array; see :func:`latens.data.infer`.
         formats: the forms of columns of text, ``{name: form}``.
         rules: rules between columns; "none" keeps none of those found.
     """
@@ -71,7 +71,7 @@ class Rows:
         order: for each column of the user's array, its place in the schema, if columns were found by name in another
             order; else None.
         index: the columns that name the rows in their file, an arrow table of N rows, or None.
-        kept: columns that stand in front of what is made of the rows, an arrow table of N rows, or None.
+        kept: columns that stand in front of the output for the rows, an arrow table of N rows, or None.
         notes: what was done to find the columns, one sentence each, if a person should know it.
         row_names: the name of each row, or None.
         row_kind: what the names are of, "file" or "cell".
@@ -403,7 +403,7 @@ def _indexed(rows: Rows, found: Read | None) -> Rows:
 
 
 def with_kept(rows: Rows, kept: Any) -> Rows:
-    """The rows with columns that stand in front of what is made of them, an arrow table of N rows."""
+    """The rows, and columns that stand in front of their output, an arrow table of N rows."""
     found = dataclasses.replace(rows, kept=kept)
     vars(found).update({name: vars(rows)[name] for name in ("inside", "c") if name in vars(rows)})
     return found

@@ -31,7 +31,7 @@ class Codes:
         held: ``[M, D]``, codes to judge by.
         levels: K for whole numbers, None for reals.
         grid: (rows, columns) where the D positions of whole numbers form a grid; else they form a string.
-        seed: of the fit.
+        seed: the seed of the fit.
         progress: where progress is shown.
         model: where the codes come from, for densities that need it.
     """
@@ -144,7 +144,7 @@ def descend(
     """Train a model of codes by the loop that trains all models, judged by the held-out codes; it ends on the CPU.
 
     Args:
-        model: what is trained: without an objective, a density of the codes (maximum likelihood).
+        model: the model; without an objective, a density of the codes, trained by maximum likelihood.
         codes: what it is trained on.
         objective: for a model with a posterior.
         epochs: a number, or "auto".

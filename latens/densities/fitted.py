@@ -29,7 +29,7 @@ class CodeLayout:
     """How a model has its codes.
 
     Args:
-        shape: of one code.
+        shape: that of one code.
         levels: K for whole-number codes, None for reals.
         entries: the shape of the numbers of one code where they are entries of a book.
     """
@@ -97,7 +97,7 @@ class Fitted:
 
     Args:
         kind: its name.
-        options: of the kind.
+        options: those of the kind.
         density: the density itself.
         form: how the model has its codes.
         record: ``source`` and ``rows`` (the data of the codes), ``codes`` (which codes), ``seed``, ``held_out`` and
@@ -159,7 +159,7 @@ def fit(
         given: options of the kind; the others have their defaults.
         source: the name of the data, for the record.
         c: conditions; only the library size is accepted.
-        seed: of the codes, the split and the fit.
+        seed: the seed of the codes, the split and the fit.
         progress: where progress is shown.
 
     Raises:
@@ -204,6 +204,6 @@ def require_unconditional(names: Iterable[str]) -> None:
     named = sorted(set(names) - {LIBRARY})
     if named:
         raise InputError(
-            f"this run is conditioned on {named[0]!r}, which one density of all codes does not follow",
+            f"this run is conditioned on {named[0]!r}, which a single density of all codes cannot follow",
             f"sample with --density {PRIOR}, or fit a run without --condition",
         )

@@ -45,7 +45,7 @@ class OnMetric(Distribution):
     def __init__(self, inverse: InverseMetric, starts: Tensor, box: Tensor, size: Tensor, moves: int, leaps: int):
         self.inverse, self.starts, self.box = inverse, starts, box
         self.size, self.moves, self.leaps = size, moves, leaps
-        self.accepted = math.nan  # share of the proposals taken in the last sample
+        self.accepted = math.nan  # the share of the proposals that were accepted in the last sample
         super().__init__(torch.Size(), starts.shape[1:], validate_args=False)
 
     def unnormalised(self, z: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class OnMetric(Distribution):
             return torch.autograd.grad(0.5 * torch.linalg.slogdet(self.inverse(z))[1].sum(), z)[0]
 
     def _move(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(the chains after one proposal each, taken or not; the probability of taking it)."""
+        """(the chains after one proposal each, accepted or not; the probability of accepting it)."""
         momentum = torch.randn_like(z)
         before = self.unnormalised(z) - 0.5 * momentum.square().sum(-1)
         to, moving = z, momentum + 0.5 * self.size * self._force(z)
@@ -124,7 +124,7 @@ def metric(codes: Codes, *, moves: int = 100, leaps: int = 10, step: float | str
         codes: what it is fitted to.
         moves: proposals of each chain.
         leaps: leapfrog steps of each proposal.
-        step: in units of the codes' spread; "auto" is the step at which about 4 of 5 proposals are taken.
+        step: in units of the codes' spread; "auto" is the step at which about 4 of 5 proposals are accepted.
     """
     for name, value in (("moves", moves), ("leaps", leaps)):
         require_count(value, name, most=10_000)
@@ -144,7 +144,7 @@ def metric(codes: Codes, *, moves: int = 100, leaps: int = 10, step: float | str
 
 
 def _tune(density: MetricChain, z: Tensor, rounds: int = 40) -> None:
-    """Lengthen the step where more than 4 of 5 proposals are taken, and shorten it where fewer are."""
+    """Lengthen the step where more than 4 of 5 proposals are accepted, and shorten it where fewer are."""
     for number in range(rounds):
         z, chance = density()._move(z[:200])
         density.step.mul_(math.exp((float(chance.mean()) - 0.8) / math.sqrt(1 + number)))

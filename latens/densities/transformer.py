@@ -105,9 +105,9 @@ def autoregressive(
 
     Args:
         codes: what it is fitted to.
-        width: of the transformer, a multiple of ``heads``.
+        width: that of the transformer, a multiple of ``heads``.
         layers: the number of blocks.
-        heads: of each attention.
+        heads: the number of heads of each attention.
         epochs: a number, or "auto".
     """
     for name, value in (("width", width), ("layers", layers), ("heads", heads)):

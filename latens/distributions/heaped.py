@@ -224,7 +224,7 @@ class Heaped(Distribution):
     .. math:: p(x) = \sum_h w_h\, [x = a_h] + w_0\, m(x), \qquad
         x = T^{-1}(g), \quad g \sim \sum_k \pi_k \operatorname{Logistic}(\mu_k, s_k) \text{ under } m
 
-    T is fixed and increasing, and such that x has the marginal of the column where g is logistic with variance 1. The
+    T is fixed, increasing, and chosen so that x has the marginal of the column if g is logistic with variance 1. The
     conditionals of Salimans et al. (2017) are such mixtures.
 
     On a grid m(x) is the mass of the place about x,
@@ -235,9 +235,9 @@ class Heaped(Distribution):
     with the step :math:`\delta`; a value off the grid has the mass of the nearest place. Without a grid m(x) is a
     density.
 
-    What the nats are of: for a column without atoms, the density per unit of the data (on a grid, the mass of a place
-    divided by its width); for a column with atoms and a grid, masses of places; for a column with atoms and no grid,
-    the masses of the atoms and otherwise the density times ``unit``.
+    The measure of the nats is, for a column without atoms, the density per unit of the data (on a grid, the mass of a
+    place divided by its width); for a column with atoms and a grid, masses of places; for a column with atoms and no
+    grid, the masses of the atoms and otherwise the density times ``unit``.
 
     Draws, means and the value that stands for the distribution are conditional on x being in the range. Beyond the
     range T continues linearly with the slope 1 / ``unit``, so the density has logistic tails and unusual values have a
@@ -432,8 +432,8 @@ def _drawn(log_weights: Tensor, axis: int) -> Tensor:
 def standing(weights: Tensor, first: Tensor, second: Tensor, margins: Margins) -> tuple[Tensor, Tensor]:
     """One value that can occur and stands for a mixture of margin and atoms, and the standard deviation of x about it.
 
-    The value is the likeliest atom where that has more than half of the mass, or more than everything that does not lie
-    apart; otherwise it is the mean of what does not lie apart.
+    The value is the likeliest atom if it has more than half of the mass, or more than everything inside the range;
+    otherwise it is the mean inside the range.
 
     Args:
         weights: ``[..., n, 1 + A]`` of the margin and of the atoms.

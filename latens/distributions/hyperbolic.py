@@ -39,7 +39,7 @@ def add(x: Tensor, y: Tensor, c: float) -> Tensor:
 
 
 def edge(c: float) -> float:
-    """The largest distance from 0 at which a point is still told from the boundary: 2 artanh(1 - 1e-5) / sqrt(c).
+    """The largest distance from 0 at which a point can be told from the boundary: 2 artanh(1 - 1e-5) / sqrt(c).
 
     >>> round(edge(1.0), 2)
     12.21

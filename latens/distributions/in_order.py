@@ -74,8 +74,8 @@ class InOrder(Distribution):
 
     Args:
         columns: ``columns(x, None)`` gives, in one pass, the distribution of every column given those before it in x
-            ``[..., D]``, where NaN tells nothing; ``columns(x, only)`` gives that of the columns ``only``, and perhaps
-            of others. Both also give the indices of their columns, in order.
+            ``[..., D]``, where NaN carries no information; ``columns(x, only)`` gives that of the columns ``only``, and
+            perhaps of others. Both also give the indices of their columns, in order.
         batch_shape: ``[...]``.
         size: the number of columns, D.
         stages: the columns of each stage, which do not depend on each other; by default every column is its own.
@@ -123,9 +123,9 @@ class InOrder(Distribution):
     def with_gaps(self, gaps: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
         """Draws ``[..., D]`` of rows in which cells are missing, and the mask of these cells.
 
-        Columns that were fitted to rows with gaps say what they are where an earlier cell is missing, so values and
-        gaps are drawn in turn (Gibbs sampling; Geman & Geman 1984), ``ROUNDS`` times: the gaps of a row given its
-        values, and its values given what its gaps leave of the columns before. A missing cell gets a value, too.
+        Columns that were fitted to rows with gaps also have a distribution where an earlier cell is missing. So values
+        and gaps are drawn in turn (Gibbs sampling; Geman & Geman 1984), ``ROUNDS`` times: the gaps of a row given its
+        values, then its values, each given the earlier cells that are not gaps. A missing cell gets a value, too.
 
         Args:
             gaps: the mask ``[..., D]`` of cells to be missing, for rows ``[..., D]`` and the number of a round.

@@ -86,8 +86,8 @@ class TruncatedNormal(Distribution):
     def _tilted(self) -> tuple[Tensor, ContinuousBernoulli]:
         """Where the closed moments cancel, and the density to use there.
 
-        They cancel far outside and in a narrow interval. There the density tends to an exponential one, here of the
-        share of the width from the near end.
+        They cancel far outside and in a narrow interval. There the density tends to an exponential one, here as a
+        function of the distance from the near end in widths of the interval.
         """
         small = torch.finfo(self._near.dtype).eps ** (1 / 6)
         thin = self._width < 2 * small

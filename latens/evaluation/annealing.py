@@ -121,7 +121,7 @@ class _Path:
         return self.joint(z) - self.start.log_prob(z)
 
     def move(self, z: Tensor, beta: Tensor | float, step: Tensor) -> tuple[Tensor, Tensor]:
-        """(codes after one move of Hamiltonian Monte Carlo that leaves f_beta as it is (Neal 2011), whether each was
+        """(codes after one move of Hamiltonian Monte Carlo that leaves f_beta invariant (Neal 2011), whether each was
         accepted ``[C, B]``), with steps of ``step`` ``[B]`` standard deviations, jittered by a fifth."""
 
         def log_density(at: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ def annealed_nll(
         c: conditions.
         chains: chains per row, C.
         temperatures: T, from 1.
-        seed: of the chains.
+        seed: the seed of the chains.
 
     Raises:
         InputError: codes that are not one vector of real numbers; chains or temperatures below 1.
@@ -272,7 +272,7 @@ def certify(
         model: a model with one layer of codes in R^d.
         c: conditions, one row for each row to draw.
         rows: the number of rows to draw, without conditions.
-        chains, temperatures, seed: as of :func:`annealed_nll`.
+        chains, temperatures, seed: see :func:`annealed_nll`.
 
     Raises:
         InputError: as :func:`annealed_nll`.

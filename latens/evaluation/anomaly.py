@@ -216,7 +216,7 @@ def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: i
         x: ``[N, D]``, NaN where missing.
         y: ``[N]``.
         categorical: which columns have codes of levels, ``[D]`` bool.
-        seed: of the fit.
+        seed: the seed of the fit.
 
     >>> x = np.arange(100.0)[:, None]
     >>> boosted_trees(x, (x[:, 0] > 50).astype(int), np.array([False]), 0).predict(np.array([[3.0], [90.0]])).tolist()
@@ -272,7 +272,7 @@ def two_sample_auroc(
     Args:
         a, b: ``[N, D]``, NaN where missing, at least 2 rows each.
         categorical: which columns have codes of levels, ``[D]`` bool.
-        seed: of folds and fits.
+        seed: the seed of folds and fits.
         fit: :func:`boosted_trees` or :func:`logistic_regression`.
 
     >>> a = np.arange(100.0)[:, None]

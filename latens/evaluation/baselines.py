@@ -110,7 +110,7 @@ class BaselineRow:
         latent_dim: the number of factors of factor analysis; None for those that have none.
         nll: -ln p(x) in nats per row, or the length of its code; None where it does not exist, and ``note`` says why.
         nll_bits_per_dimension: the same divided by (dimensions x ln 2).
-        seconds: of the fit and the figures.
+        seconds: the time of the fit and the figures.
         note: what was chosen, or why there is no figure.
     """
 
@@ -128,11 +128,11 @@ class Sides:
 
     Attributes:
         train, test: the rows in the model's numbers.
-        shift, unit: of the data, ``[D]``: densities see (x - shift) / unit, figures are those of x.
+        shift, unit: centre and scale of the data, ``[D]``: densities see (x - shift) / unit, figures are those of x.
         step: the distance of levels; 0 for continuous values. A density is that of x + step u with u in [0, 1), so that
             its figure is an upper bound on -ln P(x) of the levels (Theis et al. 2016).
         levels: the number of levels, or None.
-        seed: of u, of the selection and of the starts.
+        seed: the seed of u, the selection and the starts.
     """
 
     train: np.ndarray
@@ -260,7 +260,7 @@ def baseline_rows(names: Sequence[str], sides: Sides, dims: Sequence[int]) -> li
     """Baselines on the held-out rows; factor analysis at each of ``dims``.
 
     Args:
-        names: of :data:`BASELINES`.
+        names: names from :data:`BASELINES`.
         sides: the rows.
         dims: numbers of factors.
 
@@ -277,7 +277,7 @@ def baseline_rows(names: Sequence[str], sides: Sides, dims: Sequence[int]) -> li
         for dim in dims if name == "factor_analysis" else [None]:
             start = time.monotonic()
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of convergence: the figure is that of the density found
+                warnings.simplefilter("ignore")  # warnings of convergence: the figure is that of the density found
                 result = BASELINES[name](sides, dim)
             seconds = round(time.monotonic() - start, 2)
             if isinstance(result, str):

@@ -1,6 +1,6 @@
 r"""Collapse: which layers and dimensions of a code say nothing about a row, why, and what to do.
 
-Three figures tell it. The **rate** of a dimension, :math:`E_x KL(q(z_i|x) \| p(z_i))` in nats, is what it costs; it is
+Three figures show it. The **rate** of a dimension, :math:`E_x KL(q(z_i|x) \| p(z_i))` in nats, is what it costs; it is
 0 where the posterior is the prior. Its **spread**, :math:`\mathrm{Var}_x E[z_i|x] / \mathrm{Var} z_i` (Burda et al.
 2016), is 0 where the code is the same for every row. The **use** of a code in one layer, in nats per row,
 
@@ -76,7 +76,7 @@ class Collapse(InNotebooks):
 
     Attributes:
         verdict, cause, remedy: a sentence each, with their figures; cause and remedy are empty where all is in use.
-        layers: of the code, the top one first.
+        layers: the layers of the code, the top one first.
         noise: the share of the variance of the cells that reconstructions miss; None where levels are among them.
     """
 
@@ -129,7 +129,7 @@ def collapse(model: nn.Module, x: Tree, c: Tree = None, *, beta: float = 1.0, se
         x: rows in the model's form, ``[N, *event]``.
         c: conditions.
         beta: the weight of the rate in training.
-        seed: of the draws and of the rows that codes are exchanged with.
+        seed: the seed of the draws and of the rows that codes are exchanged with.
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),

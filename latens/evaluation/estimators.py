@@ -25,7 +25,7 @@ class Estimator:
             (:func:`latens.evaluation.annealed_nll`); "grid", quadrature for one or two latent dimensions
             (:func:`latens.evaluation.grid_nll`).
         k, proposal: draws per row of "iw", and where they come from; k = 0 leaves the estimate out.
-        chains, temperatures: of "ais".
+        chains, temperatures: those of "ais".
 
     Raises:
         InputError: a value outside its range.

@@ -116,7 +116,7 @@ def disentanglement(
         factors: ``[n, f]``.
         names: those of the factors; without them factor_0, factor_1, …
         predictor: that of :func:`dci`.
-        seed: of the halves, the votes and the forest.
+        seed: the seed of the halves, the votes and the forest.
 
     Raises:
         InputError: as :func:`mig` does.
@@ -142,8 +142,8 @@ def mig(codes: np.ndarray, factors: np.ndarray) -> float:
     .. math:: \frac1f \sum_k \frac1{H(v_k)} \Big(I(z_{j(k)}; v_k) - \max_{j \ne j(k)} I(z_j; v_k)\Big), \quad
               j(k) = \arg\max_j I(z_j; v_k)
 
-    It is 1 where each factor is a function of one code and no other code knows of it, 0 where the two best codes know
-    equally much.
+    It is 1 where each factor is a function of one code and no other code carries information about it, 0 where the two
+    best codes carry equally much.
 
     Args:
         codes: ``[n, d]``, finite, with d at least 2.
@@ -164,12 +164,12 @@ def mig(codes: np.ndarray, factors: np.ndarray) -> float:
 
 
 def modularity(codes: np.ndarray, factors: np.ndarray) -> float:
-    r"""Whether each code knows of one factor (Ridgeway & Mozer 2018), the mean over codes of
+    r"""Whether each code carries information about one factor alone (Ridgeway & Mozer 2018), the mean over codes of
 
     .. math:: 1 - \frac{\sum_{k \ne k(j)} I(z_j; v_k)^2}{(f - 1) \max_k I(z_j; v_k)^2}
 
-    with k(j) the factor that code j knows most of; a code that knows of none counts 0 (Locatello et al. 2019). Several
-    codes may know of one factor.
+    with k(j) the factor about which code j carries most; a code that carries none about any counts 0 (Locatello et al.
+    2019). Several codes may carry information about the same factor.
 
     Args:
         codes: ``[n, d]``.
@@ -233,7 +233,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, *, predictor: str = "forest", se
         predictor: "forest", 100 trees that see all codes at each split, importances by impurity; "boosting", gradient
             boosted trees as in Locatello et al. (2019), slower; "lasso", linear regression with a cross-validated
             penalty, importances the sizes of the coefficients of standardised codes (factors of numbers only).
-        seed: of the halves and the trees.
+        seed: the seed of the halves and the trees.
 
     Raises:
         InputError: as :func:`mig` does; another predictor; words with "lasso".
@@ -317,7 +317,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
     Args:
         codes: ``[n, d]``, n at least 4, d at least 2.
         factors: ``[n, f]``; continuous ones as this file says.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         InputError: as :func:`mig` does.
@@ -340,7 +340,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings of convergence, or of many levels: the figure is that of the predictor found."""
+    """Silence warnings of convergence and of many levels: the figure is that of the predictor found."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -389,7 +389,7 @@ def factor_vae_score(
         factors: ``[n, f]``, f at least 2.
         votes, size: batches, and rows of each.
         inactive: the variance below which a code is pruned.
-        seed: of the batches.
+        seed: the seed of the batches.
 
     Raises:
         InputError: as :func:`mig` does, for fewer than two factors, votes or rows of a batch.
@@ -425,7 +425,7 @@ def beta_vae_score(
         codes: ``[n, d]``.
         factors: ``[n, f]``, f at least 2.
         votes, size: batches, and pairs L of each.
-        seed: of the batches.
+        seed: the seed of the batches.
 
     Raises:
         InputError: as :func:`mig` does, for fewer than two factors or votes, or a size below 1.
@@ -461,7 +461,7 @@ def irs(codes: np.ndarray, factors: np.ndarray, *, quantile: float = 0.99) -> fl
     Args:
         codes: ``[n, d]``.
         factors: ``[n, f]``.
-        quantile: of the distances.
+        quantile: which quantile of the distances.
 
     Raises:
         InputError: as :func:`mig` does.
@@ -498,8 +498,8 @@ def infomec(codes: np.ndarray, factors: np.ndarray, *, neighbours: int = 10, see
     Args:
         codes: ``[n, d]``.
         factors: ``[n, f]``.
-        neighbours: of the estimate of I.
-        seed: of the estimate, which breaks ties at random.
+        neighbours: the number of neighbours in the estimate of I.
+        seed: the seed of the estimate, which breaks ties at random.
 
     Raises:
         InputError: as :func:`mig` does.

@@ -74,7 +74,7 @@ class RateParts(InNotebooks):
         + KL(q(z) \,\|\, p(z)), \qquad q(z) = \tfrac1N \sum_n q(z|x_n)
 
     Attributes:
-        mutual_information: of row and code; at most ln N.
+        mutual_information: that of row and code; at most ln N.
         marginal: :math:`KL(q(z) \,\|\, p(z))`, which a prior fitted to the codes would save.
         mutual_information_error, marginal_error: their standard errors over the drawn codes.
         rows: the number of rows, N.
@@ -118,7 +118,7 @@ def inference_gaps(
         c: conditions.
         steps: steps of Adam.
         draws: draws of each bound.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Raises:
         InputError: another posterior; ``log_px`` of another length.
@@ -199,7 +199,7 @@ def rate_parts(model: nn.Module, x: Tree, c: Tree = None, *, drawn: int = 2000, 
         x: rows in the model's form, ``[N, *event]``; q(z) is the mixture of the posteriors of all of them.
         c: conditions.
         drawn: rows, evenly spaced, whose codes are drawn.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Raises:
         InputError: another posterior; a prior that reads a condition.

@@ -120,7 +120,7 @@ def evaluate_images(
         real: held-out rows, ``[m, *event]``.
         train: training rows.
         labels: the classes of the training rows ``[N]``, for the features of a classifier.
-        seed: of the halves and of the features.
+        seed: the seed of the halves and of the features.
 
     Raises:
         InputError: rows of another shape, fewer than 16 real rows, or as few samples.
@@ -186,7 +186,7 @@ def classifier_features(train: np.ndarray, labels: np.ndarray, *, seed: int = 0)
     shift, unit = flat.mean(0), max(float(flat.std()), 1e-12)
     held = np.arange(len(flat)) % 10 == 0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of convergence: the number of epochs is fixed
+        warnings.simplefilter("ignore")  # warnings of convergence: the number of epochs is fixed
         network = MLPClassifier(HIDDEN, max_iter=20, batch_size=min(100, int((~held).sum())), random_state=seed)
         network.fit((flat[~held] - shift) / unit, labels[~held])
 

@@ -62,7 +62,7 @@ def impute(
         sweeps: for an encoder that has never seen a gap, whose proposals are poor: each z_i comes from q(z|x_o, x_m)
             after this many rounds of x_m ~ p(x_m|z), z ~ q(z|x_o, x_m) (Rezende, Mohamed & Wierstra 2014); the weights
             are those of that proposal.
-        seed: of the draws.
+        seed: the seed of the draws.
         first_row: the index of the first row, where x is a piece of a stream.
 
     Raises:

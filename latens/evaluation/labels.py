@@ -73,7 +73,7 @@ def evaluate_labels(codes: np.ndarray, data: np.ndarray, labels: np.ndarray, *, 
         codes: ``[n, d]``.
         data: the raw rows as numbers, ``[n, D]``.
         labels: ``[n]``, numbers or words.
-        seed: of the halves and of k-means.
+        seed: the seed of the halves and of k-means.
 
     Raises:
         InputError: labels of another length, with one value, with more than 100 values or with a single row of each;
@@ -127,7 +127,7 @@ def linear_probe(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, 
 
     _require_same(codes, labels, test_codes, test_labels)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of convergence: the figure is that of the probe found
+        warnings.simplefilter("ignore")  # warnings of convergence: the figure is that of the probe found
         probe = LogisticRegression(max_iter=200).fit(codes, labels)
     return float(probe.score(test_codes, test_labels))
 
@@ -163,7 +163,7 @@ def cluster_agreement(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -
     Args:
         codes: ``[n, d]``.
         labels: ``[n]``.
-        seed: of the starts.
+        seed: the seed of the starts.
 
     Raises:
         InputError: as :func:`linear_probe` does.
@@ -174,7 +174,7 @@ def cluster_agreement(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -
     codes, classes = checked(codes, labels)
     start = int(np.random.default_rng([seed, Key.CLUSTERS]).integers(2**31))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of fewer distinct rows than clusters
+        warnings.simplefilter("ignore")  # warnings of fewer distinct rows than clusters
         found = KMeans(int(classes.max()) + 1, n_init=10, random_state=start).fit_predict(codes)
     return float(adjusted_rand_score(classes, found)), float(normalized_mutual_info_score(classes, found))
 

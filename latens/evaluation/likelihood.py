@@ -238,7 +238,7 @@ def nll(
         x: rows in the model's form, ``[N, *event]``.
         k: draws per row, K.
         c: conditions.
-        seed: of the draws.
+        seed: the seed of the draws.
         shared_noise: whether all rows get the same K noise vectors, so that a value depends neither on other rows nor
             on their order; otherwise draws are independent, as the standard error of the mean assumes.
         batch_size: rows at once; without it, chosen by memory.
@@ -379,7 +379,7 @@ def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str =
         c: conditions.
         draws: posterior draws per row, over which the distortion is averaged.
         kl: "auto" (in closed form where there is one), "closed" or "sampled".
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Raises:
         InputError: a posterior without a density; an autoencoder has no bound, see :func:`distortion`.

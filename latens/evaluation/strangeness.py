@@ -135,7 +135,7 @@ class Views:
     whose cells do not go together.
 
     Args:
-        samples: of the model; rows are compared with one half; the other half sets the scale of distances.
+        samples: samples of the model. Rows are compared with one half; the other half sets the scale of distances.
         scores: -ln p(x) of at least 20 samples, which set the scale of the density.
         alike: see :class:`Distance`.
     """

@@ -56,7 +56,7 @@ class Evaluation(InNotebooks):
         estimate: the NLL of the single rows, which are ``spaced(rows, nll_rows)``.
         elbo_bits_per_dimension, nll_bits_per_dimension: -elbo and nll, divided by (dimensions x ln 2).
         rmse: root mean squared error of decoded posterior means, in the units of the data.
-        relative_rmse: for a table, the same of its numbers, each column in standard deviations over these rows.
+        relative_rmse: for a table, the RMSE of its numbers, each column in standard deviations over these rows.
         accuracy: for a table, the share of categorical cells that are reconstructed.
         observation_variance: c, in squared units of the data (the mean over columns where they differ).
         active_units: see :func:`latens.evaluation.active_units`.
@@ -187,7 +187,7 @@ def evaluate(
         draws: posterior draws per row of the ELBO.
         nll_rows: evenly spaced rows for the NLL; None: all.
         beta: the weight of the rate in training, for the warning about inactive units.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),

@@ -148,7 +148,7 @@ class SyntheticEvaluation(InNotebooks):
     """The figures that :func:`evaluate_synthetic` defines; where one does not exist it is None, and a note says why.
 
     Attributes:
-        fidelity: of held-out rows, of the oracle (where there is one) and of the samples.
+        fidelity: that of held-out rows, of the oracle (where there is one) and of the samples.
         columns: name -> measure -> figure.
         means: measure -> mean over the columns that have it.
         usefulness: ``accuracy`` and ``macro_f1``, or ``r2``, after training on synthetic rows; the null is after
@@ -215,8 +215,7 @@ def evaluate_synthetic(
       distance is the sum over columns of the difference in standard deviations, 1 for another level, and 1 where one of
       two cells is missing (a missing number also counts as the mean); ``closer``, P(a synthetic row is closer than a
       held-out row); ``copies``, the share at distance 0; ``near_copies``, the share up to the 1 % quantile of held-out
-      rows' distances. Its p-value is that of a one-sided Fisher exact test of the counts up to the 1 % quantile of both
-      together.
+      rows' distances. Its p-value is that of a one-sided Fisher exact test on the counts up to the pooled 1 % quantile.
     * ``fidelity`` of each table: ``shape``, the mean over columns of the Kolmogorov-Smirnov or total variation
       distance, where a missing cell is a value of its own, below all numbers; ``trend``, the dependence; ``trees``, the
       detection, and ``logistic``, the same by logistic regression; the first figure of ``usefulness`` (for held-out
@@ -232,7 +231,7 @@ def evaluate_synthetic(
         oracle: rows drawn from p(x|z) at the codes of real rows, where there is such a likelihood.
         target: the column to predict; without it, the last categorical column of 2 to 20 levels, or else the last
             numeric one that varies.
-        seed: of shuffles and fits.
+        seed: the seed of shuffles and fits.
         rows: the most rows of a table.
 
     Raises:

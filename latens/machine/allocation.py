@@ -19,7 +19,8 @@ _MADE = {
 
 
 class Modest(TorchDispatchMode):
-    """Inside the block a tensor of more than ``most`` bytes is refused before it is made; ``what`` is who asks for it.
+    """Inside the block a tensor of more than ``most`` bytes is refused before it is made; ``what`` is what asks for it,
+    for the message.
 
     >>> with Modest(1000, "run.json"):
     ...     _ = torch.nn.Linear(10, 10)

@@ -150,7 +150,7 @@ class Part(os.PathLike[str]):
         return os.fspath(self)
 
     def at(self, place: int | None) -> str:
-        """What the file is called from the descriptor ``place`` of its folder."""
+        """The name of the file relative to the descriptor ``place`` of its folder."""
         return os.fspath(self) if place is None else self.name
 
     def status(self, place: int | None) -> os.stat_result | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def without_pandas() -> Iterator[None]:
-    """For the block, pyarrow takes pandas for absent, unless it is imported already.
+    """Inside the block, pyarrow takes pandas to be absent, unless it is imported already.
 
     pyarrow would import it at the first array, to see whether that is made of pandas' objects, which takes a third of
     the time of importing torch. Python code may import pandas as ever. After the block pyarrow looks again.

@@ -187,7 +187,7 @@ class Hamiltonian(VAE):
         return Draw(z, px.log_prob(x), p.log_prob(z), log_q - gained, px, p, on_extended, c).check(k, rows(x))
 
     def back(self, x: Tree, z: Tensor, c: Tree = None) -> Tensor:
-        """ln w, ``[K, B]`` nats, of ways back from z ``[K, B, Z]`` drawn from p(z|x).
+        """ln w, ``[K, B]`` nats, of the reversed steps from z ``[K, B, Z]`` drawn from p(z|x).
 
         The codes that data were simulated from are such draws. E[1/w] = 1/p(x), so that -ln mean(1/w) is in expectation
         above ln p(x), as ln mean(w) of a draw is below it (Grosse, Ghahramani & Adams 2015).

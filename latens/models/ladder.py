@@ -48,7 +48,7 @@ class MarkovRung(Rung):
     .. math:: \frac1{h_q} = \frac1{h_p} + \frac1{h_x}, \qquad g_q = h_q \left(\frac{g_p}{h_p} + \frac{g_x}{h_x}\right)
 
     Args:
-        size: of the layer.
+        size: the number of dimensions of the layer.
         below: features d -> ``[..., 2 size]``, the normal that x gives.
         above: h -> ``[..., 2 size]``, the prior; None at the top.
     """

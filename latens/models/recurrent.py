@@ -29,7 +29,7 @@ class Recurrent(nn.Module):
         posterior: (phi_t, h) -> ``[..., 2 Z]``; with ``views`` it reads those instead of phi.
         cell: the recurrent cell.
         likelihood: reads all (z_t, h_{t-1}) flat, ``[..., T (Z + H)]``; x_t must depend on its own step alone.
-        shape: of one row.
+        shape: that of one row.
         latent_dim: the dimensions of z at each step, Z.
         width: the size of the state, H.
         axis: that of time in a row, counted from the end.

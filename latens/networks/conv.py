@@ -44,7 +44,7 @@ class ConvEncoder(nn.Module):
     Args:
         shape: (C, H, W).
         outputs: the number of outputs.
-        width: of the trunk.
+        width: the width of the trunk.
         blocks: residual blocks of the trunk.
         channels: after the last convolution; each one before has half as many, at least 8.
         act: the name of the activation.
@@ -93,7 +93,7 @@ class ConvDecoder(nn.Module):
     Args:
         inputs: the number of inputs.
         shape: (C, H, W), or (P, C, H, W) for P parameters per cell.
-        width: of the trunk.
+        width: the width of the trunk.
         blocks: residual blocks of the trunk.
         channels: before the first transposed convolution; each later one has half as many, at least 8.
         act: the name of the activation.

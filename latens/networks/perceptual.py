@@ -83,13 +83,13 @@ class FixedFeatures(nn.Module):
     """Features ``[..., F]`` of a convolutional network with random orthogonal weights, which are never trained.
 
     Three layers of 3 x 3 convolutions, the last two of stride 2. The features are the responses of each layer after the
-    activation, divided by the root of the layer's size, so that every layer has the same say. Random filters respond to
-    edges and texture, and their pooled responses tell objects apart far better than chance (Saxe et al. 2011). The seed
-    of the weights is fixed, nothing is downloaded, and the weights are saved with the model.
+    activation, divided by the root of the layer's size, so that every layer has the same weight. Random filters respond
+    to edges and texture, and their pooled responses tell objects apart far better than chance (Saxe et al. 2011). The
+    seed of the weights is fixed, nothing is downloaded, and the weights are saved with the model.
 
     Args:
         shape: (C, H, W).
-        channels: of the first layer; each later one has twice as many.
+        channels: those of the first layer; each later one has twice as many.
     """
 
     def __init__(self, shape: Sequence[int], channels: int = 16):

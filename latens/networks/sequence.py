@@ -63,7 +63,7 @@ class SequenceEncoder(nn.Module):
     Args:
         shape: (T, C).
         outputs: the number of outputs.
-        width: of the trunk.
+        width: the width of the trunk.
         blocks: residual blocks of the trunk.
         channels: after the first convolution; they double until they have grown fourfold.
         act: the name of the activation.
@@ -117,7 +117,7 @@ class SequenceDecoder(nn.Module):
     Args:
         inputs: the number of inputs.
         shape: (T, C), or (P, T, C) for P parameters per cell.
-        width: of the trunk.
+        width: the width of the trunk.
         blocks: residual blocks of the trunk.
         channels: before the last transposed convolution.
         act: the name of the activation.

@@ -193,7 +193,7 @@ class Before(nn.Module):
         return each.cumsum(-2) - each
 
     def _sum(self, features: Tensor, j: int) -> Tensor:
-        if j == 0:  # runtimes that graphs are exported to have no products of nothing
+        if j == 0:  # the runtimes of exported graphs cannot multiply empty matrices
             return features.new_zeros(*features.shape[:-2], self.weight.shape[-1])
         return features[..., :j, :].flatten(-2) @ self.weight[:j].flatten(0, 1)
 

@@ -45,7 +45,7 @@ class Objective(nn.Module):
         warmup: the fraction of the steps over which ``anneal`` rises from 0 to 1, where the settings name none.
         anneal: set by the training loop during KL warm-up; at 1 the objective has its final form, by which early
             stopping judges.
-        keeps_last: whether the last weights are the result, and none are judged.
+        keeps_last: whether the last weights are the result, whatever the validation bound says.
         joint: whether the loss is not a mean over rows, so that it can neither be split over processes nor weighted by
             row.
     """

@@ -30,7 +30,7 @@ def log_shares(batch: int, rows: int, weighting: str, dtype: torch.dtype | None 
             over the choice of the others is exact (Chen et al. 2018, who give one other row a different share; averaged
             over that choice). "weighted": 1 / (N B), a lower bound on ln q(z) in expectation (Chen et al. 2018).
             "plain": 1 / B.
-        dtype: of the result.
+        dtype: that of the result.
 
     >>> log_shares(2, 10, "stratified").exp()
     tensor([[0.1000, 0.9000],

@@ -24,7 +24,7 @@ class FlowPrior(nn.Module):
     Args:
         dim: the dimensions of z, Z.
         steps: the number of couplings.
-        bins: of each spline on [-5, 5], at least 2.
+        bins: the number of bins of each spline on [-5, 5], at least 2.
         network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, context]``, which T then depends on.
         context: the size of its output.
         reads: the keys of the condition.

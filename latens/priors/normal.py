@@ -104,7 +104,8 @@ class NormalMixturePrior(nn.Module):
     .. math:: p(z) = \sum_j w_j\, \mathcal{N}(z; g_j, \operatorname{diag} h_j)
 
     After training, the trainer refits it to the codes: :meth:`expect` and :meth:`maximise` are a step of expectation
-    maximisation (Dempster, Laird & Rubin 1977). Descent alone leaves means and shares that samples show.
+    maximisation (Dempster, Laird & Rubin 1977). Gradient descent alone leaves errors in the means and shares that
+    samples show.
 
     Raises ``ValueError`` for sizes below 1, and where a key of the condition was not given.
 
@@ -140,8 +141,8 @@ class NormalMixturePrior(nn.Module):
         return torch.zeros(0, 1 + self.dim, dtype=torch.float64)
 
     def seen(self, draw: Any) -> Tensor | None:
-        """The draws of a batch, ``[K B, 1 + Z]`` in float64: what each counts, which is the weight of its row / K, and
-        its code.
+        """The draws of a batch, ``[K B, 1 + Z]`` in float64: the weight of each, that of its row divided by K, and its
+        code.
 
         None where the mixture depends on a condition, or is not what the codes are drawn under.
         """
@@ -171,7 +172,7 @@ class NormalMixturePrior(nn.Module):
     def maximise(self, sums: Tensor) -> None:
         """Take the weights, means and variances of the sums of :meth:`expect` over the training set.
 
-        The earlier ones count as one row more for each component, so that a component of no rows stays.
+        The earlier values count as one more row for each component, so that a component without rows stays.
         """
         p = self()
         mass, first, second = sums.to(p.loc).split([1, self.dim, self.dim], -1)
@@ -189,7 +190,7 @@ class DitheredMixturePrior(nn.Module):
 
     Args:
         dim: the dimensions of z, Z.
-        components: of each mixture.
+        components: the number of components of each mixture.
     """
 
     reads: tuple[str, ...] = ()

@@ -20,8 +20,8 @@ def vae(
 
     The encoder gives the mean g(x) and the variance h(x) of the code of a row; the code is drawn as z = g(x) + √h(x)
     noise, and the decoder gives the parameters of p(x|z). Likelihood and network are chosen from the values and the
-    shape of the data, and the rate is exact where it has a closed form. The bound is one on ln p of the observed cells
-    where cells are missing.
+    shape of the data, and the rate is exact where it has a closed form. Where cells are missing, it is a bound on ln p
+    of the observed cells.
 
     .. math::
 
@@ -39,7 +39,7 @@ def vae(
             0).
         prior: standard (N(0, I)), mixture (32 learned normals), conditional (one normal for each value of the
             condition), or auto: mixture for tables of at least 5,000 rows, otherwise standard.
-        dependence: Of a table: codes (columns are independent given z), autoregressive (each column also sees those
+        dependence: For tables: codes (columns are independent given z), autoregressive (each column also sees those
             before it), or auto: autoregressive for 2 to 64 columns and at least 2,000 rows.
         samples: Draws of z for each row in a training step, a whole number from 1.
         kl: The rate: closed (exact, refused where it has no closed form), sampled (from the draws) or auto (closed
@@ -97,8 +97,8 @@ def iwae(
     r"""The VAE under the importance-weighted bound of k draws.
 
     The k draws of a row are averaged as importance weights before the logarithm is taken. The bound rises with k and
-    tends to ln p(x), so that the posterior need not be normal for the model to be good. For tables with missing cells
-    this is the bound that the literature calls MIWAE, and with missing=mnar not-MIWAE.
+    tends to ln p(x), so the model can be good even where the true posterior is not normal. For tables with missing
+    cells this is the bound that the literature calls MIWAE, and with missing=mnar not-MIWAE.
 
     .. math::
 
@@ -134,7 +134,7 @@ def miwae(
 
         w_{ij} = p(x|z_{ij})\, p(z_{ij}) / q(z_{ij}|x)
 
-    Use it when iwae gains by more draws and time is not short: k m draws cost k m times the decoder's work. It was 27
+    Use it when iwae gains from more draws and time is not short: k m draws cost k m times the decoder's work. It was 27
     nats ahead of vae on Fashion-MNIST, the lowest NLL of all recipes there, at about seventeen times the time.
 
     Args:
@@ -192,7 +192,7 @@ def piwae(
         \text{decoder, prior:}\quad \text{maximise}\quad \mathbb{E} \ln \tfrac{1}{k m} \sum_{i=1}^{m} \sum_{j=1}^{k}
         w_{ij}
 
-    Use it when many draws pay for the decoder and the encoder suffers from them. It is the slowest of the bounds (130 s
+    Use it when many draws help the decoder and hurt the encoder. It is the slowest of the bounds (130 s
     where vae takes 5 on Fashion-MNIST); its samples from the prior were the best of the importance-weighted bounds.
 
     Args:
@@ -296,8 +296,8 @@ def vr_max(
     r"""The VAE trained on the best of k draws, which is not a bound on ln p(x).
 
     Only the draw with the largest weight has a gradient. It is the Rényi value of order -∞, above the
-    importance-weighted bound by at most ln k. What `latens evaluate` reports are the ELBO and the importance-weighted
-    NLL.
+    importance-weighted bound by at most ln k. `latens evaluate` reports the ELBO and the importance-weighted NLL
+    instead.
 
     .. math::
 
@@ -336,8 +336,8 @@ def tvo(
 
     Args:
         partitions: J, the number of intervals, a whole number from 1 to 10,000; 1 is the ELBO.
-        first: b_1, a number between 0 and 1; those after it are evenly spaced in ln b. Without use where partitions is
-            1.
+        first: b_1, a number between 0 and 1; those after it are evenly spaced in ln b. It has no effect where
+            partitions is 1.
 
     References:
         * Masrani, Le & Wood (2019), The thermodynamic variational objective. NeurIPS
@@ -362,15 +362,15 @@ def ae(
 
     The encoder gives one code for each row, and the decoder is trained to return the row. Arrays have the squared error
     in units of the standardised data, tables the likelihoods of their columns. Nothing asks codes to lie anywhere, so
-    there is no density p(x) and no bound; N(0, I) only stands where a prior would.
+    there is no density p(x) and no bound; N(0, I) merely takes the place of a prior.
 
     .. math::
 
         \text{minimise}\quad -\ln p(x \,|\, z = g(x)), \quad p(x|z) = \mathcal{N}(f(z), I) \ \text{for arrays}
 
-    Use it when only codes and reconstructions matter: its error is the lowest of all recipes on Fashion-MNIST. For new
-    data fit a density to its codes afterwards (`latens density RUN`), which made good samples there, and draws from
-    N(0, I) did not.
+    Use it when only codes and reconstructions matter: its error is the lowest of all recipes on Fashion-MNIST. To
+    sample new data, fit a density to its codes afterwards (`latens density RUN`): it gave good samples there, which
+    draws from N(0, I) did not.
 
     References:
         * Rumelhart, Hinton & Williams (1986), Learning internal representations by error propagation. In Parallel

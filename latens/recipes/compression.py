@@ -18,7 +18,7 @@ def hyperprior(
     r"""Codes that can be rounded, with scales described by further codes.
 
     The posterior is uniform noise of width 1 around the encoder's output: what rounding to whole numbers would add.
-    Each code z has a normal of its own scale, which the decoder of the hyper-codes a gives; a has a learned density.
+    Each code z has a normal density whose scale is decoded from the hyper-codes a; a has a learned density.
     The rate is the length in nats of the message that an entropy coder would write.
 
     .. math::

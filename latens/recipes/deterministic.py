@@ -16,8 +16,8 @@ def rae_l2(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The autoencoder with small codes and small decoder weights.
 
-    Codes pay for their distance from 0, and the decoder for the size of its weights, without which it could undo the
-    first penalty by large ones. There is no noise and no density of x, so no bound.
+    Codes pay for their distance from 0, and the decoder for the size of its weights, because large weights could undo
+    the first penalty. There is no noise and no density of x, so no bound.
 
     .. math::
 
@@ -26,8 +26,8 @@ def rae_l2(
         -\ln p(z) = \tfrac{1}{2} \lVert z \rVert^2 + \text{constant}
 
     Use it when you want the sharpness of an autoencoder and codes in one place. On Fashion-MNIST its draws from N(0, I)
-    are far better than those of ae, and codes drawn from a mixture fitted afterwards (`latens density RUN`) better
-    still.
+    are far better than those of ae, and codes drawn from a mixture fitted afterwards (`latens density RUN`) give better
+    samples still.
 
     Args:
         code_weight: a, the weight of -ln p(z), a number from 0.
@@ -135,7 +135,7 @@ def sparse_ae(
     r"""The autoencoder with a Laplace prior: few numbers of a code are large.
 
     The energy of a Laplace prior is the L1 norm of the code, which pulls small coordinates to 0. The decoder pays for
-    the size of its weights, without which codes could shrink at no loss.
+    the size of its weights, because otherwise codes could shrink at no cost.
 
     .. math::
 

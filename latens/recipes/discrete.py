@@ -90,7 +90,7 @@ def straight_through(
         latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
             columns.
         categories: Categories of each variable, a whole number from 2.
-        temperature: Of the relaxation that gives the gradient, a number above 0.
+        temperature: Temperature of the relaxation that gives the gradient, a number above 0.
 
     References:
         * Bengio, Léonard & Courville (2013), Estimating or propagating gradients through stochastic neurons for
@@ -197,8 +197,8 @@ def vq(
     r"""Codes from a book of vectors: the nearest one at each position.
 
     The encoder gives a vector at each of V positions, and the nearest code of the book takes its place; backwards the
-    gradient passes straight through. Codes follow as moving averages of what they are chosen for, and unused ones
-    restart next to the most used. The rate is the constant V ln K.
+    gradient passes straight through. Each code is a moving average of the vectors that choose it, and unused codes
+    restart next to the most used one. The rate is the constant V ln K.
 
     .. math::
 
@@ -268,7 +268,7 @@ def residual_vq(
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Codes from several books, each for what the books before left over.
+    r"""Codes from several books, each for the remainder of the books before it.
 
     As vq, where the vector at a position is the sum of one code from each of L books: K codes in each of L books
     describe K to the power L vectors. The rate is the constant V L ln K.
@@ -279,7 +279,7 @@ def residual_vq(
 
         z_v = e^1 + \dots + e^L, \quad e^l \ \text{nearest to}\ f_v(x) - e^1 - \dots - e^{l - 1}
 
-    Use it when one book would have to be very large, or when a code should be cut short to coarser ones. On
+    Use it when one book would have to be very large, or when codes should be shortened to coarser ones. On
     Fashion-MNIST it reconstructs better than vq, with a higher rate and a worse NLL.
 
     Args:
@@ -368,7 +368,7 @@ def joint_vae(
         latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
         variables: Categorical variables, a whole number from 1 to 1,000.
         categories: Categories of each variable, a whole number from 2.
-        temperature: Of the relaxation that gives the gradient, a number above 0.
+        temperature: Temperature of the relaxation that gives the gradient, a number above 0.
 
     References:
         * Dupont (2018), Learning disentangled joint continuous and discrete representations. NeurIPS
@@ -403,10 +403,10 @@ def joint_capacity_vae(
         latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
         variables: Categorical variables, a whole number from 1 to 1,000.
         categories: Categories of each variable, a whole number from 2.
-        temperature: Of the relaxation that gives the gradient, a number above 0.
+        temperature: Temperature of the relaxation that gives the gradient, a number above 0.
         capacity: C_z, the rate of the numbers at the end of warm-up, nats per row, a number from 0.
         category_capacity: C_y, the rate of the categories at the end of warm-up, nats per row, a number from 0 to
-            variables × ln categories; auto: that.
+            variables × ln categories; auto: this maximum.
         weight: γ, the weight of the distances from the targets, a number above 0.
         warmup: Fraction of the training steps over which the targets grow from 0, a number from 0 to 1.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number

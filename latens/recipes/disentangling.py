@@ -154,7 +154,8 @@ def dip_vae_i(
         C = \mathrm{Cov}_x\, \mathbb{E}[z|x]
 
     Use it when dimensions of the code should be uncorrelated: it costs no critic and no large batch. On Fashion-MNIST
-    its samples are closer to the data than vae's (Fréchet distance 84 compared with 173), for 23 nats of NLL.
+    its samples are closer to the data than vae's (Fréchet distance 84 compared with 173), at the cost of 23 nats of
+    NLL.
 
     Args:
         off: a, the weight of covariances between dimensions, a number from 0.
@@ -185,7 +186,7 @@ def dip_vae_ii(
         C = \mathrm{Cov}_x\, \mathbb{E}[z|x] + \mathbb{E}_x\, \mathrm{Cov}[z|x]
 
     Use it when codes should fill N(0, I) and be uncorrelated: of the recipes in this family its draws from the prior
-    are the best on Fashion-MNIST, for 11 nats of NLL.
+    are the best on Fashion-MNIST, at the cost of 11 nats of NLL.
 
     Args:
         off: a, the weight of covariances between dimensions, a number from 0.
@@ -205,9 +206,9 @@ def info_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with part of its rate replaced by the MMD of codes and prior.
 
-    The rate keeps the codes of each row near the prior, the maximum mean discrepancy (MMD) the codes of all rows
-    together. With α = 1 the rate is gone (the MMD-VAE), and codes may be as informative as they like; with α = 0 and λ
-    = 1 it is the VAE.
+    The rate keeps the codes of each row near the prior; the maximum mean discrepancy (MMD) keeps the codes of all rows
+    together near it. With α = 1 the rate is gone (the MMD-VAE), and codes may be as informative as they like; with α =
+    0 and λ = 1 it is the VAE.
 
     .. math::
 
@@ -215,8 +216,8 @@ def info_vae(
         + \lambda - 1)\, \mathrm{MMD}^2(q(z), p(z))
 
     Use it when codes carry too little, or should match the prior without losing detail: its reconstructions on
-    Fashion-MNIST are better than vae's, and so are its samples, for 3 nats of NLL. Large batches estimate the MMD
-    better.
+    Fashion-MNIST are better than vae's, and so are its samples, at the cost of 3 nats of NLL. Large batches estimate
+    the MMD better.
 
     Args:
         alpha: α, the share of the rate that is left out, a number up to 1.

@@ -20,7 +20,7 @@ def sphere(
     r"""The VAE on the unit sphere: von Mises-Fisher posterior, uniform prior.
 
     A code is a point of the unit sphere: the encoder gives a direction μ(x) and a concentration κ(x). A uniform prior
-    has no centre that codes would crowd around, and the rate, exact, depends on κ alone.
+    has no centre that codes would crowd around, and the rate is exact and depends on κ alone.
 
     .. math::
 
@@ -29,8 +29,8 @@ def sphere(
         q(z|x) \propto \exp(\kappa(x)\, \mu(x)^\top z), \quad p(z) \ \text{uniform on}\ \lVert z \rVert = 1
 
     Use it when direction is what matters, as with data of constant norm, or when codes are compared by angle. In many
-    dimensions a sphere differs little from N(0, I): on Fashion-MNIST its NLL is 19 nats above vae's, its samples are
-    better.
+    dimensions a sphere differs little from N(0, I): on Fashion-MNIST its NLL is 19 nats above vae's, and its samples
+    are better.
 
     Args:
         latent_dim: Coordinates of the sphere, a whole number from 2 to 65,536; the surface has one dimension less.
@@ -78,7 +78,7 @@ def torus(
     r"""The VAE whose codes are angles, uniform under the prior.
 
     Each dimension of the code is an angle with a von Mises posterior; the decoder sees its cosine and its sine, so that
-    nothing tears where an angle passes 2π. It is a product of circles.
+    codes are continuous where an angle passes 2π. It is a product of circles.
 
     .. math::
 

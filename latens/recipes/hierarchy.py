@@ -17,7 +17,7 @@ def ladder(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The ladder VAE: layers of codes, each given the one above.
 
-    The top layer has a prior N(0, I), each layer below a normal given the layer above it, and the data are given the
+    The top layer has a prior N(0, I), each layer below a normal given the layer above it, and the data depend on the
     lowest layer. The posterior runs downwards too: below the top it is the product of the prior and a normal that the
     encoder gives. The lowest layer has latent_dim numbers, each layer above it half as many.
 
@@ -30,8 +30,8 @@ def ladder(
         q(z_l|z_{l - 1}, x) \propto p(z_l|z_{l - 1})\, \mathcal{N}(z_l; g_l(x), \mathrm{diag}\, h_l(x))
 
     Use it when data have structure at several levels of detail, and when the prior of one layer is too simple: on
-    Fashion-MNIST its draws from the prior are far better than vae's, for 14 nats of NLL. Where upper layers carry
-    nothing (the report shows which dimensions are active), raise free_bits.
+    Fashion-MNIST its draws from the prior are far better than vae's, at the cost of 14 nats of NLL. Where upper layers
+    carry nothing (the report shows which dimensions are active), raise free_bits.
 
     Args:
         latent_dim: Numbers of the lowest layer, a whole number from 1 to 65,536; auto: the smaller of 16 and the number
@@ -65,7 +65,7 @@ def deep_ladder(
         G_l(z_l))
 
     Use it when you have many images and time for a long run: very deep models of this kind have the tightest bounds
-    among VAEs of images. In short ones simpler models are ahead: after 468 steps on Fashion-MNIST its dense form was 73
+    among VAEs of images. In short runs simpler models are ahead: after 468 steps on Fashion-MNIST its dense form was 73
     nats behind vae.
 
     Args:

@@ -119,8 +119,8 @@ def radial(
 
         T(u) = u + \beta\, (u - r) / (\alpha + \lVert u - r \rVert), \quad r, \alpha, \beta \ \text{given by}\ x
 
-    Use it when a flow should be cheap: it needs few numbers of the encoder, and on Fashion-MNIST it was 3 nats ahead of
-    vae at about the same time.
+    Use it when a flow should be cheap: it needs few numbers from the encoder, and on Fashion-MNIST it was 3 nats ahead
+    of vae at about the same time.
 
     Args:
         steps: L, the number of steps, a whole number from 1 to 1,000.
@@ -140,7 +140,7 @@ def iaf(
     r"""The VAE with a posterior of inverse autoregressive flow steps.
 
     In each step a masked network gives every coordinate a shift and a scale from the coordinates before it and from
-    some numbers of the encoder; the order turns round from step to step. A draw and its density take one pass.
+    some numbers that the encoder gives; the order is reversed in every step. A draw and its density take one pass.
 
     .. math::
 

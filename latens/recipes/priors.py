@@ -26,8 +26,8 @@ def mixture(
 ) -> Built:  # fmt: skip
     r"""The VAE with a learned mixture of normals as its prior.
 
-    Weights, means and variances of the components are trained with the model, so that the prior can have heaps where
-    the codes have them. With conditions a network gives each condition a mixture of its own. The rate is estimated from
+    Weights, means and variances of the components are trained with the model, so that the prior can have clusters where
+    the codes have them. With conditions, a network gives each of them a mixture of its own. The rate is estimated from
     the draws.
 
     .. math::
@@ -59,7 +59,7 @@ def vamp(
 
     The prior is the mixture of the posteriors of pseudo-inputs, which begin as rows of the data and are trained with
     the model. It follows the codes wherever they go. The cells of a row must all be numbers: for tables with levels or
-    gaps take exemplar.
+    gaps use exemplar.
 
     .. math::
 
@@ -72,7 +72,7 @@ def vamp(
 
     Args:
         components: K, the number of pseudo-inputs, a whole number from 2 to the number of rows; auto: the smaller of 50
-            and the rows.
+            and the number of rows.
 
     References:
         * Tomczak & Welling (2018), VAE with a VampPrior. AISTATS
@@ -105,7 +105,7 @@ def hierarchical_vamp(
         latent_dim: Dimensions of a, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
         second_dim: Dimensions of b, a whole number from 1 to 65,536; auto as for latent_dim.
         components: K, the number of pseudo-inputs, a whole number from 2 to the number of rows; auto: the smaller of 50
-            and the rows.
+            and the number of rows.
 
     References:
         * Tomczak & Welling (2018), VAE with a VampPrior. AISTATS
@@ -142,7 +142,7 @@ def exemplar(
 
     Args:
         components: M, the number of exemplars, a whole number from 2 to the number of rows; auto: the smaller of 100
-            and the rows.
+            and the number of rows.
 
     References:
         * Norouzi, Fleet & Norouzi (2020), Exemplar VAE: Linking generative models, nearest neighbor retrieval, and data

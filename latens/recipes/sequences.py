@@ -48,8 +48,8 @@ def vrnn(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with a code at each step of a sequence.
 
-    A recurrent state h carries all data and codes so far; the prior, the posterior and the likelihood of each step are
-    given it. Codes of a sequence are those of its steps side by side.
+    A recurrent state h carries all data and codes so far; the prior, the posterior and the likelihood of each step
+    depend on it. Codes of a sequence are those of its steps side by side.
 
     .. math::
 

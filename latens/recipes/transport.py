@@ -27,7 +27,8 @@ def wae_mmd(
         \mathcal{N}(0, I)
 
     Use it when you want an autoencoder that can be sampled, quickly and without a critic. On Fashion-MNIST it
-    reconstructs better than vae and samples better; sinkhorn_ae samples better still. Large batches compare better.
+    reconstructs better than vae and samples better; sinkhorn_ae samples better still. Large batches estimate the MMD
+    better.
 
     Args:
         weight: λ, the weight of the discrepancy, a number from 0.
@@ -73,8 +74,8 @@ def sinkhorn_ae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The autoencoder with the Sinkhorn divergence of codes to N(0, I).
 
-    Codes and draws of the prior are compared by entropic optimal transport with squared distances as its cost, its bias
-    removed; as ε falls it tends to the squared 2-Wasserstein distance.
+    Codes and draws of the prior are compared by entropic optimal transport with squared distances as its cost and its
+    bias removed; as ε falls it tends to the squared 2-Wasserstein distance.
 
     .. math::
 

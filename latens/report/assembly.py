@@ -36,7 +36,7 @@ def render(
         labels: one value per row, ``[N]``: numbers, words, or codes of ``label_names``.
         label_names: the names of the codes.
         evaluation: figures to show; without it, the ELBO is evaluated on the rows shown.
-        comparison: of :func:`latens.runs.comparing.compare`, shown as a section.
+        comparison: the result of :func:`latens.runs.comparing.compare`, shown as a section.
         title: the heading; without it, recipe and data.
 
     Raises:

@@ -31,7 +31,7 @@ _STYLE = {
     "axes.facecolor": "none", "figure.facecolor": "none", "path.simplify": False, "axes.formatter.limits": (-4, 5),
 }  # fmt: skip
 DASHES = (0, (4, 3))
-TIP = "tip "  # how the gid of a shape begins whose rest is its tooltip in the page
+TIP = "tip "  # the gid of a shape with a tooltip begins so; the rest is the tooltip
 Series = Sequence[tuple[np.ndarray, str, bool]]  # values, their colour, and whether bars are filled
 Curve = tuple[np.ndarray, str, Sequence[str]]  # points [N, 2], their colour, a name for each or none
 _VARIABLES = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
@@ -183,7 +183,7 @@ def lines(
     Args:
         x: the places, ``[T]``.
         series: (values ``[T]``, colour) of each line.
-        label: of the chart, for screen readers.
+        label: the label of the chart, for screen readers.
         x_name: the name of the x axis.
         marks: whether each value has a dot.
         height: in CSS pixels.
@@ -294,10 +294,10 @@ def cloud(
     Args:
         points: ``[N, 2]``; faint where there are paths.
         groups: their groups.
-        label: of the map, for screen readers.
+        label: the label of the map, for screen readers.
         behind: grey points below the others, ``[M, 2]``.
         circles: whether circles that hold 50 % and 95 % of N(0, I) are drawn.
-        names: of the two axes.
+        names: the names of the two axes.
         paths: lines on top, ``[steps, 2]`` each.
         frame: points that the axes span, so that small maps compare.
     """
@@ -331,7 +331,7 @@ def tradeoff(curves: Sequence[Curve], label: str) -> Graphic:
 
     Args:
         curves: rates and distortions of each model, joined in the order of the rates.
-        label: of the chart, for screen readers.
+        label: the label of the chart, for screen readers.
     """
 
     def draw(axes: Any) -> None:

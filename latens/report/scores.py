@@ -55,8 +55,8 @@ def _images(found: ImageEvaluation) -> str:
     text = (
         f"Samples next to as many held-out rows, {found.rows:,} on each side, in features made from the training rows; "
         "“real” are other held-out rows, the best possible. Fréchet and kernel distance: 0 is best. Precision and "
-        "density: whether samples lie among real rows; recall and coverage: whether real rows lie among samples. A "
-        "sample that is nearer to a training row than held-out rows are is a sign of copying."
+        "density: whether samples lie among real rows; recall and coverage: whether real rows lie among samples. If "
+        "samples are nearer to training rows than held-out rows are, the model copies."
     )
     notes = "".join(note(esc(each)) for each in found.notes)
     return f"<h3>Samples</h3>{how(text)}{_table(found.table())}{pairs_table(found.lines())}{notes}"

@@ -140,7 +140,7 @@ def scorer(run: str | Path, *, k: int = 100, keep: Sequence[str] = (), recipe: s
         recipe: the name of your own recipe, for a run made by it.
 
     Raises:
-        InputError: at a call, for what ``latens score`` refuses.
+        InputError: when called with a batch that ``latens score`` refuses.
 
     >>> import latens, pyarrow as pa, tempfile
     >>> from sklearn.datasets import load_iris

@@ -22,7 +22,7 @@ def card(record: dict[str, Any], history: list[dict[str, Any]], name: str) -> st
     """The card as Markdown: what the model is, its data, its figures, the choices made, how to use it.
 
     Args:
-        record: of the run, as :func:`latens.runs.record.read_record` gives it.
+        record: the record of the run, as :func:`latens.runs.record.read_record` gives it.
         history: the rows of metrics.csv.
         name: the repository, "USER/NAME".
     """

@@ -48,7 +48,7 @@ class Row:
     """One model at one dimension, measured on held-out rows.
 
     Attributes:
-        rmse: of reconstructions, in the units of the data.
+        rmse: that of reconstructions, in the units of the data.
         relative_rmse: the same in standard deviations of the training data, column by column where columns have units
             of their own.
         nll: nats per row, by importance weighting for a VAE; None where there is no density.
@@ -56,8 +56,8 @@ class Row:
         energy: energy distance between codes and sampled codes, in units of the sampled distribution's spread.
         energy_null, energy_null_high: the same, mean and 95 % quantile, between two samples of one distribution.
         energy_fitted: ``energy`` of codes shifted and scaled to mean 0 and covariance I.
-        roughness, midpoint: of decoded straight lines between codes; 1 is best.
-        seconds: of the fit.
+        roughness, midpoint: those of decoded straight lines between codes; 1 is best.
+        seconds: the time of the fit.
         rate, distortion: nats per row, where there is a density of codes and a bound; they add up to ``minus_elbo``.
     """
 

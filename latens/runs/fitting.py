@@ -145,12 +145,12 @@ def _conclude(run: Run, trainer: Trainer) -> None:
 
 # Several runs at once
 
-SHARED_CELLS = 20_000_000  # of the rows of all processes, which have each their own
+SHARED_CELLS = 20_000_000  # of the rows of all processes together: each has a copy
 
 
 def can_share(run: Run, rows: Rows, processes: int) -> bool:
     """Whether runs like this one are better made in several processes than in turn: their steps are too small for
-    several cores, and a copy of the rows in each process is little to hold."""
+    several cores, and a copy of the rows in each process takes little memory."""
     cells = processes * len(rows) * math.prod(rows.schema.shape)
     is_on_cpu = Processes(run.settings.device).device.type == "cpu"
     return is_on_cpu and cells <= SHARED_CELLS and is_small(run.model, int(run.settings.batch_size))

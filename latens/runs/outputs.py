@@ -146,7 +146,7 @@ def sample(
         run: the run.
         n: number of rows.
         mean: whether x is the mean or mode of p(x|z, c), not a draw.
-        seed: of the draws.
+        seed: the seed of the draws.
         given: conditions, ``{name: value}``.
         density: the density that replaces the prior.
         missing: whether cells of a table are missing as in the data.
@@ -214,11 +214,11 @@ class _Gapped:
     """Rows of a table in which cells are missing as in the run's data.
 
     Args:
-        schema: of the rows.
+        schema: the schema of the rows.
         n: how many rows there will be.
         trees: see :func:`latens.runs.gaps.learned`.
         known: conditions, ``[n]`` each.
-        seed: of the draws.
+        seed: the seed of the draws.
     """
 
     def __init__(self, schema: Table, n: int, trees: list[dict[str, Any]], known: dict[str, np.ndarray], seed: int):

@@ -86,7 +86,7 @@ class Run(InNotebooks):
         rows: the number of training rows.
         schema: what each column or pixel is; None for your own parts on a tree of data.
         recipe: the recipe; None for your own parts, which must be passed in again to load the run.
-        options: of the recipe, with every "auto" settled.
+        options: those of the recipe, with every "auto" settled.
         data: where the rows came from: origin, fingerprint, rows, split.
         choices: what each "auto" became, as sentences.
         warnings: remarks about data and fit.

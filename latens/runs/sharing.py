@@ -154,7 +154,7 @@ def _fetch(name: str, place: Path) -> list[str]:
 
 
 def _require_sizes(name: str, sizes: dict[str, int | None], place: Path) -> None:
-    """``InputError`` where a file of text is too large, or all files are for the disk."""
+    """``InputError`` where a file of text is too large, or all files together are too large for the disk."""
     for path, size in sizes.items():
         if size is None or (size > TEXT and not path.endswith(".safetensors")):
             raise InputError(f"{name} on the hub: {path} has {size or 0:,} bytes, more than a run's", "name another")
@@ -167,7 +167,7 @@ def _require_sizes(name: str, sizes: dict[str, int | None], place: Path) -> None
 
 @contextmanager
 def _answering(name: str) -> Iterator[Any]:
-    """The hub; whatever it refuses, or that it does not answer, is said in a sentence."""
+    """The hub. An ``InputError`` says in a sentence what it refuses, or that it does not answer."""
     from huggingface_hub import HfApi, errors
     from huggingface_hub.utils import disable_progress_bars
 

@@ -406,7 +406,7 @@ class Schema:
             return "counts must be whole numbers from 0" + _instead(values)
         if self.levels and self.span:
             which = f"{self.levels:,} evenly spaced numbers from {self.span[0]:g} to {self.span[1]:g}"
-            return f"this data takes {which}; for others between, fit with kind continuous"
+            return f"this data takes {which}; for values in between, fit with kind continuous"
         if self.kind == "binary":
             return "this binary data takes 0 and 1"
         if self.kind == "levels":

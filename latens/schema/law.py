@@ -12,11 +12,11 @@ import numpy as np
 
 from latens.errors import damaged
 
-LEAST, LEAST_WEEK = 5, 30  # this many distinct dates do not recur, or keep to days of the week, by accident
-LEAST_WHOLE = 20  # over as many whole numbers, a smooth density is even within each
-LEAST_TIMES = 60  # over as many dates, the margin of a column does not know the times of the day
+LEAST, LEAST_WEEK = 5, 30  # the fewest distinct dates that count as recurring, or as keeping to days of the week
+LEAST_WHOLE = 20  # over at least this many whole numbers, a smooth density is even within each
+LEAST_TIMES = 60  # over at least this many dates, the margin of a column does not know the times of the day
 MOST_TIMES = 1440  # distinct times of the day that are kept
-ROWS_OF_PLACE = 25  # with as many, the shares of all places within a period are known
+ROWS_OF_PLACE = 25  # with at least this many rows per place, the shares of all places within a period are known
 CHANCE = 14.0  # nats: values keep to a coarser grid, or to some places of it, by accident once in a million columns
 MOST_ENDINGS = 10_000  # places within a period of which some may be impossible
 FURTHEST = 64  # tries until the next date of a calendar is found
@@ -311,14 +311,15 @@ def possible_endings(values: np.ndarray, step: float, can: np.ndarray, first: fl
 
 
 def _has_edges(values: np.ndarray) -> bool:
-    """Whether the places next to the ends, where about ten ``values`` are due, have about as many as those that
-    occur."""
+    """Whether the places next to the ends, where about ten values are due, have about as many ``values`` as the other
+    places that occur."""
     few = math.ceil(10 / values.mean())
     return bool(min(values[:few].mean(), values[-few:].mean()) >= 0.3 * values[values > 0].mean())
 
 
 def _is_no_accident(places: int, missing: int, values: int, ways: float) -> bool:
-    """Whether values that miss so many places, chosen in one of exp(``ways``) ways, do so on purpose."""
+    """Whether it is no accident that this many values leave out ``missing`` places, chosen in one of exp(``ways``)
+    ways."""
     return 0 < missing < places and ways + values * math.log1p(-missing / places) < -CHANCE
 
 
@@ -331,8 +332,8 @@ def _places(values: np.ndarray, step: float, count: int, first: float) -> tuple[
 def endings_of(
     values: np.ndarray, seen: np.ndarray, step: float, can: np.ndarray, first: float = 0.0, *, is_certain: bool = False
 ) -> dict[str, Any]:  # fmt: skip
-    """Places within a whole number, and their shares, as fields of a calendar; none if all places that can occur do so
-    alike. With few rows, places that are not frequent share what is left.
+    """Places within a whole number, and their shares, as fields of a calendar; none if all possible places are equally
+    frequent. With few rows, places that are not frequent share what is left.
 
     Args:
         values: ``[N]``, ``first`` and multiples of the step.
@@ -340,7 +341,7 @@ def endings_of(
         step: one over the number of places.
         can: mask of the places that can occur.
         first: the lowest place.
-        is_certain: whether a law is wanted even if the places that can occur do so alike.
+        is_certain: whether a law is wanted even if all possible places are equally frequent.
     """
     whole, place = _places(values, step, len(can), first)
     count, rows = int(can.sum()), float(seen.sum())

@@ -62,8 +62,8 @@ class Rule:
         raise NotImplementedError
 
     def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Which rows the rule was not found in, as it stands, ``[N]``: those that break it, and those from which it
-        would be learned otherwise."""
+        """Which rows contradict the rule as it stands, ``[N]``: those that break it, and those from which a different
+        rule would be learned."""
         return self.broken(u, fields)
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:

@@ -1,4 +1,4 @@
-"""What follows the loop: callbacks, its progress, and how it is interrupted."""
+"""What accompanies the loop: callbacks, its progress, and how it is interrupted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from latens.errors import InputError
 class Callback:
     """Follows a run, and may stop it: subclass it, and pass instances to :func:`latens.train` or :class:`latens.VAE`.
 
-    A method that returns True stops the run after the current step: it ends as by early stopping, with the best weights
-    so far. Whatever a method raises ends the run at once, and reaches the caller. Of several processes, the main one
-    calls them. They see figures only, so that a run is the same with and without them.
+    A method that returns True stops the run after the current step: it ends as with early stopping, with the best
+    weights so far. Whatever a method raises ends the run at once, and reaches the caller. Of several processes, the
+    main one calls them. They see figures only, so that a run is the same with and without them.
 
     >>> import latens, numpy as np
     >>> class Enough(Callback):
@@ -39,7 +39,7 @@ class Callback:
             step: the number of steps so far.
             terms: in nats per row, the ``loss``, ``distortion`` and ``rate`` (NaN where there is none) of its batch;
                 the ``gradient_norm`` before clipping, and the ``learning_rate``. Another player's are
-                ``loss_NAME`` and ``gradient_norm_NAME``. Of an update that was left out: ``skipped``, 1.
+                ``loss_NAME`` and ``gradient_norm_NAME``. For a skipped update also ``skipped``, 1.
         """
 
     def round(self, row: dict[str, Any]) -> bool | None:

@@ -70,7 +70,7 @@ def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None
 
 @contextmanager
 def restoring(path: object) -> Iterator[None]:
-    """Whatever fails inside, while something is built from a file of latens' own, is damage of that file."""
+    """Report any failure inside, while something is built from a file that latens wrote, as damage of that file."""
     try:
         yield
     except InputError:
@@ -166,7 +166,7 @@ def unseal(path: Path | Part, what: str, remedy: str = RESTORE) -> dict[str, Any
 class Log:
     """What accompanies a run: its checkpoints, its progress, a function that receives its history after each
     validation, callbacks, and what these are told about the run; ``closing`` changes the model once it is trained, and
-    is undone where the held-out bound loses by it."""
+    is undone if that lowers the held-out bound."""
 
     store: Checkpoints | None = None
     progress: Progress | None = None

@@ -67,8 +67,8 @@ class Trainer:
         validation: batches of held-out rows, or None.
         settings: with every "auto" settled.
         log: checkpoints, progress, callbacks, and what receives the history.
-        processes: of the run; without it, one or those of the launcher.
-        backend: of ``torch.compile``.
+        processes: the processes of the run; by default one, or those of the launcher.
+        backend: the backend of ``torch.compile``.
     """
 
     def __init__(

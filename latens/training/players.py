@@ -21,8 +21,8 @@ class PlayerOptimizer:
 
     Weight decay applies to the weights of linear and convolutional maps only, which are found in ``modules``. The
     player's ``options`` override the learning rate (``lr``, the peak of its schedule), ``betas``, ``eps`` and
-    ``weight_decay``; others are a ``ValueError``. (torch's own class would import for half a second before the first
-    step.)
+    ``weight_decay``; others are a ``ValueError``. (Importing torch's own class would take half a second before the
+    first step.)
     """
 
     def __init__(self, modules: Iterable[nn.Module], player: Player, settings: Settings):

@@ -59,8 +59,8 @@ def _all_here(remedy: str = "see its message") -> Iterator[None]:
 
 
 def _rejoin() -> None:
-    """After a restart by torchrun, meet the other processes under a name of its own: where the store outlives the
-    attempt, it still has the addresses of the processes that have ended."""
+    """After a restart by torchrun, meet the other processes under a new name: a store that outlives the attempt still
+    has the addresses of processes that have ended."""
     from torch import distributed
 
     kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

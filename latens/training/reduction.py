@@ -43,7 +43,7 @@ class Reduction:
 
     Args:
         parameters: those whose gradients are summed; the last are ready first.
-        processes: of the run.
+        processes: the processes of the run.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], processes: Processes):

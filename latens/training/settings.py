@@ -107,7 +107,7 @@ class Settings:
         average: decay of averaged weights (Polyak & Juditsky 1992); 0 for none.
         patience: validations without improvement until training stops; 0 for no limit.
         keep: which weights are kept, "best", "last" or "auto" (the bound of few held-out rows is too noisy for "best").
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
         compile: whether a step is compiled to one graph.
         device: a torch device, or "auto".
         checkpoint_seconds: time between checkpoints, in seconds.
@@ -120,7 +120,7 @@ class Settings:
     """
 
     epochs: int | str = option(
-        "auto", whole(1), "Pass over the rows N times, at least 1; auto: more often the fewer there are."
+        "auto", whole(1), "Pass over the rows N times, at least 1; auto: more passes for fewer rows."
     )
     batch_size: int | str = option(
         "auto", whole(1), "Take N rows in each step, at least 1; auto: about 128, more from a million rows."

@@ -31,13 +31,13 @@ from latens.runs import record as runs
 from latens.training import Bar, Settings
 
 DENSITY_NOTE = (
-    "energy: distance of codes drawn from the prior, or from a density fitted to the codes of training rows, to the "
-    "codes of held-out rows; of data: the same for decoded draws and held-out rows (in standard deviations of the "
-    "data)."
+    "energy: distance between codes of held-out rows and codes drawn from the prior, or from a density fitted to "
+    "codes of training rows; of data: distance between held-out rows and decoded draws (in standard deviations of "
+    "the data)."
 )
 BASELINE_NOTE = (
-    "baselines: they have no codes, so no other figures. A density of levels is that of x + u with u in [0, 1), an "
-    "upper bound on the discrete NLL; shares of levels are exact."
+    "baselines have no codes, and hence no other figures. For levels, a density is that of x + u with u in [0, 1), "
+    "whose NLL is an upper bound on the discrete NLL; shares of levels are exact."
 )
 
 

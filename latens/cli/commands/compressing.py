@@ -135,14 +135,16 @@ def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str]
     lines.append(f"{bits:,.1f} bits per row{dimensions}{against}")
     if saved > 0:
         figures["break_even"] = math.ceil(model / saved)
-        lines.append(f"the model has {model:,} bytes: with it, it pays from {figures['break_even']:,} rows on")
+        pays = f"including them, the file is smaller from {figures['break_even']:,} rows on"
+        lines.append(f"the model has {model:,} bytes; {pays}")
     else:
-        lines.append(f"the model has {model:,} bytes, and nothing is saved on which it could pay")
+        lines.append(f"the model has {model:,} bytes, and nothing is saved that could make up for them")
     return lines, figures
 
 
 def _ideal(run: Run, rows: Any) -> float:
-    """-ELBO in bits per row, of masses: ln p of a place of a grid may be that of its mass per unit."""
+    """-ELBO in bits per row, with ln p that of masses: in the model, ln p of a grid's place may be that of its mass per
+    unit."""
     bits = -evaluation.elbo(run.model, rows.inside, rows.c).elbo / math.log(2)
     if not isinstance(schema_of(run), Table):
         return bits
@@ -151,8 +153,8 @@ def _ideal(run: Run, rows: Any) -> float:
 
 
 def _without_quotes(table: Any) -> Any:
-    """The table with empty texts as missing cells, which are written as nothing; a table that is not from a text file
-    is unchanged."""
+    """The table with empty texts as missing cells, since both are written as nothing; a table that is not from a text
+    file is unchanged."""
     if b"text" not in (table.schema.metadata or {}):
         return table
     columns = [pc.if_else(pc.equal(cells, ""), None, cells) for cells in table.columns]

@@ -379,7 +379,7 @@ def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
 
 @contextmanager
 def _resumable(run: Run) -> Iterator[None]:
-    """Where the block is stopped, by a person or by bad input, the command that continues the run is said."""
+    """If a person or bad input stops the block, say which command continues the run."""
     assert run.folder is not None
     line = runs.resume_line(run.folder, run.name)
     try:

@@ -34,7 +34,7 @@ from latens.training.checkpoint import digest, sealed, unseal
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MEMORY = 300 * 2**20  # bytes that a worker takes at least, mostly torch
+MEMORY = 300 * 2**20  # the least memory of a worker in bytes, mostly torch
 PART_ROWS = 100_000  # rows of samples per part
 SHOWN = 5  # the most warnings, and the most failed parts, in the text of an answer
 
@@ -81,7 +81,7 @@ class Manifest:
     """What a folder of parts holds: ``manifest.json``, with its own checksum.
 
     Args:
-        folder: of the parts.
+        folder: the folder of the parts.
         asked: what they are: command, options, the fingerprint of the run.
 
     Attributes:

@@ -297,8 +297,8 @@ def stream_for(
 ) -> Stream | None:  # fmt: skip
     """A stream of data for a run, where they are large; otherwise None. Of a table only the run's columns and those in
     ``keep`` are read, infinite numbers included where ``lenient``. With ``flat``, data of more than 16 MiB are streamed
-    too, if a stream gives what memory gives. What is large depends on the memory that is free, unless ``large`` says
-    it."""
+    too, if a stream gives the same result as memory. ``large`` says whether the data are large; by default, the free
+    memory decides."""
     asked = asked or {}
     refused = [option_of(key) for key in asked if key != "na"] if labels is None else ["--labels"]
     same = flat and not refused and not _has_labels(run)

@@ -42,7 +42,7 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
     """Fit once, or once per seed, and then answer with mean and spread."""
     if seeds > 1 and launched() > 1:
         raise InputError("several processes fit one seed at a time", "omit --seeds, or start one process")
-    if launched() == 1 and not was_restarted():  # several learn it together, when the main one creates the folder
+    if launched() == 1 and not was_restarted():  # several learn it when the main one creates the folder
         runs.require_free(asked.out)
     source = asked.read()
     rows = asked.rows(source)
@@ -73,7 +73,7 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
             with suppress(OSError):
                 (whole / name).remove()
             for place in [whole.inside(part.name) for part in whole.parts(places)]:
-                with suppress(OSError, InputError):  # what is no folder is not of this sweep
+                with suppress(OSError, InputError):  # a file is not part of the sweep
                     (place / "seeds.json").remove()
                     place.remove()
             for place in map(Folder, missing):

@@ -32,7 +32,7 @@ class Measured:
         folder: its folder.
         data: the data that were named, or None.
         rows: the rows that the run is evaluated on.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
         factors: the words of ``--factors``, or None.
         reading: options for reading the data.
         labels: whether codes are scored against labels, where they are known.

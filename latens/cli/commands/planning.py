@@ -30,7 +30,7 @@ class Piece:
     Args:
         name: the path of its file, relative to the output's folder.
         source: the file or folder that it is made of; "" for samples.
-        fingerprint: of the source, by :func:`latens.data.streams.addresses.fingerprint_files`.
+        fingerprint: that of the source, by :func:`latens.data.streams.addresses.fingerprint_files`.
         first, stop: the blocks of a stream, the images of a folder or the samples that it holds; 0 and 0: a whole file.
     """
 
@@ -42,8 +42,9 @@ class Piece:
 
 
 def parts_of(data: str, arrays: bool, wanted: Sequence[str] = ()) -> tuple[list[Piece], list[str]]:
-    """(the parts of what is made of ``data``; notes on files that are left out). ``arrays``: what is made of an array
-    is an array, not a table. ``wanted``: columns that are read, which partitions (``year=2021/``) may name."""
+    """(the parts of an output made of ``data``; notes on files that are left out). ``arrays``: whether the output of an
+    array is an array, not a table. ``wanted``: the columns that are read, which partitions (``year=2021/``) may
+    name."""
     if data in EMBEDDED:
         return [Piece(f"{data}.parquet", data, data)], []
     if "://" in data:
@@ -76,8 +77,8 @@ def _below_address(path: str, address: str) -> str:
 
 
 def _partitioned(place: str) -> Iterator[Piece]:
-    """A part for each file of a folder of Parquet files, as the blocks that it has of the whole: the keys of partitions
-    are columns of the whole, not of a file."""
+    """A part for each file of a folder of Parquet files, given by its blocks of the whole: the keys of partitions are
+    columns of the whole folder, not of a file."""
     blocks = ParquetBlocks(place)
     for number, found in groupby(enumerate(blocks.groups), lambda each: each[1][0]):
         own, file = [block for block, _ in found], blocks.files[number]

@@ -391,7 +391,7 @@ def score(
     folder: str | Run, data: Readable, out: str, asked: Inputs, *, k: int, reason: bool | None = None
 ) -> Answer:  # fmt: skip
     """Write a lower bound on ln p(x) of each row, in nats; to a table also its standard error, effective sample size,
-    calibrated p-value, the columns that make the row strange, and the reason where one value suffices.
+    calibrated p-value, the columns that make the row strange, and the reason if a single value makes it strange.
 
     A first pass reads the data up to the first row with such a value, to know whether there is a column of reasons,
     unless ``reason`` decides.

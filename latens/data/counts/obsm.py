@@ -23,12 +23,12 @@ class ObsmWriter:
     Everything else in the file stays as it is; codes of that name are replaced. ``shape`` is that of the codes.
 
     Args:
-        path: the copy; the file itself is possible.
+        path: the copy; it may be the source itself.
         source: the .h5ad.
         key: the name of the codes in obsm.
 
     Raises:
-        InputError: the source is no .h5ad, or has an obsm of another form; the copy cannot be written.
+        InputError: the source is not an .h5ad, or its obsm has another form; the copy cannot be written.
     """
 
     beside: Path | None = None  # as of :class:`latens.data.streams.writer.Writer`

@@ -319,7 +319,8 @@ def _found(store: Store) -> tuple[str, Any, list[str]]:
 def _restored(csr: Any, sizes: np.ndarray) -> Any | None:
     """The counts whose ln(1 + TARGET count / size) the matrix holds, or None if they are not whole.
 
-    Large counts are whole within their rounding in any case, so most must be small enough for the test to tell.
+    Large counts always pass as whole, because of their rounding, so most must be small enough for the test to mean
+    something.
     """
     good = sizes.shape == (csr.shape[0],) and sizes.dtype.kind in "iuf" and bool((sizes > 0).all())
     if not good or _lowest(csr) < 0 or csr.max() > np.log(2.0**53):

@@ -52,13 +52,13 @@ def image_folder(
 ) -> ImageFolder:  # fmt: skip
     """Read every image in a folder and its subfolders, rotated as EXIF says.
 
-    Of several pages (of a TIFF) or frames (of a GIF, WebP or PNG) the first is read, or with ``pages`` each as a row of
-    its own. A single file is a stack whose pages are rows. Files are sorted by path, compared letter by letter;
-    hidden ones are left out. If every image is gray, the array is gray, of 16 bits if all are, and 0 and 1 if all are
-    black and white; otherwise it is RGB. Transparent images are laid on white, unless all have transparency and at
-    least one is in colour (then RGBA). With ``size``, an image of another size is scaled to cover it (Lanczos, aspect
-    ratio kept) and cropped around its centre. Subfolders of the first level are labels if at least two hold images and
-    no image lies next to them.
+    Of a file with several pages (TIFF) or frames (GIF, WebP, PNG), the first is read; with ``pages``, each is a row. A
+    single file is a stack whose pages are rows. Files are sorted by path, compared letter by letter; hidden ones are
+    left out. If every image is gray, so is the array: of 16 bits if all images are, with 0 and 1 if all are black and
+    white. Otherwise it is RGB. Transparent images are laid on white, unless all have transparency and at least one is
+    in colour (then RGBA). With ``size``, an image of another size is scaled to cover it (Lanczos, aspect ratio kept)
+    and cropped around its centre. Subfolders of the first level are labels if at least two hold images and no image
+    lies next to them.
 
     Args:
         path: the folder, or one file.
@@ -130,7 +130,7 @@ def _left_out(first_pages: Iterable[Page]) -> list[str]:
         return []
     most, further = max(left, key=lambda page: page.of), count(sum(page.of - 1 for page in left), "page")
     return [
-        f"of {count(len(left), 'file')} with several pages the first was read and {further} left out "
+        f"of {count(len(left), 'file')} with several pages, only the first page was read, and {further} were left out "
         f"({most.of - 1:,} of {most.file}): fit with --pages to make each a row"
     ]
 

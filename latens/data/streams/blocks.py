@@ -54,7 +54,7 @@ def cut(rows: int, size: int) -> list[int]:
 class GatheredRows:
     """A tree of ``count`` rows that several threads fill in any order, each row once.
 
-    ``space`` is memory to be reused, the ``space`` of a former one with at least ``count`` rows; None allocates memory
+    ``space`` is memory to reuse: the ``space`` of an earlier object with room for ``count`` rows; None allocates memory
     for ``capacity`` rows. (Allocating large memory for every window fragments the heap.)
     """
 

@@ -91,7 +91,8 @@ class StreamLoader:
         shuffle: whether rows are shuffled.
         seed: the seed of orders and transforms.
         exclude: the numbers of the rows held out, increasing, ``[H]`` int64.
-        window, window_rows, window_bytes: the least that is shuffled together, and about the most.
+        window, window_rows: the least that is shuffled together, in blocks and in rows.
+        window_bytes: about the most that is shuffled together.
         workers: threads that read ahead; with 0, blocks are read when they are needed.
         transform: ``transform(x, rows, seed)`` for each batch, as in ``ArrayLoader``; ``rows`` are row numbers in the
             whole data, including rows held out.

@@ -189,8 +189,9 @@ def stored_columns(path: str | os.PathLike[str]) -> tuple[pa.Schema, list[str]]:
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:
-    """The bytes that the values of all row groups take in memory: those of their types or, of text, what the footers
-    say, but at least 8 bytes per cell, since dictionaries make files smaller; errors as in :class:`ParquetBlocks`."""
+    """The bytes that the values of all row groups take in memory, by the widths of their types. For text, the footers
+    give the size, but at least 8 bytes per cell, since dictionaries make files smaller; errors as in
+    :class:`ParquetBlocks`."""
     footers = [_footer(file) for file in files_at(path, ".parquet")]
     total = 0
     for footer in footers:
@@ -208,7 +209,7 @@ def _widths(schema: pa.Schema) -> dict[int, int]:
         return {}
     widths = {}
     for j, type in enumerate(schema.types):
-        with suppress(ValueError):  # of text
+        with suppress(ValueError):  # text has no width
             widths[j] = max(4, type.bit_width // 8) if not pa.types.is_dictionary(type) else 8
     return widths
 

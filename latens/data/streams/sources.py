@@ -28,7 +28,7 @@ from latens.schema.arrow import pa
 BLOCK_ROWS = 1 << 16  # rows of a block if the data has no blocks of its own ...
 BLOCK_BYTES = 1 << 25  # ... and at most this many bytes, which matters if rows are large
 IN_MEMORY = 3  # a fit in memory takes at most this many times the bytes of the values ...
-SHARE = 0.5  # ... and where that is more than this share of the memory that is free, the data are read as a stream
+SHARE = 0.5  # ... and where that is more than this share of the free memory, the data are read as a stream
 
 
 @dataclass(frozen=True)
@@ -309,14 +309,14 @@ def stored_names(path: str) -> list[str] | None:
 
 
 def is_large(path: str, share: float = SHARE) -> bool:
-    """Whether data should be read as a stream: Parquet at an address, and other data that can be streamed and of which
-    a fit in memory would take more than this share of the memory that is free."""
+    """Whether data should be read as a stream: Parquet at an address, and other data that can be streamed if a fit in
+    memory would take more than this ``share`` of the free memory."""
     return "://" in path or IN_MEMORY * unpacked(path) > share * free_memory()
 
 
 def unpacked(path: str) -> int:
     """The bytes that the values at a local path take in memory, by the footers of Parquet or the size of an .npy file;
-    0 where they cannot be streamed, or are damaged, of which the reader says what is wrong."""
+    0 where they cannot be streamed, or are damaged (the reader then says what is wrong)."""
     place = os.path.expanduser(path)
     if _is_npy(path):
         return os.path.getsize(place) if os.path.isfile(place) else 0

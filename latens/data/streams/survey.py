@@ -167,7 +167,7 @@ def _take(piece: Any, numbers: np.ndarray, first: int) -> Any:
 
 
 def _as_asked(stream: Stream, asked: Asked, schema: AnySchema | None) -> Stream:
-    """The stream, as a table if it is a matrix and the schema, or what the user asks for, is about columns."""
+    """The stream; a matrix becomes a table if the schema, or what the user asks for, is about columns."""
     if stream.arrow is None and isinstance(schema, Table):
         return AsTable(stream, [field.name for field in schema.fields])
     named = bool(asked.columns) or any(name != LABEL for name in asked.condition)

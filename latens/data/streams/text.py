@@ -42,8 +42,9 @@ class _Window:
 class TextStream(Stream):
     """The rows of text files in UTF-8 (a file or a folder of files), as the texts of their cells.
 
-    All windows are cut once when the stream is opened, so that what is unusual is met before any row is used. A block
-    is a table of text with the columns asked for and, under the name "", a row index; :meth:`understood` reads it.
+    All windows are cut once when the stream is opened, so that anything unusual is found before any row is used. A
+    block is a table of text with the columns asked for and, under the name "", a row index; :meth:`understood` reads
+    it.
 
     Args:
         path: a local path.
@@ -95,8 +96,8 @@ class TextStream(Stream):
         return pa.table({name: cells[name] for name in self._read})
 
     def understood(self, piece: Any) -> Read:
-        """The values of rows of text, where every column is read by the form that ``hints`` knows: what the whole file
-        gives. ``Whole`` where that form does not read a cell, as all cells then decide on the form."""
+        """The values of rows of text, as the whole file gives them: every column is read by the form that ``hints``
+        knows. Raises ``Whole`` where that form does not read a cell, since all cells then decide on the form."""
         try:
             read = read_columns(piece, self.origin, self.hints, is_file=True)
         except InputError:

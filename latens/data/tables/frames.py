@@ -463,8 +463,8 @@ def is_frame(x: Any) -> bool:
 
 
 def settled(x: Any) -> Any:
-    """Data whose rows are there: a lazy polars frame is computed, masked cells of a matrix become NaN; other data are
-    left as they are.
+    """The data in memory: a lazy polars frame is computed, masked cells of a matrix become NaN, and other data are left
+    as they are.
 
     >>> settled(np.ma.masked_array([[1, 2], [3, 4]], [[False, True], [False, False]])).tolist()
     [[1.0, nan], [3.0, 4.0]]

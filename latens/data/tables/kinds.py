@@ -154,7 +154,8 @@ def law_of(
         counts: how often each value of the column occurs; by default, in the sample.
         steps: the grids to try, coarsest first; by default, multiples of powers of ten.
         ends: the smallest and the largest value of the column; by default, of the sample.
-        period: of a calendar (:meth:`latens.schema.law.Calendar.spread`), whose parts the margin leaves to it.
+        period: (length, start) of the periods of a calendar (:meth:`latens.schema.law.Calendar.spread`); within a
+            period, the calendar says which values are frequent, not the margin.
 
     >>> law_of(np.repeat([1.0, 1.5, 2.0, 4.0], 40)).atoms
     (1.0, 1.5, 2.0, 4.0)
@@ -376,8 +377,8 @@ def _heaps(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> np.ndarra
 
 
 def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) -> float:
-    """How often the neighbours of value i occur: the median of ten on either side or, if that is more, on a grid with
-    its empty places the mean of the two next to it."""
+    """How often the neighbours of value i occur: the median of ten on either side; on a grid, empty places included,
+    the mean of the two next to it if that is more."""
     if step is None:
         near = [*seen[max(0, i - 10) : i], *seen[i + 1 : i + 11]]
         return float(np.median(near)) if near else 0.0
@@ -444,7 +445,7 @@ def _between(
 
 
 def _enough(rows: float) -> float:
-    """So many rows make a piece of a margin."""
+    """The number of rows that make a piece of a margin."""
     return max(ROWS_OF_KNOT, rows / PLACES)
 
 
@@ -627,8 +628,8 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
 def _shared(
     law: Law, again: Law, find: Callable[[Law, np.ndarray, np.ndarray], Law], values: np.ndarray, seen: np.ndarray
 ) -> Law:  # fmt: skip
-    """The law ``again``, whose margin leaves the parts of a period to the calendar of ``law``, with the shares of the
-    values about which the margin does not know how often they occur."""
+    """The law ``again`` with the calendar of ``law``, which says how often values occur within a period. Its shares are
+    those of the values of which the margin does not know how often they occur."""
     rest = ~again.is_solid(values)
     shares = find(again, values[rest], seen[rest]) if rest.any() else again
     is_known = shares.calendar is not None and shares.period == law.period
@@ -848,7 +849,7 @@ def _kind(scan: ColumnScan) -> Verdict:
 
 
 def _one_value(scan: ColumnScan) -> Verdict:
-    """A constant, or, where it has gaps, which may say something, a column to be modelled."""
+    """A constant; with gaps, which may carry information, a column to be modelled."""
     always, time = f"always {short(in_words(next(iter(scan.values or ())), str(scan.type)))}", kind_of_time(scan.type)
     if not scan.missing:
         return "constant", always, {}

@@ -1,4 +1,5 @@
-"""Columns of text become values: each gets the form that reads all its cells, which is kept for the way back."""
+"""Columns of text become values: each gets the form that reads all its cells, and the form is kept to write them
+again."""
 
 from __future__ import annotations
 

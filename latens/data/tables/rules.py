@@ -59,7 +59,8 @@ def _in_words(rows: int, chance: float) -> str:
 
 
 def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns that are a function of one other column; of two that determine each other, the one of levels stays."""
+    """Columns that are a function of one other column. Of two that determine each other, the one that has levels is
+    kept as the source."""
     names = list(fields)[:WIDE]
     found = _functions_by_target([name for name in names if name not in taken], fields, u)
 
@@ -323,7 +324,7 @@ def order_of(
         return None
     half = (law.step or 0.0) / 2
     floor = law.origin - half if law.origin else half if strict else -half
-    if law.places:  # below lie others as wide as the first, the last of which holds 0
+    if law.places:  # more places as wide as the first lie below it, down to one that holds 0
         width = 2 * (law.places[0] - law.knots[0])
         floor = law.knots[0] - math.ceil(max(law.knots[0], 0.0) / width) * width
     law = dataclasses.replace(law, floor=floor)
@@ -684,9 +685,9 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumb
 
 
 NONE = "none"
-MOST_CELLS = 1 << 25  # of a table whose rules are looked for in all rows at once: 256 MiB of numbers
-DENYING = 100  # rows of a piece that deny a rule, of those that are looked at together
-LEAVING = Function | Formula | Order | Combinations  # combinations are not looked for among the targets of these
+MOST_CELLS = 1 << 25  # the most numbers of a table that is searched in all rows at once: 256 MiB
+DENYING = 100  # the most rows of a piece, for each rule that they deny, that are added together
+LEAVING = Function | Formula | Order | Combinations  # the targets of these rules are not searched for combinations
 
 
 def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
@@ -712,8 +713,8 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
 
 
 def with_rules_of_table(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
-    """The schema with its rules, from all rows of a table in memory at once or, where their numbers would take more
-    memory than the table itself, as those of a stream."""
+    """The schema with its rules, from all rows of a table in memory: at once or, where their numbers would take more
+    memory than the table itself, piece by piece as for a stream."""
     rows = len(table)
     if rows * len(schema.outer) <= MOST_CELLS:
         return with_rules(schema, table, asked, where)
@@ -727,8 +728,8 @@ def with_rules_of_table(schema: Table, table: Any, asked: Sequence[str], where: 
 def with_rules_of_all(
     schema: Table, sample: Any, pieces: Callable[[], Iterable[tuple[int, Any]]], asked: Sequence[str], where: str
 ) -> Table:  # fmt: skip
-    """The schema with the rules of all rows of a table that is seen a piece at a time: those that :func:`with_rules`
-    gives for a sample of them to which the rows that deny one are added, until none does.
+    """The schema with the rules that hold in all rows of a table that is read piece by piece: those that
+    :func:`with_rules` finds in a sample. Rows that deny one of them are added to the sample until no row denies any.
 
     Args:
         pieces: gives (number of the first row, arrow table) of each piece, as often as it is called.
@@ -747,7 +748,8 @@ def with_rules_of_all(
 
 
 def _denying(schema: Table, u: ColumnNumbers, first: int, added: set[int]) -> list[int]:
-    """Rows that deny a rule, some of each rule, of which the first is number ``first``, but for those added before."""
+    """Some rows that deny each rule, by their places in the piece whose first row is number ``first``; rows added
+    before are left out."""
     denied = [np.flatnonzero(rule.denied(u, schema.outer_by_name)).tolist() for rule in schema.rules]
     return sorted({row for rows in denied for row in [row for row in rows if first + row not in added][:DENYING]})
 

@@ -284,7 +284,7 @@ def read_text(
     hints: Hints, encoding: str | None,
 ) -> Read:  # fmt: skip
     """The chosen columns of one or more files; the cells of all files are understood together, as in
-    :func:`latens.data.tables.reading.understood`. ``InputError`` for a file that cannot be read, and for no rows.
+    :func:`latens.data.tables.reading.understood`. ``InputError`` for a file that cannot be read or has no rows.
 
     Args:
         keys_of: a function from the names of the files' columns to further columns, with one value for each file.

@@ -20,7 +20,7 @@ COUNTS = {
 
 NORMAL = "pass --likelihood normal"
 
-COUNT_UNIT = 0.1  # of ln(1 + x): what counts vary by where one row in fifty has one
+COUNT_UNIT = 0.1  # of ln(1 + x): the standard deviation of counts if one row in fifty has one
 
 
 def likelihood_name(info: DataInfo, likelihood: str) -> str:
@@ -63,13 +63,12 @@ def offset_of(info: DataInfo) -> str | None:
 
 
 def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
-    """(shift, unit) in the user's units: the mean of each cell, and the standard deviation, which all pixels of an
-    image and all levels share and other columns have each for itself.
+    """(shift, unit) in the user's units: the mean of each cell, and the standard deviation: one for all pixels of an
+    image or for all levels, otherwise one for each column.
 
-    A column that does not vary in the sample gets the others' mean unit (1 if none varies): where it never varies, it
-    has no density anyway (``varying_cells``), and where only rows that were held out differ, they stay comparable.
-    Counts are seen as ln(1 + x), in units of at least ``COUNT_UNIT``, so that one count in a column that is almost
-    always 0 moves no code far.
+    A column that does not vary in the sample gets the others' mean unit (1 if none varies): if it never varies, it has
+    no density anyway (``varying_cells``); if only held-out rows differ, they stay comparable. Counts are seen as ln(1 +
+    x), in units of at least ``COUNT_UNIT``, so that one count in a column that is almost always 0 moves no code far.
     ``InputError`` where the spread is beyond the floats that networks compute in.
     """
     schema, default = info.schema, torch.get_default_dtype()

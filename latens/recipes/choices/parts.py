@@ -70,7 +70,7 @@ def stem_for(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
     """What comes before the network of an encoder, and the shape it gives."""
     if isinstance(info.schema, Schema):
         (shift, unit), varying = standardisation(info), varying_cells(info)
-        if varying is not None:  # a cell that never varies, should it change later, must not drown the rest
+        if varying is not None:  # a cell that never varied must not drown the rest if it changes later
             unit = torch.where(varying, unit, torch.inf)
         standardize = networks.Standardize(shift, unit)
         counts = info.schema.kind == "count"

@@ -33,7 +33,8 @@ def seen_as(column: Column) -> Seen:
 def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
     """The columns of a table that has a number in every cell, as a network sees them.
 
-    Raises ``InputError`` that names the first column with levels or gaps, ``why`` they do not do, and the remedy."""
+    Raises an ``InputError`` that names the first column with levels or gaps, ``why`` these are no use, and the
+    remedy."""
     for column in info.schema.modelled:  # type: ignore[union-attr]
         if column.outputs_codes or column.missing:
             has = "levels" if column.outputs_codes else "missing cells"

@@ -42,7 +42,7 @@ class Explorer:
             "facts": {"parameters": run.parameters},
         }  # fmt: skip
         if graph is not None and not self.lacking:
-            exact = isinstance(run.schema, Table)  # so that no cell lies a step of its grid aside
+            exact = isinstance(run.schema, Table)  # so that no cell is off by a step of its grid
             self.contents.about["graph"] = graph.to_json(self.contents.blocks, half=half and not exact)
 
     def html(self, address: str = "") -> str:

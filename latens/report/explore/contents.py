@@ -199,7 +199,7 @@ class Contents:
         return found
 
     def _held(self, numbers: int) -> int:
-        """Of how many rows the page holds this many numbers each."""
+        """The number of rows of which the page holds this many numbers each."""
         most = HELD if len(self) <= LARGE else HELD_OF_LARGE
         return min(len(self), max(1, most // max(1, numbers)))
 

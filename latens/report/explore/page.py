@@ -1,7 +1,7 @@
-"""One HTML file: facts as JSON, arrays as blocks of text, a style sheet and a script, with leave for nothing else.
+"""One HTML file: facts as JSON, arrays as blocks of text, a style sheet and a script, with permission for nothing else.
 
-The script is packed like the arrays, which more than halves it; another one of a line unpacks it. The content security
-policy lets these two run, by their digests, and no others.
+The script is packed like the arrays, which more than halves it; a second script, of one line, unpacks it. The content
+security policy lets these two run, by their digests, and no others.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ from latens.tensors import trees
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows as bytes: the file, how many of its bytes hold the rows' cells, and whether these are all of the model's."""
+    """Rows as bytes: the file, how many of its bytes hold coded cells, and whether all cells that the model reads are
+    coded."""
 
     data: bytes
     rows: int
@@ -57,9 +58,9 @@ class Codec:
     one thread, their numbers are rounded to a grid, and everything after that is computed in whole numbers.
 
     Args:
-        model: of a fitted run, with a likelihood that gives masses (levels, 0 and 1, counts, columns of a table on a
-            grid), a diagonal normal posterior under a prior that is normal or a mixture of normals, or codes that are
-            categories or entries of books.
+        model: the model of a fitted run, with a likelihood that gives masses (levels, 0 and 1, counts, columns of a
+            table on a grid), a diagonal normal posterior under a prior that is normal or a mixture of normals, or codes
+            that are categories or entries of books.
         schema: what a row is.
         given: what the conditions are.
 
@@ -118,7 +119,7 @@ class Codec:
 
         Args:
             rows: the rows, as the run reads them.
-            original: of a table, all its columns as they are in the file, an arrow table.
+            original: for a table, all its columns as they are in the file, an arrow table.
             frame: how a frame is made of the rows again.
         """
         with _plainly(self.model):

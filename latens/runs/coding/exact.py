@@ -33,7 +33,7 @@ class Curve:
 
     Args:
         reach: the table spans from -reach to reach.
-        values: of the distribution function there, increasing.
+        values: those of the distribution function there, increasing.
     """
 
     def __init__(self, reach: float, values: np.ndarray):

@@ -148,7 +148,7 @@ class Bins(Alphabet):
 
     Args:
         p: the prior's distribution, over codes ``[Z]`` or ``[B, Z]``; float64.
-        rounding: of this part of the file.
+        rounding: that of this part of the file.
 
     Raises:
         InputError: the prior is of another kind.

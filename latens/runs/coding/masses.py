@@ -21,7 +21,7 @@ LOGIT = 1 / 128  # step of log-probabilities
 SCALE = 1 / 64  # step of log-scales
 MOST = 1 << 22  # symbols of one cell
 _FARTHEST = 40 * 128  # steps below the largest log-probability; what lies lower counts as that low
-_NEAR = 4  # symbols: a guess that is wrong is mostly wrong by fewer
+_NEAR = 4  # symbols: most wrong guesses are off by fewer
 _WIDEST = 4000  # steps of a log-scale on either side of 0
 
 ALL = slice(None)

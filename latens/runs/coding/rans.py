@@ -112,8 +112,8 @@ class Stack:
         """Take ``count`` symbols from the stack.
 
         For numbers below ``TOTAL``, ``find(slots, cells)`` gives the symbols in whose intervals they fall, with their
-        starts and frequencies; ``cells`` says which of the ``count`` symbols they are. The slots are the intervals of
-        the last symbols pushed; with ``turned`` they are what is random even where these were not.
+        starts and frequencies; ``cells`` says which of the ``count`` symbols they are. The slots come from the last
+        symbols pushed; with ``turned`` they are random even where those symbols were not.
         """
         found, lanes = np.empty(count, np.int64), len(self.heads)
         for first in range(0, count, lanes):

@@ -103,7 +103,7 @@ def _nearest(values: Any, x: Tensor) -> Tensor:
 
 
 def _is_one_of(values: Sequence[float] | np.ndarray, x: Tensor) -> Tensor:
-    if not len(values):  # runtimes differ about what holds for any of no values
+    if not len(values):  # runtimes disagree about `any` of no values
         return torch.zeros_like(x, dtype=torch.bool)
     return (x.unsqueeze(-1) == torch.tensor(np.asarray(values, dtype=np.float64))).any(-1)
 
@@ -172,7 +172,7 @@ def _on_calendar(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
 
 
 def _dates(law: Law, calendar: Calendar) -> np.ndarray:
-    """The dates of a calendar from the year before the law's range to that behind it."""
+    """The dates of a calendar from the year before the law's range to the year after it."""
     days = np.arange(math.floor(law.low / law.period) - 370, math.ceil(law.high / law.period) + 370.0)
     dates = Calendar(calendar.months, calendar.day, calendar.days, calendar.first, calendar.weekdays)
     found = days[dates.snap(days) == days]

@@ -24,8 +24,8 @@ _OTHERS = {
 class Drawing(TorchFunctionMode):
     """Inside, ``torch.randn``, ``torch.rand`` and their kin return ``give(shape)`` in place of normal numbers.
 
-    Uniform numbers are the distribution function of normal ones. Raises ``NotImplementedError`` where the model draws
-    in another way, which no fixed number of normal numbers can replace.
+    Uniform numbers are normal ones passed through their distribution function. Raises ``NotImplementedError`` where the
+    model draws in another way, which no fixed number of normal numbers can replace.
     """
 
     def __init__(self, give: Callable[[Shape], Tensor]):

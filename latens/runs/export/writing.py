@@ -139,7 +139,7 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the remarks of the exporter, which are for its developers."""
+    """Silence the remarks of the exporter, which are for its developers."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
