@@ -119,8 +119,9 @@ def test_both_likelihoods_at_once_are_each_alone(restricted: bool, holes: bool) 
     apart = TableLikelihood(nn.Identity(), ALL, allowed=allowed if restricted else ())
     apart.heads = part.heads
     lead = torch.autograd.grad(apart.distribution(raw, None).cells(x).sum(), weights, allow_unused=True)
-    hidden = silu(part.mixed(silu(part.told(raw.detach()).unsqueeze(-2) + part.before(x))))
-    further = torch.einsum("...dh,dho->...do", hidden, part.further).flatten(-2)[..., part.places]
+    hidden = silu(part.mixed(silu(part.told(raw.detach()) + part.before(x, range(len(ALL))).unsqueeze(1))))
+    wide = torch.einsum("d...h,dho->...do", hidden, part.further)
+    further = torch.cat([wide[..., j, : column.outputs] for j, column in enumerate(ALL)], -1)
     filled = torch.where(x.isnan(), part.distribution(raw, None).base.given(x).fill, x)
     each = part.columns_at(raw.detach() + further, x, part.own).log_prob(filled)
     own = torch.autograd.grad(each[~x.isnan().expand_as(each)].sum(), weights, allow_unused=True)

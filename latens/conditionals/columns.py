@@ -228,12 +228,14 @@ class TableLikelihood(Conditional):
             draws: the columns ``[B, columns]`` at draws of z, each with the mask of the cells that a sample has.
         """
         for (i, head), count in zip(self._levelled(), counts, strict=True):
-            log = torch.cat([head.log_shares(px.parts[i][1]) for px, _ in draws]).double()
-            seen = torch.cat([mask[:, self.members[i]] for _, mask in draws]).double().unsqueeze(-1)
+            weights = torch.cat([head.log_shares(px.parts[i][1]) for px, _ in draws]).double().softmax(-1).transpose(0, 1)
+            seen = torch.cat([mask[:, self.members[i]] for _, mask in draws]).double().T.unsqueeze(1)
+            seen, weights = seen / seen.sum(-1, keepdim=True).clamp_min(1), weights.contiguous()  # [columns, levels]
             share = count / count.sum(-1, keepdim=True).clamp_min(1e-300)
             shift = torch.zeros_like(count)
             for _ in range(100):
-                mean = (seen * (log + shift).softmax(-1)).sum(0) / seen.sum(0).clamp_min(1)
+                factor = shift.exp().unsqueeze(-1)
+                mean = (seen / (weights @ factor).mT @ weights).squeeze(1) * factor.squeeze(-1)
                 step = torch.where((share > 0) & (mean > 0), (share / mean.clamp_min(1e-12)).log(), 0.0)
                 before, shift = shift, (shift + step).clamp(-FURTHEST, FURTHEST)
                 if (shift - before).abs().max() < 1e-5:

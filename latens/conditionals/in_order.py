@@ -50,6 +50,7 @@ class ColumnsInOrder(TableLikelihood):
     torch.Size([5])
     """
 
+    order: Tensor
     places: Tensor
 
     def __init__(
@@ -60,13 +61,23 @@ class ColumnsInOrder(TableLikelihood):
         self.own = copy.deepcopy(self.heads)
         self.before, self.told = Before(seen, hidden), nn.Linear(self.outputs, hidden)
         self.mixed = nn.Linear(hidden, hidden)
-        self.most = max(column.outputs for column in self.columns)
-        self.further = nn.Parameter(torch.zeros(len(self.columns), hidden, self.most))
-        self.register_buffer("places", torch.tensor(self._places(range(len(self.columns)))), persistent=False)
+        widths = torch.tensor([column.outputs for column in self.columns])
+        self.further = nn.Parameter(torch.zeros(len(self.columns), hidden, int(widths.max())))
+        order = widths.argsort(stable=True)
+        self.register_buffer("order", order, persistent=False)
+        self.tiers = _tiers(widths[order].tolist())
+        starts = torch.tensor([width for size, width in self.tiers for _ in range(size)]).cumsum(0).roll(1)
+        starts[0] = 0
+        rows = starts[order.argsort()].unsqueeze(-1) + torch.arange(int(widths.max()))
+        own = torch.arange(int(widths.max())) < widths.unsqueeze(-1)
+        self.register_buffer("places", rows[own], persistent=False)
 
-    def _places(self, only: Sequence[int]) -> list[int]:
-        """The indices of the raw outputs of some columns in a flat ``[columns, most]``."""
-        return [place * self.most + i for place, j in enumerate(only) for i in range(self.columns[j].outputs)]
+    def _further(self, hidden: Tensor, only: Sequence[int] | Tensor, tiers: Sequence[tuple[int, int]]) -> Tensor:
+        """V_j h_j of the columns ``only``, ``[padded outputs, N]``, from their h ``[columns, ..., hidden]``."""
+        hidden, weight = hidden.flatten(1, -2).mT, self.further[only].mT
+        sizes = [size for size, _ in tiers]
+        parts = zip(weight.split(sizes), hidden.split(sizes), tiers)
+        return torch.cat([(v[:, :width] @ h).flatten(0, 1) for v, h, (_, width) in parts])
 
     def _either(self) -> list[Callable[[Tensor], Distribution]]:
         """For each family, what evaluates its own head and its leader on raw outputs ``[2, ..., n, outputs]``.
@@ -95,18 +106,20 @@ class ColumnsInOrder(TableLikelihood):
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         """p(x|z) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
         raw = output.detach()
-        told = self.told(raw).unsqueeze(-2)
+        told = self.told(raw)
 
         def after(x: Tensor, only: Sequence[int] | None) -> tuple[d.Columns, list[int]]:
-            hidden = silu(self.mixed(silu(told + self.before(x, only))))
-            further = self.further if only is None else self.further[list(only)]
-            further = torch.einsum("...dh,dho->...do", hidden, further).flatten(-2)
+            columns = self.order if only is None else only
+            tiers = self.tiers if only is None else [(1, self.columns[j].outputs) for j in only]
+            before = self.before(x, columns)[(slice(None), *[None] * (told.dim() - x.dim()))]
+            hidden = silu(self.mixed(silu(told + before)))
+            further = self._further(hidden, columns, tiers)
             if only is None:
-                moved = raw + further.index_select(-1, self.places)
+                moved = raw + further.index_select(0, self.places).T.unflatten(0, hidden.shape[1:-1])
             else:
-                moved = raw.expand(*further.shape[:-1], -1).clone()
+                moved = raw.expand(*hidden.shape[1:-1], -1).clone()
                 own = [k for j in only for k in range(self.ends[j], self.ends[j + 1])]
-                moved[..., own] += further[..., self._places(only)]
+                moved[..., own] += further.T.unflatten(0, hidden.shape[1:-1])
             px, members = partial(self.columns_at, moved, x, self.own, only), self.members_of(only)
             if not torch.is_grad_enabled():
                 return px(), members
@@ -114,3 +127,15 @@ class ColumnsInOrder(TableLikelihood):
             return d.Led(px, self.columns_at(both, x, self._either(), only)), members
 
         return d.Observed(d.InOrder(after, raw.shape[:-1], len(self.columns)), 1)
+
+
+def _tiers(widths: Sequence[int]) -> list[tuple[int, int]]:
+    """(columns, width) of one or two runs of columns with ascending widths, cut where padding each run to its widest
+    column takes the fewest outputs.
+
+    >>> _tiers([1, 2, 2, 90, 100]), _tiers([3, 3])
+    ([(3, 2), (2, 100)], [(2, 3)])
+    """
+    count, widest = len(widths), widths[-1]
+    cut = min(range(count), key=lambda cut: cut * widths[cut - 1] + (count - cut) * widest)
+    return [(cut, widths[cut - 1])] * (cut > 0) + [(count - cut, widest)]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from latens.distributions.normal import DiagonalNormal
+from latens.distributions.normal import LOG_2PI
 from latens.tensors.numerics import broadcast_shape
 from latens.tensors.randomness import standard_normal
 
@@ -69,9 +69,13 @@ class NormalMixture(Distribution):
             return loc + variance.sqrt() * standard_normal(torch.Size(), loc)
 
     def _joint(self, value: Tensor) -> Tensor:
-        """ln w_j + ln N(z; component j), in nats, ``[..., J]``."""
-        parts = DiagonalNormal(self.loc, self.component_variance).log_prob(value.unsqueeze(-2))
-        return self.logits.log_softmax(-1) + parts
+        """ln w_j + ln N(z; component j), in nats, ``[..., J]``: squares expanded to one product, in float64, as digits
+        cancel."""
+        wide = torch.float32 if value.device.type == "mps" else torch.float64
+        z, loc, precision = value.to(wide), self.loc.to(wide), self.component_variance.to(wide).reciprocal()
+        squares = torch.cat([z * z, z], -1).unsqueeze(-2) @ torch.cat([precision, -2 * loc * precision], -1).mT
+        rest = (loc.square() * precision - precision.log() + LOG_2PI).sum(-1)
+        return self.logits.log_softmax(-1) - 0.5 * (squares.squeeze(-2) + rest).to(self.logits)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """ln p(z), in nats, ``[...]``."""

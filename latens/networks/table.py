@@ -162,7 +162,7 @@ class ColumnFeatures(nn.Module):
 
 
 class Before(nn.Module):
-    """For each of D columns, what the columns before it say: ``[..., D]``, NaN where missing, to ``[..., D, size]``.
+    """For each of D columns, what the columns before it say: ``[..., D]``, NaN where missing, to ``[D, ..., size]``.
 
     It is the sum of a learned linear map of each earlier column's features (of :class:`ColumnFeatures`); a missing
     column adds nothing.
@@ -170,6 +170,7 @@ class Before(nn.Module):
 
     places: Tensor
     used: Tensor
+    earlier: Tensor
 
     def __init__(self, columns: Sequence[Seen], size: int):
         super().__init__()
@@ -181,21 +182,15 @@ class Before(nn.Module):
         self.register_buffer("places", padded, persistent=False)
         used = torch.arange(most) < torch.tensor([[len(row)] for row in places])
         self.register_buffer("used", used, persistent=False)
+        self.register_buffer("earlier", torch.ones(len(columns), len(columns)).tril(-1), persistent=False)
         self.weight = nn.Parameter(torch.randn(len(columns), most, size) / used.sum(-1).view(-1, 1, 1) ** 0.5)
 
-    def forward(self, x: Tensor, only: Sequence[int] | None = None) -> Tensor:
-        """``[..., D]`` -> ``[..., D, size]``, or ``[..., len(only), size]`` for the columns ``only``."""
+    def forward(self, x: Tensor, only: Sequence[int] | Tensor) -> Tensor:
+        """``[..., D]`` -> ``[len(only), ..., size]``, for the columns ``only`` in this order."""
         features = self.columns(x).index_select(-1, self.places.flatten()).unflatten(-1, self.places.shape)
         features = features * (self.used & ~x.isnan().unsqueeze(-1))  # [..., D, most]
-        if only is not None:
-            return torch.stack([self._sum(features, j) for j in only], -2)
-        each = torch.einsum("...df,dfh->...dh", features, self.weight)
-        return each.cumsum(-2) - each
-
-    def _sum(self, features: Tensor, j: int) -> Tensor:
-        if j == 0:  # the runtimes of exported graphs cannot multiply empty matrices
-            return features.new_zeros(*features.shape[:-2], self.weight.shape[-1])
-        return features[..., :j, :].flatten(-2) @ self.weight[:j].flatten(0, 1)
+        each = features.reshape(-1, *self.places.shape).transpose(0, 1) @ self.weight  # [D, N, size]
+        return (self.earlier[only].to(each) @ each.flatten(1)).unflatten(1, (*x.shape[:-1], -1))
 
 
 class Condition(nn.Module):

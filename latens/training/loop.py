@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from latens.data.loader import Batch, Loader
 from latens.errors import FitError, InputError
 from latens.machine.compiler import can_compile, compiled, takes_gradients
+from latens.machine.processor import keep_memory
 from latens.models.draw import Draw
 from latens.objectives.base import Objective, check_disjoint
 from latens.tensors.randomness import Key, cuda_devices, part, reseed
@@ -359,6 +360,7 @@ class Trainer:
             Interrupted: after a first Ctrl-C, with a checkpoint of the last complete step.
             NonFiniteError: a loss or gradient is not finite.
         """
+        keep_memory()
         self.since, self._saved = time.monotonic(), -math.inf  # the first checkpoint comes after the first step
         if self.store is not None and self.store.exists():
             self.load()
