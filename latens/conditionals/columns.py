@@ -228,9 +228,10 @@ class TableLikelihood(Conditional):
             draws: the columns ``[B, columns]`` at draws of z, each with the mask of the cells that a sample has.
         """
         for (i, head), count in zip(self._levelled(), counts, strict=True):
-            weights = torch.cat([head.log_shares(px.parts[i][1]) for px, _ in draws]).double().softmax(-1).transpose(0, 1)
+            log = torch.cat([head.log_shares(px.parts[i][1]) for px, _ in draws])
+            weights = log.double().softmax(-1).transpose(0, 1).contiguous()  # [columns, B, levels]
             seen = torch.cat([mask[:, self.members[i]] for _, mask in draws]).double().T.unsqueeze(1)
-            seen, weights = seen / seen.sum(-1, keepdim=True).clamp_min(1), weights.contiguous()  # [columns, levels]
+            seen = seen / seen.sum(-1, keepdim=True).clamp_min(1)
             share = count / count.sum(-1, keepdim=True).clamp_min(1e-300)
             shift = torch.zeros_like(count)
             for _ in range(100):
