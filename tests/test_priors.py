@@ -38,6 +38,15 @@ def test_a_mixture_has_the_density_and_the_moments_of_its_parts():
     assert mixture().variance.numpy() == pytest.approx(WEIGHTS @ (VARIANCES + MEANS**2) - mean**2, abs=1e-12)
 
 
+def test_narrow_components_far_from_0_keep_their_digits_in_single_precision():
+    loc = 50 + np.arange(8.0).reshape(4, 2) / 64
+    z = 50 + np.random.default_rng(0).integers(-8, 8, (6, 2)) / 256
+    found = distributions.NormalMixture(t(np.zeros(4)).float(), t(loc).float(), torch.full((4, 2), 1e-4)).log_prob
+    exact = logsumexp([np.log(0.25) + stats.norm.logpdf(z, m, np.sqrt(np.float32(1e-4))).sum(-1) for m in loc], 0)
+    assert found(t(z).float()).dtype == torch.float32
+    assert found(t(z).float()).numpy() == pytest.approx(exact, rel=1e-5)
+
+
 def test_its_draws_are_from_that_density():
     """Two Kolmogorov-Smirnov tests at 1e-4 each: a false alarm in 5,000 seeds."""
     torch.manual_seed(0)
