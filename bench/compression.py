@@ -1,4 +1,5 @@
-"""Lossless compression: what a file of `latens compress` takes next to -ELBO and to the codecs of others, and how fast.
+"""Lossless compression: the size of files of `latens compress`, compared with -ELBO and with other codecs, and the
+speed.
 
     python bench/compression.py [--cases fashion,adult,diamonds,magic] [--epochs 10] [--folder FOLDER]
     python bench/compression.py --table docs/benchmarks.md                  the page's table from the figures kept
@@ -6,7 +7,7 @@
 Fashion-MNIST: a fit to the 60,000 training images, files of 1,000 and of all 10,000 test images; the others take these
 as one grey picture, 1, 20 or 100 images wide, of which the best counts (PNG, WebP, JPEG-LS and JPEG XL of
 `imagecodecs` at their highest effort; xz on the bytes). Tables: a fit to all rows, and the file of these; against
-Parquet with zstd -19. A run that is in the folder is used again, so that a script that was stopped goes on. Speed is in
+Parquet with zstd -19. A run that is in the folder is used again, so that a stopped script continues. Speed is in
 processor seconds of one thread. Every file is decoded and compared.
 """
 

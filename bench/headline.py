@@ -62,7 +62,7 @@ def table() -> str:
         ("digits, 359 held-out rows, 16 dimensions: RMSE",
          f"PCA {pca['rmse']:.2f}, autoencoder {ae['rmse']:.2f}, VAE {vae['rmse']:.2f}", "`latens compare digits`"),
         ("the same: -ln p(x)", f"probabilistic PCA {pca['nll']:.1f} nats, VAE {vae['nll']:.1f} nats", ""),
-        ("the same: energy distance of codes from what is sampled",
+        ("the same: energy distance between codes and sampled codes",
          f"autoencoder {ae['energy']:.2f}, VAE {vae['energy']:.3f} (null {vae['energy_null']:.3f})", ""),
         ("half of the cells removed and filled again: RMSE minus IterativeImputer's", _imputation(),
          "`python bench/imputation.py --data wine,breast_cancer --fractions 0.5`"),
@@ -70,7 +70,7 @@ def table() -> str:
          "columns; of pairs; AUROC of trees that tell them from training rows", _synthetic(),
          "`python bench/synthetic_table.py --data adult`"),
         ("speed as a multiple of pythae's, same network and batch, two cores: MLP 784-512-10; convolutions; NLL with "
-         "K = 1000; time to the bound of its 50 epochs, defaults", _speed(),
+         "K = 1000; time until latens with its defaults reaches the bound of pythae's 50 epochs", _speed(),
          f"`make bench BENCH_ARGS=\"{' '.join(f'--case {name}' for name in SPEED)}\"`"),
     ]  # fmt: skip
     return "\n".join(["| what | figure | command |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])

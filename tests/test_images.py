@@ -471,7 +471,8 @@ def test_pages_are_rows_or_said_to_be_left_out(extension: str, tmp_path: Path) -
     one = f"a/s.{extension}"
     found = read(tmp_path / "data")
     assert np.array_equal(found.x, inside[[0, 0]]) and found.row_names == (one, f"b/s.{extension}")
-    assert f"2 files with several pages the first was read and 8 pages left out (4 of {one})" in found.notes[0]
+    read_first = "2 files with several pages, only the first page was read, and 8 pages were left out"
+    assert f"{read_first} (4 of {one})" in found.notes[0]
     whole, lazy = (image_folder(tmp_path / "data", pages=True, in_memory=size) for size in (1 << 30, 0))
     assert np.array_equal(whole.x, np.concatenate([inside, inside]))
     assert np.array_equal(lazy.x.rows(np.array([7, 0, 7, 4])), inside[[2, 0, 2, 4]])
