@@ -29,7 +29,7 @@ class InputError(ValueError):
 
 
 class FitError(ArithmeticError):
-    """A fit that failed by its numbers. The command line prints the sentence and exits with status 1."""
+    """A fit that failed numerically. The command line prints the sentence and exits with status 1."""
 
 
 class Stopped(Exception):
@@ -108,12 +108,12 @@ def require_count(value: Any, name: str, least: int = 1, most: int = 1000) -> No
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
-    """Whether the value is a whole number, and no boolean."""
+    """Whether the value is a whole number and not a boolean."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether the value is a finite number, and no boolean."""
+    """Whether the value is a finite number and not a boolean."""
     try:
         return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number beyond floats

@@ -594,7 +594,7 @@ def test_encode_adds_codes_to_a_copy_of_an_h5ad(tmp_path: Path, monkeypatch: pyt
         file["obsm"] = np.zeros((CELLS, 2))
     for words, said in (
         ("x.npy --out c.h5ad", "cannot write c.h5ad: codes are added to an .h5ad, and x.npy is not one: write a .npy"),
-        ("a.h5ad --out c.h5ad", "a.h5ad: obsm is a link, or of an old form: write the file again with anndata"),
+        ("a.h5ad --out c.h5ad", "a.h5ad: obsm is a link, or has an old form: write the file again with anndata"),
         ("b.h5ad --out c --key k", "--key names codes in an .h5ad, and c is not one: omit --key, or write an .h5ad"),
         ("b.h5ad --out c.h5ad --key a/b", "the key of codes must be a name like X_latens, got 'a/b'"),
         ("b.h5ad --out c.h5ad --samples 2", "cannot write c.h5ad: 2 draws per row have three axes: write .npy or .npz"),

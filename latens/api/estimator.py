@@ -438,7 +438,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             given: conditions, ``{name: value}``; those not given are drawn from the rows of the fit.
 
         Raises:
-            InputError: codes of another shape, or not finite.
+            InputError: codes of a different shape, or not finite.
         """
         self._schema()
         z = self._checked_codes(Z)

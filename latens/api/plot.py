@@ -111,7 +111,7 @@ def reconstructions(source: Any, X: Any = None, *, rows: int = 24, ax: Any = Non
         ax: axes of matplotlib.
 
     Raises:
-        InputError: rows that do not fit the model, or reconstructions of other shape or number than the rows.
+        InputError: rows that do not fit the model, or reconstructions that differ from the rows in shape or number.
     """
     _require_count(rows, "rows")
     vae = _model(source)
@@ -202,8 +202,8 @@ def _marginals(subject: Subject, drawn: np.ndarray, names: Sequence[str] | None,
 
 @_figure
 def columns(source: Any, X: Any = None, *, names: Sequence[str] | None = None, ax: Any = None) -> Any:
-    """The distribution of columns in samples of the model, next to that of X, where given; of sequences, mean and
-    middle 90 % at each step.
+    """The distribution of columns in samples of the model, next to that of X, where given; for sequences, the mean and
+    the middle 90 % at each step.
 
     Args:
         source: a model, a run or its folder; or sampled rows.
@@ -237,8 +237,8 @@ def _require_names(names: Sequence[str] | None, there: Sequence[str]) -> None:
 
 @_figure
 def latent_map(source: Any, X: Any = None, *, labels: Any = None, ax: Any = None) -> Any:
-    """A map of the codes: two dimensions, or the first two principal axes of more, with circles that hold 50 % and 95 %
-    of a standard normal prior; a histogram for one dimension.
+    """A map of the codes along two dimensions, or along the first two principal axes if there are more, with circles
+    that hold 50 % and 95 % of a standard normal prior; a histogram for one dimension.
 
     Args:
         source: a model, a run or its folder; or codes ``[N, Z]``.
@@ -247,7 +247,7 @@ def latent_map(source: Any, X: Any = None, *, labels: Any = None, ax: Any = None
         ax: axes of matplotlib.
 
     Raises:
-        InputError: no rows; labels of another length; a model without codes of rows.
+        InputError: no rows; labels of a different length; a model without codes of rows.
     """
     vae = _model(source)
     if vae is not None:
@@ -382,7 +382,7 @@ def rates(source: Any, X: Any = None, *, ax: Any = None) -> Any:
         ax: axes of matplotlib.
 
     Raises:
-        InputError: an autoencoder, which has no rate; numbers of another shape.
+        InputError: an autoencoder, which has no rate; numbers of a different shape.
     """
     vae = _model(source)
     if vae is not None:
@@ -471,7 +471,7 @@ def _p_values(vae: VAE, X: Any, reference: Any) -> np.ndarray:
     if reference is not None:
         known = scoring.calibrate(run, vae._rows(reference), vae.nll_draws)
     if known is None:
-        told = "there are no scores of held-out rows to rank these rows among"
+        told = "there are no scores of held-out rows to compare with"
         raise InputError(told, "pass reference=rows that the model has not seen")
     found = vae._scores(X, known)[0].p_values
     assert found is not None

@@ -233,6 +233,6 @@ def _check_conditions(model: nn.Module, c: Tree) -> None:
 
 
 def fingerprint_tree(x: Tree) -> str:
-    """The fingerprint of a tree of tensors; of a single tensor, its own."""
+    """The fingerprint of a tree of tensors; for a single tensor, its own."""
     prints = [fingerprint(leaf if isinstance(leaf, Lazy) else leaf.cpu().numpy()) for leaf in trees.leaves(x)]
     return prints[0] if len(prints) == 1 else runs.digest("".join(prints).encode())

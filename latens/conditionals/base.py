@@ -51,7 +51,7 @@ class Conditional(nn.Module):
 
 
 class Features(Conditional):
-    """The network's output itself: what a model with its own draw reads of x, given c."""
+    """The network's output itself, as features of x given c, for a model that draws codes in its own way."""
 
     def distribution(self, output: Tensor, given: Tree) -> Tensor:  # type: ignore[override]
         """``output``, ``[..., *event]``, unchanged."""

@@ -53,7 +53,7 @@ class TableLikelihood(Conditional):
         reads: the keys of the condition that the network sees.
 
     Raises:
-        ValueError: the network gives another number of outputs.
+        ValueError: the network gives a different number of outputs.
         InputError: there are no columns.
 
     >>> columns = [ColumnLikelihood("normal", shift=170, unit=10), ColumnLikelihood("categorical", levels=3)]
@@ -180,7 +180,7 @@ class TableLikelihood(Conditional):
             sample: ``[N, columns]``, NaN where missing.
 
         Raises:
-            ValueError: the sample has another width.
+            ValueError: the sample has a different width.
 
         >>> likelihood = TableLikelihood(nn.Linear(1, 1), [ColumnLikelihood("poisson")])
         >>> round(likelihood.start(torch.tensor([[1.0], [3.0]])).exp().item(), 4)

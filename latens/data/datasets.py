@@ -56,11 +56,11 @@ def is_dataset(data: Any) -> bool:
 
 
 def labelled(data: Any) -> Labelled:
-    """The rows of a dataset, and their labels; other data as they are.
+    """The rows of a dataset, and their labels; other data are unchanged.
 
     An item is a row (an array, an image); a tuple of a row and its label; or a mapping of cells, which are the columns
-    of a table, or of one array and its label. Each item is asked for once, in order; where all of them would take more
-    than half of the free memory, when it is needed.
+    of a table, or of one array and its label. Each item is asked for once, in order; if all of them would take more
+    than half of the free memory, each is asked for when it is needed.
 
     Raises:
         InputError: an item is of another form or shape than the first, or cannot be read.
@@ -97,8 +97,8 @@ def _of_mappings(data: Any, first: Mapping[Any, Any]) -> Labelled:
 
 
 def tree(data: Any) -> Any:
-    """The rows of a dataset as an array, or for items that are mappings as a mapping of arrays; of pairs, the first
-    element. Errors as in :func:`labelled`."""
+    """The rows of a dataset as an array, or for items that are mappings as a mapping of arrays. Of a pair, the first
+    element is taken. Errors as in :func:`labelled`."""
     items = _items(data)
     if isinstance(items[0], Mapping):
         return {name: _stacked(items, _member(name)) for name in items[0]}
@@ -198,7 +198,7 @@ def _stacked(items: Items, part: Callable[[Any], Any]) -> np.ndarray:
 
 
 def _checked(part: Callable[[Any], Any], item: Any, number: int, shape: tuple[int, ...] | None) -> np.ndarray:
-    """The array of an item; ``InputError`` where it has another shape than the first."""
+    """The array of an item; ``InputError`` where it has a different shape than the first."""
     value = part(item)
     if isinstance(value, str | bytes):
         raise InputError(f"item {number} of the dataset is the text {value!r}", "give numbers")
@@ -217,7 +217,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_pair(item: Any) -> bool:
-    """Whether an item is a row and what goes with it, not a row of cells."""
+    """Whether an item is a pair of a row and its label, not a row of cells."""
     if not isinstance(item, tuple | list) or not item or _is_cell(item[0]):
         return False
     return isinstance(item, tuple) or (len(item) == 2 and _is_cell(item[1]))

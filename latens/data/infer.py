@@ -83,7 +83,7 @@ def infer(
         layout: "auto", or one of ``latens.schema.LAYOUTS``: "TC" for sequences N x T x C.
 
     Raises:
-        InputError: empty data, a single row, another number of axes, a value that is not finite (with its
+        InputError: empty data, a single row, a different number of axes, a value that is not finite (with its
             position), or values that are not of the kind asked for.
 
     >>> infer(np.arange(12.0).reshape(3, 2, 2)).reason

@@ -124,7 +124,7 @@ def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
 
 
 class View(Lazy):
-    """A lazy leaf whose rows have another event shape (of as many cells) or another type.
+    """A lazy leaf whose rows have a different event shape (with the same number of cells) or type.
 
     Gray images ``N x H x W`` become the model's ``N x 1 x H x W``, and 16-bit levels become floats. Raises
     ``ValueError`` if the number of cells differs.

@@ -62,7 +62,7 @@ class Batch:
 
 
 class Loader(Protocol):
-    """What training and evaluation need of data: a loader of batches."""
+    """What training and evaluation require of a loader of batches."""
 
     rows: int
 
@@ -74,7 +74,7 @@ class Loader(Protocol):
 
 
 class ArrayLoader:
-    """Batches of tensors in memory, each made by one index operation; 8-bit data stay 8-bit.
+    """Batches of tensors in memory, each made by one index operation. 8-bit data stay 8-bit.
 
     Args:
         x: the rows, a tree of tensors ``[N, ...]``.

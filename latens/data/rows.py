@@ -584,7 +584,7 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
 
 
 def _is_8_bit(cells: Any) -> bool:
-    """Whether all numbers of a column are whole and from 0 to 255, without which they are not levels on one scale."""
+    """Whether all numbers of a column are whole and from 0 to 255, as levels on one scale must be."""
     numbers = (as_numbers(chunk) for chunk in cells.chunks)
     return all(bool(((n >= 0) & (n <= 255) & (n == np.floor(n))).all()) for n in numbers if n is not None)
 
@@ -599,7 +599,7 @@ def _array_schema(x: np.ndarray, names: Sequence[str] | None, asked: Asked) -> S
 
 
 def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
-    """The schema of lazy rows, from the first of them; of sparse counts, from all."""
+    """The schema of lazy rows, from the first of them; for sparse counts, from all."""
     first = x.rows(np.arange(min(len(x), 256)))
     if isinstance(x, counts.sparse.SparseRows):
         return _sparse_schema(x, first, names, asked)

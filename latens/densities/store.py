@@ -70,7 +70,7 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
 
 
 def _shape_of_codes(model: Any) -> list[int] | None:
-    """The shape of a code, where the prior tells it."""
+    """The shape of a code, where the prior determines it."""
     with suppress(AttributeError, KeyError, NotImplementedError, TypeError):
         return list(model.prior().event_shape)
     return None

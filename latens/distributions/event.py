@@ -127,7 +127,7 @@ class Reproduced(InUnits):
 
 
 class Observed(Distribution):
-    r"""Rows of independent cells, of which NaN cells are unobserved.
+    r"""Rows of independent cells; NaN cells are unobserved.
 
     .. math:: \ln p(x_{\text{obs}}) = \sum_{d \text{ observed}} \ln p(x_d)
 

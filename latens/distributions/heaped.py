@@ -432,7 +432,7 @@ def _drawn(log_weights: Tensor, axis: int) -> Tensor:
 def standing(weights: Tensor, first: Tensor, second: Tensor, margins: Margins) -> tuple[Tensor, Tensor]:
     """One value that can occur and stands for a mixture of margin and atoms, and the standard deviation of x about it.
 
-    The value is the likeliest atom if it has more than half of the mass, or more than everything inside the range;
+    The value is the likeliest atom if that has more than half of the mass, or more than everything inside the range;
     otherwise it is the mean inside the range.
 
     Args:

@@ -21,7 +21,7 @@ from latens.tensors.randomness import standard_normal
 
 @dataclass(frozen=True)
 class _InUnits:
-    """u = (x - shift) / unit, or of ln x."""
+    """u = (x - shift) / unit, or the same of ln x."""
 
     base: Normal
     shift: Tensor

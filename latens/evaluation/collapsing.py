@@ -1,4 +1,4 @@
-r"""Collapse: which layers and dimensions of a code say nothing about a row, why, and what to do.
+r"""Collapse: which layers and dimensions of a code carry no information about a row, why, and what to do.
 
 Three figures show it. The **rate** of a dimension, :math:`E_x KL(q(z_i|x) \| p(z_i))` in nats, is what it costs; it is
 0 where the posterior is the prior. Its **spread**, :math:`\mathrm{Var}_x E[z_i|x] / \mathrm{Var} z_i` (Burda et al.
@@ -37,7 +37,7 @@ from latens.tensors.trees import Tree
 
 CODED = ("bernoulli", "categorical", "ordinal")  # families of levels
 ROWS = 2000  # evenly spaced rows that the figures are taken on
-LITTLE = 0.1  # nats of rate or use below which a layer says nothing
+LITTLE = 0.1  # nats of rate or use below which a layer carries no information
 
 
 @dataclass(frozen=True)

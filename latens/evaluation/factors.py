@@ -150,7 +150,7 @@ def mig(codes: np.ndarray, factors: np.ndarray) -> float:
         factors: ``[n, f]`` numbers or words, each with at least two values.
 
     Raises:
-        InputError: factors of another length than the codes, with one value only, or with gaps; codes that are not
+        InputError: factors of a different length than the codes, with one value only, or with gaps; codes that are not
             finite; fewer than two codes.
 
     >>> codes = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])

@@ -121,7 +121,7 @@ def inference_gaps(
         seed: the seed of the draws.
 
     Raises:
-        InputError: another posterior; ``log_px`` of another length.
+        InputError: another posterior; ``log_px`` of a different length.
 
     >>> from latens import conditionals, models, priors
     >>> from latens.evaluation import grid_nll

@@ -2,7 +2,7 @@ r"""How good sampled and reconstructed images are: distances of features, neighb
 
 A distance of samples means nothing without its features and its floor. Features here are made from the training rows
 (:func:`pca_features`, :func:`classifier_features`); the floor is the same figure with other real rows of the same
-number in place of samples. Figures of different features, or of different numbers of rows, do not compare.
+number in place of samples. Figures of different features, or of different numbers of rows, cannot be compared.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ COMPONENTS = 64
 HIDDEN = (128, 64)  # of the classifier; its features are the last
 NEIGHBOURS = 5
 WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels
-LEAST = 16  # real rows, two halves of which are compared
+LEAST = 16  # the fewest real rows, whose two halves are compared
 
 Features = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class SampleScores:
-    """Figures of rows compared with as many real ones, in one space of features.
+    """Figures of rows compared with the same number of real rows, in one space of features.
 
     Attributes:
         frechet: :func:`frechet_distance`, in squared units of the features.
@@ -123,7 +123,7 @@ def evaluate_images(
         seed: the seed of the halves and of the features.
 
     Raises:
-        InputError: rows of another shape, fewer than 16 real rows, or as few samples.
+        InputError: rows of a different shape, fewer than 16 real rows, or fewer than 8 samples.
     """
     for name, rows in (*samples.items(), ("training rows", train)):
         if np.shape(rows)[1:] != np.shape(real)[1:]:
@@ -215,14 +215,14 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     .. math:: |\mu_a - \mu_b|^2 + \operatorname{tr}\big(S_a + S_b - 2 (S_a S_b)^{1/2}\big)
 
-    With few rows it is too large (Chong & Forsyth 2020): compare it with that of as many real rows. Covariances are
-    unbiased.
+    With few rows it is too large (Chong & Forsyth 2020): compare it with that of the same number of real rows.
+    Covariances are unbiased.
 
     Args:
         a, b: ``[n, d]`` and ``[m, d]``, n and m at least 2.
 
     Raises:
-        InputError: features of different sizes, fewer than two rows, or ones that are not finite.
+        InputError: features of different sizes, fewer than two rows, or features that are not finite.
 
     >>> rows = np.array([[0.0], [2.0]])
     >>> frechet_distance(rows, 2 * rows + 3)
@@ -385,7 +385,7 @@ def ssim(x: np.ndarray, again: np.ndarray, extent: float) -> np.ndarray:
 
 
 def _smooth(images: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted means over the windows inside the images."""
+    """Weighted means over the windows that lie inside the images."""
     for axis in (-1, -2):
         size = images.shape[axis] - len(weight) + 1
         parts = (w * np.take(images, range(j, j + size), axis=axis) for j, w in enumerate(weight))

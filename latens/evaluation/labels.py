@@ -76,7 +76,7 @@ def evaluate_labels(codes: np.ndarray, data: np.ndarray, labels: np.ndarray, *, 
         seed: the seed of the halves and of k-means.
 
     Raises:
-        InputError: labels of another length, with one value, with more than 100 values or with a single row of each;
+        InputError: labels of a different length, with one value or more than 100, or with a single row of each;
             codes that are not finite.
     """
     from sklearn.decomposition import PCA
@@ -121,7 +121,7 @@ def linear_probe(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, 
         labels, test_labels: ``[n]`` and ``[m]``.
 
     Raises:
-        InputError: labels of another length than codes, or with one value; test codes of another size.
+        InputError: labels of a different length than codes, or with one value; test codes of a different size.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -135,8 +135,8 @@ def linear_probe(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, 
 def knn_accuracy(
     codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray, *, k: int = NEIGHBOURS
 ) -> float:
-    """The share of test rows whose label is the commonest among their k nearest rows; of several such, the first in
-    order.
+    """The share of test rows whose label is the most common one among their k nearest rows; if several are, the first
+    in order counts.
 
     Args:
         codes, test_codes: ``[n, d]`` and ``[m, d]``; distances are Euclidean.
@@ -154,8 +154,8 @@ def knn_accuracy(
 
 
 def cluster_agreement(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    r"""(adjusted Rand index, normalised mutual information) of labels and clusters: those of k-means, as many as there
-    are classes, the best of 10 starts.
+    r"""(adjusted Rand index, normalised mutual information) of labels and clusters: k-means finds one cluster for each
+    class, the best of 10 starts.
 
     The index of Hubert & Arabie (1985) is 1 for equal partitions and 0 on average for random ones; the other is
     :math:`2 I(u; v) / (H(u) + H(v))`, in [0, 1].

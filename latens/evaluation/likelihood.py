@@ -27,7 +27,7 @@ from latens.tensors.trees import Tree
 CELLS = 1_000_000  # numbers in a decoded chunk, so that caches still help
 ONCE = 4_000_000  # the same for one pass over the rows; with fewer, threads and memory cost more than arithmetic
 _LOOKED = 4096  # rows checked together
-LEAST = 512  # the least that a row counts, for the hidden layers of the networks
+LEAST = 512  # the fewest numbers that a row counts as, because of the networks' hidden layers
 PROPOSALS = ("encoder", "mixture", "auto")
 PILOT = 100  # draws by which "auto" chooses the proposal of a row
 _WIDE, _SHARES = 1.5, (0.5, 0.4, 0.1)  # of the mixture: q, q widened, the prior

@@ -207,9 +207,11 @@ def evaluate_synthetic(
       shares.
     * ``dependence``: the mean absolute difference from the training rows' :func:`associations`, over pairs of at most
       50 evenly spaced columns; pairs that do not vary in the training rows are left out.
-    * ``usefulness``: trees fitted to synthetic rows, and to as many real ones, predict ``target`` on held-out rows
+    * ``usefulness``: trees fitted to synthetic rows, and to the same number of real ones, predict ``target`` on
+    held-out rows
       (Esteban et al. 2017): ``accuracy`` and ``macro_f1``, or ``r2``. Levels beyond the 20 most frequent count as one.
-    * ``detection``: :func:`two_sample_auroc` of as many synthetic and training rows; copies, which have both labels,
+    * ``detection``: :func:`two_sample_auroc` of equally many synthetic and training rows; copies, which have both
+    labels,
       take it below 0.5.
     * ``memorisation``, of up to 2,000 rows: ``closest``, the median distance to the closest training row, where the
       distance is the sum over columns of the difference in standard deviations, 1 for another level, and 1 where one of
@@ -256,7 +258,7 @@ def evaluate_synthetic(
 def _evaluated(
     train: Frame, others: Mapping[str, Frame], cut: Mapping[str, Frame], target: str | None, seed: int
 ) -> SyntheticEvaluation:
-    """The figures of ranked tables; ``cut`` has the others, cut to one number of rows."""
+    """The figures of ranked tables; ``cut`` has the others, cut to the same number of rows."""
     held_out, samples = cut[FLOOR], cut[SAMPLES]
     columns = {}
     for name, values in train.columns.items():

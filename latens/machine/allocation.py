@@ -38,7 +38,8 @@ class Modest(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """False: torch would keep its compiler out of the method below, and import it for that, half of a start."""
+        """False, since torch would otherwise import its compiler to keep it out of the method below: half of a
+        start."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:

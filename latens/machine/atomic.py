@@ -107,8 +107,8 @@ def _reached(address: str) -> Iterator[None]:
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """The file that ``path`` leads to; ``InputError`` where it cannot be written. Call it before long work. Of an
-    address only its protocol is tried."""
+    """The file that ``path`` leads to; ``InputError`` where it cannot be written. Call it before long work. For an
+    address, only its protocol is tried."""
     if address := address_of(path):
         _system_of(address)
         return Path(path)

@@ -20,7 +20,7 @@ _FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def can_compile(model: nn.Module, backend: str, device: torch.device, note: Callable[[str], None]) -> bool:
-    """Whether there is a compiler and the model's ``compile_mode`` is not "off"; ``note`` tells the user more."""
+    """Whether there is a compiler and the model's ``compile_mode`` is not "off"; ``note`` explains it to the user."""
     if backend == "inductor" and device.type == "cpu" and not has_compiler():
         note("no C++ compiler was found, so the step runs without being compiled")
         return False

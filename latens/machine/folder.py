@@ -1,11 +1,10 @@
 """Folders that latens writes and reads again, such as a run's, which may come from somebody else.
 
 A link in such a folder would make latens read or write elsewhere, and reading a device or a pipe would never end. So
-whatever is opened there is a :class:`Part`: a regular file, opened by its name relative to the folder, without links
-being followed, and checked once it is open, so that nobody can put another in its place in between. The folder itself,
-which the user names, may be a link. A hard link is a regular file like any other and cannot be told apart.
-
-Where the system lacks descriptors of folders (Windows), the same is asked of the paths, without that guarantee.
+whatever is opened there is a :class:`Part`: a regular file, opened by its name relative to the folder, without
+following links. It is checked after it is opened, so that nobody can replace it between the check and the opening. The
+folder itself, which the user names, may be a link. A hard link cannot be distinguished from other regular files. Where
+the system lacks descriptors of folders (Windows), the paths are checked instead, without that guarantee.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ class Folder:
             os.close(place)
 
     def parts(self, pattern: str = "*") -> list[Part]:
-        """What is in the folder under names like ``pattern``, sorted; nothing where there is no folder."""
+        """The contents whose names match ``pattern``, sorted; none where there is no folder."""
         try:
             with self.opened() as place:
                 names = os.listdir(self.path if place is None else place)
@@ -105,12 +104,12 @@ class Folder:
         return [self / name for name in sorted(names) if fnmatch(name, pattern)]
 
     def require_plain(self) -> None:
-        """``InputError`` where one of the inner folders is there and is a link or a file."""
+        """``InputError`` where one of the inner folders exists and is a link or a file."""
         with suppress(FileNotFoundError), self.opened():
             pass
 
     def make(self) -> None:
-        """Create the folder, whose parent exists, unless it is there."""
+        """Create the folder, whose parent exists, unless it exists itself."""
         if not self.inner:
             self.path.mkdir(exist_ok=True)
             return
@@ -130,7 +129,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Part(os.PathLike[str]):
-    """A file in a :class:`Folder`, there or not; as a path it is for messages only."""
+    """A file in a :class:`Folder`, which may not exist yet. Its path is for messages only."""
 
     folder: Folder
     name: str
@@ -154,7 +153,7 @@ class Part(os.PathLike[str]):
         return os.fspath(self) if place is None else self.name
 
     def status(self, place: int | None) -> os.stat_result | None:
-        """The status of the file, or of the link that is in its place; None where nothing is there."""
+        """The status of the file, or of a link of that name; None where there is neither."""
         try:
             return os.stat(self.at(place), dir_fd=place, follow_symlinks=False)
         except FileNotFoundError:
@@ -169,7 +168,7 @@ class Part(os.PathLike[str]):
             return False
 
     def require_plain(self, place: int | None) -> None:
-        """``InputError`` where anything but a regular file is there."""
+        """``InputError`` where the name is that of anything but a regular file."""
         found = self.status(place)
         if found is not None:
             _require(found.st_mode, stat.S_IFREG, self)
@@ -193,7 +192,7 @@ class Part(os.PathLike[str]):
             return file.read(size)
 
     def remove(self) -> None:
-        """Remove the file, or the link that is in its place, if it is there."""
+        """Remove the file, or a link of that name, if there is one."""
         with suppress(FileNotFoundError), self.folder.opened() as place:
             os.unlink(self.at(place), dir_fd=place)
 

@@ -45,7 +45,8 @@ class _Absent:
 
 
 def _is_asked_by_python() -> bool:
-    """Whether an ``import`` statement, or importlib, is what imports; compiled code shows the line that called it."""
+    """Whether the import comes from an ``import`` statement or importlib; compiled code shows the line that called
+    it."""
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("importlib._bootstrap"):
         frame = frame.f_back

@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-_UNKNOWN = 8 << 30  # assumed where the system does not tell
+_UNKNOWN = 8 << 30  # assumed where the system gives no number
 _GROUP, _MACHINE = "/sys/fs/cgroup", "/proc/meminfo"
 
 
@@ -23,7 +23,7 @@ def memory() -> int:
 
 def free_memory(machine: str = _MACHINE, group: str = _GROUP) -> int:
     """The bytes of memory that are free for this process: what the machine has available, but at most what its control
-    group leaves; where neither tells, :func:`memory`. Pages of files that can be read again count as free."""
+    group leaves; where neither gives a number, :func:`memory`. Pages of files that can be read again count as free."""
     found = [memory()]
     available = _number(machine, r"MemAvailable:\s+(\d+) kB")
     if available is not None:
@@ -35,7 +35,7 @@ def free_memory(machine: str = _MACHINE, group: str = _GROUP) -> int:
 
 
 def _number(path: str, pattern: str = r"(\d+)") -> int | None:
-    """The number that a file of the system tells; None where there is none."""
+    """The number in a file of the system; None where there is none."""
     with suppress(OSError):
         match = re.search(pattern, Path(path).read_text("utf-8"))
         return None if match is None else int(match[1])

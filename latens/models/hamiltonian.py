@@ -60,8 +60,8 @@ class Hamiltonian(VAE):
     the rest of ln w: a density on the extended space, so q and p of the draw have no KL in closed form. With 0 steps it
     is the VAE. Evaluation, too, takes gradients with respect to z.
 
-    eps (below ``LIMIT``), b and the power are learned and never change within a draw: steps that adapt to the chains on
-    their way would have other weights than these, and would bias both ends.
+    eps (below ``LIMIT``), b and the power are learned and never change within a draw: steps that adapt during a draw
+    would need other weights than these, and would bias the bounds at both ends.
 
     Args:
         prior: p(z).
@@ -147,8 +147,8 @@ class Hamiltonian(VAE):
     def _refine(
         self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution, back: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """(z_T, ln of the momenta's densities after over before); with ``back`` the steps run in reverse, from z_T to
-        z_0.
+        """(z_T, ln of the ratio of the momenta's densities after and before); with ``back`` the steps run in reverse,
+        from z_T to z_0.
         """
         scales, shares, log_joint = self._temper(), self._shares(), self._log_joint(x, c)
         if back:
@@ -190,7 +190,7 @@ class Hamiltonian(VAE):
         """ln w, ``[K, B]`` nats, of the reversed steps from z ``[K, B, Z]`` drawn from p(z|x).
 
         The codes that data were simulated from are such draws. E[1/w] = 1/p(x), so that -ln mean(1/w) is in expectation
-        above ln p(x), as ln mean(w) of a draw is below it (Grosse, Ghahramani & Adams 2015).
+        above ln p(x), just as ln mean(w) of a draw is below it (Grosse, Ghahramani & Adams 2015).
         """
         q = self._run("posterior", x, c=c)
         like = center(q)

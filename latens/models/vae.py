@@ -74,7 +74,7 @@ class VAE(nn.Module):
             seen: what the posterior sees instead of x (a corrupted x).
 
         Raises:
-            ValueError: k < 1, or a part gives densities of another shape.
+            ValueError: k < 1, or a part gives densities of a different shape.
         """
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")

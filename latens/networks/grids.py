@@ -24,7 +24,7 @@ class OnImages(nn.Module):
 
 
 class Resize(nn.Module):
-    """``[N, C, H, W]`` on a grid of another size: means of positions where it is coarser, the nearest where it is
+    """``[N, C, H, W]`` on a grid of a different size: means of positions where it is coarser, the nearest where it is
     finer.
     """
 

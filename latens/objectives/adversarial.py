@@ -141,8 +141,8 @@ class Adversarial(Objective):
     .. math:: \frac{\mathrm{slope}}{2} \operatorname{E} \left\lVert \frac{\partial f}{\partial u} \right\rVert^2, \qquad
         u = x / \mathrm{unit},
 
-    without which the two may circle each other forever (Mescheder, Geiger & Nowozin 2018). The penalty differentiates
-    twice, so unless ``slope`` is 0 the model must have ``compile_mode = "off"``.
+    since otherwise the two may circle each other for ever (Mescheder, Geiger & Nowozin 2018). The penalty
+    differentiates twice, so unless ``slope`` is 0 the model must have ``compile_mode = "off"``.
 
     Args:
         critic: the critic f.

@@ -94,7 +94,7 @@ def sinkhorn_divergence(a: Tensor, b: Tensor, epsilon: float = 1.0, iterations: 
 
 
 class PriorDiscrepancy(Penalty):
-    """A discrepancy between the codes of a batch and as many draws from the prior."""
+    """A discrepancy between the codes of a batch and the same number of draws from the prior."""
 
     joint = True
 

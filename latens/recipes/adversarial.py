@@ -116,8 +116,8 @@ def gan(
     r"""A generator and a critic, without a posterior: no codes of rows.
 
     The generator turns draws of N(0, I) into data, the critic learns to distinguish them from rows, and its slope at
-    the rows is kept small, without which the two may circle for ever. It can only be sampled: it encodes, reconstructs
-    and scores nothing. The last weights are kept, not the best.
+    the rows is kept small, because otherwise the two may circle for ever. It can only be sampled: it encodes,
+    reconstructs and scores nothing. The last weights are kept, not the best.
 
     .. math::
 

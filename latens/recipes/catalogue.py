@@ -62,8 +62,7 @@ def family(name: str) -> str:
 
 
 def installed() -> dict[str, list[EntryPoint]]:
-    """{name: entry points} of the recipes of installed packages (the group ``latens.recipes``), none of which is
-    imported."""
+    """{name: entry points} of the recipes of installed packages (the group ``latens.recipes``); nothing is imported."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group="latens.recipes"):
         same = found.setdefault(point.name, [])

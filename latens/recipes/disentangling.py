@@ -98,7 +98,7 @@ def beta_tc_vae(
     Args:
         beta: Weight of the total correlation, a number from 1; 1 is the ELBO.
         weighting: How a batch stands for all rows: stratified (own row and others weighted as in the data), weighted
-            (the lower bound of the paper) or plain (each row of the batch alike).
+            (the lower bound of the paper) or plain (all rows of the batch equally).
 
     References:
         * Chen et al. (2018), Isolating sources of disentanglement in variational autoencoders. NeurIPS

@@ -34,7 +34,7 @@ def poe(
         q(z|x) \propto \mathcal{N}(z; 0, I) \prod_{m} q_m(z|x_m)
 
     Use it when one row has several kinds of data, each may be missing, and together they should say more than each
-    alone. Where one expert is much surer than the others it dominates the product; moe weighs all alike.
+    alone. Where one expert is much surer than the others it dominates the product; moe weighs all equally.
 
     Args:
         modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole

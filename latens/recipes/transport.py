@@ -14,9 +14,9 @@ def wae_mmd(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""The autoencoder with the MMD between its codes and N(0, I).
 
-    The maximum mean discrepancy (MMD) compares the codes of a batch with as many draws of the prior, by a sum of
-    inverse multiquadric kernels of seven widths. Codes as a whole match the prior, while single codes carry no noise.
-    There is no density of x, so no bound.
+    The maximum mean discrepancy (MMD) compares the codes of a batch with the same number of draws from the prior, by a
+    sum of inverse multiquadric kernels of seven widths. Codes as a whole match the prior, while single codes carry no
+    noise. There is no density of x, so no bound.
 
     .. math::
 

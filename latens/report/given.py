@@ -32,7 +32,7 @@ class Given(Subject):
         self.shown = _outer(rows)
 
     def like(self, x: Any, what: str) -> np.ndarray:
-        """Other rows in the layout of these, ``[N, *shape]``; ``InputError`` for rows of another shape."""
+        """Other rows in the layout of these, ``[N, *shape]``; ``InputError`` for rows of a different shape."""
         if isinstance(self.schema, Table):
             return _outer(rows_like(_plain(x), self.schema, check=False))
         found = model_layout(self.known, np.asarray(as_array(x)[0], dtype=np.float64))

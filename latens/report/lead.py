@@ -61,5 +61,5 @@ def _distrust(subject: Subject, kept: float | None) -> str:
     if len(bounds) > 1 and bounds[-1] == max(bounds):
         said.append("the length of training: the validation bound still rose at its end (raise --epochs)")
     if f.elbo is not None and not f.warnings and f.active_units < f.latent_dim:
-        said.append(f"the other {counted(f.latent_dim - f.active_units, 'dimension')}, which say nothing")
+        said.append(f"the other {counted(f.latent_dim - f.active_units, 'dimension')}, which carry nothing")
     return esc("; ".join(said), 1000) or 'nothing stands out; compare <a href="#samples">samples</a> with the data'

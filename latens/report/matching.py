@@ -54,8 +54,8 @@ def as_given(column: Column, numbers: np.ndarray) -> np.ndarray:
 
 
 def grouped(column: Column, *codes: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
-    """(names of the levels in their order, the codes as indices into them); of more than ten levels, the rarest of the
-    first codes are merged."""
+    """(names of the levels in their order, the codes as indices into them); if there are more than ten levels, the
+    rarest of the first codes are merged."""
     levels = [str(level) for level in column.levels or ()]
     whole = [np.clip(each.round(), 0, len(levels) - 1).astype(int) for each in codes]
     if len(levels) <= LEVELS:

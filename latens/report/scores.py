@@ -31,10 +31,10 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _labels(found: LabelEvaluation) -> str:
     text = (
-        f"How well {found.classes} classes are found from the codes, from as many PCA codes, and from the data, on "
-        f"{found.rows:,} rows. Linear probe and nearest neighbours (5-NN): the share of rows whose class is found, "
-        f"learned from {found.fitted_rows:,} other rows; a constant answer finds {found.most_common:.1%}. ARI and NMI: "
-        "agreement of clusters with the classes, 1 is best, 0 is chance."
+        f"How well {found.classes} classes are found from the codes, from PCA codes of the same dimension, and from "
+        f"the data, on {found.rows:,} rows. Linear probe and nearest neighbours (5-NN): the share of rows whose class "
+        f"is found, learned from {found.fitted_rows:,} other rows; a constant answer finds {found.most_common:.1%}. "
+        "ARI and NMI: agreement of clusters with the classes, 1 is best, 0 is chance."
     )
     return f"<h3>Labels</h3>{how(text)}{_table(found.table())}"
 
@@ -53,7 +53,7 @@ def _factors(found: Disentanglement) -> str:
 
 def _images(found: ImageEvaluation) -> str:
     text = (
-        f"Samples next to as many held-out rows, {found.rows:,} on each side, in features made from the training rows; "
+        f"Samples compared with held-out rows, {found.rows:,} on each side, in features made from the training rows; "
         "“real” are other held-out rows, the best possible. Fréchet and kernel distance: 0 is best. Precision and "
         "density: whether samples lie among real rows; recall and coverage: whether real rows lie among samples. If "
         "samples are nearer to training rows than held-out rows are, the model copies."

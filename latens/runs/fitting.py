@@ -168,7 +168,7 @@ def fit_recipe(
 
 
 def open_folder(run: Run, folder: str | Path) -> None:
-    """Create the folder of a run; of several processes, the main one does."""
+    """Create the folder of a run; if there are several processes, the main one does so."""
     run.folder = Path(folder)
     Processes(run.settings.device).first(lambda: run.open_folder(folder))
 

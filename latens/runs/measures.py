@@ -64,8 +64,8 @@ def classes_of(rows: Rows) -> np.ndarray | None:
 
 
 def numbers_of(rows: Rows) -> np.ndarray:
-    """Rows as numbers, ``[N, D]``: the cells of an array; of a table a mark for each level, and numbers with their mean
-    in place of gaps."""
+    """Rows as numbers, ``[N, D]``: the cells of an array; for a table, a mark for each level, and numbers with their
+    mean in place of gaps."""
     inside: Any = rows.inside
     x = np.asarray(inside[:] if isinstance(inside, Lazy) else inside, dtype=np.float64).reshape(len(rows), -1)
     if not isinstance(rows.schema, Table):
@@ -86,8 +86,8 @@ def images(
 ) -> ImageEvaluation:
     """Samples of an array run compared with held-out rows (:func:`latens.evaluation.evaluate_images`).
 
-    There are draws from p(x|z) and means of p(x|z), as many as half the held-out rows, at most 5,000. For images,
-    PSNR and SSIM of up to 5,000 reconstructions are in the range of the data.
+    Draws from p(x|z) and means of p(x|z) are compared, each half as many as the held-out rows, at most 5,000. For
+    images, PSNR and SSIM of up to 5,000 reconstructions are in the range of the data.
 
     Raises:
         InputError: a run fitted to a table, or too few rows.

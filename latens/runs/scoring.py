@@ -271,7 +271,7 @@ def _views_of_samples(run: Run, k: int) -> Views | None:
         return None
     x, some = torch.cat(parts).cpu(), slice(min(KNOWN, max(FEWEST, run.rows // 10)))
     for j, column in enumerate(schema.modelled if isinstance(schema, Table) else ()):
-        x[:, j] = torch.from_numpy(column.settled(x[:, j].numpy()))  # the values of rows, not any within their places
+        x[:, j] = torch.from_numpy(column.settled(x[:, j].numpy()))  # values that columns can hold
     scores = evaluation.nll(model, x[some], k, trees.take(c, some), shared_noise=True).rows.numpy()
     scores = scores - _slopes(schema, x[some]).sum(1)
     finite = bool(x.isfinite().all()) and np.isfinite(scores).all()

@@ -229,7 +229,7 @@ class Schema:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The lowest and the highest possible value; of continuous values without a span, those seen."""
+        """The lowest and the highest possible value; for continuous values without a span, those seen."""
         return self.span or ((0.0, float(self.levels - 1)) if self.levels else (self.low, self.high))
 
     @property
@@ -302,7 +302,7 @@ class Schema:
             ``[N, *shape]`` in ``storage``, contiguous; shares memory with ``x`` if nothing had to change.
 
         Raises:
-            InputError: another shape, or a value that is not finite or not of this kind, with its position.
+            InputError: a different shape, or a value that is not finite or not of this kind, with its position.
         """
         x = np.asarray(x)
         self.check(x)
@@ -324,7 +324,7 @@ class Schema:
             ``[N, *user_shape]`` in ``dtype``; means of counts in a floating dtype.
 
         Raises:
-            InputError: another shape.
+            InputError: a different shape.
         """
         x = np.asarray(x)
         if x.shape[1:] != self.shape or x.ndim != 1 + len(self.shape):

@@ -94,8 +94,8 @@ class Calendar:
         return np.where(np.isnan(numbers), np.nan, np.where(self._is_on(x), x, found))
 
     def spread(self, step: float) -> tuple[float, float] | None:
-        """(period, the border of a period): numbers spread over a period stay so; None where each value has the numbers
-        nearest to it. The period starts half a ``step``, the width of a place, before its first value."""
+        """(length, start) of the periods over which :meth:`snap` keeps numbers evenly spread; None where it takes each
+        number to the nearest value. A period starts half a ``step``, the width of a place, before its first value."""
         several, monday = len(self.times) > 1, 4.0  # 1970-01-05
         if self.months or self.days or not (self.weekdays or several):
             return None
@@ -103,8 +103,8 @@ class Calendar:
         return (7.0, monday + start) if self.weekdays else (1.0, start)
 
     def _of_weeks(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(date, place within the day's share of the week from 0 to 1): where a place in the whole week lies in a week
-        of these days alone."""
+        """(date, place within the day's share of the week from 0 to 1) of numbers in whole weeks, stretched over weeks
+        that have these days alone."""
         kept = np.array(self.weekdays)
         monday = np.floor((x + 3) / 7) * 7 - 3  # 1970-01-01 was a Thursday
         place = (x - monday) / 7 * len(kept)
@@ -112,8 +112,8 @@ class Calendar:
         return monday + kept[which], (place - which).clip(0, 1)
 
     def _over_days(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
-        """Numbers between two ends, with those in a part of the first or the last day where the times of that part have
-        their shares of the day."""
+        """Numbers between two ends. Where only a part of the first or the last day lies between them, numbers of that
+        part are moved to where its times have their shares of the day."""
         first, last = math.floor(low + TENTH), math.floor(high - TENTH)
         total = np.append(0.0, np.cumsum(self.shares))
         below, above = total[np.searchsorted(self.times, [max(low - first, 0.0), high - last])]

@@ -194,7 +194,7 @@ def sift_array(schema: Schema, x: np.ndarray) -> tuple[np.ndarray, list[Odd]]:
         cells, ordered by row.
 
     Raises:
-        InputError: another shape, a bad count, a missing cell (NaN), or no possible row among ``WRONG`` or more.
+        InputError: a different shape, a bad count, a missing cell (NaN), or no possible row among ``WRONG`` or more.
     """
     try:
         return schema.to_model(x), _outside(schema, x)

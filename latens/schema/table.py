@@ -273,7 +273,7 @@ class Table:
             gaps: a function that puts NaN into the numbers ``[N, columns of outer]`` for cells to be missing.
 
         Raises:
-            InputError: ``x`` has another shape.
+            InputError: ``x`` has a different shape.
         """
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.columns:

@@ -102,7 +102,7 @@ class PlayerOptimizer:
         for n, p in enumerate(self.ordered):
             if f"{n}.{_MOMENTS[0]}" in tensors:
                 if any(tensors[f"{n}.{key}"].shape != p.shape for key in _MOMENTS):
-                    raise ValueError(f"the moments of parameter {n} have another shape")
+                    raise ValueError(f"the moments of parameter {n} have a different shape")
                 first, second = (laid_out_like(p, tensors[f"{n}.{key}"]) for key in _MOMENTS)
                 self.moments[p] = first, second
 

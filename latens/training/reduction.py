@@ -38,8 +38,8 @@ class Reduction:
     """Sums the gradients of some parameters, and figures of the step, over the processes of a run.
 
     A bucket is sent when it has all its gradients and every bucket before it is on its way (Li et al. 2020), so that
-    all processes send alike, whatever the order of their backward passes. Figures travel with the last bucket: a small
-    model needs one exchange for each step.
+    all processes send in the same order, whatever that of their backward passes. Figures travel with the last bucket: a
+    small model needs one exchange for each step.
 
     Args:
         parameters: those whose gradients are summed; the last are ready first.

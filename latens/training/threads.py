@@ -29,8 +29,8 @@ def is_small(model: nn.Module, rows: int) -> bool:
 @contextmanager
 def threads_for(model: nn.Module, settings: Settings) -> Iterator[None]:
     """Inside, torch computes on one thread where a step is small and idle threads sleep (OMP_WAIT_POLICY, which the
-    command line sets); on as many as before otherwise, and afterwards. Threads that spin, as they do in a process that
-    sets nothing, need no waking."""
+    command line sets); otherwise, and after the block, on as many as before. Threads that spin, as they do unless
+    OMP_WAIT_POLICY is set, need no waking."""
     before, sleep = torch.get_num_threads(), os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
     if before > 1 and sleep and is_small(model, int(settings.batch_size)):
         torch.set_num_threads(1)

@@ -159,7 +159,7 @@ Note = Callable[[str], None]
 
 
 def here(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
-    """(part, what :meth:`Worker.attempt` says) for all parts, written by this process."""
+    """Yield (part, the answer of :meth:`Worker.attempt`) for all parts, written by this process."""
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -171,8 +171,8 @@ def here(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
 
 
 def processes(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
-    """(part, what :meth:`Worker.attempt` says) for all parts as they are finished, by ``count`` worker processes. A
-    part whose worker dies goes to a new worker, once."""
+    """Yield (part, the answer of :meth:`Worker.attempt`) for all parts as they are finished, by ``count`` worker
+    processes. A part whose worker dies goes to a new worker, once."""
     if count == 1:
         yield from here(job, parts, count, note)
         return
@@ -266,8 +266,8 @@ def _ended(process: subprocess.Popen[bytes]) -> int:
 
 
 def ray(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
-    """(part, what :meth:`Worker.attempt` says) for all parts as they are finished, by ``count`` actors on the Ray
-    cluster at RAY_ADDRESS, or on one started here. The files must be at the same paths on all its machines."""
+    """Yield (part, the answer of :meth:`Worker.attempt`) for all parts as they are finished, by ``count`` actors on the
+    Ray cluster at RAY_ADDRESS, or on one started here. The files must be at the same paths on all its machines."""
     import ray as cluster
 
     if begun := not cluster.is_initialized():

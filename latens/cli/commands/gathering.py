@@ -142,7 +142,7 @@ def _other(folder: Path, name: str, there: Any, asked: Any) -> str:
 
 
 def _fingerprint(run: Run, command: str, density: str) -> str:
-    """SHA-256 of what in a run decides the bytes of a part: weights, record, calibration, density."""
+    """SHA-256 of everything in a run that decides the bytes of a part: weights, record, calibration, density."""
     folder = Path(run.folder or "")
     stored = record.read_record(folder)
     files = dict(stored["files"])
@@ -246,7 +246,7 @@ def _fill(job: Job, engine: Engine, left: Sequence[Piece], count: int, tally: _T
                 tally.add(part, answer)
     except KeyboardInterrupt:
         there, every = len(tally.manifest.parts), len(tally.manifest.parts) + len(left) - tally.written
-        raise Stopped(f"interrupted: {there} of {every} parts are written, and the same command goes on") from None
+        raise Stopped(f"interrupted: {there} of {every} parts are written, and the same command continues") from None
     finally:
         with suppress(InputError):
             tally.manifest.save()

@@ -208,7 +208,8 @@ def _fit(many: Many, job: Fit, source: AnySource, rows: AnyRows) -> Answer | Fit
 
 
 class Others:
-    """Workers, each with one task (:func:`latens.cli.commands.many.work_on`), for the length of a ``with`` block."""
+    """Workers, each with one task (:func:`latens.cli.commands.many.work_on`), which live as long as a ``with``
+    block."""
 
     def __init__(self, tasks: Sequence[dict[str, Any]], threads: int, line: str):
         self.tasks, self.threads, self.line = tasks, threads, line

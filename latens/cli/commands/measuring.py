@@ -25,7 +25,7 @@ from latens.schema.arrow import listed
 
 
 class Measured:
-    """What is scored besides the bound: read and checked when it is made, computed by :meth:`scores`.
+    """What is scored besides the bound. It is read and checked at construction, and computed by :meth:`scores`.
 
     Args:
         run: the run.
@@ -124,7 +124,7 @@ def factors_for(
         reading: options for reading the data.
 
     Raises:
-        InputError: a column that does not exist, or that the model reads; a file with another number of rows.
+        InputError: a column that does not exist, or that the model reads; a file with a different number of rows.
     """
     origin, picked, count = (data, None, None) if data is not None else _own(run, folder)
     values, names = _of_file(words) if _is_file(words) else _of_columns(run, origin, words, run.reading_of(reading))

@@ -112,7 +112,7 @@ def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, qu
 
 
 def resume_sweep(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
-    """Continue a sweep: finished runs are kept, the others go on."""
+    """Continue a sweep: finished runs are kept, the others continue."""
     path = Path(folder)
     record = unseal(Folder(path) / "sweep.json", f"{path} holds no sweep (made by `latens sweep`)")
     asked = replace(asked_again(record, path, own), out=str(path))

@@ -317,7 +317,7 @@ def _beside(names: Path | None) -> list[str]:
 
 
 def _or_in_memory(command: Callable[..., Answer]) -> Callable[..., Answer]:
-    """The command; and once more in memory where parts of a text file turn out to need the whole."""
+    """Run the command, and run it again in memory if parts of a text file turn out to need the whole file."""
 
     @wraps(command)
     def done(folder: str | Run, data: Readable, out: str, asked: Inputs, **options: Any) -> Answer:

@@ -73,7 +73,7 @@ class ObsmWriter:
         if isinstance(file.get("obsm", getlink=True), h5py.SoftLink | h5py.ExternalLink) or not isinstance(
             file.get("obsm", file), h5py.Group
         ):
-            raise InputError(f"{self.source}: obsm is a link, or of an old form", "write the file again with anndata")
+            raise InputError(f"{self.source}: obsm is a link, or has an old form", "write the file again with anndata")
         if "obsm" not in file:
             file.create_group("obsm").attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
         if self.key in file["obsm"]:

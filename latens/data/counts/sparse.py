@@ -147,7 +147,8 @@ def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels:
 
 
 def _opened(place: Path) -> Any:
-    """The open file: without a lock, since a folder may forbid one, unless this process has it open with a lock."""
+    """The file, opened without a lock, since a folder may forbid one; with a lock if this process already has it open
+    with one."""
     import h5py
 
     try:
@@ -212,7 +213,7 @@ def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None)
 
 
 def _itself(matrix: Any) -> Any:
-    """A matrix of an object, in memory: one of a backed AnnData stays in its file until it is asked for."""
+    """A matrix of an object, read into memory. (That of a backed AnnData stays in its file until then.)"""
     return matrix.to_memory() if hasattr(matrix, "to_memory") else matrix
 
 

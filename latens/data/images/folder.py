@@ -56,7 +56,7 @@ def image_folder(
     single file is a stack whose pages are rows. Files are sorted by path, compared letter by letter; hidden ones are
     left out. If every image is gray, so is the array: of 16 bits if all images are, with 0 and 1 if all are black and
     white. Otherwise it is RGB. Transparent images are laid on white, unless all have transparency and at least one is
-    in colour (then RGBA). With ``size``, an image of another size is scaled to cover it (Lanczos, aspect ratio kept)
+    in colour (then RGBA). With ``size``, images of other sizes are scaled to cover it (Lanczos, aspect ratio kept)
     and cropped around its centre. Subfolders of the first level are labels if at least two hold images and no image
     lies next to them.
 

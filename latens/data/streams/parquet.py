@@ -28,7 +28,8 @@ _BATCH = 1 << 16  # rows decoded at once if a row group is cut
 
 @dataclass(frozen=True)
 class _Piece:
-    """Part of a row group: rows from ``start`` on, in a unit; whether it is the whole group, and its unit's last."""
+    """Part of a row group, the rows from ``start`` on: its unit, whether it is the whole group, and whether it is the
+    last of its unit."""
 
     file: int
     group: int
@@ -40,7 +41,7 @@ class _Piece:
 
 
 class _GroupReader:
-    """The rows of one row group from front to back, in record batches of which one is in memory."""
+    """The rows of one row group from front to back, in record batches, one of them in memory at a time."""
 
     def __init__(self, file: File, footer: Any, group: int, columns: list[str]):
         self._lock, self._file, self._footer = threading.Lock(), file, footer
@@ -169,7 +170,7 @@ class ParquetBlocks:
         return with_keys(table, self.schema.names, self._keys, piece.file)
 
     def _reader(self, piece: _Piece) -> _GroupReader:
-        """The reader of the unit of a piece; of the others, those used last stay open."""
+        """The reader of the unit of a piece. The readers used last stay open."""
         with self._lock:
             reader = self._readers.pop(piece.unit, None)
             if reader is None:

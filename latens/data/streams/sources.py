@@ -249,7 +249,7 @@ class AsTable(Stream):
         self.arrow = self.table(stream.piece(0)[:1]).schema
 
     def table(self, array: np.ndarray) -> Any:
-        """An arrow table of a matrix ``[B, D]``; ``InputError`` for another number of columns."""
+        """An arrow table of a matrix ``[B, D]``; ``InputError`` for a different number of columns."""
         if array.shape[1] != len(self.names or ()):
             raise InputError(f"{self.origin} has {array.shape[1]} columns", f"give {len(self.names or ())}")
         return as_table(array, self.names)

@@ -229,7 +229,7 @@ class _TableScan:
         return False
 
     def schema(self, sample: Any, asked: Asked) -> AnySchema:
-        """The schema, from the pass and a sample of rows; of a table with its rules, from further passes."""
+        """The schema, from the pass and a sample of rows; the rules of a table are found in further passes."""
         sample = self._read(sample)
         found = _table_schema(self.scans, sample, asked, self.forms)
         if not isinstance(found, Table):

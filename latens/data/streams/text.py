@@ -54,7 +54,7 @@ class TextStream(Stream):
 
     Raises:
         Whole: the files are packed, not UTF-8, in partitions, separated by spaces, with row names or quotes within
-            cells, damaged, or have lines of another length.
+            cells, damaged, or have lines of a different length.
         InputError: a column does not exist.
     """
 

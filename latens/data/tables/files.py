@@ -271,7 +271,7 @@ def _require_magic(path: Path) -> None:
 
 
 def _stored(path: Path) -> tuple[pa.Schema, int | None]:
-    """The schema of one file, and its number of rows, or None if only reading would tell."""
+    """The schema of one file, and its number of rows, or None if only reading it would show it."""
     from pyarrow import parquet
 
     _require_magic(path)

@@ -40,8 +40,8 @@ class AmbiguousNumber(Exception):
 def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Numbers, tuple[str, ...]] | None:
     """(the form in which all of the texts are numbers; what it rests on), or None if there is none.
 
-    It rests on "thousands" if only custom tells what the comma means, and on "bare" if some texts lack the sign of a
-    currency or per cent that the others have.
+    It rests on "thousands" if only custom determines what the comma means, and on "bare" if some texts lack the sign of
+    a currency or per cent that the others have.
 
     Args:
         texts: distinct cells, not empty.

@@ -333,7 +333,7 @@ class _Looked:
         return None
 
     def _twins(self, found: Understood) -> Understood:
-        """With a remark if two texts such as 1.1 and 1.10 (perhaps versions) are the same number."""
+        """Add a remark if two texts such as 1.1 and 1.10 (perhaps versions) are the same number."""
         fixed = not isinstance(found.form, Numbers) or found.form.places is not None
         if fixed or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
             return found

@@ -395,7 +395,7 @@ def _chance_of_none(rows: np.ndarray) -> np.ndarray:
 
 
 def impossible(names: Sequence[str], rows: np.ndarray, never: np.ndarray, reason: str) -> Combinations:
-    """The rule that allows the combinations of levels that ``rows`` counts, but for those that ``never`` marks, both
+    """The rule that allows the combinations of levels that ``rows`` counts, except those that ``never`` marks, both
     ``[levels of each column]``."""
     counts = tuple(None if gone else int(n) for n, gone in zip(rows.ravel(), never.ravel()))
     return Combinations(names[-1], tuple(names[:-1]), reason, counts, rows.shape)

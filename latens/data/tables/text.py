@@ -476,7 +476,7 @@ def _wanted(layout: Layout) -> list[str]:
 
 def _cut_exactly(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
     """The same, cut by Python's csv module: slower, and raises at the first line with too many or too few fields, or
-    with the names of the columns again; lines of another length that begin with # are comments."""
+    with the names of the columns again; lines of a different length that begin with # are comments."""
     wanted, width = _wanted(layout), len(layout.names)
     columns: dict[str, list[str]] = {j: [] for j in wanted}
     for line, record in records(layout.data, layout.start, layout.delimiter, where, layout.line):

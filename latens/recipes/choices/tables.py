@@ -17,8 +17,8 @@ from latens.schema import Column, Table
 from latens.schema.column import LOGARITHMIC
 from latens.schema.rules import Combinations
 
-ROWS_OF_SCALES = 2000  # with fewer rows the scale of a number does not depend on the codes, and has one component
-COMPONENTS = 3  # of the mixture of a number, with as many rows
+ROWS_OF_SCALES = 2000  # with fewer rows, a number's density has one component, whose scale ignores the codes
+COMPONENTS = 3  # of a number's density, with at least that many rows
 MOST_IN_ORDER = 64  # columns that see those before them: each takes a pass in draws
 BEFORE = 64  # hidden units of a column that sees those before it
 
@@ -43,7 +43,7 @@ def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
 
 
 def allowed_in(schema: Table) -> list[conditionals.Allowed]:
-    """The combinations of levels that rules allow, of modelled columns."""
+    """The combinations of levels that rules allow, for modelled columns."""
     place = {name: j for j, name in enumerate(schema.names)}
     return [
         conditionals.Allowed(place[rule.target], tuple(place[name] for name in rule.sources),

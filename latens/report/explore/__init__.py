@@ -62,7 +62,7 @@ def explore(run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = Tru
     Args:
         run: the run.
         rows: rows in the run's form.
-        points: the most rows to show; of more, a random part.
+        points: the most rows to show, chosen at random if there are more.
         with_rows: whether to put cells of rows into the page.
         half: whether to keep the decoder's weights as float16 (errors of about 3e-3 of a cell's range); those of tables
             are float32 in any case.

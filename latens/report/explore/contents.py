@@ -26,7 +26,7 @@ from latens.tensors.randomness import Key, seeded
 
 BUDGET = 1_000_000  # points
 LARGE = 200_000  # points, above which the page holds less of each
-HELD, HELD_OF_LARGE = 2_500_000, 300_000  # numbers: codes of rows, and as many cells, in the page
+HELD, HELD_OF_LARGE = 2_500_000, 300_000  # numbers in the page: this many of codes, and this many of cells
 WORK = 40_000_000  # cells x draws of the scores of rows
 DRAWS = 400  # codes of each density in the page
 COLOURED = 40  # columns by which points can be coloured
@@ -307,7 +307,7 @@ class Contents:
 
 
 def _written(column: Column) -> dict[str, Any]:
-    """The text around a column's digits, and the decimals that each of its numbers has, if all have as many."""
+    """The text around a column's digits, and the decimals that each of its numbers has, if all have equally many."""
     form = column.form
     if not isinstance(form, Numbers):
         return {"before": "", "after": "", "places": None}

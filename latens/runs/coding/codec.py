@@ -102,7 +102,7 @@ class Codec:
         """The rows of :meth:`encode`, bit for bit: an array, or a frame of the same library, types and index.
 
         Raises:
-            InputError: the bytes are damaged, of another run, or of a newer format.
+            InputError: the bytes are damaged, or come from another run or a newer format.
         """
         found = self.unpack(data)
         frame = found.frame or {}

@@ -28,7 +28,7 @@ from latens.runs.coding.rounding import Rounding
 from latens.schema import AnySchema, Schema, Table
 from latens.schema.arrow import pa, pc
 
-MOST_SPELLED = 1 << 12  # most texts of one column that may be spelt in another way than latens writes them
+MOST_SPELLED = 1 << 12  # the most texts of one column that may be spelt differently from how latens writes them
 MANY = 0.25  # a column in which a larger share of cells differs is kept whole
 _COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
 _MOST_COUNTED = 1 << 12

@@ -109,7 +109,7 @@ def _is_one_of(values: Sequence[float] | np.ndarray, x: Tensor) -> Tensor:
 
 
 def _exact(number: Any) -> Tensor:
-    """A number as a tensor, because exporters turn others into float32."""
+    """A number as a tensor, because exporters turn plain numbers into float32."""
     return torch.as_tensor(number, dtype=torch.float64)
 
 

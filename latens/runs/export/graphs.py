@@ -75,7 +75,7 @@ class Graph(nn.Module):
         return (self.first, *self.conditions, *(["noise"] if self.plan is not None and self.plan.size else []))
 
     def given(self, rows: int) -> tuple[Tensor, ...]:
-        """Inputs of some rows, all alike but for the noise."""
+        """Inputs of some rows, which differ in the noise only."""
         tensors = [self.row, *self.conditions.values()]
         found = [each.expand(rows, *each.shape).contiguous() for each in tensors]
         noise = [torch.randn(rows, self.plan.size)] if self.plan is not None and self.plan.size else []

@@ -60,10 +60,10 @@ class Plan:
 
     Args:
         call: runs the model on a number of rows.
-        batches: two numbers of rows, to tell the axis of the rows from others.
+        batches: two different numbers of rows, which show which axis is that of the rows.
 
     Raises:
-        NotImplementedError: the model draws what is not shared out among rows.
+        NotImplementedError: the model draws noise that cannot be divided among rows.
     """
 
     def __init__(self, call: Callable[[int], Any], batches: tuple[int, int] = (3, 5)):
@@ -82,7 +82,7 @@ class Plan:
         for few, many in zip(*found, strict=True):
             axes = [i for i, sizes in enumerate(zip(few, many)) if sizes[0] != sizes[1]]
             if len(axes) != 1 or (few[axes[0]], many[axes[0]]) != batches:
-                raise NotImplementedError("the model draws noise that is not that of single rows")
+                raise NotImplementedError("the model draws noise that cannot be divided among rows")
             self.draws.append(([size for i, size in enumerate(few) if i != axes[0]], axes[0]))
 
     @property
