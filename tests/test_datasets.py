@@ -166,7 +166,7 @@ def test_what_the_estimator_cannot_tell_apart_is_refused():
         (lambda i: 1.0, "an item of the dataset is a single number: give arrays of one axis or more"),
         (
             lambda i: {"a": X[i], "b": X[i]},
-            "an item of the dataset has the arrays a, b, and a row is one of them: give a dataset of one, or train a "
+            "an item of the dataset has the arrays a, b, and a row is one array: give a dataset of one, or train a "
             "model of several with latens.train",
         ),
     ):

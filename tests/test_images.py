@@ -423,7 +423,7 @@ def test_folders_without_images_are_refused(tmp_path: Path):
     assert "no image that can be read" in refusal(tmp_path, skip_bad=True)
     (tmp_path / "a.png").unlink()
     Image.fromarray(np.zeros(SHAPE, np.float32)).save(tmp_path / "a.tif")
-    assert "32 bits" in refusal(tmp_path)
+    assert "32-bit" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "tif", "bmp", "gif", "webp"])

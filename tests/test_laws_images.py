@@ -183,7 +183,7 @@ def test_without_labels_there_is_no_classifier_and_a_note_says_so() -> None:
 
 A, B = SETS["near"]
 BAD: dict[str, Any] = {
-    "there are features of 3 and of 2 numbers: use one space for both": lambda: (
+    "the features have 3 and 2 numbers per row: use the same features for both": lambda: (
         evaluation.frechet_distance(A, B[:, :2])
     ),
     "features must be at least 2 rows [n, d], got an array of shape [1, 3]": (

@@ -242,8 +242,8 @@ def test_an_address_gets_the_bytes_that_a_file_gets(here: Path):
 
 REFUSED = {
     "encode run data/a.parquet --out nope://b/codes.csv": "cannot write nope://b/codes.csv .*: correct the address",
-    "encode run data --out memory://b/codes/": "cannot write parts to memory://b/codes/: name a folder of this machine",
-    "fit data/a.parquet --out memory://b/run": "is an address, and a run is a folder of this machine: name a folder",
+    "encode run data --out memory://b/codes/": "cannot write parts to memory://b/codes/: name a folder on this machine",
+    "fit data/a.parquet --out memory://b/run": "is an address, and a run is a folder on this machine: name a folder",
     "score run data --out data/out": "it would lie in the folder of the data",
     "score run data --out data": "it would lie in the folder of the data",
     "score run data --out full": "full holds other files, and no manifest.json: name a new folder",
@@ -324,7 +324,7 @@ def test_killed_workers_and_killed_jobs_go_on_with_the_same_bytes(many: subproce
     begun += [many.stdout.readline() for _ in range(2)]
     many.send_signal(signal.SIGINT)
     said = many.communicate()[1]
-    assert many.returncode == 130 and "parts are written, and the same command goes on" in said, said
+    assert many.returncode == 130 and "parts are written, and the same command continues" in said, said
     there = {name: os.stat(Path("killed", name)).st_mtime_ns for name in contents("killed") if name != "manifest.json"}
     assert {json.loads(line)["part"] for line in begun} <= set(there) and len(there) < 60
     words = ("score", "run", "many.parquet", "--workers", 1, "--k", 100)

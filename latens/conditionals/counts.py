@@ -22,9 +22,9 @@ class PoissonLikelihood(Conditional):
     N, its total count (Lopez et al. 2018).
 
     With ``smoothing`` s the rates are :math:`(1 - s)\, e^{f_i} + s\, a_i`, and the shares :math:`(1 - s)
-    \operatorname{softmax}(f)_i + s\, a_i / \sum_j a_j`. With s = 1 / (N + 1) for N rows, or A / (M + A) for M counts
-    and A the sum of a, this adds :math:`a_i` to the total of each cell, half a count by default (Jeffreys 1946), so
-    that a cell in which no count was seen can have one.
+    \operatorname{softmax}(f)_i + s\, a_i / \sum_j a_j`. This adds :math:`a_i` to the total of each cell, half a count
+    by default (Jeffreys 1946), so that a cell in which no count was seen can have one, if s = 1 / (N + 1) for N rows,
+    or A / (M + A) for M counts, with A the sum of a.
 
     Args:
         network: maps z to log rates ``[..., *event]``.

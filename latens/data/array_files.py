@@ -303,7 +303,7 @@ def read_idx(path: Path) -> np.ndarray:
         else:
             _require_size(str(path), f"shape {shape}", declared, size - file.tell())
         if axes > 32:
-            raise InputError(f"{path} declares {axes} axes", "give an array of at most 32")
+            raise InputError(f"{path} declares {axes} axes", "give an array with at most 32 axes")
         values = np.empty(shape, dtype)
         _fill(file, values, str(path))
     return values.astype(dtype.newbyteorder("="), copy=False)

@@ -88,7 +88,7 @@ def _of_mappings(data: Any, first: Mapping[Any, Any]) -> Labelled:
         return Labelled({str(name): [_plain(item[name]) for item in items] for name in first})
     if len(arrays) > 1:
         raise InputError(
-            f"an item of the dataset has the arrays {listed(arrays)}, and a row is one of them",
+            f"an item of the dataset has the arrays {listed(arrays)}, and a row is one array",
             "give a dataset of one, or train a model of several with latens.train",
         )
     cells = [name for name in first if name != arrays[0]]

@@ -143,7 +143,7 @@ class View(Lazy):
 
 
 def row_numbers(index: Any, rows: int) -> np.ndarray:
-    """The row numbers, from 0 to rows - 1, that an index selects: an array ``[B]``, of no axes for an int.
+    """The row numbers, from 0 to rows - 1, that an index selects: an array ``[B]``, without axes for an int.
 
     >>> row_numbers(slice(-2, None), 5), row_numbers([-1, 0], 5)
     (array([3, 4]), array([4, 0]))

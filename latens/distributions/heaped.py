@@ -235,9 +235,9 @@ class Heaped(Distribution):
     with the step :math:`\delta`; a value off the grid has the mass of the nearest place. Without a grid m(x) is a
     density.
 
-    The measure of the nats is, for a column without atoms, the density per unit of the data (on a grid, the mass of a
-    place divided by its width); for a column with atoms and a grid, masses of places; for a column with atoms and no
-    grid, the masses of the atoms and otherwise the density times ``unit``.
+    The measure of the nats depends on the column. Without atoms, it is the density per unit of the data (on a grid, the
+    mass of a place divided by its width). With atoms and a grid, it is the masses of places. With atoms and no grid, it
+    is the masses of the atoms, and otherwise the density times ``unit``.
 
     Draws, means and the value that stands for the distribution are conditional on x being in the range. Beyond the
     range T continues linearly with the slope 1 / ``unit``, so the density has logistic tails and unusual values have a

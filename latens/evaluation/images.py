@@ -407,7 +407,9 @@ def _images(x: np.ndarray, again: np.ndarray, extent: float) -> tuple[np.ndarray
 def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a, b = (finite_rows(values, "features", 2) for values in (a, b))
     if a.shape[1] != b.shape[1]:
-        raise InputError(f"there are features of {a.shape[1]} and of {b.shape[1]} numbers", "use one space for both")
+        raise InputError(
+            f"the features have {a.shape[1]} and {b.shape[1]} numbers per row", "use the same features for both"
+        )
     return a, b
 
 

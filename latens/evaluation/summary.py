@@ -52,7 +52,7 @@ class Evaluation(InNotebooks):
         nll_draws: draws (or chains) per row.
         nll_effective_sample_size: the mean over rows.
         nll_unreliable: the share of rows for which the draws are too few (:attr:`latens.evaluation.NLL.unreliable`).
-        nll_verdict: where the draws are too few for more than one row in a hundred, a sentence on it.
+        nll_verdict: a sentence, if the draws are too few for more than one row in a hundred.
         estimate: the NLL of the single rows, which are ``spaced(rows, nll_rows)``.
         elbo_bits_per_dimension, nll_bits_per_dimension: -elbo and nll, divided by (dimensions x ln 2).
         rmse: root mean squared error of decoded posterior means, in the units of the data.

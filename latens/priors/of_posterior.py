@@ -78,8 +78,8 @@ class Exemplar(nn.Module):
 
     .. math:: p(z) = \frac1M \sum_m \mathcal{N}(z; g(x_m), s^2 I)
 
-    The scale s is learned. In training the prior of a row leaves out the exemplars that equal it (:meth:`without`), so
-    that no row explains itself; rows are compared by a projection of their values, so a row that a transform changes in
+    The scale s is learned. In training, the prior of a row leaves out the exemplars that equal it (:meth:`without`), so
+    that no row explains itself. Rows are compared by a projection of their values, so a row that a transform changes in
     every epoch is not recognised. The prior is the same for every condition.
 
     Args:

@@ -184,7 +184,7 @@ def _quantised(
 def _string(
     info: DataInfo, book: conditionals.Codebook, positions: int, likelihood: str, variance: float | str, network: str
 ) -> models.VAE:
-    """Codes in a row, each of all the data."""
+    """A string of codes, each from an encoder that sees the whole row."""
     size = positions * book.codes.shape[-1]
     likely = likelihood_for(info, size, likelihood, network, variance)
     return _quantised(info, book, encoder(info, [size], network), likely, positions)

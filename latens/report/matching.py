@@ -14,7 +14,7 @@ from latens.schema import Column
 from latens.schema.arrow import as_numbers
 
 LEVELS = 10  # levels with a name
-SPLITS = 19  # random splits whose distances a distance must all exceed: a test at 1 / (19 + 1) = 5 %
+SPLITS = 19  # random splits, all of whose distances must be exceeded: a test at 1 / (19 + 1) = 5 %
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,8 +33,8 @@ def page(title: str, found: Sequence[Combination], best: Mapping[str, Any] | Non
         if charts:
             text = (
                 "Each dot is a combination, a mean over its seeds, on held-out rows. Rate and distortion: what the "
-                "code costs, and what it leaves to explain; dashed lines have one ELBO, and the best one is the "
-                "lowest that a dot touches."
+                "code costs, and what it leaves to explain; a dashed line has one ELBO, and the lowest "
+                "line that a dot touches is the best."
             )
             body = how(text) + keys(_legend(found)) + grid(charts, "two")
             sections.insert(0, Section("curves", "Rate and distortion", body))

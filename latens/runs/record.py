@@ -274,7 +274,9 @@ def require_free(folder: str | Path) -> Path:
     if not str(folder).strip():
         raise InputError("the name of the run's folder is empty", "name a folder")
     if address_of(folder):
-        raise InputError(f"{folder} is an address, and a run is a folder of this machine", "name a folder, and copy it")
+        raise InputError(
+            f"{folder} is an address, and a run is a folder on this machine", "name a folder, and copy it later"
+        )
     path = Path(folder)
     for what, is_there, line in (
         ("run", (path / "run.json").exists() or has_seeds(path), resume_line(path)),

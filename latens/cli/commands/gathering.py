@@ -194,7 +194,7 @@ def _place(folder: str) -> Path:
     """The folder of the parts; ``InputError`` where it cannot be one."""
     out = Path(folder)
     if address_of(folder):
-        raise InputError(f"cannot write parts to {folder}", "name a folder of this machine, and copy it")
+        raise InputError(f"cannot write parts to {folder}", "name a folder on this machine, and copy it later")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file", "name a folder for the parts")
     if not out.parent.is_dir():

@@ -329,8 +329,8 @@ def _has_labels(run: Run) -> bool:
 
 
 def _text_of(run: Run, data: str, asked: Mapping[str, Any], lenient: bool, same: bool) -> Stream | None:
-    """A stream of those columns of text that a run was fitted to; None where only the whole file says what its cells
-    mean (the run knows no form of a column, the file is not plain UTF-8), and for 16 MiB or less."""
+    """A stream of those columns of text that a run was fitted to. None where only the whole file says what its cells
+    mean (the run knows no form of a column, or the file is not plain UTF-8), and for 16 MiB or less."""
     if not same or bytes_of_text(data) <= FLAT:
         return None
     schema, reading = schema_of(run), run.reading_of(asked)

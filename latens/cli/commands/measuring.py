@@ -120,7 +120,7 @@ def factors_for(
         run: the run.
         folder: its folder.
         data: the data that were named; None for the run's own held-out rows.
-        words: names of columns, with commas between, or a file of one row of factors for each row of the data.
+        words: names of columns, separated by commas, or a file of one row of factors for each row of the data.
         reading: options for reading the data.
 
     Raises:

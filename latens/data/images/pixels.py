@@ -206,7 +206,7 @@ def _require_plain(path: Path, image: Any) -> None:
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise _too_large(path, pixels)
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG") or image.mode == "I;16S":
-        raise InputError(f"{path} has values of 32 bits or with a sign", "save it with 8 or 16 bits, or as .npy")
+        raise InputError(f"{path} has 32-bit or signed values", "save it with 8 or 16 bits, or as .npy")
 
 
 def pixels_of(path: Path, form: PixelForm, pages: Sequence[int]) -> list[np.ndarray | InputError]:

@@ -25,10 +25,10 @@ class Writer:
     """A file of ``rows`` rows that is written part by part and appears when the block ends without an exception.
 
     The first part decides the columns and types. Arrays of more than two axes are flattened for a table, and tables of
-    numbers become a matrix for an array. If the rows of a single part have names, these are the last column of a table,
-    named after their kind ("file"); in an .npz, an array named by the plural ("files"); and for an .npy, which has no
-    place for them, the lines of a text file next to it (codes.npy: codes.files.txt), whose path is ``beside``.
-    ``shape`` is the shape of what was written.
+    numbers become a matrix for an array. If the rows of a single part have names, a table has them in its last column,
+    named after their kind ("file"), and an .npz in an array named by the plural ("files"). An .npy has no place for
+    them: they are the lines of a text file next to it (codes.npy: codes.files.txt), whose path is ``beside``. ``shape``
+    is the shape of what was written.
 
     Args:
         path: as for :func:`latens.data.write`.

@@ -1,4 +1,4 @@
-"""A local process that decodes for a page whose decoder a page cannot run: on 127.0.0.1, behind a random token."""
+"""A local process that decodes for a page that cannot run the decoder itself: on 127.0.0.1, behind a random token."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _is(self, path: str) -> bool:
-        """Whether this path is asked for, under a name of this computer: a page elsewhere knows no token."""
+        """Whether the request is for this path, under a name of this computer: a page from elsewhere does not know the
+        token."""
         own = f"/{self.server.token}/{path}"
         is_here = self.headers.get("Host") in self.server.names
         return is_here and secrets.compare_digest(self.path.encode(), own.encode())

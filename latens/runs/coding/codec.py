@@ -58,9 +58,9 @@ class Codec:
     one thread, their numbers are rounded to a grid, and everything after that is computed in whole numbers.
 
     Args:
-        model: the model of a fitted run, with a likelihood that gives masses (levels, 0 and 1, counts, columns of a
-            table on a grid), a diagonal normal posterior under a prior that is normal or a mixture of normals, or codes
-            that are categories or entries of books.
+        model: the model of a fitted run. Its likelihood must give masses (levels, 0 and 1, counts, columns of a table
+            on a grid). Its posterior must be a diagonal normal under a normal prior or a mixture of normals, or its
+            codes must be categories or entries of books.
         schema: what a row is.
         given: what the conditions are.
 

@@ -1,7 +1,7 @@
 """The columns of a table as symbols, and the parts of a table that the model does not reproduce.
 
 The file's own cells are compared with those that the decoder will make. Cells that differ (a level never seen, a number
-off the grid or out of range) are kept next to the code; columns in which many cells differ, columns with a density and
+off the grid or out of range) are kept next to the code. Columns in which many cells differ, columns with a density and
 no grid, and columns that are not modelled are kept whole.
 """
 

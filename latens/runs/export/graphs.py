@@ -102,9 +102,9 @@ def decoder(run: Run) -> Graph:
     writes, before :meth:`latens.schema.Table.to_user`.
 
     For a table also ``cells`` ``[B, columns]``, the numbers and codes that `reconstruct` writes (on their grids, within
-    their ranges, rules kept), ``deviation`` ``[B, D]``, the standard deviation of each number (NaN for columns with
-    levels), and ``probabilities`` ``[B, P]`` of all levels of the columns that have them, in order. Where each column
-    sees those before it, it sees their values.
+    their ranges, with rules kept); ``deviation`` ``[B, D]``, the standard deviation of each number (NaN for columns
+    with levels), and ``probabilities`` ``[B, P]`` of all levels of the columns that have them, in order. Where each
+    column sees those before it, it sees their values.
     """
     schema = schema_of(run)
     return Graph("decoder", run.model, "z", code(run), conditions(run), _decoding(schema))
