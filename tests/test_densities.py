@@ -221,5 +221,5 @@ def test_compare_puts_them_beside_the_prior():
     for kind in ("mixture", "kde"):  # an autoencoder's codes are where its density is, not where N(0, I) is
         assert rows["ae", kind]["energy"] < rows["ae", "prior"]["energy"], rows
     said = done("compare", "iris.npy", "--latent-dims", 1, "--epochs", 1, "--densities", "kde").out
-    assert "for decoded draws" in said
+    assert "held-out rows and decoded draws" in said
     assert "unknown density" in refused("compare", "iris.npy", "--densities", "best")
