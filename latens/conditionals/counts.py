@@ -22,9 +22,9 @@ class PoissonLikelihood(Conditional):
     N, its total count (Lopez et al. 2018).
 
     With ``smoothing`` s the rates are :math:`(1 - s)\, e^{f_i} + s\, a_i`, and the shares :math:`(1 - s)
-    \operatorname{softmax}(f)_i + s\, a_i / \sum_j a_j`. This adds :math:`a_i` to the total of each cell, half a count
-    by default (Jeffreys 1946), so that a cell in which no count was seen can have one, if s = 1 / (N + 1) for N rows,
-    or A / (M + A) for M counts, with A the sum of a.
+    \operatorname{softmax}(f)_i + s\, a_i / \sum_j a_j`. A cell in which no count was
+    seen can then have one. The sum of each cell over the data grows by :math:`a_i`, half a count by default (Jeffreys
+    1946), if s = 1 / (N + 1) for N rows, or s = A / (M + A) for M counts, where A is the sum of a.
 
     Args:
         network: maps z to log rates ``[..., *event]``.

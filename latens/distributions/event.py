@@ -59,8 +59,8 @@ class InUnits(Distribution):
 class OnGrid(Distribution):
     """The distribution of x = first + step u with levels u = 0, 1, … ~ base: masses of evenly spaced numbers.
 
-    A value has the mass of the nearest level, so that numbers rounded to the model's floats keep theirs. There is no
-    Jacobian, because ln p(x) is that of a mass; it compares with the one of the whole numbers u.
+    A value has the mass of the nearest level, so that rounding to the model's floats does not change it. There is
+    no Jacobian, because ln p(x) is that of a mass: it is ln p(u) of the whole number u.
     """
 
     arg_constraints: dict = {}

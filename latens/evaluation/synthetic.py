@@ -121,7 +121,7 @@ class Fidelity:
         shape, trend: mean errors of columns and of pairs of columns, in [0, 1].
         logistic, trees: AUROC of a classifier that tells the rows from training rows; 0.5 is best.
         usefulness: the first of the figures of usefulness.
-        closer: the share of rows nearer to a training row than held-out rows are; 0.5 is best.
+        closer: the probability that a row is nearer to the training rows than a held-out row is; 0.5 is best.
         out_of_range: the share of cells outside the training column's range or levels.
     """
 

@@ -21,8 +21,8 @@ class SemiAmortised(VAE):
     .. math:: m \leftarrow m + s \tanh\!\left(r s \frac{\partial L}{\partial m}\right), \qquad
         \ln h \leftarrow \ln h + \tanh\!\left(2 r \frac{\partial L}{\partial \ln h}\right), \qquad s = \sqrt{h}
 
-    for q = N(m, diag h). Training differentiates through the steps; evaluation takes them too, with gradients inside
-    even where they are off outside.
+    for q = N(m, diag h). Training differentiates through the steps; evaluation takes them too, and
+    computes their gradients even where gradients are off.
 
     Args:
         prior: p(z).

@@ -18,9 +18,9 @@ class FreeBits(ELBO):
         - \beta \sum_l \max\left(\mathrm{floor},\, \operatorname{E}_{\text{batch}} \operatorname{KL}_l\right)
 
     A rate below the floor counts as the floor and has no gradient, so no layer gains from a lower rate.
-    :math:`\operatorname{KL}_l` is the rate of layer l (``Draw.rates``; a plain VAE has one layer); its mean is over
-    draws and the rows of the batch (in each process its own). The value is never above the ELBO, so it is a bound too.
-    Raises ``InputError`` for a negative floor.
+    :math:`\operatorname{KL}_l` is the rate of layer l (``Draw.rates``; a plain VAE has one layer); it is averaged
+    over draws and over the rows of the batch (of several processes, each averages over its own). The value is never
+    above the ELBO, so it is a bound too. Raises ``InputError`` for a negative floor.
 
     Args:
         floor: nats, from 0.

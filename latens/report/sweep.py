@@ -32,9 +32,9 @@ def page(title: str, found: Sequence[Combination], best: Mapping[str, Any] | Non
         charts = [*_tradeoff(found), *_against(found)]
         if charts:
             text = (
-                "Each dot is a combination, a mean over its seeds, on held-out rows. Rate and distortion: what the "
-                "code costs, and what it leaves to explain; a dashed line has one ELBO, and the lowest "
-                "line that a dot touches is the best."
+                "Each dot is a combination, a mean over its seeds, on held-out rows. The rate is what the code costs, "
+                "the distortion what it leaves unexplained. The ELBO is the same along a dashed line, and the "
+                "lowest line that a dot touches is the best."
             )
             body = how(text) + keys(_legend(found)) + grid(charts, "two")
             sections.insert(0, Section("curves", "Rate and distortion", body))

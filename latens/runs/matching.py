@@ -34,7 +34,7 @@ def match(run: Run, x: Tensor, weight: Tensor | None = None) -> None:
     Args:
         run: the run; its likelihood is changed in place.
         x: training rows as the model sees them, ``[N, columns]``.
-        weight: what each counts, ``[N]``.
+        weight: the weight of each row, ``[N]``.
     """
     likelihood: TableLikelihood = run.model.likelihood  # type: ignore[assignment]
     every = -(-len(x) // COUNTED)

@@ -36,8 +36,8 @@ class ImageFolder(Found):
         labels: codes ``[N]`` of ``label_names``, or None.
         label_names: the names of the subfolders, or None.
         row_names: the paths of the files relative to the folder, separated by "/"; "name#2" is the second page.
-        fingerprint: SHA-256 of the form of ``x``, the names and the bytes of the files (of their sizes and times beyond
-            2 GiB of files).
+        fingerprint: SHA-256 of the form of ``x``, the names and the bytes of the files (or, if they exceed 2 GiB, their
+            sizes and times).
         notes: what was done to the images, one sentence each.
         skipped: the files left out as damaged, with the reason.
     """
@@ -54,7 +54,7 @@ def image_folder(
 
     Of a file with several pages (TIFF) or frames (GIF, WebP, PNG), the first is read; with ``pages``, each is a row. A
     single file is a stack whose pages are rows. Files are sorted by path, compared letter by letter; hidden ones are
-    left out. If every image is gray, so is the array: of 16 bits if all images are, with 0 and 1 if all are black and
+    left out. If every image is gray, so is the array: 16-bit if all images are, and of 0 and 1 if all are black and
     white. Otherwise it is RGB. Transparent images are laid on white, unless all have transparency and at least one is
     in colour (then RGBA). With ``size``, images of other sizes are scaled to cover it (Lanczos, aspect ratio kept)
     and cropped around its centre. Subfolders of the first level are labels if at least two hold images and no image

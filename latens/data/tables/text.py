@@ -169,9 +169,10 @@ def _named(names: list[str], where: str, line: int) -> list[str]:
 
 
 def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
-    """The first of tab, semicolon, bar and comma that cuts the first records into equal numbers of fields; failing
-    that, runs of spaces that do ("  ": of two or more); failing that, the one that cuts the first record into most
-    fields."""
+    """The first of tab, semicolon, bar and comma that cuts the first records into equal numbers of fields.
+
+    If none does, runs of spaces may ("  " stands for runs of two or more). If these do not either, it is the
+    character that cuts the first record into most fields."""
     usual = "\t" if ".tsv" in path.suffixes[-2:] else ","
     heads: dict[str, list[list[str]]] = {usual: []}
     for delimiter in _DELIMITERS:

@@ -293,7 +293,7 @@ class Contents:
         return off.square().nanmean(1).sqrt().numpy()
 
     def _value(self, name: str, values: np.ndarray, levels: Sequence[str]) -> dict[str, Any]:
-        """A value of each row, as whole numbers: codes of levels, or steps between its ends; the largest: missing."""
+        """A value of each row in whole numbers: codes of levels, or steps between its ends. The largest is a gap."""
         place = f"value-{sum(key.startswith('value-') for key in self.blocks.texts)}"
         whole = np.uint8 if len(levels) < 255 and (levels or len(self) > LARGE) else np.uint16
         top = int(np.iinfo(whole).max)
@@ -307,7 +307,7 @@ class Contents:
 
 
 def _written(column: Column) -> dict[str, Any]:
-    """The text around a column's digits, and the decimals that each of its numbers has, if all have equally many."""
+    """The text around a column's digits, and the decimals of its numbers, if all have the same number."""
     form = column.form
     if not isinstance(form, Numbers):
         return {"before": "", "after": "", "places": None}
