@@ -67,6 +67,25 @@ def test_rows_and_summaries_are_those_of_the_dense_matrix(form: str, dtype: str)
     assert found.whole and np.array_equal(library_sizes(rows), wide.sum(1))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "uint8", "bool"])
+def test_counts_come_back_in_their_dtype(dtype: str, tmp_path: Path):
+    x = np.random.default_rng(0).poisson(1.0, (60, 9)).astype(dtype)
+    matrix, mean = sparse.csr_array(x), dtype if dtype.startswith("float") else "float32"
+    vae = latens.VAE(latent_dim=2, epochs=1, random_state=0).fit(matrix)
+    vae.save(tmp_path / "run")
+    sparse.save_npz(tmp_path / "x.npz", matrix)
+    found = h5ad(tmp_path / "x.h5ad", x) if dtype != "bool" else tmp_path / "x.npz"
+    loaded = latens.load(tmp_path / "run")
+    for each in (vae, loaded, latens.VAE(latent_dim=2, epochs=1).fit(found)):
+        new = each.sample(50, random_state=0)
+        assert new.dtype == dtype and (new == np.rint(new)).all()
+        assert each.sample(5, mean=True).dtype == each.reconstruct(matrix).dtype == mean
+        assert each.impute(matrix).dtype == dtype and np.array_equal(each.impute(matrix), x)
+    codec = vae.codec()
+    back = codec.decode(codec.encode(matrix))
+    assert back.dtype == dtype and np.array_equal(back, x)
+
+
 def test_summaries_of_signed_fractions_far_from_zero():
     x = rng.normal(1e6, 1.0, (50, 4)) * (rng.random((50, 4)) > 0.3)
     x[:, 3] = -np.abs(rng.normal(size=50)) - 1

@@ -327,8 +327,6 @@ def test_samples_keep_their_kind_in_and_beyond_the_range(
     assert (new["day"] == new["day"].dt.normalize()).all()
     with pytest.raises(InputError, match="extrapolate"):
         vae.sample(3, mean=True, extrapolate=True)
-    with pytest.raises(InputError, match="extrapolate"):
-        latens.VAE(random_state=0, epochs=1).fit(r.normal(size=(40, 2))).sample(3, extrapolate=True)
 
 
 # Off the grid

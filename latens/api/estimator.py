@@ -483,7 +483,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             density: where z comes from: "prior", a density from :meth:`fit_density`, or the name of one in the run's
                 folder.
             gaps: whether cells of a table are missing as in the data; False fills every cell.
-            extrapolate: whether values of a table may lie beyond the range of the data; they stay on the column's grid.
+            extrapolate: whether numbers may lie beyond the range of the data; they stay on their grid.
             random_state: an int, a ``RandomState``, or None for a new seed.
         """
         self._schema()

@@ -360,7 +360,7 @@ def sample(
     ] = "prior",
     gaps: Annotated[bool, option(help="Leave cells of a table missing as in the data, or fill them all.")] = True,
     extrapolate: Annotated[
-        bool, option("--extrapolate", help="Keep values of a table that lie beyond the range of the data.")
+        bool, option("--extrapolate", help="Keep numbers that lie beyond the range of the data.")
     ] = False,
     seed: Seed = 0, own: OwnRecipe = None, quiet: Json = False,
 ) -> Any:  # fmt: skip

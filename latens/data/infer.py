@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from latens.data.ranges import ranges_of
 from latens.errors import InputError
 from latens.schema import KINDS, LAYOUTS, MAX_LEVELS, Schema, chunks, levels_of, require_numeric
 from latens.schema.arrow import require_once
@@ -112,7 +114,7 @@ def infer(
     )  # fmt: skip
     if kind != "continuous":
         schema.check(array)  # the values may not be of the kind asked for
-    return schema
+    return dataclasses.replace(schema, ranges=ranges_of(array, schema))
 
 
 def _is_frame(x: Any) -> bool:

@@ -50,6 +50,15 @@ class Lazy(ABC):
         return torch.from_numpy(np.empty(0, self.kind)).dtype
 
     @property
+    def given(self) -> np.dtype[Any]:
+        """The numpy dtype in which the values were given."""
+        return self.kind
+
+    def whole(self) -> np.ndarray:
+        """All rows ``[N, *event]`` in the dtype in which they were given."""
+        return self.rows(np.arange(len(self))).astype(self.given, copy=False)
+
+    @property
     def ndim(self) -> int:
         """Number of axes, including that of the rows."""
         return len(self.shape)
@@ -96,6 +105,11 @@ class Subset(Lazy):
             self.index, lazy = lazy.index[self.index], lazy.lazy
         self.lazy: Lazy = lazy
         self.shape, self.kind = (len(self.index), *lazy.shape[1:]), lazy.kind
+
+    @property
+    def given(self) -> np.dtype[Any]:
+        """That of the viewed leaf."""
+        return self.lazy.given
 
     def rows(self, index: np.ndarray) -> np.ndarray:
         """The rows ``[B, *event]`` of the viewed leaf."""

@@ -606,7 +606,8 @@ def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
     levels = {1: 256, 2: 65_536}.get(x.kind.itemsize) if x.kind.kind == "u" and asked.kind == "auto" else None
     schema = infer(first, None, asked.kind, levels, layout=asked.layout)
     seen = f" (from the first {len(first)} of {len(x):,} rows)"
-    return dataclasses.replace(schema, constant=(), constant_values=(), reason=schema.reason.partition(": ")[2] + seen)
+    reason = schema.reason.partition(": ")[2] + seen
+    return dataclasses.replace(schema, constant=(), constant_values=(), ranges=None, reason=reason)
 
 
 def _sparse_schema(x: counts.sparse.SparseRows, first: np.ndarray, names: Sequence[str] | None, asked: Asked) -> Schema:
@@ -617,8 +618,8 @@ def _sparse_schema(x: counts.sparse.SparseRows, first: np.ndarray, names: Sequen
     _check_lazy(x, schema)
     high, same = float(found.high.max(initial=0.0)), np.flatnonzero(found.variance == 0)
     return dataclasses.replace(
-        schema, constant=tuple(same.tolist()), constant_values=tuple(found.high[same].tolist()),
-        low=min(0.0, schema.low), high=high,
+        schema, dtype=x.given.name, constant=tuple(same.tolist()), constant_values=tuple(found.high[same].tolist()),
+        low=min(0.0, schema.low), high=high, ranges=None,
         storage="float32" if high < 2**24 else "float64",
         reason=f"sparse, {x.shape[0]:,} x {x.shape[1]:,}, {found.zeros.mean():.0%} zeros, up to {high:g}: "
         + ("counts" if kind == "count" else kind),

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from latens.distributions.base import (
         PointMass,
         center,
+        drawing_within,
         extrapolating,
         flat_mean,
         has_row_noise,
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from latens.distributions.truncated import TruncatedNormal
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "base": "PointMass center extrapolating flat_mean has_row_noise rsample_and_log_prob", "chained": "Chained",
+        "base": "PointMass center drawing_within extrapolating flat_mean has_row_noise rsample_and_log_prob",
+        "chained": "Chained",
         "columns": "Columns", "continuous": "Beta ContinuousBernoulli LogNormal StudentT",
         "counts": "NegativeBinomial Poisson ZeroInflatedNegativeBinomial",
         "discrete": "Bernoulli Categorical DiscretizedLogistic among", "dithered": "DitheredMixture UnitUniform",

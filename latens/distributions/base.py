@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -15,7 +16,9 @@ from latens.tensors.numerics import surely_missing
 from latens.tensors.randomness import seeded
 from latens.tensors.trees import Tree
 
+REDRAWS = 30  # of a cell whose draw lies beyond the range of the data
 _beyond = False
+_limits: tuple[Tensor, Tensor] | None = None
 
 
 @contextlib.contextmanager
@@ -32,6 +35,32 @@ def extrapolating(on: bool = True) -> Iterator[None]:
 def is_extrapolating() -> bool:
     """Whether :func:`extrapolating` is in force."""
     return _beyond
+
+
+@contextlib.contextmanager
+def drawing_within(limits: tuple[np.ndarray, np.ndarray] | None) -> Iterator[None]:
+    """Inside, cells of arrays that :class:`Observed` draws below or above these ``limits``, which broadcast against
+    rows, are drawn again; not inside :func:`extrapolating`."""
+    global _limits
+    before, _limits = _limits, None if limits is None else (torch.from_numpy(limits[0]), torch.from_numpy(limits[1]))
+    try:
+        yield
+    finally:
+        _limits = before
+
+
+def drawn_again(x: Tensor, draw: Callable[[], Tensor]) -> Tensor:
+    """x with each cell beyond the limits of :func:`drawing_within` replaced by that of another ``draw``, at most
+    ``REDRAWS`` times."""
+    if _limits is None or _beyond:
+        return x
+    low, high = (end.to(x) for end in _limits)
+    for _ in range(REDRAWS):
+        beyond = (x < low) | (x > high)
+        if not beyond.any():
+            break
+        x = torch.where(beyond, draw(), x)
+    return x
 
 
 class PointMass(Located):

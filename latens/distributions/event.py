@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latens.distributions.base import center
+from latens.distributions.base import center, drawn_again
 from latens.tensors.numerics import surely_complete
 
 
@@ -183,8 +183,10 @@ class Observed(Distribution):
         return self.base.rsample(torch.Size(sample_shape))
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
-        """Draws of complete rows, ``[*sample_shape, ..., *event]``."""
-        return self.base.sample(torch.Size(sample_shape))
+        """Draws of complete rows, ``[*sample_shape, ..., *event]``, inside the limits of
+        :func:`latens.distributions.base.drawing_within`."""
+        shape = torch.Size(sample_shape)
+        return drawn_again(self.base.sample(shape), lambda: self.base.sample(shape))
 
     def cells(self, value: Tensor) -> Tensor:
         """ln p of each cell, in nats, ``[..., *event]``; 0 where the cell is missing."""

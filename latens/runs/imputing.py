@@ -48,7 +48,7 @@ def impute(run: Run, rows: Rows, *, k: int = 1000, draws: int = 0, seed: int = 0
     """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays have none."""
     if not isinstance(rows.schema, Table):
         require_memory(draws * len(rows), rows.schema.columns, f"{draws:,} filled copies")
-        x = rows.in_order(rows.x[:].numpy() if isinstance(rows.x, Lazy) else rows.x)
+        x = rows.in_order(rows.x.whole() if isinstance(rows.x, Lazy) else rows.x)
         return Imputed(x, [x] * draws, None, {})
     sweeps = 0 if any(column.missing for column in rows.schema.modelled) else SWEEPS
     k = min(k, CHAINS) if sweeps else k

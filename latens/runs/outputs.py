@@ -15,7 +15,7 @@ from latens.data import tables
 from latens.data.rows import Rows, condition_column
 from latens.data.tables.reading import written as in_forms
 from latens.data.tables.types import with_index
-from latens.distributions import center, extrapolating
+from latens.distributions import center, drawing_within, extrapolating
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.likelihood import chunks, evaluating, model_device, rows_at_once
 from latens.machine.memory import free_memory
@@ -150,15 +150,14 @@ def sample(
         given: conditions, ``{name: value}``.
         density: the density that replaces the prior.
         missing: whether cells of a table are missing as in the data.
-        extrapolate: whether draws of a table may lie beyond the range of the data.
+        extrapolate: whether draws of numbers may lie beyond the range of the data.
 
     Raises:
-        InputError: ``extrapolate`` with means, or with data other than a table.
+        InputError: ``extrapolate`` with means.
     """
     schema = schema_of(run)
-    if extrapolate and (mean or not isinstance(schema, Table)):
-        what = "means" if isinstance(schema, Table) else "arrays"
-        raise InputError(f"extrapolate applies to draws of a table's rows, not to {what}", "omit it")
+    if extrapolate and mean:
+        raise InputError("extrapolate applies to draws, not to means", "omit it")
     require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
     require_memory(n, schema.columns, f"{n:,} samples")
     c, cells = conditions(run, n, given or {}, seed)
@@ -189,7 +188,10 @@ def sample(
                 x[rows] = draw(rows).numpy()
         return x
 
-    with evaluating(model), seeded(seed, Key.SAMPLE), torch.no_grad(), extrapolating(extrapolate):
+    with (
+        evaluating(model), seeded(seed, Key.SAMPLE), torch.no_grad(), extrapolating(extrapolate),
+        drawing_within(schema.limits),
+    ):  # fmt: skip
         x = trees.below((draw(slice(i, min(i + count, n))) for i in range(0, n, count)), n).numpy()
         if isinstance(schema, Table) and schema.rules and not mean:
             x = redrawn(x, schema)
@@ -273,7 +275,7 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
     def draw(px: Any, some: slice) -> Tensor:
         return (px.sample() if gapped is None else gapped.draw(px, some))[0]
 
-    with evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad():
+    with evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad(), drawing_within(schema.limits):
         parts = (draw(model.draw(xs, 1, cs).px, some) for some, xs, cs in chunks(model, rows.inside, c, count))
         x = trees.below(parts, len(rows)).numpy()
     fields = () if run.given is None else run.given.given_fields
@@ -321,9 +323,9 @@ def to_user(
         x: numbers of the model, ``[N, *event]``.
         cells: columns of conditions, which are put in their places.
         mean: whether they are means, so that those of counts remain fractions.
-        beyond: whether numbers of a table may lie outside the range of the data.
+        beyond: whether numbers may lie outside the range of the data.
         leave_out: the argument ``gaps`` of :meth:`Table.to_user`.
     """
     if not isinstance(schema, Table):
-        return schema.to_user(x, mean=mean)
+        return schema.to_user(schema.settled(x, mean=mean, beyond=beyond), mean=mean)
     return schema.to_user(x, cells, mean=mean, beyond=beyond, gaps=leave_out)

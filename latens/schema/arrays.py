@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError, damaged
+from latens.schema.ranges import SeenValues
 
 
 def levels_of(x: np.ndarray, span: tuple[float, float], levels: int) -> tuple[np.ndarray, float]:
@@ -133,6 +134,7 @@ class Schema:
             between (None: levels stand for 0 .. levels - 1); for continuous values, the range to which the model's
             output is clipped (None: it is not clipped).
         constant_values: the value of each cell in ``constant``; the cell always comes back with it.
+        ranges: the values seen, to which those drawn are moved; None where any may be drawn.
 
     Raises:
         InputError: the fields contradict each other.
@@ -159,6 +161,7 @@ class Schema:
     reason: str = ""
     span: tuple[float, float] | None = None
     constant_values: tuple[float, ...] = ()
+    ranges: SeenValues | None = None
 
     def __post_init__(self) -> None:
         if fault := self._fault_of_shape() or self._fault_of_kind() or self._fault_of_cells():
@@ -200,7 +203,14 @@ class Schema:
             return f"{self.span} is not a span"
         if self.constant_values and len(self.constant_values) != len(self.constant):
             return f"{len(self.constant_values)} values do not fit {len(self.constant)} constant cells"
+        if self.ranges is not None and len(self.ranges.low) not in (1, self.shape[self._channel]):
+            return f"{len(self.ranges.low)} ranges do not fit shape {self.shape}"
         return ""
+
+    @property
+    def _channel(self) -> int:
+        """The axis of ``shape`` whose entries have a range each."""
+        return 0 if self.is_image else -1
 
     @property
     def columns(self) -> int:
@@ -342,8 +352,31 @@ class Schema:
         dtype = np.dtype(self.dtype)
         if self.kind == "count":
             x = np.maximum(x, 0) if mean else np.rint(np.maximum(x, 0))
-            dtype = np.result_type(dtype, np.float32) if mean else dtype
+            dtype = np.dtype(self.storage) if mean and dtype.kind != "f" else dtype
         return np.ascontiguousarray(cast(x, dtype, self.levels))
+
+    def settled(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> np.ndarray:
+        """The numbers ``[N, *shape]`` that a user gets for those of a model: moved into the range of the data and to
+        the values that occur in it. Cells of images and sequences have the range of their channel.
+
+        Args:
+            x: numbers.
+            mean: whether these are means, which may lie between the values of the data.
+            beyond: whether numbers may lie outside the range of the data.
+        """
+        if self.ranges is None:
+            return x
+        moved = np.moveaxis(np.asarray(x), self._channel + self.is_image, -1)
+        return np.moveaxis(self.ranges.settled(moved, mean=mean, beyond=beyond), -1, self._channel + self.is_image)
+
+    @property
+    def limits(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(least, greatest) numbers, which broadcast against rows ``[N, *shape]`` of continuous values, beyond which a
+        draw is repeated; None if there are none."""
+        if self.ranges is None or self.kind != "continuous":
+            return None
+        low, high = self.ranges.limits
+        return (low[:, None, None], high[:, None, None]) if self.is_image else (low, high)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary that ``json`` can write."""
@@ -361,7 +394,7 @@ class Schema:
         if not isinstance(fields, dict):
             raise damaged(f"is a {type(fields).__name__}, not a mapping")
         known = {field.name for field in dataclasses.fields(cls)}
-        if missing := sorted(known - set(fields) - {"span", "constant_values"}):  # older runs have none
+        if missing := sorted(known - set(fields) - {"span", "constant_values", "ranges"}):  # older runs have none
             raise damaged(f"lacks {', '.join(missing)}")
         if unknown := sorted(str(name) for name in set(fields) - known):
             raise damaged(f"has unknown fields ({', '.join(unknown)})")
@@ -454,6 +487,8 @@ def _typed(name: str, value: Any) -> Any:
     def items(test: Any) -> bool:
         return isinstance(value, list | tuple) and all(map(test, value))
 
+    if name == "ranges":
+        return None if value is None else SeenValues.from_json(value)
     if name in ("shape", "constant"):
         good = items(whole)
     elif name == "names":

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from latens.errors import damaged
+from latens.schema.ranges import nearest
 
 LEAST, LEAST_WEEK = 5, 30  # the fewest distinct dates that count as recurring, or as keeping to days of the week
 LEAST_WHOLE = 20  # over at least this many whole numbers, a smooth density is even within each
@@ -132,7 +133,7 @@ class Calendar:
         if not self.shares:
             return np.zeros(x.shape, bool)
         day = np.floor(x + TENTH / 2)
-        near = np.abs(_nearest(self.times, x - day) - (x - day)) <= TENTH / 2
+        near = np.abs(nearest(self.times, x - day) - (x - day)) <= TENTH / 2
         if self.months:
             return near & (self._of_months(day) == day)
         if self.days:
@@ -493,12 +494,12 @@ class Law:
             x = np.where(self.is_solid(x), x, there)
         x = self._placed(x)
         if self.places:
-            x = np.where(np.isnan(x), x, _nearest(self.places, x))
+            x = np.where(np.isnan(x), x, nearest(self.places, x))
         if not self.atoms:
             return x
-        nearest = _nearest(self.atoms, numbers)
-        is_atom = np.abs(numbers - nearest) <= SAME * np.abs(nearest)
-        return np.where(np.isnan(numbers), np.nan, np.where(is_atom | self.is_complete, nearest, x))
+        atom = nearest(self.atoms, numbers)
+        is_atom = np.abs(numbers - atom) <= SAME * np.abs(atom)
+        return np.where(np.isnan(numbers), np.nan, np.where(is_atom | self.is_complete, atom, x))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary that ``json`` can write."""
@@ -528,9 +529,3 @@ def edges(values: np.ndarray) -> np.ndarray:
     """
     middles = (values[1:] + values[:-1]) / 2
     return np.concatenate([2 * values[:1] - middles[:1], middles, 2 * values[-1:] - middles[-1:]])
-
-
-def _nearest(values: tuple[float, ...], x: np.ndarray) -> np.ndarray:
-    """The nearest of the increasing values; of two at the same distance, the lower."""
-    found = np.array(values)
-    return found[np.searchsorted((found[1:] + found[:-1]) / 2, x)]

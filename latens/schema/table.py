@@ -103,6 +103,11 @@ class Table:
         return dataclasses.replace(self, conditions=tuple(dict.fromkeys(names)))
 
     @property
+    def limits(self) -> None:
+        """None, as each column's likelihood keeps its draws in the range."""
+        return None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns of x, in order."""
         return tuple(field.name for field in self.modelled)

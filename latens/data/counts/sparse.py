@@ -43,6 +43,7 @@ class SparseRows(Lazy):
         names: the names of the columns (genes), or None.
         obs: functions that read columns about the rows, by name.
         notes: how the matrix was found, one sentence each.
+        given: the dtype of the values as they were given; None: that of the matrix.
 
     Raises:
         InputError: a value is not finite, or the matrix is damaged.
@@ -58,10 +59,17 @@ class SparseRows(Lazy):
     def __init__(
         self, matrix: Any, what: str = "the data", names: tuple[str, ...] | None = None,
         obs: Mapping[str, Callable[[], ObsColumn]] | None = None, notes: tuple[str, ...] = (),
+        given: np.dtype[Any] | None = None,
     ):  # fmt: skip
+        self._given = getattr(matrix, "dtype", self.kind) if given is None else given
         self.csr = _csr(matrix, what, np.float32)
         self.shape = tuple(self.csr.shape)
         self.names, self.obs, self.notes = names, obs or {}, notes
+
+    @property
+    def given(self) -> np.dtype[Any]:
+        """The dtype of the matrix."""
+        return self._given
 
     @staticmethod
     def of(x: Lazy) -> Lazy:
@@ -70,12 +78,12 @@ class SparseRows(Lazy):
             return x
         whole, index = x.lazy, x.index
         obs = {name: partial(_some, column, index) for name, column in whole.obs.items()}
-        return SparseRows(whole.csr[index], names=whole.names, obs=obs, notes=whole.notes)
+        return SparseRows(whole.csr[index], names=whole.names, obs=obs, notes=whole.notes, given=whole.given)
 
     def columns(self, index: np.ndarray) -> SparseRows:
         """The same rows with the columns of these numbers, in that order."""
         names = None if self.names is None else tuple(self.names[j] for j in index)
-        return SparseRows(self.csr[:, index], names=names, obs=self.obs, notes=self.notes)
+        return SparseRows(self.csr[:, index], names=names, obs=self.obs, notes=self.notes, given=self.given)
 
     def position(self, entry: int) -> tuple[int, int]:
         """(row, column) of a stored value."""
@@ -332,7 +340,7 @@ def _restored(csr: Any, sizes: np.ndarray) -> Any | None:
     if not csr.nnz or (away > _CLOSE + _ROUNDED * counts).any() or np.median(counts) > _CLOSE / _ROUNDED:
         return None
     csr = csr.copy()
-    csr.data = np.rint(counts)
+    csr.data = np.rint(counts).astype(csr.dtype)
     return csr
 
 

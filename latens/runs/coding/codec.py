@@ -15,7 +15,7 @@ from torch import nn
 
 from latens import models
 from latens.data.lazy import Lazy
-from latens.data.rows import Rows, as_table, rows_like
+from latens.data.rows import Rows, as_table, is_counts, rows_like, sparse_rows
 from latens.data.tables import frames
 from latens.errors import InputError
 from latens.evaluation.likelihood import evaluating
@@ -81,7 +81,8 @@ class Codec:
         self.fingerprint = fingerprint(model)
 
     def encode(self, x: Any) -> bytes:
-        """Rows as bytes: an array, or a frame of pandas, polars or Arrow.
+        """Rows as bytes: an array, a sparse matrix (:meth:`decode` makes it dense), or a frame of pandas, polars or
+        Arrow.
 
         Raises:
             InputError: a row does not fit the run's schema, there are no rows, or a frame has labels or types that no
@@ -89,7 +90,8 @@ class Codec:
         """
         if not frames.is_frame(x):
             is_table = isinstance(self.schema, Table)
-            x = as_table(np.asarray(x), [f.name for f in self.schema.fields]) if is_table else x  # type: ignore[union-attr]
+            x = sparse_rows(x) if is_counts(x) else x if isinstance(x, Lazy) else np.asarray(x)
+            x = as_table(x, [f.name for f in self.schema.fields]) if is_table else x  # type: ignore[union-attr]
             return self.pack(rows_like(x, self.schema, self.given), x if is_table else None).data
         table, back = frames.as_table(x)
         frame = {"back": frames.recorded(back), "index": _index(back)}
@@ -138,7 +140,7 @@ class Codec:
     def _pack_array(self, rows: Rows) -> Packed:
         schema = self.schema
         assert isinstance(schema, Schema)
-        x = rows.x.rows(np.arange(len(rows))) if isinstance(rows.x, Lazy) else np.asarray(rows.x)
+        x = rows.x.whole() if isinstance(rows.x, Lazy) else np.asarray(rows.x)
         inside = schema.to_model(x)
         tops = None
         if schema.kind == "count":
