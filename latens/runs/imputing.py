@@ -152,9 +152,8 @@ def _as_dictionary(values: Any, type: Any, cells: Any) -> Any:
 
     if not pa.types.is_dictionary(cells.type):
         return values
-    levels = cells.combine_chunks().dictionary.to_pylist()
-    levels = pa.array(list(dict.fromkeys([*levels, *(v for v in pc.unique(values).to_pylist() if v is not None)])),
-                      type.value_type)  # fmt: skip
+    made = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+    levels = pa.chunked_array([cells.combine_chunks().dictionary, *made.chunks]).unique().drop_null()
     codes = pc.index_in(values.combine_chunks(), value_set=levels, skip_nulls=True).cast(type.index_type)
     return pa.chunked_array([pa.DictionaryArray.from_arrays(codes, levels, ordered=type.ordered)])
 

@@ -90,8 +90,21 @@ def in_words(value: Any, type: str) -> str:
         return str(bool(value))
     if not type.startswith(("date", "time", "duration")):
         return f"{value:g}"
-    found = _temporal(pa.array([float(value)]), arrow_type(type))[0].as_py()
-    return str(found)
+    return str(value_of(_temporal(pa.array([float(value)]), arrow_type(type))[0]))
+
+
+def value_of(cell: Any) -> Any:
+    """An arrow scalar as a value of Python, which has dates, times and durations to the microsecond.
+
+    >>> value_of(pa.scalar(1_999, pa.time64("ns")))
+    datetime.time(0, 0, 0, 1)
+    """
+    kind = cell.type
+    if getattr(kind, "unit", "") != "ns":
+        return cell.as_py()
+    if pa.types.is_timestamp(kind):
+        return cell.cast(pa.timestamp("us", kind.tz), safe=False).as_py()
+    return cell.cast(pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us"), safe=False).as_py()
 
 
 def _days(cells: Any) -> np.ndarray:

@@ -13,7 +13,19 @@ from typing import Any
 import numpy as np
 
 from latens.errors import InputError, damaged
-from latens.schema.arrow import DAY, arrow_type, as_numbers, kind_of_time, of_levels, pa, pc, plain, short, typed
+from latens.schema.arrow import (
+    DAY,
+    arrow_type,
+    as_numbers,
+    kind_of_time,
+    of_levels,
+    pa,
+    pc,
+    plain,
+    short,
+    typed,
+    value_of,
+)
 from latens.schema.form import Form
 from latens.schema.law import Law
 
@@ -136,7 +148,7 @@ class Column:
         cells = self.decode(numbers)
         if self.form is not None:
             return self.form.write(cells).to_pylist()
-        return [f"{value:g}" if isinstance(value, int | float) else str(value) for value in cells.to_pylist()]
+        return [f"{value:g}" if isinstance(value, int | float) else str(value) for value in map(value_of, cells)]
 
     @cached_property
     def time(self) -> str:
@@ -421,4 +433,4 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
 def _first_other(cells: Any, type: Any) -> tuple[int, Any]:
     """(row, value) of the first cell whose text cannot be read as that type, or of the first cell."""
     row = next((i for i, cell in enumerate(cells) if cell.is_valid and not _is_in(cell, type)), 0)
-    return row, cells[row].as_py() if len(cells) else None
+    return row, value_of(cells[row]) if len(cells) else None

@@ -221,6 +221,7 @@ class Numbers(Form):
         brackets: whether a number in brackets is negative.
         minus: the sign of negative numbers.
         plus: whether positive numbers have a sign too.
+        zero: whether 0 has the sign of positive numbers.
         power: the form of the power of ten after ``places`` decimals, "e+00" or "E0"; "" if there is none.
         units, factors: texts after the digits, in place of one suffix, and the factor of each (K for 1000, S of a
             latitude for -1). A number is written in the largest unit of its sign that is not larger than the number.
@@ -244,6 +245,7 @@ class Numbers(Form):
     brackets: bool = False
     minus: str = "-"
     plus: bool = False
+    zero: bool = False
     power: str = ""
     units: tuple[str, ...] = ()
     factors: tuple[float, ...] = ()
@@ -332,7 +334,7 @@ class Numbers(Form):
         negative = value < 0 and bool(digits.strip("0" + self.point + self.group))
         if negative and self.brackets:
             return f"({self.prefix}{digits}{self.suffix})"
-        sign = self.minus if negative else "+" * (self.plus and value > 0)
+        sign = self.minus if negative else "+" * (self.plus and (self.zero or value > 0))
         return (self.prefix + sign if self.inside else sign + self.prefix) + digits + self.suffix
 
     def _digits(self, size: float) -> str:
@@ -391,6 +393,7 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 _TOKEN = re.compile(r"%([-^#:]?)([A-Za-z%])")
 _US = 1_000_000
 _DAY = 86_400 * _US
+ISO = ("ISO", "ISO hours")
 _ISO_SPAN = (
     r"(?P<s>-?)P(?:(?P<j>[0-9]+)D)?(?:T(?:(?P<H>[0-9]+)H)?(?:(?P<M>[0-9]+)M)?"
     r"(?:(?P<S>[0-9]+)(?:[.](?P<f>[0-9]{1,9}))?S)?)?"
@@ -418,8 +421,8 @@ _READ = {
 
 
 def _longest(pattern: str) -> str:
-    """The directive that holds all hours, or all minutes, of a time span."""
-    return "H" if re.search("%-?H", pattern) else "M"
+    """The directive that holds all hours, minutes or seconds of a time span."""
+    return next((name for name in "HM" if re.search(f"%-?{name}", pattern)), "S")
 
 
 def _width(pattern: str, token: re.Match[str], name: str, span: bool) -> str:
@@ -441,7 +444,7 @@ def expression(pattern: str, span: bool = False) -> str:
     >>> expression("%d.%m.%Y")
     '^(?P<d>[0-9]{1,2})[.](?P<m>[0-9]{1,2})[.](?P<Y>[0-9]{4})$'
     """
-    if pattern == "ISO":
+    if pattern in ISO:
         return f"^{_ISO_SPAN}$"
     if _ISO_TIME.fullmatch(pattern):
         return _ISO_READ
@@ -482,7 +485,8 @@ class Times(Form):
         pattern: directives as of strptime, ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``, and also: ``%-d`` has no
             leading zero, ``%o`` is the st of 1st, ``%-f`` is left out if it is 0, ``%#f`` has no zeros at its end,
             ``%^b`` is in capitals, ``%P`` is am or pm, ``%:z`` is +01:00, ``%j`` is the days of a time span. "ISO"
-            stands for the time spans of ISO 8601 (PT1H30M).
+            stands for the time spans of ISO 8601 without the parts that are 0 (P1DT2H30M), "ISO hours" for those
+            without days (PT26H30M).
         digits: the number of digits of a fraction of a second.
         zone: the IANA name of the zone of times whose cells name none, or ""; "+02:00" is the offset in which new
             cells with ``%z`` are written.
@@ -541,7 +545,9 @@ class Times(Form):
     def _clock(self, there: dict[str, Any], number: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Microseconds since midnight ``[N]``, and the mask of the times that a clock can show."""
         hour, minute, second = number("H"), number("M"), number("S")
-        valid = ((minute < 60) | (self.is_span and "H" not in there)) & (second < 61) & ((hour < 25) | self.is_span)
+        free = self.is_span and (self.pattern in ISO or _longest(self.pattern))  # its longest part has no end
+        valid = (minute < 60) | (free in (True, "M"))
+        valid &= ((second < 61) | (free in (True, "S"))) & ((hour < 25) | self.is_span)
         if "I" in there:
             hour = number("I", 12)
             late = pc.fill_null(pc.starts_with(pc.utf8_lower(there["p"]), "p"), False) if "p" in there else False
@@ -598,8 +604,8 @@ class Times(Form):
         return pa.array([None if v is None else self._text(v * scale) for v in units.to_pylist()], pa.string())
 
     def _text(self, nano: int) -> str:
-        if self.is_span and self.pattern == "ISO":
-            return _iso_span(nano)
+        if self.is_span and self.pattern in ISO:
+            return _iso_span(nano, days=self.pattern == ISO[0])
         sign = "-" if self.is_span and nano < 0 else ""
         nano = abs(nano) if self.is_span else nano
         unit = 10**9 if re.search("%-?S", self.pattern) else 1
@@ -610,7 +616,8 @@ class Times(Form):
         parts = _parts(nano + ahead * 60 * 10**9, self.is_span)
         if self.is_span and "%j" not in self.pattern:
             parts["H"] += 24 * parts["j"]
-            parts["M"] += 60 * parts["H"] * (_longest(self.pattern) == "M")
+            parts["M"] += 60 * parts["H"] * (_longest(self.pattern) != "H")
+            parts["S"] += 60 * parts["M"] * (_longest(self.pattern) == "S")
         pattern = self.pattern if parts["f"] else _FRACTION.sub("", self.pattern)
         return sign + _TOKEN.sub(lambda token: self._word(token[1], token[2], parts, ahead), pattern)
 
@@ -640,7 +647,7 @@ class Times(Form):
 
     def describe(self, value: float | None = None) -> str:
         """The pattern with its digits and zone, for example "%d.%m.%Y"."""
-        if self.pattern == "ISO":
+        if self.pattern in ISO:
             return "PT1H30M"
         return re.sub("%[-#]?f", f"%{self.digits}f", self.pattern) + (f" ({self.zone})" if "/" in self.zone else "")
 
@@ -719,11 +726,12 @@ def _parts(nano: int, span: bool) -> dict[str, int]:
     return parts | {"Y": date.year, "m": date.month, "d": date.day, "w": date.weekday()}
 
 
-def _iso_span(nano: int) -> str:
+def _iso_span(nano: int, days: bool) -> str:
     sign, nano = ("-", -nano) if nano < 0 else ("", nano)
     parts = _parts(nano, True)
     fraction = f".{parts['f']:09d}".rstrip("0") if parts["f"] else ""
-    days = f"{parts['j']}D" if parts["j"] else ""
+    parts["H"] += 0 if days else 24 * parts["j"]
+    date = f"{parts['j']}D" if parts["j"] and days else ""
     clock = "".join(f"{parts[name]}{name}" for name in "HM" if parts[name])
-    clock += f"{parts['S']}{fraction}S" if parts["S"] or fraction or not (days or clock) else ""
-    return f"{sign}P{days}{'T' + clock if clock else ''}"
+    clock += f"{parts['S']}{fraction}S" if parts["S"] or fraction or not (date or clock) else ""
+    return f"{sign}P{date}{'T' + clock if clock else ''}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from latens.errors import InputError
 from latens.schema.arrays import BEYOND_FLOAT32, Schema, place
-from latens.schema.arrow import as_numbers, is_empty, pa, plain, short
+from latens.schema.arrow import as_numbers, is_empty, pa, plain, short, value_of
 from latens.schema.column import CODED, KEPT, Column, _numbers
 from latens.schema.rules import ColumnNumbers
 from latens.schema.table import Table
@@ -95,7 +95,7 @@ def _broken(schema: Table, table: Any, u: ColumnNumbers) -> list[Odd]:
     fields, odd = schema.outer_by_name, []
     for rule in schema.rules:
         for row in np.flatnonzero(rule.broken(u, fields)).tolist():
-            told = [f"{short(name)} is {_written(fields[name], table.column(name)[row].as_py())}"
+            told = [f"{short(name)} is {_written(fields[name], value_of(table.column(name)[row]))}"
                     for name in (rule.target, *rule.sources)]  # fmt: skip
             words = f"{' and '.join(told)}, which breaks the rule {rule.text} that every row of the fit keeps"
             odd.append(Odd(row, None, rule.target, BROKEN, words))
@@ -134,7 +134,7 @@ def _beyond(column: Column, cells: Any, numbers: np.ndarray) -> list[Odd]:
         (numbers > column.high, "above the largest value", column.high),
     ):
         if bad.any():
-            seen = _written(column, column.decode(np.array([end]))[0].as_py())
+            seen = _written(column, value_of(column.decode(np.array([end]))[0]))
             found = _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
             odd += [dataclasses.replace(each, number=float(numbers[each.row])) for each in found]
     return odd
@@ -144,7 +144,7 @@ def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: st
     """An :class:`Odd` for each of these rows of arrow cells, or of ``{row: value}``."""
     name, found = short(column.name), []
     for row in map(int, rows):
-        value = cells[row].as_py() if hasattr(cells[row], "as_py") else cells[row]
+        value = value_of(cells[row]) if hasattr(cells[row], "as_py") else cells[row]
         found.append(Odd(row, None, column.name, kind, f"{name} is {_written(column, value)}{words}"))
     return found
 
@@ -172,7 +172,7 @@ def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -
     if column.kind == "missing":
         words = ", where no row of the fit had a value"
         return _told(column, cells, np.flatnonzero(~is_empty(cells)), UNSEEN, words)
-    words = f", and it was always {_written(column, column.repeat(1)[0].as_py())} in fitting"
+    words = f", and it was always {_written(column, value_of(column.repeat(1)[0]))} in fitting"
     if isinstance(column.value, str | bool):
         one = dataclasses.replace(column, kind="binary", levels=(column.value,))
         other = np.isnan(one.encode(cells, where)[0])

@@ -18,7 +18,7 @@ import numpy as np
 
 from latens.errors import InputError, damaged
 from latens.schema.arrays import BEYOND_FLOAT32
-from latens.schema.arrow import listed, pa, pc, require_once, short
+from latens.schema.arrow import listed, pa, pc, require_once, short, value_of
 from latens.schema.column import KEPT, KINDS, Column
 from latens.schema.rules import ColumnNumbers, Rule, settle_levels
 
@@ -249,7 +249,7 @@ class Table:
             bad = np.isnan(numbers) & (strangers > 0 or not column.missing)
             if bad.any():
                 row = int(bad.argmax())
-                value = cells[row].as_py()
+                value = value_of(cells[row])
                 what = (
                     "is missing"
                     if value is None or value != value

@@ -11,7 +11,7 @@ from typing import Any
 
 from latens.errors import InputError
 from latens.schema.arrow import pa, pc
-from latens.schema.form import DAYS, Numbers, Times, expression, offset_of, those_that_read, zone_of
+from latens.schema.form import DAYS, ISO, Numbers, Times, expression, offset_of, those_that_read, zone_of
 
 _MONEY = "[$€£¥₹₩₽₺₪฿₫₴₦]"
 _BEFORE = rf"(?:(?:[A-Z]{{0,3}}{_MONEY}|[A-Z]{{3}}(?=\s)|Rs\.?|kr\.?|Fr\.)\s?)?"
@@ -72,7 +72,8 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
         "double", prefix=before, suffix="" if units else behind, group=group, point=point, units=tuple(units),
         factors=tuple(units.values()), inside=any(match["b"] for match in matches),
         brackets=any(match["open"] for match in matches), minus="−" if "−" in "".join(texts) else "-",
-        plus=any("+" in match["a"] + match["b"] for match in matches),
+        plus=any(map(_has_plus, matches)),
+        zero=any(_has_plus(match) and not re.search("[1-9]", match["body"]) for match in matches),
         lakh=bool(group and re.search(twos, "\n".join(bodies))),
     )  # fmt: skip
     return with_places(form, bodies), ("thousands",) * by_custom + ("bare",) * bare
@@ -99,6 +100,10 @@ def _are_names(matches: Sequence[re.Match[str]], naked: bool) -> bool:
         or (naked and any(re.match("0[0-9xX]", match["body"]) for match in matches))
         or all(match["a"] == "+" and re.fullmatch(rf"\d{{{PHONE},}}", match["body"]) for match in matches)
     )
+
+
+def _has_plus(match: re.Match[str]) -> bool:
+    return "+" in match["a"] + match["b"]
 
 
 def is_bare(text: str) -> bool:
@@ -395,7 +400,7 @@ def _form(pattern: str) -> Times:
 def times_written(form: Times, texts: Any, counts: Any) -> Times:
     """The form with the details that the cells show: leading zeros, capitals, digits of a fraction."""
     if form.pattern == "ISO":
-        return form
+        return _with_all_parts(form, texts)
     found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
     kept = found.is_valid()
     parts = {f.name: pc.struct_field(found, f.name).filter(kept) for f in found.type}
@@ -407,6 +412,22 @@ def times_written(form: Times, texts: Any, counts: Any) -> Times:
         pattern += "Z" if zone == "UTC" else "%:z"
     means = f"{form.means.partition(', tz=')[0].rstrip(']')}, tz={zone}]"
     return dataclasses.replace(form, pattern=pattern, means=means, zone=zone)
+
+
+def _with_all_parts(form: Times, texts: Any) -> Times:
+    """The form of time spans of ISO 8601 with the parts that all cells have (PT0H53M); the form itself where they have
+    different ones, or are not written so."""
+    texts = texts.filter(form.read(texts)[0].combine_chunks().is_valid())
+    found = pc.extract_regex(texts, expression(form.pattern))
+    parts = {f.name: pc.struct_field(found, f.name) for f in found.type}
+    there = [name for name in "jHMS" if pc.any(pc.not_equal(parts[name], ""), min_count=0).as_py()]
+    letters = {"j": "%jD", "H": "%HH", "M": "%MM", "S": "%SS"}
+    clock = "".join(letters[name] for name in there if name != "j")
+    pattern = _spelled("P" + letters["j"] * ("j" in there) + "T" * bool(clock) + clock, parts)
+    pattern = re.sub("(%-?S)S", r"\1.%fS", pattern) if pc.max(pc.utf8_length(parts["f"])).as_py() else pattern
+    ways = [_with_seconds(dataclasses.replace(form, pattern=pattern), parts), form]
+    ways += [] if "j" in there else [dataclasses.replace(form, pattern=ISO[1])]
+    return next((way for way in ways if way.write(way.read(texts)[0]).equals(texts.cast(pa.string()))), form)
 
 
 def _spelled(pattern: str, parts: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from latens.data.tables.kinds import DAYS, PIECE, SECONDS, _decimals, law_of
 from latens.data.tables.kinds import SAMPLE as LOOKED_AT
 from latens.errors import InputError, choose
 from latens.schema import Column, Table
-from latens.schema.arrow import listed, pa
+from latens.schema.arrow import listed, pa, value_of
 from latens.schema.column import CODED, NUMERIC
 from latens.schema.law import Law
 from latens.schema.rules import (
@@ -520,7 +520,7 @@ def _require_kept(
         return
     row, count, told = int(bad.argmax()), int(bad.sum()), []
     for name in dict.fromkeys((*rule.sources, rule.target)):
-        value = fields[name].decode(u[name][row : row + 1], given=True)[0].as_py()
+        value = value_of(fields[name].decode(u[name][row : row + 1], given=True)[0])
         told.append(f"{name!r} is {value}")
     others = f" ({count:,} rows do)" if count > 1 else ""
     raise InputError(
