@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.ranges import ranges_of
 from latens.errors import InputError
 from latens.schema import KINDS, LAYOUTS, MAX_LEVELS, Schema, chunks, levels_of, require_numeric
 from latens.schema.arrow import require_once
@@ -93,6 +92,8 @@ def infer(
     >>> infer([[1.5, 1600000000.0], [2.5, 1600000001.0]]).storage
     'float64'
     """
+    from latens.data.ranges import ranges_of
+
     kind = _wanted_kind(kind, levels)
     array, found = as_array(x)
     layout, shape, note = _asked_layout(array, layout) if layout != "auto" else _layout(array)

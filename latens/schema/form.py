@@ -219,6 +219,7 @@ class Numbers(Form):
         most: if ``places`` is None, the most decimals that a number has, up to 15; None for any.
         inside: whether a minus follows the prefix.
         brackets: whether a number in brackets is negative.
+        whole: the fewest digits before the decimal mark: more than 1 with leading zeros (007.50), 0 for .5.
         minus: the sign of negative numbers.
         plus: whether positive numbers have a sign too.
         zero: whether 0 has the sign of positive numbers.
@@ -243,6 +244,7 @@ class Numbers(Form):
     most: int | None = None
     inside: bool = False
     brackets: bool = False
+    whole: int = 1
     minus: str = "-"
     plus: bool = False
     zero: bool = False
@@ -344,10 +346,19 @@ class Numbers(Form):
             sign = "-" if exponent[0] == "-" else self.power[1:].rstrip("0")
             return digits + self.power[0] + sign + exponent[1:].lstrip("0").rjust(self.power.count("0"), "0")
         if self.places is not None or isinstance(size, int):
-            return f"{size:,d}" if isinstance(size, int) and not self.places else f"{size:,.{self.places or 0}f}"
+            digits = f"{size:,d}" if isinstance(size, int) and not self.places else f"{size:,.{self.places or 0}f}"
+            return self._padded(digits)
         size = size if self.most is None else round(size, self.most)
         digits = f"{size:,.0f}" if size == int(size) and size < 1e15 else repr(size)
-        return digits + ("" if self.bare or "e" in digits or "." in digits else ".0")
+        return self._padded(digits + ("" if self.bare or "e" in digits or "." in digits else ".0"))
+
+    def _padded(self, digits: str) -> str:
+        """The digits with as many before the point as all numbers have."""
+        if self.whole == 1 or "e" in digits:
+            return digits
+        first, point, rest = digits.partition(".")
+        first = first.rjust(self.whole, "0") if self.whole else first.removeprefix("0") if rest else first
+        return first + point + rest
 
     def _unit(self, value: float) -> tuple[str, float]:
         """The unit in which a number is written, and its factor."""
@@ -367,7 +378,7 @@ class Numbers(Form):
         texts = (self.prefix, self.suffix, self.group, self.point, self.minus)
         if not all(isinstance(text, str) for text in texts) or not self.point or self.group == self.point:
             raise ValueError("clothes")
-        for places in (self.places, self.most):
+        for places in (self.places, self.most, self.whole):
             if places is not None and not (isinstance(places, int) and 0 <= places <= 20):
                 raise ValueError("places")
 

@@ -348,7 +348,16 @@ class _Looked:
         if _any(self.cells, "[eE]"):
             texts = self.cells.drop_null().unique().slice(0, 1000).to_pylist()
             return with_places(Numbers("double"), [text.lstrip("+-") for text in texts])
-        return with_decimals(Numbers("double"), ends["min"], ends["max"])
+        return with_decimals(Numbers("double", whole=self._whole_digits()), ends["min"], ends["max"])
+
+    def _whole_digits(self) -> int:
+        """The fewest digits before the point, with the leading zeros that all cells have (007.50); 0 for .5."""
+        if _any(self.cells, "^[+-]?[.]"):
+            return int(_any(self.cells, "^[+-]?0[.]"))
+        if not _any(self.cells, "^[+-]?0[0-9]"):
+            return 1
+        ends = pc.find_substring(pc.binary_join_element_wise(pc.utf8_ltrim(self.cells, "+-"), ".", ""), ".")
+        return int(pc.min(ends).as_py())
 
     def _dated(self, values: Any) -> Understood | None:
         """Dates without a separator between year, month and day."""

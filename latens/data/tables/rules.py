@@ -35,7 +35,7 @@ from latens.schema.rules import (
 LEAST = 100  # a rule is found only if it can be checked in this many rows
 ACCIDENT = -6.0  # and if log10 of the chance that it holds by accident is below this
 APART = 0.02  # an order is found if independent columns would break it in this share of the rows
-HEAPED = 0.1  # the share of the rows on atoms that an ordered column may lose
+HEAPED = 0.1  # the share of the rows on atoms that an ordered column may lose, if it is as often ordered by the rule
 KEYS = 1000  # the most values of the source of a function
 WIDE, SUMMED = 100, 24  # the most columns checked for functions and orders, and for formulas
 PARTS = {2: 24, 3: 16, 4: 12}  # number of parts of a sum: the most columns checked for them
@@ -291,7 +291,7 @@ def _order(low: str, high: str, values: ColumnNumbers, fields: dict[str, Column]
     if out < APART or chance > ACCIDENT:
         return None
     rule = order_of((low,), high, fields, u, strict=False)
-    if rule is None or _heaps(fields[high], b) > _heaps(rule.difference, (b - a)[both]) + HEAPED:
+    if rule is None or _heaps(fields[high], b) > _heaps(rule.difference, (b - a)[both]) + min(HEAPED, out):
         return None
     return dataclasses.replace(rule, reason=_in_words(count, chance))
 
