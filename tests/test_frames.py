@@ -169,6 +169,19 @@ def test_every_type_of_arrow_and_polars_comes_back() -> None:
                 assert None not in after and all(b is None or a == b for a, b in zip(after, before)), name
 
 
+def test_nanoseconds_come_back_and_are_described() -> None:
+    r = np.random.default_rng(0)
+    table = pa.table({
+        "time": pa.array(r.integers(0, 86_400 * 10**9, 60)).cast(pa.time64("ns")),
+        "span": pa.array(r.integers(0, 86_400 * 10**9, 60)).cast(pa.duration("ns")),
+        "when": pa.array(r.integers(0, 10**18, 60)).cast(pa.timestamp("ns", "UTC")), "x": r.normal(size=60),
+    })  # fmt: skip
+    vae = VAE(latent_dim=2, epochs=1, random_state=0).fit(table)
+    assert vae.sample(5, random_state=0).schema.types == table.schema.types
+    high = table.set_column(0, "time", pa.array([86_400 * 10**9 - 1] * 60).cast(pa.time64("ns")))
+    assert "time is 23:59:59.999999, above the largest value" in vae.score_table(high)["reason"][0].as_py()
+
+
 def test_structured_arrays_and_lists_come_back() -> None:
     fields = {
         "s": "M8[s]",

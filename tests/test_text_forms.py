@@ -274,6 +274,16 @@ def test_what_settles_two_readings() -> None:
             understood(cells, "x", "t.csv", Hints(formats={"x": form}))
 
 
+@pytest.mark.parametrize("cells", [["PT0H53M", "PT1H0M"], ["PT637S", "PT5S"], ["P0DT1H0M5S"] * 2, ["PT26H17M", "PT3M"]])
+def test_each_form_of_time_spans_of_iso_8601_reads_the_others(cells: list[str]) -> None:
+    form = understood(pa.chunked_array([cells]), "x", "t.csv").form
+    assert form is not None
+    others = ["PT90M", "P1DT2H", "PT85.5S", "-PT1H30M", "PT26H17M", "PT0S"]
+    minutes = [90, 1560, 85.5 / 60, -90, 1577, 0]
+    assert form.read(pa.array(others))[0].to_pylist() == [dt.timedelta(minutes=m) for m in minutes]
+    assert Form.from_json(form.to_json()) == form
+
+
 def test_a_run_reads_other_forms_of_the_same_kind() -> None:
     known = {"x": understood(pa.chunked_array([["$1,234.50", "$7.00"]]), "x", "t.csv").form}
     found = understood(pa.chunked_array([["1234.5", "8"]]), "x", "t.csv", Hints(known=known))

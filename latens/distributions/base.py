@@ -39,8 +39,8 @@ def is_extrapolating() -> bool:
 
 @contextlib.contextmanager
 def drawing_within(limits: tuple[np.ndarray, np.ndarray] | None) -> Iterator[None]:
-    """Inside, cells of arrays that :class:`Observed` draws below or above these ``limits``, which broadcast against
-    rows, are drawn again; not inside :func:`extrapolating`."""
+    """Inside, cells that :class:`latens.distributions.Observed` draws below or above these ``limits``, which broadcast
+    against rows of an array, are drawn again; not inside :func:`extrapolating`."""
     global _limits
     before, _limits = _limits, None if limits is None else (torch.from_numpy(limits[0]), torch.from_numpy(limits[1]))
     try:

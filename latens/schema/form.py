@@ -409,7 +409,7 @@ _ISO_SPAN = (
     r"(?P<s>-?)P(?:(?P<j>[0-9]+)D)?(?:T(?:(?P<H>[0-9]+)H)?(?:(?P<M>[0-9]+)M)?"
     r"(?:(?P<S>[0-9]+)(?:[.](?P<f>[0-9]{1,9}))?S)?)?"
 )
-
+_ISO_PARTS = re.compile(r"P(?=.)(%jD)?(T(?=.)(%-?HH)?(%-?MM)?(%-?S([.]%[-#]?f)?S)?)?")
 _ISO_TIME = re.compile(r"%Y-%m-%d[T ]%H:%M(:%S([.,]%[-#]?f)?)?( ?(%:?z|Z))?")
 _FRACTION = re.compile("[.,]%[-#]f")
 _ISO_READ = (
@@ -429,6 +429,11 @@ _READ = {
     "j": "[0-9]+", "o": "(?i:st|nd|rd|th)",
 }  # fmt: skip
 
+
+
+def is_iso_span(pattern: str) -> bool:
+    """Whether it is a pattern of time spans of ISO 8601, each of which reads them all."""
+    return pattern in ISO or bool(_ISO_PARTS.fullmatch(pattern))
 
 
 def _longest(pattern: str) -> str:
@@ -455,7 +460,7 @@ def expression(pattern: str, span: bool = False) -> str:
     >>> expression("%d.%m.%Y")
     '^(?P<d>[0-9]{1,2})[.](?P<m>[0-9]{1,2})[.](?P<Y>[0-9]{4})$'
     """
-    if pattern in ISO:
+    if is_iso_span(pattern):
         return f"^{_ISO_SPAN}$"
     if _ISO_TIME.fullmatch(pattern):
         return _ISO_READ
@@ -556,9 +561,9 @@ class Times(Form):
     def _clock(self, there: dict[str, Any], number: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Microseconds since midnight ``[N]``, and the mask of the times that a clock can show."""
         hour, minute, second = number("H"), number("M"), number("S")
-        free = self.is_span and (self.pattern in ISO or _longest(self.pattern))  # its longest part has no end
-        valid = (minute < 60) | (free in (True, "M"))
-        valid &= ((second < 61) | (free in (True, "S"))) & ((hour < 25) | self.is_span)
+        free = is_iso_span(self.pattern)
+        valid = ((minute < 60) | free | (self.is_span and "H" not in there)) & ((second < 61) | free)
+        valid &= (hour < 25) | self.is_span
         if "I" in there:
             hour = number("I", 12)
             late = pc.fill_null(pc.starts_with(pc.utf8_lower(there["p"]), "p"), False) if "p" in there else False

@@ -11,7 +11,7 @@ from typing import Any
 
 from latens.errors import InputError
 from latens.schema.arrow import pa, pc
-from latens.schema.form import DAYS, ISO, Numbers, Times, expression, offset_of, those_that_read, zone_of
+from latens.schema.form import DAYS, ISO, Numbers, Times, expression, is_iso_span, offset_of, those_that_read, zone_of
 
 _MONEY = "[$€£¥₹₩₽₺₪฿₫₴₦]"
 _BEFORE = rf"(?:(?:[A-Z]{{0,3}}{_MONEY}|[A-Z]{{3}}(?=\s)|Rs\.?|kr\.?|Fr\.)\s?)?"
@@ -499,5 +499,5 @@ def asked_times(pattern: str, name: str) -> Times:
         raise InputError(f"--format {name}={pattern}: {error}") from None
     if not re.search(r"%[-^#]?[YymdbBHIMSj]", pattern):
         raise InputError(f"--format {name}={pattern}: the pattern must have at least one of %Y %m %d %H %M %S")
-    span = "%j" in pattern
+    span = "%j" in pattern or is_iso_span(pattern)
     return _form("span:" + pattern if span else pattern)

@@ -577,7 +577,13 @@ def _from_narwhals(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
         for name, dtype in frame.schema.items():
             if dtype == nw.Object:
                 raise InputError(f"the data: column {shown(name)} holds objects", "give numbers, words or dates")
-        return frame.to_arrow(), NarwhalsBack(frame)
+        wide = [name for name, dtype in frame.schema.items() if dtype in (nw.Int128, nw.UInt128)]  # Arrow has none
+        back = NarwhalsBack(frame)
+        try:
+            frame = frame.with_columns(*(nw.col(name).cast(nw.Int64) for name in wide)) if wide else frame
+        except Exception:  # each library raises its own error
+            raise InputError(f"the data: column {shown(wide[0])} has 128 bits", "cast it to 64 bits") from None
+        return frame.to_arrow(), back
     if hasattr(x, "__arrow_c_stream__"):
         try:
             table = pa.RecordBatchReader.from_stream(x).read_all()
