@@ -2,7 +2,7 @@
 
 import { palette, scaleOf, type Scale } from "./colours";
 import type { Decoded, Decoder } from "./decoder";
-import { button, csv, download, h, menu, number } from "./dom";
+import { $, button, csv, download, h, menu, number, whole } from "./dom";
 import { PointMap, type Mark, type Mode } from "./map";
 import type { About, Page, ValueAbout } from "./page";
 import { panels, type Panel } from "./panels";
@@ -19,16 +19,16 @@ export class App {
   /** Page indices of the selected rows. */
   selected: number[] = [];
   decoded: Data | null = null;
-  private scale: Scale | null = null;
-  private decoding = false;
-  private asked = false;
-  private framed = false;
-  private failure = "";
-  private saving = 0;
-  private picture: HTMLCanvasElement | null = null;
-  private tabs: Panel[] = [];
-  private stale = 0;
-  private lines: Mark[] = [];
+  #scale: Scale | null = null;
+  #decoding = false;
+  #asked = false;
+  #framed = false;
+  #failure = "";
+  #saving = 0;
+  #picture: HTMLCanvasElement | null = null;
+  #tabs: Panel[] = [];
+  #stale = 0;
+  #lines: Mark[] = [];
 
   private constructor(readonly page: Page, readonly rows: Rows, readonly decoder: Decoder) {
     this.about = page.about;
@@ -48,7 +48,7 @@ export class App {
     const [rows, decoder] = await Promise.all([Rows.open(page), opening]);
     await Promise.all(page.about.rows.maps.map((m) => rows.ready(m)));
     const app = new App(page, rows, decoder);
-    app.build();
+    app.#build();
     await app.setPlane(app.state.plane, true);
     if (app.state.view) { app.map.view = app.state.view; app.map.draw(); }
     app.recolour();
@@ -61,86 +61,83 @@ export class App {
 
   // The frame
 
-  private build(): void {
+  #build(): void {
     const { about } = this;
     const { rows, dimensions } = about;
     const facts = [
-      `${rows.count.toLocaleString("en")}${rows.count < rows.total ? ` of ${rows.total.toLocaleString("en")}` : ""} rows` + (rows.count < rows.total ? ", drawn at random" : ""),
+      `${whole(rows.count)}${rows.count < rows.total ? ` of ${whole(rows.total)}` : ""} rows` + (rows.count < rows.total ? ", drawn at random" : ""),
       `${dimensions.active.length} active of ${dimensions.count} dimensions`,
-      `${about.facts.parameters.toLocaleString("en")} parameters`,
+      `${whole(about.facts.parameters)} parameters`,
       about.address ? "decoded by a local process" : "decoded in this page",
     ].join(" · ");
     const tool = (mode: Mode, text: string, title: string): HTMLElement => h("label", { title },
-      h("input", { type: "radio", name: "tool", id: `tool-${mode}`, checked: mode === "decode", onchange: () => { this.map.mode = mode; } }), h("span", {}, text));
-    this.tabs = panels(this);
-    const root = h("div", { id: "app", className: about.data.kind },
-      h("header", {},
-        h("div", {}, h("p", { className: "kicker" }, "latens explore"), h("h1", {}, about.title), h("p", { className: "facts" }, facts)),
-        button("theme", "Dark / light", () => this.turn(), { className: "quiet", title: "Switch between light and dark" })),
-      h("section", { id: "map-panel", "aria-labelledby": "map-title" },
-        h("h2", { id: "map-title" }, "Map of the codes"),
-        h("div", { className: "bar", id: "map-menus" }),
-        h("div", { id: "map" },
-          h("canvas", { className: "points", "aria-hidden": "true" }),
-          h("canvas", { className: "over", id: "map-canvas", tabIndex: 0, role: "application",
-            "aria-label": "Map of the codes. Arrow keys move the code, with shift they move the map; plus and minus zoom; 0 shows all.", "aria-describedby": "map-help" }),
-          h("div", { id: "axis-y", className: "axis" }), h("div", { id: "axis-x", className: "axis" })),
-        h("div", { className: "bar tools" },
-          h("div", { className: "radio", role: "radiogroup", "aria-label": "What dragging on the map does" },
+      h("input", { type: "radio", name: "tool", id: `tool-${mode}`, checked: mode === "decode", onchange: () => { this.map.mode = mode; } }), h("span", text));
+    this.#tabs = panels(this);
+    const root = h("div#app", { className: about.data.kind },
+      h("header",
+        h("div", h("p.kicker", "latens explore"), h("h1", about.title), h("p.facts", facts)),
+        button("theme", "Dark / light", () => this.#turn(), { className: "quiet", title: "Switch between light and dark" })),
+      h("section#map-panel", { "aria-labelledby": "map-title" },
+        h("h2#map-title", "Map of the codes"),
+        h("div#map-menus.bar"),
+        h("div#map",
+          h("canvas.points", { "aria-hidden": "true" }),
+          h("canvas#map-canvas.over", { tabIndex: 0, role: "application", "aria-label": "Map of the codes. Arrow keys move the code, with shift they move the map; plus and minus zoom; 0 shows all.", "aria-describedby": "map-help" }),
+          h("div#axis-y.axis"), h("div#axis-x.axis")),
+        h("div.bar.tools",
+          h("div.radio", { role: "radiogroup", "aria-label": "What dragging on the map does" },
             tool("decode", "Decode", "Drag to decode under the pointer"), tool("move", "Move", "Drag to move the map"), tool("lasso", "Lasso", "Draw around points to select them (or hold shift)")),
-          h("div", { className: "buttons" },
+          h("div.buttons",
             button("zoom-in", "+", () => this.map.zoom(1.4), { "aria-label": "Zoom in" }), button("zoom-out", "−", () => this.map.zoom(1 / 1.4), { "aria-label": "Zoom out" }),
             button("zoom-fit", "Show all", () => { this.map.fit(); this.save(); })),
-          h("span", { id: "counted", className: "note", role: "status" })),
-        h("div", { id: "legend" }), h("div", { id: "filter", className: "bar" }),
-        h("p", { id: "map-help", className: "note" }, "")),
-      h("section", { id: "side", "aria-label": "Decoded" },
-        h("div", { id: "decoded-panel", className: "card" },
-          h("div", { className: "heading" }, h("h2", {}, "Decoded here"), button("keep", "Keep", () => this.keep(), { title: "Collect this row under “Kept”" })),
-          h("div", { id: "decoded", role: "img", "aria-live": "off", "aria-label": "The decoded code" }),
-          h("p", { id: "readout", className: "note" }),
-          h("div", { className: "bar", id: "conditions" }, ...this.conditions())),
-        h("div", { className: "card" },
-          h("div", { role: "tablist", id: "tabs", "aria-label": "Panels" }, ...this.tabs.map((t) => h("button", {
-            type: "button", role: "tab", id: `tab-${t.id}`, "aria-controls": `panel-${t.id}`, onclick: () => this.open(t.id),
-            onkeydown: (e: unknown) => this.turnTab(e as KeyboardEvent, t.id),
-          }, t.name))),
-          ...this.tabs.map((t) => h("div", { role: "tabpanel", id: `panel-${t.id}`, "aria-labelledby": `tab-${t.id}`, hidden: true }, t.body)))),
-      h("div", { id: "tip", hidden: true, role: "tooltip" }),
-      h("footer", {}, `Made by latens ${about.version}. `, about.address ? "Codes go to the process on this computer that wrote the page, and nowhere else." : "This page asks nothing of any network, and works from disk."));
+          h("span#counted.note", { role: "status" })),
+        h("div#legend"), h("div#filter.bar"),
+        h("p#map-help.note", "")),
+      h("section#side", { "aria-label": "Decoded" },
+        h("div#decoded-panel.card",
+          h("div.heading", h("h2", "Decoded here"), button("keep", "Keep", () => this.keep(), { title: "Collect this row under “Kept”" })),
+          h("div#decoded", { role: "img", "aria-live": "off", "aria-label": "The decoded code" }),
+          h("p#readout.note"),
+          h("div#conditions.bar", ...this.#conditions())),
+        h("div.card",
+          h("div#tabs", { role: "tablist", "aria-label": "Panels" }, ...this.#tabs.map((t) => h("button", { type: "button", role: "tab", id: `tab-${t.id}`, "aria-controls": `panel-${t.id}`, onclick: () => this.open(t.id),
+            onkeydown: (e: unknown) => this.#turnTab(e as KeyboardEvent, t.id), }, t.name))),
+          ...this.#tabs.map((t) => h("div", { role: "tabpanel", id: `panel-${t.id}`, "aria-labelledby": `tab-${t.id}`, hidden: true }, t.body)))),
+      h("div#tip", { hidden: true, role: "tooltip" }),
+      h("footer", `Made by latens ${about.version}. `, about.address ? "Codes go to the process on this computer that wrote the page, and nowhere else." : "This page asks nothing of any network, and works from disk."));
     document.body.append(root);
     this.map = new PointMap(root.querySelector("#map")!, {
-      point: (x, y) => this.at(x, y),
-      hover: (row, place) => this.hover(row, place),
+      point: (x, y) => this.#at(x, y),
+      hover: (row, place) => this.#hover(row, place),
       pick: (row) => this.pick(row),
       lasso: (found) => this.select(found),
       moved: () => this.save(),
     });
     this.map.beyond = this.rows.beyond;
-    this.menus();
-    this.filters();
-    this.open(this.tabs.some((t) => t.id === this.state.tab) ? this.state.tab : "code");
-    addEventListener("hashchange", () => this.returned());
+    this.#menus();
+    this.#filters();
+    this.open(this.#tabs.some((t) => t.id === this.state.tab) ? this.state.tab : "code");
+    addEventListener("hashchange", () => this.#returned());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
   }
 
-  private menus(): void {
+  #menus(): void {
     const { rows } = this.about;
     const maps = [...rows.maps.filter((m) => m.name !== "dimensions").map((m) => m.name), "two dimensions"];
     const chosen = maps.indexOf(this.state.plane);
     const axes = this.state.plane.match(/^(\d+),(-?\d+)$/)?.slice(1).map(Number) ?? [0, Math.min(1, this.active.length - 1)];
     const names = this.active.map((_, a) => this.rows.axisName(a));
     const pair = (): void => {
-      const [x, y] = ["axis-menu-x", "axis-menu-y"].map((id) => (document.getElementById(id) as HTMLSelectElement).selectedIndex) as [number, number];
+      const [x, y] = ["axis-menu-x", "axis-menu-y"].map((id) => ($(id) as HTMLSelectElement).selectedIndex) as [number, number];
       void this.setPlane(`${x},${this.active.length > 1 ? y : -1}`);
     };
     const isPair = chosen < 0;
     const rest: [Rest, string][] = [["local", "mean of nearby rows"], ["centre", "at the centre"], ["kept", "as they are"]];
-    const bar = document.getElementById("map-menus")!;
+    const bar = $("map-menus");
     bar.replaceChildren(...[
       maps.length > 1 && menu("map-plane", "Map", maps, isPair ? maps.length - 1 : chosen, (i) => {
-        if (i < maps.length - 1) void this.setPlane(maps[i]!).then(() => this.menus());
-        else void this.setPlane("0,1").then(() => this.menus());
+        if (i < maps.length - 1) void this.setPlane(maps[i]!).then(() => this.#menus());
+        else void this.setPlane("0,1").then(() => this.#menus());
       }),
       isPair && names.length > 1 && menu("axis-menu-x", "Across", names, axes[0]!, pair),
       isPair && names.length > 1 && menu("axis-menu-y", "Up", names, axes[1]!, pair),
@@ -156,12 +153,12 @@ export class App {
     ].filter((e): e is HTMLElement => e !== false));
   }
 
-  private conditions(): HTMLElement[] {
+  #conditions(): HTMLElement[] {
     return this.about.conditions.map((c, i) => {
       const id = `condition-${i}`;
       const set = (v: number): void => { this.state.conditions[i] = v; void this.update(); };
       if (c.levels.length) return menu(id, c.name, c.levels, Math.round(this.state.conditions[i]!), set);
-      return h("label", { className: "field", htmlFor: id }, h("span", {}, c.name),
+      return h("label.field", { htmlFor: id }, h("span", c.name),
         h("input", { id, type: "number", step: "any", value: String(this.state.conditions[i]), min: String(c.low), max: String(c.high), oninput: (e: unknown) => {
           const v = (e as InputEvent & { target: HTMLInputElement }).target.valueAsNumber;
           if (Number.isFinite(v)) set(v);
@@ -170,17 +167,17 @@ export class App {
   }
 
   /** A range or a level of one value; the other points are hidden. */
-  private filters(): void {
+  #filters(): void {
     const { values } = this.about.rows;
-    const box = document.getElementById("filter")!;
+    const box = $("filter");
     if (!values.length) return;
     const names = ["all rows", ...values.map((v) => v.name)];
     const now = this.state.filter;
     const about = now && values.find((v) => v.name === now.name);
-    const set = (low: number, high: number): void => { this.state.filter = { name: about!.name, low, high }; this.mute(); this.save(); };
+    const set = (low: number, high: number): void => { this.state.filter = { name: about!.name, low, high }; this.#mute(); this.save(); };
     const dated = !!about && this.show.isDate(about.name) && about.low > 1; // not times of the day
     const bound = (id: string, label: string, v: number, change: (v: number) => void): HTMLElement =>
-      h("label", { className: "field", htmlFor: id }, h("span", {}, label), h("input", { id, type: dated ? "date" : "number", step: "any", value: dated ? new Date(v * 864e5).toISOString().slice(0, 10) : String(Number(v.toPrecision(6))), onchange: (e: unknown) => {
+      h("label.field", { htmlFor: id }, h("span", label), h("input", { id, type: dated ? "date" : "number", step: "any", value: dated ? new Date(v * 864e5).toISOString().slice(0, 10) : String(Number(v.toPrecision(6))), onchange: (e: unknown) => {
         const found = (e as Event & { target: HTMLInputElement }).target.valueAsNumber / (dated ? 864e5 : 1);
         if (Number.isFinite(found)) change(found);
       } }));
@@ -189,8 +186,8 @@ export class App {
         const v = values[i - 1];
         const high = v ? (v.levels.length ? 0 : v.low + v.step * (v.missing - 1)) : 0;
         this.state.filter = v ? { name: v.name, low: v.low, high } : null;
-        this.filters();
-        this.mute();
+        this.#filters();
+        this.#mute();
         this.save();
       }),
       about && now && (about.levels.length
@@ -216,7 +213,7 @@ export class App {
     return v >= f.low - slack && v <= f.high + slack;
   }
 
-  private mute(): void {
+  #mute(): void {
     const filtered = this.state.filter !== null;
     if (!filtered && !this.selected.length) this.map.muted = null;
     else {
@@ -226,35 +223,35 @@ export class App {
       this.map.muted = muted;
     }
     const shown = filtered ? this.passing().length : this.plane.count;
-    const parts = [filtered || shown < this.rows.count ? `${shown.toLocaleString("en")} rows shown` : ""];
-    if (this.selected.length) parts.push(`${this.selected.length.toLocaleString("en")} selected`);
-    document.getElementById("counted")!.textContent = parts.filter(Boolean).join(" · ");
+    const parts = [filtered || shown < this.rows.count ? `${whole(shown)} rows shown` : ""];
+    if (this.selected.length) parts.push(`${whole(this.selected.length)} selected`);
+    $("counted").textContent = parts.filter(Boolean).join(" · ");
     this.map.draw();
   }
 
-  private turn(): void {
+  #turn(): void {
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark" || (!document.documentElement.dataset["theme"] && matchMedia("(prefers-color-scheme: dark)").matches);
     document.documentElement.dataset["theme"] = dark ? "light" : "dark";
     this.recolour();
   }
 
-  private turnTab(e: KeyboardEvent, id: string): void {
+  #turnTab(e: KeyboardEvent, id: string): void {
     const by = e.key === "ArrowRight" ? 1 : e.key === "ArrowLeft" ? -1 : 0;
     if (!by) return;
-    const at = this.tabs.findIndex((t) => t.id === id);
-    const next = this.tabs[(at + by + this.tabs.length) % this.tabs.length]!;
+    const at = this.#tabs.findIndex((t) => t.id === id);
+    const next = this.#tabs[(at + by + this.#tabs.length) % this.#tabs.length]!;
     this.open(next.id);
-    document.getElementById(`tab-${next.id}`)!.focus();
+    $(`tab-${next.id}`).focus();
   }
 
   open(id: string): void {
     this.state.tab = id;
-    for (const t of this.tabs) {
+    for (const t of this.#tabs) {
       const is = t.id === id;
-      const tab = document.getElementById(`tab-${t.id}`)!;
+      const tab = $(`tab-${t.id}`);
       tab.setAttribute("aria-selected", String(is));
       tab.tabIndex = is ? 0 : -1;
-      document.getElementById(`panel-${t.id}`)!.hidden = !is;
+      $(`panel-${t.id}`).hidden = !is;
     }
     if (this.map?.plane) { this.refresh(); this.save(); }
   }
@@ -271,32 +268,32 @@ export class App {
     this.map.plane = about ? await this.rows.ofMap(about) : this.rows.ofDimensions(a!, b!);
     this.state.plane = name;
     const names = this.plane.names;
-    document.getElementById("axis-x")!.textContent = names[0] + " →";
-    document.getElementById("axis-y")!.textContent = names[1] && names[1] + " →";
-    this.map.circles = this.circles();
+    $("axis-x").textContent = names[0] + " →";
+    $("axis-y").textContent = names[1] && names[1] + " →";
+    this.map.circles = this.#circles();
     this.map.fit();
-    this.labels();
+    this.#labels();
     this.mark();
-    this.mute();
-    this.help();
+    this.#mute();
+    this.#help();
     if (!first) this.save();
   }
 
   /** One, two and three standard deviations of a standard normal prior. */
-  private circles(): { x: number; y: number; r: number; text: string }[] {
+  #circles(): { x: number; y: number; r: number; text: string }[] {
     const { plane, about } = this;
     if (!about.prior.standard || !plane.axes || plane.axes.length < 2) return [];
     const at = plane.axes.map((axis) => -axis.reduce((s, v, i) => s + v * plane.origin[i]!, 0));
     return [1, 2, 3].map((r) => ({ x: at[0]!, y: at[1]!, r, text: r === 1 ? "prior: 1 sd" : `${r} sd` }));
   }
 
-  private help(): void {
+  #help(): void {
     const beyond = this.rows.beyond.reduce((a: number, b: number) => a + b, 0);
     const hidden = this.rows.count - this.plane.count;
-    document.getElementById("map-help")!.textContent =
+    $("map-help").textContent =
       "Click or drag: the code under the pointer is decoded. Double click: the row next to it. Wheel or two fingers: zoom. " +
-      (beyond ? `A cross marks the ${beyond.toLocaleString("en")} rows outside the prior's mass. ` : "") +
-      (hidden > 0 ? `On these axes ${this.plane.count.toLocaleString("en")} of ${this.rows.count.toLocaleString("en")} rows have places.` : "");
+      (beyond ? `A cross marks the ${whole(beyond)} rows outside the prior's mass. ` : "") +
+      (hidden > 0 ? `On these axes ${whole(this.plane.count)} of ${whole(this.rows.count)} rows have places.` : "");
   }
 
   colouring(): ValueAbout | undefined { return this.about.rows.values.find((v) => v.name === this.state.colour) ?? this.about.rows.values[0]; }
@@ -304,15 +301,15 @@ export class App {
   recolour(): void {
     const about = this.colouring();
     if (!about) { this.map.colours = { tones: null, palette: palette() }; this.map.draw(); return; }
-    this.scale = scaleOf(this.rows, about);
-    this.map.colours = this.scale;
-    this.labels();
-    this.legend(about, this.scale);
+    this.#scale = scaleOf(this.rows, about);
+    this.map.colours = this.#scale;
+    this.#labels();
+    this.#legend(about, this.#scale);
     this.map.draw();
   }
 
   /** Names of few levels, at the medians of their points. */
-  private labels(): void {
+  #labels(): void {
     const about = this.colouring();
     this.map.labels = [];
     if (!about || about.levels.length < 2 || about.levels.length > 10 || about.levels.some((l) => l.length > 14)) return;
@@ -323,19 +320,19 @@ export class App {
     this.map.labels = groups.flatMap((g, k) => (g.length ? [{ x: middle(this.plane.x, g), y: middle(this.plane.y, g), text: about.levels[k]! }] : []));
   }
 
-  private legend(about: ValueAbout, scale: Scale): void {
+  #legend(about: ValueAbout, scale: Scale): void {
     const css = (c: number[]): string => `rgb(${c.join(",")})`;
-    const box = document.getElementById("legend")!;
+    const box = $("legend");
     if (about.levels.length) {
-      box.replaceChildren(...about.levels.slice(0, 24).map((level, k) => h("button", { type: "button", className: "chip", title: `Select the rows of ${level}`, onclick: () => {
+      box.replaceChildren(...about.levels.slice(0, 24).map((level, k) => h("button.chip", { type: "button", title: `Select the rows of ${level}`, onclick: () => {
         const found: number[] = [];
         for (let i = 0; i < this.rows.count; i++) if (this.rows.value(about, i) === k) found.push(i);
         this.select(found);
-      } }, h("i", { style: `background:${css(scale.palette[k % 10]!)}` }), level)), ...(about.levels.length > 24 ? [h("span", { className: "note" }, `and ${about.levels.length - 24} more`)] : []));
+      } }, h("i", { style: `background:${css(scale.palette[k % 10]!)}` }), level)), ...(about.levels.length > 24 ? [h("span.note", `and ${about.levels.length - 24} more`)] : []));
       return;
     }
     const stops = [0, 16, 32, 48, 63].map((i) => css(scale.palette[i]!)).join(",");
-    box.replaceChildren(h("span", {}, this.show.said(about, scale.low)), h("i", { className: "ramp", style: `background:linear-gradient(90deg,${stops})` }), h("span", {}, this.show.said(about, scale.high)), h("span", { className: "note" }, about.name));
+    box.replaceChildren(h("span", this.show.said(about, scale.low)), h("i.ramp", { style: `background:linear-gradient(90deg,${stops})` }), h("span", this.show.said(about, scale.high)), h("span.note", about.name));
   }
 
   /** The place of a code on the map. */
@@ -381,25 +378,25 @@ export class App {
     return z;
   }
 
-  private at(x: number, y: number): void {
-    this.here = this.plane.axes ? null : { x, y };
+  #at(x: number, y: number): void {
+    this.#here = this.plane.axes ? null : { x, y };
     this.state.row = -1;
     this.setCode(this.codeAt(x, y), true);
   }
 
-  private here: { x: number; y: number } | null = null;
+  #here: { x: number; y: number } | null = null;
 
-  private hover(row: number, place: { x: number; y: number } | null): void {
-    const tip = document.getElementById("tip")!;
+  #hover(row: number, place: { x: number; y: number } | null): void {
+    const tip = $("tip");
     tip.hidden = row < 0 || !place;
     if (row < 0 || !place) return;
     const datum = this.rows.datum(row);
     const facts = this.about.rows.values.slice(0, 5).map((v) => {
-      return h("div", {}, h("small", {}, v.name), " ", this.show.said(v, this.rows.value(v, row)));
+      return h("div", h("small", v.name), " ", this.show.said(v, this.rows.value(v, row)));
     });
-    tip.replaceChildren(datum ? this.show.small(datum, this.rows.name(row)) : "", h("div", {}, h("b", {}, this.rows.name(row)), ...facts,
-      this.rows.beyond[row] ? h("div", {}, h("small", {}, "outside the prior's mass")) : ""));
-    const box = document.getElementById("map")!.getBoundingClientRect();
+    tip.replaceChildren(datum ? this.show.small(datum, this.rows.name(row)) : "", h("div", h("b", this.rows.name(row)), ...facts,
+      this.rows.beyond[row] ? h("div", h("small", "outside the prior's mass")) : ""));
+    const box = $("map").getBoundingClientRect();
     const left = Math.min(box.left + place.x + 16, innerWidth - tip.offsetWidth - 8);
     const below = box.top + place.y + 16 + tip.offsetHeight > innerHeight;
     tip.style.left = `${Math.max(8, left)}px`;
@@ -409,32 +406,32 @@ export class App {
   // The code
 
   setCode(z: ArrayLike<number>, here = false): void {
-    if (!here) this.here = null;
+    if (!here) this.#here = null;
     this.state.z = Float64Array.from(z);
-    this.asked = true;
-    if (this.framed) return; // once a frame, and at once where none waits
-    this.framed = true;
-    requestAnimationFrame(() => { this.framed = false; if (this.asked && !this.decoding) void this.update(); });
-    if (!this.decoding) void this.update();
+    this.#asked = true;
+    if (this.#framed) return; // once a frame, and at once where none waits
+    this.#framed = true;
+    requestAnimationFrame(() => { this.#framed = false; if (this.#asked && !this.#decoding) void this.update(); });
+    if (!this.#decoding) void this.update();
   }
 
   /** Decode the current code and show it; while that takes time, only the newest code waits. */
   async update(): Promise<void> {
-    if (this.decoding) { this.asked = true; return; }
-    this.decoding = true;
+    if (this.#decoding) { this.#asked = true; return; }
+    this.#decoding = true;
     try {
       do {
-        this.asked = false;
+        this.#asked = false;
         this.mark();
         const [found] = await this.decoder.decode([this.state.z], this.state.conditions.map((c) => [c]));
         this.decoded = found!.value;
-        this.failure = "";
-        this.draw(found!);
-      } while (this.asked);
+        this.#failure = "";
+        this.#draw(found!);
+      } while (this.#asked);
     } catch (error) {
-      this.failure = `Decoding failed: ${(error as Error).message}`;
+      this.#failure = `Decoding failed: ${(error as Error).message}`;
     } finally {
-      this.decoding = false;
+      this.#decoding = false;
     }
     this.refresh();
     this.save();
@@ -452,20 +449,20 @@ export class App {
     }));
   }
 
-  private draw(found: Decoded): void {
-    const box = document.getElementById("decoded")!;
+  #draw(found: Decoded): void {
+    const box = $("decoded");
     const x = found.value;
     if (this.about.data.kind === "image") {
-      if (!this.picture) {
-        this.picture = this.show.picture(x, "The decoded code", "large");
-        this.picture.id = "decoded-picture";
-        box.replaceChildren(this.picture);
-      } else this.show.paint(this.picture, x);
+      if (!this.#picture) {
+        this.#picture = this.show.picture(x, "The decoded code", "large");
+        this.#picture.id = "decoded-picture";
+        box.replaceChildren(this.#picture);
+      } else this.show.paint(this.#picture, x);
     } else box.replaceChildren(this.show.full(x, "The decoded code", null, found));
-    this.tabs.find((t) => t.id === "code")!.refresh();
+    this.#tabs.find((t) => t.id === "code")!.refresh();
   }
 
-  private readout(): string {
+  #readout(): string {
     const { z, row } = this.state;
     const [near] = this.rows.nearest(z, 1);
     const words = [row >= 0 ? `The code of ${this.rows.name(row)}.` : near ? `Nearest row: ${this.rows.name(near.row)}, at a distance of ${number(near.distance, 2)}.` : ""];
@@ -484,7 +481,7 @@ export class App {
     if (this.about.conditions.length) void this.conditionsOf([row]).then((c) => {
       c.forEach((v, i) => {
         this.state.conditions[i] = v[0]!;
-        const field = document.getElementById(`condition-${i}`) as HTMLSelectElement | HTMLInputElement;
+        const field = $(`condition-${i}`) as HTMLSelectElement | HTMLInputElement;
         if (field instanceof HTMLSelectElement) field.selectedIndex = v[0]!; else field.value = String(v[0]);
       });
       this.setCode(this.rows.code(row));
@@ -494,8 +491,8 @@ export class App {
   }
 
   mark(): void {
-    const here = this.here ?? this.placeOf(this.state.z);
-    const marks: Mark[] = [...this.lines];
+    const here = this.#here ?? this.placeOf(this.state.z);
+    const marks: Mark[] = [...this.#lines];
     for (const kind of ["a", "b"] as const) {
       const code = this.state[kind];
       const at = code && this.placeOf(code);
@@ -508,51 +505,51 @@ export class App {
 
   /** Rings around rows, and a line between codes. */
   outline(rows: readonly number[], path: readonly ArrayLike<number>[] = []): void {
-    this.lines = rows.filter((i) => i < this.plane.count).map((i) => ({ x: this.plane.x[i]!, y: this.plane.y[i]!, kind: "near" as const }));
+    this.#lines = rows.filter((i) => i < this.plane.count).map((i) => ({ x: this.plane.x[i]!, y: this.plane.y[i]!, kind: "near" as const }));
     this.map.path = path.map((z) => this.placeOf(z)!);
     this.mark();
   }
 
   select(rows: number[]): void {
     this.selected = rows;
-    this.mute();
+    this.#mute();
     this.open("selection");
   }
 
   keep(rows: ArrayLike<number>[] = this.decoded ? [this.decoded] : []): void {
-    (this.tabs.find((t) => t.id === "kept") as Panel & { add(rows: ArrayLike<number>[]): void }).add(rows);
+    (this.#tabs.find((t) => t.id === "kept") as Panel & { add(rows: ArrayLike<number>[]): void }).add(rows);
   }
 
   /** Bring the open panel up to date, once the hand rests. */
   refresh(): void {
-    const open = this.tabs.find((t) => t.id === this.state.tab);
+    const open = this.#tabs.find((t) => t.id === this.state.tab);
     if (!open) return;
-    if (open.id !== "path" && open.id !== "row") { if (this.lines.length || this.map.path.length) this.outline([]); }
-    clearTimeout(this.stale);
-    this.stale = setTimeout(() => {
-      document.getElementById("readout")!.textContent = this.failure || this.readout();
+    if (open.id !== "path" && open.id !== "row") { if (this.#lines.length || this.map.path.length) this.outline([]); }
+    clearTimeout(this.#stale);
+    this.#stale = setTimeout(() => {
+      $("readout").textContent = this.#failure || this.#readout();
       open.refresh();
     }, 60) as unknown as number;
   }
 
   save(): void {
-    clearTimeout(this.saving);
-    this.saving = setTimeout(() => {
+    clearTimeout(this.#saving);
+    this.#saving = setTimeout(() => {
       this.state.view = this.map.view;
       const hash = toHash(this.state);
       try { history.replaceState(null, "", hash); } catch { location.hash = hash; }
     }, 250) as unknown as number;
   }
 
-  private returned(): void {
+  #returned(): void {
     if (location.hash === toHash(this.state)) return;
     fromHash(location.hash, this.state);
     void this.setPlane(this.state.plane).then(() => {
       if (this.state.view) this.map.view = this.state.view;
-      this.menus();
-      this.filters();
+      this.#menus();
+      this.#filters();
       this.recolour();
-      this.open(this.tabs.some((t) => t.id === this.state.tab) ? this.state.tab : "code");
+      this.open(this.#tabs.some((t) => t.id === this.state.tab) ? this.state.tab : "code");
       void this.update();
     });
   }

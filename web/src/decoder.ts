@@ -12,7 +12,7 @@ export interface Decoded { value: Data; deviation?: Data; probabilities?: Data }
 
 export class Decoder {
   readonly width: number;
-  private readonly noise = new Map<number, Float32Array>();
+  readonly #noise = new Map<number, Float32Array>();
 
   private constructor(private readonly page: Page, private readonly constants: Tensor[]) {
     this.width = page.about.data.columns?.length ?? count(page.about.data.shape);
@@ -25,7 +25,7 @@ export class Decoder {
   /** Rows of codes [N][Z], under these conditions: one number each for all rows, or one per row. */
   async decode(codes: readonly Numbers[], conditions: readonly Numbers[]): Promise<Decoded[]> {
     if (!codes.length) return [];
-    const found = this.page.about.graph ? this.local(codes, conditions) : await this.remote(codes, conditions);
+    const found = this.page.about.graph ? this.#local(codes, conditions) : await this.#remote(codes, conditions);
     return codes.map((_, i) => {
       const { cells, ...parts } = Object.fromEntries(Object.entries(found).map(([name, all]) => {
         const each = all.length / codes.length;
@@ -45,7 +45,7 @@ export class Decoder {
     return Object.fromEntries(Object.entries(run(graph, this.constants, tensors)).map(([name, x]) => [name, x.data]));
   }
 
-  private local(codes: readonly Numbers[], conditions: readonly Numbers[]): Record<string, Data> {
+  #local(codes: readonly Numbers[], conditions: readonly Numbers[]): Record<string, Data> {
     return this.compute(this.page.about.graph!.inputs.map(([, shape], i) => {
       const width = count(shape);
       const data = new Float64Array(codes.length * width);
@@ -53,20 +53,20 @@ export class Decoder {
       for (let row = 0; row < codes.length; row++) {
         if (i === 0) data.set(codes[row]!, row * width);
         else if (given) data[row] = given[given.length === 1 ? 0 : row]!;
-        else data.set(this.drawn(width), row * width);
+        else data.set(this.#drawn(width), row * width);
       }
       return data;
     }));
   }
 
   /** The noise of a decoder that draws: the same for all rows, so that a code has one picture. */
-  private drawn(width: number): Float32Array {
-    let found = this.noise.get(width);
-    if (!found) this.noise.set(width, found = Float32Array.from({ length: width }, normal));
+  #drawn(width: number): Float32Array {
+    let found = this.#noise.get(width);
+    if (!found) this.#noise.set(width, found = Float32Array.from({ length: width }, normal));
     return found;
   }
 
-  private async remote(codes: readonly Numbers[], conditions: readonly Numbers[]): Promise<Record<string, Data>> {
+  async #remote(codes: readonly Numbers[], conditions: readonly Numbers[]): Promise<Record<string, Data>> {
     const body = JSON.stringify({ codes: codes.map((c) => Array.from(c)), conditions: conditions.map((c) => Array.from(c)) });
     const answer = await fetch(this.page.about.address + "decode", { method: "POST", body });
     if (!answer.ok) throw new Error(await answer.text());

@@ -2,24 +2,35 @@
 
 type Child = Node | string | number | null | undefined | false;
 type Props = Record<string, unknown>;
+type Tags = HTMLElementTagNameMap;
 
-export function h<K extends keyof HTMLElementTagNameMap>(tag: K, props: Props = {}, ...children: Child[]): HTMLElementTagNameMap[K] {
+/** The element of an id. */
+export const $ = (id: string): HTMLElement => document.getElementById(id)!;
+
+/** An element `tag#id.class.class`, with properties (`on…`: listeners), and children, of which empty ones are left out. */
+export function h<K extends keyof Tags>(what: K | `${K}#${string}` | `${K}.${string}`, ...rest: (Props | Child)[]): Tags[K] {
+  const [, tag, id, classes] = /^(\w+)(?:#([^.]+))?(.*)$/.exec(what) as unknown as [string, K, string?, string?];
   const found = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (value === false || value === undefined || value === null) continue;
-    if (name.startsWith("on")) found.addEventListener(name.slice(2), value as EventListener);
-    else if (name in found && !name.includes("-") && name !== "list" && name !== "style") (found as unknown as Props)[name] = value;
-    else found.setAttribute(name, String(value));
+  if (id) found.id = id;
+  if (classes) found.className = classes.replaceAll(".", " ").trim();
+  for (const each of rest) {
+    if (each instanceof Node || typeof each !== "object" || !each) {
+      if (each || each === 0) found.append(each as Node | string);
+    } else for (const [name, value] of Object.entries(each)) {
+      if (value === false || value === undefined || value === null) continue;
+      if (name.startsWith("on")) found.addEventListener(name.slice(2), value as EventListener);
+      else if (name in found && !/-|^(list|style)$/.test(name)) (found as unknown as Props)[name] = value;
+      else found.setAttribute(name, String(value));
+    }
   }
-  found.append(...children.filter((c): c is Node | string | number => c !== null && c !== undefined && c !== false).map((c) => (typeof c === "number" ? String(c) : c)));
   return found;
 }
 
 /** A labelled menu; `change` gets the index of the choice. */
 export function menu(id: string, label: string, options: readonly string[], chosen: number, change: (i: number) => void): HTMLElement {
-  const select = h("select", { id, onchange: () => change(select.selectedIndex) }, ...options.map((o) => h("option", {}, o)));
+  const select = h("select", { id, onchange: () => change(select.selectedIndex) }, ...options.map((o) => h("option", o)));
   select.selectedIndex = chosen;
-  return h("label", { className: "field", htmlFor: id }, h("span", {}, label), select);
+  return h("label.field", { htmlFor: id }, h("span", label), select);
 }
 
 export function button(id: string, text: string, click: () => void, props: Props = {}): HTMLButtonElement {
@@ -36,6 +47,9 @@ export function download(name: string, content: Blob): void {
 
 export const csv = (rows: readonly (readonly unknown[])[]): Blob =>
   new Blob([rows.map((row) => row.map((v) => (/[",\n]/.test(String(v)) ? `"${String(v).replace(/"/g, '""')}"` : String(v))).join(",")).join("\n") + "\n"], { type: "text/csv" });
+
+/** A whole number with its thousands apart. */
+export const whole = (n: number): string => n.toLocaleString("en");
 
 export function number(v: number, digits = 3): string {
   if (!Number.isFinite(v)) return Number.isNaN(v) ? "–" : v > 0 ? "∞" : "−∞";

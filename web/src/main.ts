@@ -1,6 +1,7 @@
 // In a browser: the page. Elsewhere (node): the interpreter by itself, for tests.
 
 import { App } from "./app";
+import { $ } from "./dom";
 import { Decoder } from "./decoder";
 import { operators } from "./operators";
 import { Page, type About } from "./page";
@@ -8,7 +9,7 @@ import { Page, type About } from "./page";
 declare const globalThis: { latens?: unknown; latensParts?: unknown; document?: Document };
 
 async function start(): Promise<void> {
-  const text = (id: string): string => document.getElementById(id)!.textContent!;
+  const text = (id: string): string => $(id).textContent!;
   const page = new Page(JSON.parse(text("about")) as About, (name) => text(`block-${name}`));
   const app = await App.start(page, Decoder.open(page));
   const places = new Map(Array.from(app.rows.numbers, (number, i) => [number, i]));

@@ -32,22 +32,22 @@ export class PointMap {
   path: { x: number; y: number }[] = [];
   circles: { x: number; y: number; r: number; text: string }[] = [];
   labels: { x: number; y: number; text: string }[] = [];
-  private readonly points: HTMLCanvasElement;
-  private readonly over: HTMLCanvasElement;
-  private width = 0;
-  private height = 0;
-  private pending = 0;
-  private lassoed: { x: number; y: number }[] = [];
-  private readonly fingers = new Map<number, { x: number; y: number }>();
-  private dragged: "decode" | "move" | "lasso" | "pinch" | null = null;
-  private sums: Float32Array = new Float32Array(0);
+  readonly #points: HTMLCanvasElement;
+  readonly #over: HTMLCanvasElement;
+  #width = 0;
+  #height = 0;
+  #pending = 0;
+  #lassoed: { x: number; y: number }[] = [];
+  readonly #fingers = new Map<number, { x: number; y: number }>();
+  #dragged: "decode" | "move" | "lasso" | "pinch" | null = null;
+  #sums: Float32Array = new Float32Array(0);
 
   constructor(private readonly box: HTMLElement, private readonly hooks: Hooks) {
-    this.points = box.querySelector("canvas.points")!;
-    this.over = box.querySelector("canvas.over")!;
-    new ResizeObserver(() => this.resize()).observe(box);
-    this.resize();
-    this.listen();
+    this.#points = box.querySelector("canvas.points")!;
+    this.#over = box.querySelector("canvas.over")!;
+    new ResizeObserver(() => this.#resize()).observe(box);
+    this.#resize();
+    this.#listen();
   }
 
   /** Fit all points into view. */
@@ -63,20 +63,20 @@ export class PointMap {
     const [[x0, x1], [y0, y1]] = [range(x), range(y)];
     this.view = {
       x: (x0 + x1) / 2, y: (y0 + y1) / 2,
-      scale: Math.min((this.width - 56) / (x1 - x0 || 1), (this.height - 56) / (y1 - y0 || 1)) || 1,
+      scale: Math.min((this.#width - 56) / (x1 - x0 || 1), (this.#height - 56) / (y1 - y0 || 1)) || 1,
     };
     this.draw();
   }
 
   toScreen(x: number, y: number): { x: number; y: number } {
-    return { x: (x - this.view.x) * this.view.scale + this.width / 2, y: this.height / 2 - (y - this.view.y) * this.view.scale };
+    return { x: (x - this.view.x) * this.view.scale + this.#width / 2, y: this.#height / 2 - (y - this.view.y) * this.view.scale };
   }
 
   toPlane(x: number, y: number): { x: number; y: number } {
-    return { x: (x - this.width / 2) / this.view.scale + this.view.x, y: (this.height / 2 - y) / this.view.scale + this.view.y };
+    return { x: (x - this.#width / 2) / this.view.scale + this.view.x, y: (this.#height / 2 - y) / this.view.scale + this.view.y };
   }
 
-  zoom(by: number, x = this.width / 2, y = this.height / 2): void {
+  zoom(by: number, x = this.#width / 2, y = this.#height / 2): void {
     const before = this.toPlane(x, y);
     this.view.scale *= by;
     const after = this.toPlane(x, y);
@@ -94,14 +94,14 @@ export class PointMap {
   }
 
   get span(): { width: number; height: number } {
-    return { width: this.width / this.view.scale, height: this.height / this.view.scale };
+    return { width: this.#width / this.view.scale, height: this.#height / this.view.scale };
   }
 
   draw(): void {
-    if (!this.pending) this.pending = requestAnimationFrame(() => { this.pending = 0; this.drawPoints(); this.drawOver(); });
+    if (!this.#pending) this.#pending = requestAnimationFrame(() => { this.#pending = 0; this.#drawPoints(); this.#drawOver(); });
   }
 
-  drawMarks(): void { if (!this.pending) this.drawOver(); }
+  drawMarks(): void { if (!this.#pending) this.#drawOver(); }
 
   /** The point nearest to a place on the screen within `reach` pixels, or -1. */
   near(px: number, py: number, reach = 12): number {
@@ -116,14 +116,14 @@ export class PointMap {
     return found;
   }
 
-  private resize(): void {
+  #resize(): void {
     const box = this.box.getBoundingClientRect();
     const [width, height] = [Math.max(50, Math.round(box.width)), Math.max(50, Math.round(box.height))];
-    if (width === this.width && height === this.height) return;
-    if (this.width) this.view.scale *= Math.min(width / this.width, height / this.height);
-    [this.width, this.height] = [width, height];
+    if (width === this.#width && height === this.#height) return;
+    if (this.#width) this.view.scale *= Math.min(width / this.#width, height / this.#height);
+    [this.#width, this.#height] = [width, height];
     const ratio = Math.min(2, devicePixelRatio || 1);
-    for (const canvas of [this.points, this.over]) {
+    for (const canvas of [this.#points, this.#over]) {
       canvas.width = width * ratio;
       canvas.height = height * ratio;
       canvas.getContext("2d")!.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -131,28 +131,28 @@ export class PointMap {
     if (this.plane) this.draw();
   }
 
-  private colour(name: string): string { return getComputedStyle(this.box).getPropertyValue(name).trim(); }
+  #colour(name: string): string { return getComputedStyle(this.box).getPropertyValue(name).trim(); }
 
-  private drawPoints(): void {
-    const ctx = this.points.getContext("2d")!;
-    ctx.clearRect(0, 0, this.width, this.height);
-    this.drawScene(ctx);
+  #drawPoints(): void {
+    const ctx = this.#points.getContext("2d")!;
+    ctx.clearRect(0, 0, this.#width, this.#height);
+    this.#drawScene(ctx);
     const { x, y, count } = this.plane;
-    const low = this.toPlane(-4, this.height + 4);
-    const high = this.toPlane(this.width + 4, -4);
+    const low = this.toPlane(-4, this.#height + 4);
+    const high = this.toPlane(this.#width + 4, -4);
     const inside: number[] = [];
     for (let i = 0; i < count && inside.length <= DOTS; i++) {
       if (x[i]! > low.x && x[i]! < high.x && y[i]! > low.y && y[i]! < high.y && !(this.muted && this.muted[i] === 2)) inside.push(i);
     }
-    if (inside.length > DOTS) this.drawDensity(ctx);
-    else this.drawDots(ctx, inside);
-    this.drawLabels(ctx);
+    if (inside.length > DOTS) this.#drawDensity(ctx);
+    else this.#drawDots(ctx, inside);
+    this.#drawLabels(ctx);
   }
 
   /** Behind the points: the prior's circles, and the axes through zero. */
-  private drawScene(ctx: CanvasRenderingContext2D): void {
-    ctx.strokeStyle = this.colour("--line");
-    ctx.fillStyle = this.colour("--muted");
+  #drawScene(ctx: CanvasRenderingContext2D): void {
+    ctx.strokeStyle = this.#colour("--line");
+    ctx.fillStyle = this.#colour("--muted");
     ctx.font = "11px system-ui, sans-serif";
     ctx.lineWidth = 1;
     for (const circle of this.circles) {
@@ -164,7 +164,7 @@ export class PointMap {
     }
   }
 
-  private drawDots(ctx: CanvasRenderingContext2D, inside: number[]): void {
+  #drawDots(ctx: CanvasRenderingContext2D, inside: number[]): void {
     const { x, y } = this.plane;
     const radius = inside.length > 6000 ? 1.6 : inside.length > 1200 ? 2.4 : 3.4;
     const groups = new Map<number, number[]>();
@@ -176,7 +176,7 @@ export class PointMap {
     }
     ctx.globalAlpha = inside.length > 6000 ? 0.6 : 0.78;
     for (const tone of [...groups.keys()].sort((a, b) => a - b)) {
-      ctx.fillStyle = tone < 0 ? this.colour("--faint") : `rgb(${this.colours.palette[tone]!.join(",")})`;
+      ctx.fillStyle = tone < 0 ? this.#colour("--faint") : `rgb(${this.colours.palette[tone]!.join(",")})`;
       if (tone < 0) ctx.globalAlpha = 0.35;
       ctx.beginPath();
       for (const i of groups.get(tone)!) {
@@ -188,12 +188,12 @@ export class PointMap {
       if (tone < 0) ctx.globalAlpha = inside.length > 6000 ? 0.6 : 0.78;
     }
     ctx.globalAlpha = 1;
-    this.drawCrosses(ctx, inside);
+    this.#drawCrosses(ctx, inside);
   }
 
-  private drawCrosses(ctx: CanvasRenderingContext2D, inside: number[]): void {
+  #drawCrosses(ctx: CanvasRenderingContext2D, inside: number[]): void {
     const { x, y } = this.plane;
-    ctx.strokeStyle = this.colour("--ink");
+    ctx.strokeStyle = this.#colour("--ink");
     ctx.lineWidth = 1.1;
     ctx.beginPath();
     for (const i of inside) {
@@ -205,13 +205,13 @@ export class PointMap {
   }
 
   /** The mean colour of each pixel's points, as opaque as the logarithm of their number. */
-  private drawDensity(ctx: CanvasRenderingContext2D): void {
+  #drawDensity(ctx: CanvasRenderingContext2D): void {
     const { x, y, count } = this.plane;
-    const [w, h] = [this.width, this.height];
-    if (this.sums.length !== 4 * w * h) this.sums = new Float32Array(4 * w * h);
-    const sums = this.sums.fill(0);
+    const [w, h] = [this.#width, this.#height];
+    if (this.#sums.length !== 4 * w * h) this.#sums = new Float32Array(4 * w * h);
+    const sums = this.#sums.fill(0);
     const { palette, tones } = this.colours;
-    const grey = (this.colour("--faint").match(/\w\w/g) ?? []).map((v) => parseInt(v, 16));
+    const grey = (this.#colour("--faint").match(/\w\w/g) ?? []).map((v) => parseInt(v, 16));
     const flat = new Float32Array([...palette.flat(), grey[0] ?? 150, grey[1] ?? 150, grey[2] ?? 150]);
     const last = 3 * palette.length;
     const { scale, x: cx, y: cy } = this.view;
@@ -247,17 +247,17 @@ export class PointMap {
     ctx.drawImage(picture, 0, 0, w, h);
     const far: number[] = [];
     for (let i = 0; i < Math.min(count, this.beyond.length) && far.length < 1500; i++) if (this.beyond[i] && this.muted?.[i] !== 2) far.push(i);
-    this.drawCrosses(ctx, far);
+    this.#drawCrosses(ctx, far);
   }
 
-  private drawLabels(ctx: CanvasRenderingContext2D): void {
+  #drawLabels(ctx: CanvasRenderingContext2D): void {
     ctx.font = "600 13px system-ui, sans-serif";
     ctx.textAlign = "center";
     ctx.textBaseline = "middle";
     ctx.lineWidth = 4;
     ctx.lineJoin = "round";
-    ctx.strokeStyle = this.colour("--card");
-    ctx.fillStyle = this.colour("--ink");
+    ctx.strokeStyle = this.#colour("--card");
+    ctx.fillStyle = this.#colour("--ink");
     for (const label of this.labels) {
       const at = this.toScreen(label.x, label.y);
       ctx.strokeText(label.text, at.x, at.y);
@@ -267,10 +267,10 @@ export class PointMap {
     ctx.textBaseline = "alphabetic";
   }
 
-  private drawOver(): void {
-    const ctx = this.over.getContext("2d")!;
-    ctx.clearRect(0, 0, this.width, this.height);
-    const [ink, card] = [this.colour("--ink"), this.colour("--card")];
+  #drawOver(): void {
+    const ctx = this.#over.getContext("2d")!;
+    ctx.clearRect(0, 0, this.#width, this.#height);
+    const [ink, card] = [this.#colour("--ink"), this.#colour("--card")];
     const line = (places: { x: number; y: number }[], close: boolean): void => {
       ctx.beginPath();
       places.forEach((p, i) => (i ? ctx.lineTo(p.x, p.y) : ctx.moveTo(p.x, p.y)));
@@ -280,8 +280,8 @@ export class PointMap {
       line(this.path.map((p) => this.toScreen(p.x, p.y)), false);
       for (const [colour, width] of [[card, 5], [ink, 2]] as const) { ctx.strokeStyle = colour; ctx.lineWidth = width; ctx.stroke(); }
     }
-    if (this.lassoed.length > 1) {
-      line(this.lassoed, true);
+    if (this.#lassoed.length > 1) {
+      line(this.#lassoed, true);
       ctx.globalAlpha = 0.1;
       ctx.fillStyle = ink;
       ctx.fill();
@@ -316,8 +316,8 @@ export class PointMap {
     }
   }
 
-  private listen(): void {
-    const canvas = this.over;
+  #listen(): void {
+    const canvas = this.#over;
     const place = (e: PointerEvent | WheelEvent | MouseEvent): { x: number; y: number } => {
       const box = canvas.getBoundingClientRect();
       return { x: e.clientX - box.left, y: e.clientY - box.top };
@@ -329,15 +329,15 @@ export class PointMap {
     let hovering = 0;
     canvas.addEventListener("pointerdown", (e) => {
       canvas.setPointerCapture(e.pointerId);
-      this.fingers.set(e.pointerId, place(e));
-      if (this.fingers.size === 2) { this.dragged = "pinch"; this.lassoed = []; return; }
-      this.dragged = e.button === 1 || e.button === 2 || e.ctrlKey ? "move" : e.shiftKey ? "lasso" : this.mode;
-      if (this.dragged === "lasso") this.lassoed = [place(e)];
-      if (this.dragged === "decode") decode(place(e), false);
+      this.#fingers.set(e.pointerId, place(e));
+      if (this.#fingers.size === 2) { this.#dragged = "pinch"; this.#lassoed = []; return; }
+      this.#dragged = e.button === 1 || e.button === 2 || e.ctrlKey ? "move" : e.shiftKey ? "lasso" : this.mode;
+      if (this.#dragged === "lasso") this.#lassoed = [place(e)];
+      if (this.#dragged === "decode") decode(place(e), false);
       this.hooks.hover(-1, null);
     });
     canvas.addEventListener("pointermove", (e) => {
-      const before = this.fingers.get(e.pointerId);
+      const before = this.#fingers.get(e.pointerId);
       const now = place(e);
       if (!before) {
         if (!hovering) hovering = requestAnimationFrame(() => {
@@ -347,25 +347,25 @@ export class PointMap {
         });
         return;
       }
-      if (this.dragged === "pinch") {
-        const [a, b] = [...this.fingers.values()] as [{ x: number; y: number }, { x: number; y: number }];
+      if (this.#dragged === "pinch") {
+        const [a, b] = [...this.#fingers.values()] as [{ x: number; y: number }, { x: number; y: number }];
         const size = Math.hypot(a.x - b.x, a.y - b.y);
-        this.fingers.set(e.pointerId, now);
-        const [c, d] = [...this.fingers.values()] as [{ x: number; y: number }, { x: number; y: number }];
+        this.#fingers.set(e.pointerId, now);
+        const [c, d] = [...this.#fingers.values()] as [{ x: number; y: number }, { x: number; y: number }];
         this.pan((c.x + d.x - a.x - b.x) / 2, (c.y + d.y - a.y - b.y) / 2);
         this.zoom(Math.hypot(c.x - d.x, c.y - d.y) / (size || 1), (c.x + d.x) / 2, (c.y + d.y) / 2);
         return;
       }
-      this.fingers.set(e.pointerId, now);
-      if (this.dragged === "move") this.pan(now.x - before.x, now.y - before.y);
-      if (this.dragged === "decode") decode(now, false);
-      if (this.dragged === "lasso") { this.lassoed.push(now); this.drawMarks(); }
+      this.#fingers.set(e.pointerId, now);
+      if (this.#dragged === "move") this.pan(now.x - before.x, now.y - before.y);
+      if (this.#dragged === "decode") decode(now, false);
+      if (this.#dragged === "lasso") { this.#lassoed.push(now); this.drawMarks(); }
     });
     const up = (e: PointerEvent): void => {
-      if (!this.fingers.delete(e.pointerId)) return;
-      if (this.dragged === "decode") decode(place(e), true);
-      if (this.dragged === "lasso") this.closeLasso();
-      if (!this.fingers.size) this.dragged = null;
+      if (!this.#fingers.delete(e.pointerId)) return;
+      if (this.#dragged === "decode") decode(place(e), true);
+      if (this.#dragged === "lasso") this.#closeLasso();
+      if (!this.#fingers.size) this.#dragged = null;
     };
     canvas.addEventListener("pointerup", up);
     canvas.addEventListener("pointercancel", up);
@@ -397,9 +397,9 @@ export class PointMap {
     });
   }
 
-  private closeLasso(): void {
-    const polygon = this.lassoed.map((p) => this.toPlane(p.x, p.y));
-    this.lassoed = [];
+  #closeLasso(): void {
+    const polygon = this.#lassoed.map((p) => this.toPlane(p.x, p.y));
+    this.#lassoed = [];
     this.drawMarks();
     if (polygon.length > 2) this.hooks.lasso(this.within(polygon));
   }

@@ -85,15 +85,15 @@ export async function unpacked(text: string, kind: string): Promise<Block> {
 }
 
 export class Page {
-  private readonly opened = new Map<string, Promise<Block>>();
+  readonly #opened = new Map<string, Promise<Block>>();
 
   constructor(readonly about: About, private readonly text: (name: string) => string) {}
 
   block(name: string): Promise<Block> {
-    let found = this.opened.get(name);
+    let found = this.#opened.get(name);
     if (!found) {
       found = unpacked(this.text(name), this.about.kinds[name]!);
-      this.opened.set(name, found);
+      this.#opened.set(name, found);
     }
     return found;
   }

@@ -1,7 +1,7 @@
 // The panels: sliders, traversals, a row and its neighbours, the selection, paths and arithmetic, lists, samples, what was kept.
 
 import type { App } from "./app";
-import { button, csv, download, h, menu, number } from "./dom";
+import { button, csv, download, h, menu, number, whole } from "./dom";
 import { smallest } from "./rows";
 import { geodesic, mean, normal, straight } from "./space";
 
@@ -16,13 +16,10 @@ export function panels(app: App): Panel[] {
 
 /** Thumbnails that go to their code when clicked. */
 function tiles(app: App, items: readonly { x: ArrayLike<number> | null; z?: Code; row?: number; text?: string; label: string }[], go = true): HTMLElement {
-  return h("div", { className: `tiles ${app.about.data.kind}` }, ...items.map((item) => h("button", {
-    type: "button", className: "tile", title: item.label, "aria-label": item.label, disabled: !go && item.row === undefined,
-    onclick: () => { if (item.row !== undefined) app.pick(item.row); else if (item.z) app.setCode(item.z); },
-  }, item.x ? app.show.small(item.x, item.label) : h("span", { className: "words" }, item.label), item.text ? h("small", {}, item.text) : null)));
+  return h("div", { className: `tiles ${app.about.data.kind}` }, ...items.map((item) => h("button.tile", { type: "button", title: item.label, "aria-label": item.label, disabled: !go && item.row === undefined, onclick: () => { if (item.row !== undefined) app.pick(item.row); else if (item.z) app.setCode(item.z); } }, item.x ? app.show.small(item.x, item.label) : h("span.words", item.label), item.text ? h("small", item.text) : null)));
 }
 
-const note = (text: string): HTMLElement => h("p", { className: "note" }, text);
+const note = (text: string): HTMLElement => h("p.note", text);
 
 /** A row as shown: its cells, or its code decoded where the page lacks them. */
 async function shown(app: App, rows: readonly number[]): Promise<{ x: ArrayLike<number>; isDatum: boolean }[]> {
@@ -43,14 +40,14 @@ function sliders(app: App): Panel {
     const input = h("input", { type: "range", id: `dimension-${d}`, min: String(low), max: String(high), step: "any", value: String(app.state.z[d]),
       oninput: () => { const z = Float64Array.from(app.state.z); z[d] = input.valueAsNumber; app.state.row = -1; app.setCode(z); } });
     const width = rate === undefined ? 0 : rate / Math.max(...dimensions.rates!);
-    return { d, input, output, line: h("div", { className: "slider" },
+    return { d, input, output, line: h("div.slider",
       h("label", { htmlFor: input.id }, `dimension ${d}`), input, output,
-      rate !== undefined && h("span", { className: "rate", title: `Rate: ${rate.toFixed(3)} nats` }, h("i", { style: `width:${100 * width}%` }), h("small", {}, `${rate.toFixed(2)} nats`))) };
+      rate !== undefined && h("span.rate", { title: `Rate: ${rate.toFixed(3)} nats` }, h("i", { style: `width:${100 * width}%` }), h("small", `${rate.toFixed(2)} nats`))) };
   });
-  const body = h("div", {},
+  const body = h("div",
     note(`Active dimensions, ${dimensions.rates ? "highest rate first" : "most varied first"}.` + (dimensions.inactive ? ` ${dimensions.inactive} inactive ones change nothing and are left out.` : "")),
-    h("div", { id: "sliders" }, ...rows.map((r) => r.line)),
-    h("div", { className: "bar" },
+    h("div#sliders", ...rows.map((r) => r.line)),
+    h("div.bar",
       button("to-centre", "Centre", () => app.setCode(dimensions.center)), button("to-mean", "Mean code", () => app.setCode(dimensions.mean)),
       button("set-a", "Set A here", () => { app.state.a = Float64Array.from(app.state.z); app.mark(); app.save(); }),
       button("set-b", "Set B here", () => { app.state.b = Float64Array.from(app.state.z); app.mark(); app.save(); })));
@@ -64,7 +61,7 @@ function sliders(app: App): Panel {
 }
 
 function traversals(app: App): Panel {
-  const body = h("div", {});
+  const body = h("div");
   const { dimensions } = app.about;
   let turn = 0;
   return { id: "traversals", name: "Traversals", body, async refresh() {
@@ -75,13 +72,13 @@ function traversals(app: App): Panel {
     const rows = await app.decode(codes);
     if (own !== turn) return;
     body.replaceChildren(note(`Each line moves one dimension from ${steps[0]} to ${steps[steps.length - 1]} standard deviations; the others stay as they are.`.replace("-", "−")),
-      ...dims.map((d, a) => h("div", { className: "strip" }, h("span", {}, `dimension ${d}`, dimensions.rates && h("small", {}, ` ${dimensions.rates[a]!.toFixed(2)} nats`)),
+      ...dims.map((d, a) => h("div.strip", h("span", `dimension ${d}`, dimensions.rates && h("small", ` ${dimensions.rates[a]!.toFixed(2)} nats`)),
         tiles(app, steps.map((s, i) => ({ x: rows[a * steps.length + i]!, z: codes[a * steps.length + i]!, label: `dimension ${d} at ${s} standard deviations` }))))));
   } };
 }
 
 function rowPanel(app: App): Panel {
-  const body = h("div", { id: "row-detail" });
+  const body = h("div#row-detail");
   let turn = 0;
   return { id: "row", name: "Row", body, async refresh() {
     const own = ++turn;
@@ -97,23 +94,23 @@ function rowPanel(app: App): Panel {
     if (own !== turn) return;
     const facts = app.about.rows.values.slice(0, 8).map((v) => { return `${v.name} ${app.show.said(v, app.rows.value(v, row))}`; });
     const parts: (HTMLElement | null)[] = [
-      h("h3", {}, app.rows.name(row) + (given < 0 ? " (nearest to the code)" : "")), note(facts.join(" · ")),
-      given < 0 ? h("div", { className: "bar" }, button("go-row", "Go to its code", () => app.pick(row))) : null];
+      h("h3", app.rows.name(row) + (given < 0 ? " (nearest to the code)" : "")), note(facts.join(" · ")),
+      given < 0 ? h("div.bar", button("go-row", "Go to its code", () => app.pick(row))) : null];
     if (!datum) parts.push(note("The page does not hold the cells of this row."), app.show.full(guess!, "The reconstruction"));
     else if (app.about.data.kind === "image") {
-      const figure = (picture: HTMLElement, text: string): HTMLElement => h("figure", {}, picture, h("figcaption", {}, text));
-      parts.push(h("div", { className: "trio" }, figure(app.show.picture(datum, "The datum", "medium"), "datum"), figure(app.show.picture(guess!, "The reconstruction", "medium"), "reconstruction"),
+      const figure = (picture: HTMLElement, text: string): HTMLElement => h("figure", picture, h("figcaption", text));
+      parts.push(h("div.trio", figure(app.show.picture(datum, "The datum", "medium"), "datum"), figure(app.show.picture(guess!, "The reconstruction", "medium"), "reconstruction"),
         figure(app.show.errors(datum, guess!, "The error of each pixel"), "error: blue darker, orange lighter")));
-    } else if (app.about.data.kind === "sequence") parts.push(h("h4", {}, "datum"), app.show.full(datum, "The datum"), h("h4", {}, "reconstruction"), app.show.full(guess!, "The reconstruction"));
+    } else if (app.about.data.kind === "sequence") parts.push(h("h4", "datum"), app.show.full(datum, "The datum"), h("h4", "reconstruction"), app.show.full(guess!, "The reconstruction"));
     else parts.push(app.show.full(guess!, "Datum and reconstruction", datum));
-    parts.push(h("h3", {}, "Nearest in code space"), tiles(app, near.map((n, i) => ({ x: others[i]!.x, row: n.row, text: number(n.distance, 2), label: `${app.rows.name(n.row)}, at a distance of ${number(n.distance, 2)}` }))));
+    parts.push(h("h3", "Nearest in code space"), tiles(app, near.map((n, i) => ({ x: others[i]!.x, row: n.row, text: number(n.distance, 2), label: `${app.rows.name(n.row)}, at a distance of ${number(n.distance, 2)}` }))));
     body.replaceChildren(...parts.filter((p): p is HTMLElement => !!p));
     app.outline([row, ...near.map((n) => n.row)]);
   } };
 }
 
 function selection(app: App): Panel {
-  const body = h("div", { id: "selection" });
+  const body = h("div#selection");
   let turn = 0;
   return { id: "selection", name: "Selection", body, async refresh() {
     const own = ++turn;
@@ -133,17 +130,17 @@ function selection(app: App): Panel {
     const pictures = await shown(app, some);
     if (own !== turn) return;
     const parts: HTMLElement[] = [
-      h("p", {}, h("b", { id: "selected-count" }, chosen.length.toLocaleString("en")), ` of ${app.rows.count.toLocaleString("en")} rows (${((100 * chosen.length) / app.rows.count).toFixed(1)} %).`),
-      h("div", { className: "bar" },
+      h("p", h("b#selected-count", whole(chosen.length)), ` of ${whole(app.rows.count)} rows (${((100 * chosen.length) / app.rows.count).toFixed(1)} %).`),
+      h("div.bar",
         button("selection-csv", "Row numbers (CSV)", () => download("selection.csv", csv([["row"], ...chosen.map((i) => [app.rows.numbers[i]!])]))),
         button("selection-go", "Go to the mean code", () => app.setCode(middle)), button("selection-clear", "Clear", () => app.select([])))];
     const isTable = app.about.data.kind === "table";
-    if (average && atMiddle && isTable) parts.push(h("h3", {}, "Mean datum, and the mean code decoded"), app.show.full(atMiddle, "The mean datum, and the mean code decoded", average));
-    else if (average && !isTable) parts.push(h("h3", {}, "Mean datum", app.about.data.kind === "image" ? " and the mean code decoded" : ""),
-      app.about.data.kind === "image" ? h("div", { className: "trio" }, app.show.picture(average, "The mean datum", "medium"), app.show.picture(atMiddle!, "The mean code, decoded", "medium")) : app.show.full(average, "The mean datum"));
-    else if (atMiddle) parts.push(h("h3", {}, "The mean code, decoded"), app.show.full(atMiddle, "The mean code, decoded"));
-    parts.push(h("h3", {}, "Differences from the rest"), differences(app, inside));
-    if (some.length) parts.push(h("h3", {}, chosen.length > some.length ? `${some.length} of the rows` : "The rows"), tiles(app, some.map((i, k) => ({ x: pictures[k]!.x, row: i, label: app.rows.name(i) }))));
+    if (average && atMiddle && isTable) parts.push(h("h3", "Mean datum, and the mean code decoded"), app.show.full(atMiddle, "The mean datum, and the mean code decoded", average));
+    else if (average && !isTable) parts.push(h("h3", "Mean datum", app.about.data.kind === "image" ? " and the mean code decoded" : ""),
+      app.about.data.kind === "image" ? h("div.trio", app.show.picture(average, "The mean datum", "medium"), app.show.picture(atMiddle!, "The mean code, decoded", "medium")) : app.show.full(average, "The mean datum"));
+    else if (atMiddle) parts.push(h("h3", "The mean code, decoded"), app.show.full(atMiddle, "The mean code, decoded"));
+    parts.push(h("h3", "Differences from the rest"), differences(app, inside));
+    if (some.length) parts.push(h("h3", chosen.length > some.length ? `${some.length} of the rows` : "The rows"), tiles(app, some.map((i, k) => ({ x: pictures[k]!.x, row: i, label: app.rows.name(i) }))));
     body.replaceChildren(...parts);
   } };
 }
@@ -195,18 +192,18 @@ function differences(app: App, inside: Uint8Array): HTMLElement {
   });
   const shown = lines.filter((l) => Number.isFinite(l.effect)).sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, 12);
   const top = Math.max(1, ...shown.map((l) => Math.abs(l.effect)));
-  return h("div", { className: "scroll" }, h("table", { className: "cells" },
-    h("thead", {}, h("tr", {}, h("td"), h("th", {}, "selection"), h("th", {}, "rest"), h("th", { title: "Difference of the means, in standard deviations of all rows" }, "difference"), h("td"))),
-    h("tbody", {}, ...shown.map((l) => h("tr", {}, h("th", { scope: "row" }, l.name), h("td", { className: "value" }, l.own), h("td", { className: "value" }, l.rest),
-      h("td", { className: "value" }, `${l.effect >= 0 ? "+" : "−"}${Math.abs(l.effect).toFixed(2)} sd`),
-      h("td", { className: "both" }, h("i", { style: `left:${l.effect < 0 ? 50 - (50 * -l.effect) / top : 50}%;width:${(50 * Math.abs(l.effect)) / top}%` })))))));
+  return h("div.scroll", h("table.cells",
+    h("thead", h("tr", h("td"), h("th", "selection"), h("th", "rest"), h("th", { title: "Difference of the means, in standard deviations of all rows" }, "difference"), h("td"))),
+    h("tbody", ...shown.map((l) => h("tr", h("th", { scope: "row" }, l.name), h("td.value", l.own), h("td.value", l.rest),
+      h("td.value", `${l.effect >= 0 ? "+" : "−"}${Math.abs(l.effect).toFixed(2)} sd`),
+      h("td.both", h("i", { style: `left:${l.effect < 0 ? 50 - (50 * -l.effect) / top : 50}%;width:${(50 * Math.abs(l.effect)) / top}%` })))))));
 }
 
 function path(app: App): Panel {
-  const box = h("div", { className: "strip long" });
+  const box = h("div.strip.long");
   const curved = geodesic(app.about.dimensions.space);
   let geodesically = curved !== null;
-  const slider = h("input", { type: "range", id: "path-t", min: "0", max: "1", step: "any", value: "0", oninput: () => {
+  const slider = h("input#path-t", { type: "range", min: "0", max: "1", step: "any", value: "0", oninput: () => {
     const { a, b } = app.state;
     if (a && b) app.setCode(between(a, b, slider.valueAsNumber));
   } });
@@ -214,7 +211,7 @@ function path(app: App): Panel {
   const set = (k: "a" | "b"): void => { app.state[k] = Float64Array.from(app.state.z); app.mark(); app.save(); void refresh(); };
   const groups = app.about.rows.values.filter((v) => v.levels.length > 1 && v.levels.length <= 60);
   const chosen = { value: 0, plus: 0, minus: 1 };
-  const arithmetic = h("div", {});
+  const arithmetic = h("div");
   const meanOf = (level: number): Float64Array | null => {
     const v = groups[chosen.value]!;
     const rows: Code[] = [];
@@ -225,7 +222,7 @@ function path(app: App): Panel {
     const [plus, minus] = [meanOf(chosen.plus), meanOf(chosen.minus)];
     return plus && minus ? app.state.z.map((v, d) => v + plus[d]! - minus[d]!) : null;
   };
-  const result = h("div", { className: "tiles-box" });
+  const result = h("div.tiles-box");
   async function add(): Promise<void> {
     const [here, plus, minus, z] = [app.state.z, meanOf(chosen.plus), meanOf(chosen.minus), sum()];
     if (!plus || !minus || !z) { result.replaceChildren(note("No row has one of these levels.")); return; }
@@ -238,16 +235,16 @@ function path(app: App): Panel {
   function drawArithmetic(): void {
     if (!groups.length) return;
     const v = groups[chosen.value]!;
-    arithmetic.replaceChildren(h("h3", {}, "Arithmetic of group means"), note("This code, plus the mean code of one group, minus that of another."),
-      h("div", { className: "bar" }, menu("sum-value", "Groups by", groups.map((g) => g.name), chosen.value, (i) => { chosen.value = i; chosen.plus = 0; chosen.minus = 1; drawArithmetic(); }),
+    arithmetic.replaceChildren(h("h3", "Arithmetic of group means"), note("This code, plus the mean code of one group, minus that of another."),
+      h("div.bar", menu("sum-value", "Groups by", groups.map((g) => g.name), chosen.value, (i) => { chosen.value = i; chosen.plus = 0; chosen.minus = 1; drawArithmetic(); }),
         menu("sum-plus", "Plus", v.levels, chosen.plus, (i) => { chosen.plus = i; void add(); }), menu("sum-minus", "Minus", v.levels, chosen.minus, (i) => { chosen.minus = i; void add(); }),
         button("sum-go", "Go to the sum", () => { const z = sum(); if (z) app.setCode(z); })), result);
     void add();
   }
-  const body = h("div", {},
-    h("div", { className: "bar" }, button("path-a", "A is here", () => set("a")), button("path-b", "B is here", () => set("b")),
+  const body = h("div",
+    h("div.bar", button("path-a", "A is here", () => set("a")), button("path-b", "B is here", () => set("b")),
       curved && menu("path-kind", "Way", [curved.name, "straight line"], 0, (i) => { geodesically = i === 0; void refresh(); })),
-    h("label", { className: "field wide", htmlFor: "path-t" }, h("span", {}, "Share of the way from A to B"), slider), box, arithmetic);
+    h("label.field.wide", { htmlFor: "path-t" }, h("span", "Share of the way from A to B"), slider), box, arithmetic);
   let drawn = "";
   async function refresh(): Promise<void> {
     const { a, b } = app.state;
@@ -266,7 +263,7 @@ function path(app: App): Panel {
 }
 
 function lists(app: App): Panel {
-  const body = h("div", {});
+  const body = h("div");
   const wanted = [["anomaly rank", 1, "Strangest"], ["reconstruction error", -1, "Worst reconstructed"], ["rate (nats)", -1, "Highest rate"]] as const;
   let drawn: string | null = null;
   return { id: "lists", name: "Extremes", body, async refresh() {
@@ -280,7 +277,7 @@ function lists(app: App): Panel {
       const figures = Float64Array.from({ length: app.rows.coded }, (_, i) => sign * app.rows.value(v, i));
       const found = smallest(figures, 12, (i) => app.passes(i));
       const pictures = await shown(app, found);
-      parts.push(h("h3", {}, title), tiles(app, found.map((row, k) => ({ x: pictures[k]!.x, row, text: name === "anomaly rank" ? `rank ${Math.round(app.rows.value(v, row)).toLocaleString("en")}` : number(app.rows.value(v, row)), label: `${app.rows.name(row)}: ${name} ${number(app.rows.value(v, row))}` }))));
+      parts.push(h("h3", title), tiles(app, found.map((row, k) => ({ x: pictures[k]!.x, row, text: name === "anomaly rank" ? `rank ${Math.round(app.rows.value(v, row)).toLocaleString("en")}` : number(app.rows.value(v, row)), label: `${app.rows.name(row)}: ${name} ${number(app.rows.value(v, row))}` }))));
     }
     body.replaceChildren(...(parts.length ? parts : [note("The model gives no figures of single rows.")]));
   } };
@@ -291,9 +288,9 @@ function samples(app: App): Panel {
   const kinds = [...(prior.standard ? ["the prior"] : []), ...prior.draws.map((d) => d.name).filter((n) => !prior.standard || n !== "the prior")];
   let kind = 0;
   const amount = app.about.data.kind === "table" ? 8 : 24;
-  const temperature = h("input", { type: "range", id: "temperature", min: "0", max: "1.5", step: "0.05", value: "1", oninput: () => { output.textContent = temperature.valueAsNumber.toFixed(2); void decode(); } });
+  const temperature = h("input#temperature", { type: "range", min: "0", max: "1.5", step: "0.05", value: "1", oninput: () => { output.textContent = temperature.valueAsNumber.toFixed(2); void decode(); } });
   const output = h("output", { htmlFor: "temperature" }, "1.00");
-  const box = h("div", { id: "sampled" });
+  const box = h("div#sampled");
   let noise: Float64Array[] = [];
   let now: { x: ArrayLike<number>; z: Float64Array }[] = [];
   const tempered = (z: Float64Array): Float64Array => {
@@ -316,16 +313,16 @@ function samples(app: App): Panel {
     now = rows.map((x, i) => ({ x, z: codes[i]! }));
     box.replaceChildren(tiles(app, now.map((s, i) => ({ ...s, label: `sample ${i + 1}` }))));
   }
-  const body = h("div", {}, note("Codes drawn at random and decoded: the mean of p(x|z), or the most probable level. A low temperature keeps codes near the centre."),
-    h("div", { className: "bar" }, kinds.length > 0 && menu("density", "Codes from", kinds, 0, (i) => { kind = i; void draw(); }),
-      h("label", { className: "field", htmlFor: "temperature" }, h("span", {}, "Temperature ", output), temperature),
+  const body = h("div", note("Codes drawn at random and decoded: the mean of p(x|z), or the most probable level. A low temperature keeps codes near the centre."),
+    h("div.bar", kinds.length > 0 && menu("density", "Codes from", kinds, 0, (i) => { kind = i; void draw(); }),
+      h("label.field", { htmlFor: "temperature" }, h("span", "Temperature ", output), temperature),
       button("draw", "Draw again", () => void draw()), button("keep-samples", "Keep all", () => app.keep(now.map((s) => s.x)))), box);
   return { id: "samples", name: "Samples", body, refresh() { if (!noise.length) void draw(); else void decode(); } };
 }
 
 function kept(app: App): Panel & { add(rows: ArrayLike<number>[]): void } {
   let found: ArrayLike<number>[] = [];
-  const box = h("div", {});
+  const box = h("div");
   const label = (): void => {
     const tab = document.getElementById("tab-kept");
     if (tab) tab.textContent = found.length ? `Kept (${found.length})` : "Kept";
@@ -348,7 +345,7 @@ function kept(app: App): Panel & { add(rows: ArrayLike<number>[]): void } {
   };
   const refresh = (): void => {
     if (!found.length) { box.replaceChildren(note("Nothing is kept. “Keep” next to the decoded row collects it here.")); return; }
-    box.replaceChildren(h("div", { className: "bar" },
+    box.replaceChildren(h("div.bar",
       app.about.data.kind === "image" && button("kept-png", "PNG", png), button("kept-csv", "CSV", () => download("kept.csv", csv(table()))),
       button("kept-clear", "Clear", () => { found = []; label(); refresh(); })),
       tiles(app, found.map((x, i) => ({ x, label: `kept ${i + 1}` })), false));

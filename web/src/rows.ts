@@ -1,5 +1,6 @@
 // The rows of the page: their codes, cells, places on maps, and a number or level each for every colouring.
 
+import { whole } from "./dom";
 import type { Block, MapAbout, Page, ValueAbout } from "./page";
 
 export interface Plane {
@@ -15,7 +16,7 @@ export interface Plane {
 
 export class Rows {
   readonly active: number[];
-  private readonly planes = new Map<string, Plane>();
+  readonly #planes = new Map<string, Plane>();
 
   private constructor(
     private readonly page: Page,
@@ -67,7 +68,7 @@ export class Rows {
   }
 
   name(row: number): string {
-    return this.page.about.rows.names[row] ?? `row ${this.numbers[row]!.toLocaleString("en")}`;
+    return this.page.about.rows.names[row] ?? `row ${whole(this.numbers[row]!)}`;
   }
 
   axisName(a: number): string {
@@ -84,34 +85,34 @@ export class Rows {
       name: `${a},${b}`, count: n, names: [this.axisName(a), b < 0 ? "" : this.axisName(b)],
       x: this.codes.subarray(a * n, (a + 1) * n), y: b < 0 ? new Float32Array(n) : this.codes.subarray(b * n, (b + 1) * n),
       axes: b < 0 ? [unit(a)] : [unit(a), unit(b)], origin: this.active.map(() => 0),
-      ...(all && a === 0 && b < 2 ? this.places(all) : {}),
+      ...(all && a === 0 && b < 2 ? this.#places(all) : {}),
     };
   }
 
   /** A projection of the codes that the page has. */
   async ofMap(about: MapAbout): Promise<Plane> {
-    let found = this.planes.get(about.name);
+    let found = this.#planes.get(about.name);
     if (!found) {
-      this.stored.set(about.name, (await this.page.block(about.block)) as Int16Array);
+      this.#stored.set(about.name, (await this.page.block(about.block)) as Int16Array);
       const share = (k: number): string => (about.share ? ` · ${(100 * about.share[k]!).toFixed(0)} % of the variance` : "");
       const short = about.name.split(" ")[0]!;
       found = {
-        name: about.name, names: [`${short} 1${share(0)}`, `${short} 2${share(1)}`], ...this.places(about),
+        name: about.name, names: [`${short} 1${share(0)}`, `${short} 2${share(1)}`], ...this.#places(about),
         axes: about.axes ?? null, origin: about.middle ?? this.active.map(() => 0),
       };
-      this.planes.set(about.name, found);
+      this.#planes.set(about.name, found);
     }
     return found;
   }
 
   async ready(about: MapAbout): Promise<void> {
-    this.stored.set(about.name, (await this.page.block(about.block)) as Int16Array);
+    this.#stored.set(about.name, (await this.page.block(about.block)) as Int16Array);
   }
 
-  private readonly stored = new Map<string, Int16Array>();
+  readonly #stored = new Map<string, Int16Array>();
 
-  private places(about: MapAbout): { x: Float32Array; y: Float32Array; count: number } {
-    const [whole, n] = [this.stored.get(about.name)!, about.count];
+  #places(about: MapAbout): { x: Float32Array; y: Float32Array; count: number } {
+    const [whole, n] = [this.#stored.get(about.name)!, about.count];
     const back = (k: number): Float32Array => {
       const [low, step] = [about.low[k]!, (about.high[k]! - about.low[k]!) / 65000];
       return Float32Array.from(whole.subarray(k * n, (k + 1) * n), (v) => low + (v + 32500) * step);

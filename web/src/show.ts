@@ -1,19 +1,19 @@
 // How a row looks: an image pixel by pixel, a table with names, a sequence as lines, counts as bars.
 
-import { h, number } from "./dom";
+import { h, number, whole } from "./dom";
 import type { Decoded } from "./decoder";
 import type { About, Column, ValueAbout } from "./page";
 
 type Numbers = ArrayLike<number>;
 
 export class Show {
-  private readonly data: About["data"];
+  readonly #data: About["data"];
 
-  constructor(about: About) { this.data = about.data; }
+  constructor(about: About) { this.#data = about.data; }
 
   /** Cells of other data than tables within their range. */
   settled(x: Numbers): number[] {
-    const { span, kind } = this.data;
+    const { span, kind } = this.#data;
     return Array.from(x, (v) => (kind === "counts" ? Math.max(0, v) : span.length ? Math.min(Math.max(v, span[0]!), span[1]!) : v));
   }
 
@@ -28,19 +28,19 @@ export class Show {
     return (column.before + digits + column.after).replace("-", "−");
   }
 
-  isDate(name: string): boolean { return !!this.data.columns?.some((c) => c.name === name && c.kind === "datetime" && c.time !== "durations"); }
+  isDate(name: string): boolean { return !!this.#data.columns?.some((c) => c.name === name && c.kind === "datetime" && c.time !== "durations"); }
 
   /** A value by which rows are coloured, of its column if it is one of a column. */
   said(value: ValueAbout, v: number): string {
-    const column = this.data.columns?.find((c) => c.name === value.name);
+    const column = this.#data.columns?.find((c) => c.name === value.name);
     return value.levels.length ? value.levels[v] ?? "missing" : column ? this.text(column, v) : number(v);
   }
 
-  name(j: number): string { return this.data.columns?.[j]?.name ?? this.data.names[j] ?? `column ${j}`; }
+  name(j: number): string { return this.#data.columns?.[j]?.name ?? this.#data.names[j] ?? `column ${j}`; }
 
   /** A row as a user knows it: an object of columns, or its numbers. */
   plain(x: Numbers): Record<string, unknown> | number[] {
-    const { columns } = this.data;
+    const { columns } = this.#data;
     if (!columns) return Array.from(x);
     return Object.fromEntries(columns.map((c, j) => {
       const v = x[j]!;
@@ -50,32 +50,32 @@ export class Show {
 
   /** The whole row, large. `beside` is another row, to compare with. */
   full(x: Numbers, label: string, beside?: Numbers | null, spread?: Decoded): HTMLElement {
-    if (this.data.kind === "image") return this.picture(x, label, "large");
-    if (this.data.kind === "table") return this.table(x, beside, spread);
-    if (this.data.kind === "sequence") return this.lines(x, label, 420, 200);
-    return this.bars(x, label, beside);
+    if (this.#data.kind === "image") return this.picture(x, label, "large");
+    if (this.#data.kind === "table") return this.#table(x, beside, spread);
+    if (this.#data.kind === "sequence") return this.#lines(x, label, 420, 200);
+    return this.#bars(x, label, beside);
   }
 
   /** The row as small as a word. */
   small(x: Numbers, label: string): HTMLElement {
-    if (this.data.kind === "image") return this.picture(x, label, "small");
-    if (this.data.kind === "sequence") return this.lines(x, label, 96, 48);
-    if (this.data.kind === "table") {
-      return h("span", { className: "words" }, ...this.data.columns!.slice(0, 3).map((c, j) => h("span", {}, h("small", {}, c.name), " ", this.text(c, x[j]!))));
+    if (this.#data.kind === "image") return this.picture(x, label, "small");
+    if (this.#data.kind === "sequence") return this.#lines(x, label, 96, 48);
+    if (this.#data.kind === "table") {
+      return h("span.words", ...this.#data.columns!.slice(0, 3).map((c, j) => h("span", h("small", c.name), " ", this.text(c, x[j]!))));
     }
-    return this.spark(x, label);
+    return this.#spark(x, label);
   }
 
   picture(x: Numbers, label: string, size: string): HTMLCanvasElement {
-    const [channels, height, width] = this.data.shape as [number, number, number];
+    const [channels, height, width] = this.#data.shape as [number, number, number];
     const canvas = h("canvas", { width, height, className: `picture ${size}`, role: "img", "aria-label": label });
     this.paint(canvas, x, channels, height, width);
     return canvas;
   }
 
-  paint(canvas: HTMLCanvasElement, x: Numbers, channels = this.data.shape[0]!, height = this.data.shape[1]!, width = this.data.shape[2]!): void {
+  paint(canvas: HTMLCanvasElement, x: Numbers, channels = this.#data.shape[0]!, height = this.#data.shape[1]!, width = this.#data.shape[2]!): void {
     const image = new ImageData(width, height);
-    const [low, by] = [this.data.low, 255 / (this.data.high - this.data.low)];
+    const [low, by] = [this.#data.low, 255 / (this.#data.high - this.#data.low)];
     const plane = height * width;
     const colours = channels === 3 || channels === 4;
     for (let i = 0; i < plane; i++) {
@@ -87,14 +87,14 @@ export class Show {
 
   /** The error of each pixel, blue where the reconstruction is darker and orange where it is lighter. */
   errors(x: Numbers, guess: Numbers, label: string): HTMLElement {
-    const [channels, height, width] = this.data.shape as [number, number, number];
-    const canvas = h("canvas", { width, height, className: "picture medium", role: "img", "aria-label": label });
+    const [channels, height, width] = this.#data.shape as [number, number, number];
+    const canvas = h("canvas.picture.medium", { width, height, role: "img", "aria-label": label });
     const image = new ImageData(width, height);
     const plane = height * width;
     for (let i = 0; i < plane; i++) {
       let off = 0;
       for (let k = 0; k < channels; k++) off += (guess[i + k * plane]! - x[i + k * plane]!) / channels;
-      const t = Math.min(1, Math.abs(off) / (0.5 * (this.data.high - this.data.low)));
+      const t = Math.min(1, Math.abs(off) / (0.5 * (this.#data.high - this.#data.low)));
       const to = off < 0 ? [0, 114, 178] : [213, 94, 0];
       for (let k = 0; k < 3; k++) image.data[4 * i + k] = 245 + t * (to[k]! - 245);
       image.data[4 * i + 3] = 255;
@@ -103,55 +103,55 @@ export class Show {
     return canvas;
   }
 
-  private table(x: Numbers, beside?: Numbers | null, spread?: Decoded): HTMLElement {
-    const rows = this.data.columns!.map((c, j) => {
+  #table(x: Numbers, beside?: Numbers | null, spread?: Decoded): HTMLElement {
+    const rows = this.#data.columns!.map((c, j) => {
       const [low, high] = [c.low ?? 0, c.high ?? 1];
       const share = c.levels.length ? (x[j]! + 0.5) / c.levels.length : (x[j]! - low) / (high - low || 1);
-      const bar = h("td", { className: "bar" }, h("i", { style: `left:${100 * Math.min(1, Math.max(0, share))}%` }));
+      const bar = h("td.bar", h("i", { style: `left:${100 * Math.min(1, Math.max(0, share))}%` }));
       const range = c.levels.length ? `${c.levels.length} levels` : `${this.text(c, low)} to ${this.text(c, high)}`;
       const s = c.deviation === null ? undefined : spread?.deviation?.[c.deviation];
       const shares = c.levels_at === null ? undefined : spread?.probabilities?.subarray(c.levels_at, c.levels_at + c.levels.length);
-      return h("tr", {},
+      return h("tr",
         h("th", { scope: "row", title: c.kind }, c.name),
-        beside && h("td", { className: "value" }, this.text(c, beside[j]!)),
-        h("td", { className: "value" }, this.text(c, x[j]!),
+        beside && h("td.value", this.text(c, beside[j]!)),
+        h("td.value", this.text(c, x[j]!),
           shares ? h("small", { title: c.levels.map((l, k) => `${l}: ${(100 * shares[k]!).toFixed(1)} %`).join("\n") }, ` ${(100 * shares[x[j]!]!).toFixed(0)} %`)
             : s !== undefined && s > 0 && h("small", { title: "standard deviation" }, ` ± ${number(s, 2)}${c.kind === "datetime" ? " days" : ""}`)),
-        bar, h("td", { className: "range" }, range));
+        bar, h("td.range", range));
     });
-    const head = beside && h("thead", {}, h("tr", {}, h("td"), h("th", {}, "datum"), h("th", {}, "decoded"), h("td"), h("td")));
-    return h("div", { className: "scroll" }, h("table", { className: "cells" }, head, h("tbody", {}, ...rows)));
+    const head = beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("td"), h("td")));
+    return h("div.scroll", h("table.cells", head, h("tbody", ...rows)));
   }
 
-  private lines(x: Numbers, label: string, width: number, height: number): HTMLElement {
-    const [steps, channels] = this.data.shape as [number, number];
+  #lines(x: Numbers, label: string, width: number, height: number): HTMLElement {
+    const [steps, channels] = this.#data.shape as [number, number];
     const values = Array.from(x);
-    const [low, high] = [Math.min(this.data.low, ...values), Math.max(this.data.high, ...values)];
+    const [low, high] = [Math.min(this.#data.low, ...values), Math.max(this.#data.high, ...values)];
     const path = (c: number): string => Array.from({ length: steps }, (_, t) =>
       `${t ? "L" : "M"}${((t / Math.max(1, steps - 1)) * (width - 4) + 2).toFixed(1)} ${(height - 2 - ((values[t * channels + c]! - low) / (high - low || 1)) * (height - 4)).toFixed(1)}`).join("");
     return svg(width, height, label, Array.from({ length: Math.min(channels, 10) }, (_, c) =>
       `<path d="${path(c)}" fill="none" stroke="var(--c${c})" stroke-width="1.6" vector-effect="non-scaling-stroke"/>`).join(""));
   }
 
-  private spark(x: Numbers, label: string): HTMLElement {
+  #spark(x: Numbers, label: string): HTMLElement {
     const [n, top] = [Math.min(x.length, 48), Math.max(1e-9, ...Array.from(x, Math.abs))];
     return svg(96, 40, label, Array.from({ length: n }, (_, i) =>
       `<rect x="${(i * 96) / n}" width="${90 / n}" y="${40 - (38 * Math.abs(x[i]!)) / top}" height="${(38 * Math.abs(x[i]!)) / top}" fill="var(--c0)"/>`).join(""));
   }
 
-  private bars(x: Numbers, label: string, beside?: Numbers | null): HTMLElement {
+  #bars(x: Numbers, label: string, beside?: Numbers | null): HTMLElement {
     const order = Array.from({ length: x.length }, (_, i) => i);
-    if (this.data.kind === "counts") order.sort((a, b) => (beside?.[b] ?? x[b]!) - (beside?.[a] ?? x[a]!));
+    if (this.#data.kind === "counts") order.sort((a, b) => (beside?.[b] ?? x[b]!) - (beside?.[a] ?? x[a]!));
     const shown = order.slice(0, 24);
     const top = Math.max(1e-9, ...shown.map((i) => Math.max(Math.abs(x[i]!), Math.abs(beside?.[i] ?? 0))));
-    const rows = shown.map((i) => h("tr", {}, h("th", { scope: "row" }, this.name(i)),
-      beside && h("td", { className: "value" }, number(beside[i]!)),
-      h("td", { className: "value" }, number(x[i]!)),
-      h("td", { className: "fill" }, h("i", { style: `width:${(100 * Math.abs(x[i]!)) / top}%` }), beside && h("b", { style: `left:${(100 * Math.abs(beside[i]!)) / top}%` }))));
+    const rows = shown.map((i) => h("tr", h("th", { scope: "row" }, this.name(i)),
+      beside && h("td.value", number(beside[i]!)),
+      h("td.value", number(x[i]!)),
+      h("td.fill", h("i", { style: `width:${(100 * Math.abs(x[i]!)) / top}%` }), beside && h("b", { style: `left:${(100 * Math.abs(beside[i]!)) / top}%` }))));
     const more = order.length - shown.length;
-    return h("div", { className: "scroll", "aria-label": label }, h("table", { className: "cells" },
-      beside && h("thead", {}, h("tr", {}, h("td"), h("th", {}, "datum"), h("th", {}, "decoded"), h("td"))),
-      h("tbody", {}, ...rows)), more > 0 && h("p", { className: "note" }, `${more.toLocaleString("en")} more columns are not shown.`));
+    return h("div.scroll", { "aria-label": label }, h("table.cells",
+      beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("td"))),
+      h("tbody", ...rows)), more > 0 && h("p.note", `${whole(more)} more columns are not shown.`));
   }
 }
 
@@ -166,7 +166,7 @@ function moment(column: Column, v: number): string | null {
 }
 
 function svg(width: number, height: number, label: string, inside: string): HTMLElement {
-  const box = h("div", { className: "chart", role: "img", "aria-label": label });
+  const box = h("div.chart", { role: "img", "aria-label": label });
   box.innerHTML = `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" aria-hidden="true">${inside}</svg>`;
   return box;
 }
