@@ -58,13 +58,28 @@ def compared(run: Any, part: str, x: torch.Tensor) -> dict[str, Any]:
         return {"why": str(error)}
     torch.manual_seed(0)
     given = list(graph.given(ROWS))
-    given[0] = x if part != "decoder" else given[0] + 0.3 * torch.randn(given[0].shape).to(given[0])
+    given[0] = x if part != "decoder" else codes(run, x).to(given[0])
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     found = session.run(list(graph.outputs), {n: v.numpy() for n, v in zip(graph.inputs, given, strict=True)})
     with torch.no_grad():
         wanted = graph(*given)
     errors = [_error(ours, theirs.detach().numpy(), part) for ours, theirs in zip(found, wanted, strict=True)]
     return {"error": max(errors), "bytes": len(data)}
+
+
+def codes(run: Any, x: torch.Tensor) -> torch.Tensor:
+    """The codes of some rows, each moved a little; of a model that does not encode, draws."""
+    from latens.errors import InputError
+    from latens.runs.export import graphs
+    from latens.tensors.trees import flat_codes
+
+    with torch.no_grad():
+        try:
+            encoder = graphs.encoder(run)
+            z = encoder(x, *encoder.given(ROWS)[1:])[0]
+        except (NotImplementedError, AttributeError, InputError):
+            z = flat_codes(run.model.draw(x, 1).codes[0], leading=1)
+    return z * (1 - 0.02 * torch.rand(z.shape)).to(z)
 
 
 def _error(ours: np.ndarray, theirs: np.ndarray, part: str) -> float:

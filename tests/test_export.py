@@ -64,6 +64,23 @@ def test_functions_that_runtimes_have_in_float32_alone_are_those_of_torch(functi
     assert ((ours - theirs).abs() <= most * theirs.abs() + 1e-15).all()
 
 
+def test_triangular_systems_and_factors_are_those_of_torch():
+    torch.manual_seed(0)
+    matrix, b = torch.randn(3, 6, 6).double(), torch.randn(3, 6, 2).double()
+    square = matrix @ matrix.mT + torch.eye(6)
+    tril = torch.linalg.cholesky(square)
+    assert torch.allclose(operators.cholesky(square), tril, atol=1e-12)
+    assert torch.allclose(operators.cholesky_solve(b, tril), torch.cholesky_solve(b, tril), atol=1e-12)
+    for upper, a in ((False, tril), (True, tril.mT)):
+        wanted = torch.linalg.solve_triangular(a, b, upper=upper)
+        assert torch.allclose(operators.solve_triangular(a, b, upper=upper), wanted, atol=1e-12)
+
+
+def test_digamma_is_that_of_torch():
+    z = torch.logspace(-3, 5, 1001, dtype=torch.float64)
+    assert torch.allclose(operators.digamma(z), torch.digamma(z), rtol=1e-13, atol=1e-13)
+
+
 @pytest.mark.parametrize("right", [False, True])
 def test_a_search_is_that_of_torch(right: bool):
     torch.manual_seed(0)

@@ -32,6 +32,7 @@ class ResampledPrior(nn.Module):
     EVALUATED = 2**14
     reads: tuple[str, ...] = ()
     zeros: Tensor
+    held_out: Tensor
 
     def __init__(self, network: nn.Module, dim: int, truncation: int = 100, points: int = 1024):
         super().__init__()
@@ -39,6 +40,9 @@ class ResampledPrior(nn.Module):
         require(is_whole(points) and points >= 1, "points", "a whole number from 1", points)
         self.network, self.truncation, self.points = network, int(truncation), int(points)
         self.register_buffer("zeros", torch.zeros(dim), persistent=False)
+        fixed = torch.Generator().manual_seed(0)
+        draws = torch.randn(self.EVALUATED, dim, generator=fixed, dtype=torch.float64)
+        self.register_buffer("held_out", draws.to(self.zeros), persistent=False)
 
     def log_accept(self, z: Tensor) -> Tensor:
         """ln a(z), ``[..., Z]`` -> ``[...]``."""
@@ -50,8 +54,7 @@ class ResampledPrior(nn.Module):
         if self.training:  # every process draws the same points
             z = torch.randn(self.points, size, dtype=like.dtype, device=like.device)
         else:
-            fixed = torch.Generator().manual_seed(0)
-            z = torch.randn(self.EVALUATED, size, generator=fixed, dtype=torch.float64).to(like)
+            z = self.held_out
         return log_mean_exp(self.log_accept(z), 0)
 
     def forward(self, c: Tree = None) -> Distribution:

@@ -6,7 +6,7 @@ import { $, button, csv, download, h, menu, number, whole } from "./dom";
 import { PointMap, type Mark, type Mode } from "./map";
 import type { About, Page, ValueAbout } from "./page";
 import { panels, type Panel } from "./panels";
-import { Rows, smallest, type Plane } from "./rows";
+import { Rows, type Plane } from "./rows";
 import { Show } from "./show";
 import { fromHash, toHash, type Rest, type State } from "./state";
 import type { Data } from "./tensor";
@@ -356,15 +356,12 @@ export class App {
     const z = this.state.rest === "kept" && plane.axes ? Float64Array.from(this.state.z) : Float64Array.from(this.about.dimensions.mean);
     const base = this.active.map((d) => (this.state.rest === "kept" ? this.state.z[d]! : this.about.dimensions.center[d]!));
     if (this.active.length > 2 && (this.state.rest === "local" || !plane.axes)) {
-      const n = Math.min(plane.count, rows.coded);
-      const square = new Float32Array(n);
-      for (let i = 0; i < n; i++) square[i] = (plane.x[i]! - x) ** 2 + (plane.y[i]! - y) ** 2;
-      const near = smallest(square, 16);
-      const width = square[near[near.length - 1]!]! || 1e-12;
+      const near = this.map.nearest(x, y, 16, (i) => i < rows.coded);
+      const width = near.at(-1)?.square || 1e-12;
       let total = 0;
       base.fill(0);
-      for (const i of near) {
-        const w = Math.exp((-3 * square[i]!) / width);
+      for (const { i, square } of near) {
+        const w = Math.exp((-3 * square) / width);
         total += w;
         for (let a = 0; a < base.length; a++) base[a]! += w * rows.codes[a * rows.coded + i]!;
       }

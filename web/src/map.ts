@@ -1,5 +1,6 @@
 // The map: points on a canvas, as dots or, where they overlap, as density; pan, zoom, pointing and lasso.
 
+import { Places } from "./places";
 import type { Plane } from "./rows";
 
 export type Mode = "decode" | "move" | "lasso";
@@ -40,6 +41,7 @@ export class PointMap {
   #lassoed: { x: number; y: number }[] = [];
   readonly #fingers = new Map<number, { x: number; y: number }>();
   #dragged: "decode" | "move" | "lasso" | "pinch" | null = null;
+  #places: Places | null = null;
   #sums: Float32Array = new Float32Array(0);
 
   constructor(private readonly box: HTMLElement, private readonly hooks: Hooks) {
@@ -50,9 +52,10 @@ export class PointMap {
     this.#listen();
   }
 
-  /** Fit all points into view. */
+  /** Fit all points of the plane into view. */
   fit(): void {
     const { x, y, count } = this.plane;
+    if (this.#places?.plane !== this.plane) this.#places = new Places(this.plane);
     const range = (v: Float32Array): [number, number] => {
       const some: number[] = [];
       for (let i = 0; i < count; i += Math.max(1, Math.floor(count / 20000))) some.push(v[i]!);
@@ -105,15 +108,13 @@ export class PointMap {
 
   /** The point nearest to a place on the screen within `reach` pixels, or -1. */
   near(px: number, py: number, reach = 12): number {
-    const { x, y, count } = this.plane;
     const at = this.toPlane(px, py);
-    const limit = (reach / this.view.scale) ** 2;
-    let [best, found] = [limit, -1];
-    for (let i = 0; i < count; i++) {
-      const d = (x[i]! - at.x) ** 2 + (y[i]! - at.y) ** 2;
-      if (d < best && !(this.muted && this.muted[i] === 2)) { best = d; found = i; }
-    }
-    return found;
+    return this.nearest(at.x, at.y, 1, (i) => this.muted?.[i] !== 2, reach / this.view.scale)[0]?.i ?? -1;
+  }
+
+  /** The points nearest to a place on the plane. */
+  nearest(...asked: Parameters<Places["nearest"]>): ReturnType<Places["nearest"]> {
+    return this.#places!.nearest(...asked);
   }
 
   #resize(): void {

@@ -35,6 +35,8 @@ class Drawing(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The result of a call, with noise of ``give`` where it draws."""
         kwargs = kwargs or {}
+        if func is torch.autograd.grad:
+            raise NotImplementedError("the model takes gradients whenever it encodes, which a graph cannot")
         if func in _OTHERS:
             raise NotImplementedError(f"the model draws with torch.{func.__name__}")
         if func not in _NORMAL | _UNIFORM or kwargs.get("generator") is not None:
