@@ -31,14 +31,16 @@ ROWS = 7
 def fitted(recipe: str) -> tuple[Any, torch.Tensor]:
     """(a run trained for one epoch on 400 digits, seven other rows in the model's form)."""
     from latens.data import read
-    from latens.data.rows import rows_of
+    from latens.data.rows import Asked, rows_of
     from latens.recipes import Recipe
     from latens.runs.fitting import fit_recipe
     from latens.training import Settings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rows = rows_of(read("digits").x)
+        digits = read("digits")
+        asked = Asked(condition=("label",)) if recipe == "cvae" else Asked()
+        rows = rows_of(digits.x, labels=digits.labels, asked=asked)
         run = fit_recipe(rows.take(np.arange(400)), Recipe(recipe), Settings(epochs=1, device="cpu"), validation=0.0)
     run.model.eval()
     return run, rows.take(np.arange(400, 400 + ROWS)).inside[:]
