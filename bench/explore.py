@@ -37,7 +37,9 @@ window.answers = [];
 addEventListener("pointerdown", () => {
   const start = performance.now(), was = String(latens.z), channel = new MessageChannel();
   const frame = () => requestAnimationFrame(() => channel.port2.postMessage(0));
-  channel.port1.onmessage = () => { if (String(latens.z) !== was) answers.push(performance.now() - start); else frame(); };
+  channel.port1.onmessage = () => {
+    if (String(latens.z) !== was) answers.push(performance.now() - start); else frame();
+  };
   frame();
 }, true);
 0
