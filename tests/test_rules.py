@@ -91,15 +91,12 @@ def test_no_rule_is_found_among_independent_columns(seed):
     assert not schema_of(table).rules
 
 
-@pytest.mark.parametrize("ends", [(0, 100), (0, 1e9), (-1e9, 100)])
-def test_no_order_that_hardly_binds_takes_the_heaps_of_a_column(ends):
-    """A share clipped to 0 to 100 and the score that it comes from: they are in order by their scales."""
-    score = np.random.default_rng(0).normal(size=N)
-    share = np.clip(np.round(50 + 30 * score, 1), *ends)
-    table = pd.DataFrame({"share": share, "score": score})
-    schema = schema_of(table)
-    assert not [rule for rule in schema.rules if rule.bounds and rule.target == "share" and 0 in ends]
-    assert set(schema.field("share").law.atoms) == {end for end in ends if abs(end) < 1e9}
+@pytest.mark.parametrize("mean", [45, 47])
+def test_no_order_that_hardly_binds_takes_the_heaps_of_a_column(mean):
+    """A share that is at least 0, and the score that it comes from: they are in order by their scales."""
+    score = np.random.default_rng(0).normal(size=4000)
+    schema = schema_of(pd.DataFrame({"share": np.maximum(np.round(mean + 30 * score, 1), 0), "score": score}))
+    assert not schema.rules and schema.field("share").law.atoms == (0,)
 
 
 @pytest.mark.parametrize("text", [*RULES, *ORDER])
