@@ -97,7 +97,7 @@ def _further(machines: Mapping[str, Results], names: list[str]) -> list[str]:
     for name in names:
         found = {machine: results.get(name, {}).get("summary") or {} for machine, results in machines.items()}
         keys = dict.fromkeys(key for summary in found.values() for key in summary)
-        said = [f"{key} " + ", ".join(f"{shown(s[key], 4)} ({machine})" for machine, s in found.items() if key in s)
+        said = [f"{key}: " + ", ".join(f"{shown(s[key], 4)} ({machine})" for machine, s in found.items() if key in s)
                 for key in keys]  # fmt: skip
         lines += [f"* {name}: {'; '.join(said)}"] if said else []
     return lines
