@@ -80,9 +80,10 @@ class SeenValues:
     def from_json(cls, fields: Any) -> SeenValues:
         """The ranges that :meth:`to_json` wrote; ``InputError`` if a field is missing or not valid."""
         try:
-            numbers = (tuple(float(v) for v in fields[name]) for name in ("low", "high", "steps"))
-            values = tuple(tuple(float(v) for v in each) for each in fields["values"])
-            return cls(*numbers, values, tuple(tuple(bool(v) for v in each) for each in fields["heaped"]))  # type: ignore[misc]
+            low, high, steps = (tuple(map(float, fields[name])) for name in ("low", "high", "steps"))
+            values = tuple(tuple(map(float, each)) for each in fields["values"])
+            heaped = tuple((bool(first), bool(last)) for first, last in fields["heaped"])
+            return cls(low, high, steps, values, heaped)
         except (KeyError, TypeError, ValueError):
             raise damaged("has ranges that are not valid") from None
 
