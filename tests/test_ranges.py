@@ -100,6 +100,14 @@ def test_extrapolated_draws_go_beyond_the_range_on_their_grid() -> None:
     assert not (beyond % 2).any()
 
 
+@pytest.mark.parametrize("rows", [3, 20, 80])
+def test_the_ends_of_few_rows_are_heaps_only_where_cells_lie_on_them(rows: int) -> None:
+    some = rng.gamma(2, 2, (rows, 3))
+    assert infer(some).ranges.heaped == ((False, False),) * 3
+    some[: max(3, rows // 4), 0] = 0
+    assert infer(some).ranges.heaped[0][0] and infer(some).ranges.heaped[1:] == ((False, False),) * 2
+
+
 def test_draws_within_limits_are_those_of_the_truncated_distribution() -> None:
     px = Observed(Normal(torch.zeros(2), torch.ones(2)), 1)
     with drawing_within((np.array([0.0, -np.inf]), np.array([np.inf, np.inf]))):

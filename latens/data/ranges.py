@@ -11,7 +11,7 @@ from latens.schema.ranges import DIGITS, SeenValues
 
 FEWEST = 20  # cells, with fewer of which a grid may be an accident
 FEW = 64  # values that may be all that occur
-HEAP = 0.01  # of the cells, at an end of the range, and twice as many as places of a grid have on average
+HEAP, LEAST = 0.01, 3  # of the cells, and cells, at an end of the range, and twice as many as a grid's places have
 _LOOSE = 0.05  # of a step, the most that a float may be off it
 
 
@@ -38,7 +38,7 @@ def ranges_of(x: np.ndarray, schema: Schema) -> SeenValues | None:
     return SeenValues(
         tuple(low.tolist()), tuple(high.tolist()), tuple(steps.tolist()),
         tuple(_few(cells[:, j], steps[j] if schema.kind != "levels" else schema.step) for j in range(len(low))),
-        tuple((bool(a), bool(b)) for a, b in (heaped >= np.maximum(HEAP, 2 / places)).T),
+        tuple((bool(a), bool(b)) for a, b in (heaped >= np.maximum(max(HEAP, LEAST / len(cells)), 2 / places)).T),
     )  # fmt: skip
 
 

@@ -164,7 +164,6 @@ def sample(
     model: Any = run.model
     z = None if density is None else density.draw(model, n, seed)
     count = rows_at_once(schema.columns)
-
     gapped = None if mean else _Gapped.of(run, n, c, seed)
 
     def draw(rows: Any) -> Tensor:

@@ -175,6 +175,8 @@ class Schema:
             return f"shape {self.shape} does not fit the layout {self.layout!r}"
         if self.layout == "HW" and self.shape[0] != 1:
             return f"shape {self.shape} has {self.shape[0]} channels and layout 'HW' one"
+        if self.ranges is not None and len(self.ranges.low) not in (1, self.shape[self._channel]):
+            return f"{len(self.ranges.low)} ranges do not fit shape {self.shape}"
         return ""
 
     def _fault_of_kind(self) -> str:
@@ -203,8 +205,6 @@ class Schema:
             return f"{self.span} is not a span"
         if self.constant_values and len(self.constant_values) != len(self.constant):
             return f"{len(self.constant_values)} values do not fit {len(self.constant)} constant cells"
-        if self.ranges is not None and len(self.ranges.low) not in (1, self.shape[self._channel]):
-            return f"{len(self.ranges.low)} ranges do not fit shape {self.shape}"
         return ""
 
     @property
@@ -398,7 +398,9 @@ class Schema:
             raise damaged(f"lacks {', '.join(missing)}")
         if unknown := sorted(str(name) for name in set(fields) - known):
             raise damaged(f"has unknown fields ({', '.join(unknown)})")
-        return cls(**{name: _typed(name, fields[name]) for name in known & set(fields)})
+        typed = {name: _typed(name, fields[name]) for name in known & set(fields) - {"ranges"}}
+        ranges = fields.get("ranges")
+        return cls(**typed, ranges=None if ranges is None else SeenValues.from_json(ranges))
 
     def describe(self) -> str:
         """Describe the data in one or two lines.
@@ -487,8 +489,6 @@ def _typed(name: str, value: Any) -> Any:
     def items(test: Any) -> bool:
         return isinstance(value, list | tuple) and all(map(test, value))
 
-    if name == "ranges":
-        return None if value is None else SeenValues.from_json(value)
     if name in ("shape", "constant"):
         good = items(whole)
     elif name == "names":

@@ -73,7 +73,7 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
         factors=tuple(units.values()), inside=any(match["b"] for match in matches),
         brackets=any(match["open"] for match in matches), minus="−" if "−" in "".join(texts) else "-",
         plus=any(map(_has_plus, matches)),
-        zero=any(_has_plus(match) and not re.search("[1-9]", match["body"]) for match in matches),
+        zero=any(map(_is_plus_zero, matches)),
         lakh=bool(group and re.search(twos, "\n".join(bodies))),
     )  # fmt: skip
     return with_places(form, bodies), ("thousands",) * by_custom + ("bare",) * bare
@@ -104,6 +104,10 @@ def _are_names(matches: Sequence[re.Match[str]], naked: bool) -> bool:
 
 def _has_plus(match: re.Match[str]) -> bool:
     return "+" in match["a"] + match["b"]
+
+
+def _is_plus_zero(match: re.Match[str]) -> bool:
+    return _has_plus(match) and not re.search("[1-9]", match["body"])
 
 
 def is_bare(text: str) -> bool:

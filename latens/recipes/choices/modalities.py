@@ -47,7 +47,9 @@ def _piece(info: DataInfo, axis: int, start: int, stop: int) -> DataInfo:
         flat[list(schema.constant)] = True
         constant = flat.view(schema.shape).narrow(axis, start, stop - start).flatten().nonzero().flatten().tolist()
         names = None if schema.names is None else schema.names[start:stop]
-        part = replace(schema, shape=tuple(shape), names=names, constant=tuple(constant), constant_values=())
+        part = replace(
+            schema, shape=tuple(shape), names=names, constant=tuple(constant), constant_values=(), ranges=None
+        )
     sample = None if info.sample is None else info.sample.narrow(axis, start, stop - start)
     return replace(info, schema=part, sample=sample)
 
