@@ -73,7 +73,8 @@ class ColumnsInOrder(TableLikelihood):
         self.register_buffer("places", rows[own], persistent=False)
 
     def _further(self, hidden: Tensor, only: Sequence[int] | Tensor, tiers: Sequence[tuple[int, int]]) -> Tensor:
-        """V_j h_j of the columns ``only``, ``[padded outputs, N]``, from their h ``[columns, ..., hidden]``."""
+        """V_j h_j of the columns ``only``, ``[padded outputs, N]``, from their h ``[columns, ..., hidden]``, padded as
+        :func:`_tiers` says."""
         hidden, weight = hidden.flatten(1, -2).mT, self.further[only].mT
         sizes = [size for size, _ in tiers]
         parts = zip(weight.split(sizes), hidden.split(sizes), tiers)
