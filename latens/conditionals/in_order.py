@@ -66,10 +66,9 @@ class ColumnsInOrder(TableLikelihood):
         order = widths.argsort(stable=True)
         self.register_buffer("order", order, persistent=False)
         self.tiers = _tiers(widths[order].tolist())
-        starts = torch.tensor([width for size, width in self.tiers for _ in range(size)]).cumsum(0).roll(1)
-        starts[0] = 0
-        rows = starts[order.argsort()].unsqueeze(-1) + torch.arange(int(widths.max()))
-        own = torch.arange(int(widths.max())) < widths.unsqueeze(-1)
+        padded = torch.tensor([width for size, width in self.tiers for _ in range(size)])
+        starts, place = padded.cumsum(0) - padded, torch.arange(int(widths.max()))
+        rows, own = starts[order.argsort()].unsqueeze(-1) + place, place < widths.unsqueeze(-1)
         self.register_buffer("places", rows[own], persistent=False)
 
     def _further(self, hidden: Tensor, only: Sequence[int] | Tensor, tiers: Sequence[tuple[int, int]]) -> Tensor:
