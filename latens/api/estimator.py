@@ -85,9 +85,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             :class:`latens.training.settings.Settings`.
         validation: rows for early stopping: "auto" (a tenth of 200 rows or more), a fraction, or data like X.
         nll_draws: the K importance-weighted draws of ``score_samples``.
-        columns: kinds of columns of a table that replace the inferred ones, ``{"price": "positive"}``.
+        columns: kinds for columns of a table, in place of the inferred ones: ``{"price": "positive"}``.
         condition: a column of a table (or of an AnnData's obs), or several, on which the model is conditioned.
-        formats: how to read columns of text whose cells are ambiguous: ``{"when": "%d/%m/%Y"}``, or
+        formats: how to read columns of text, for example if their cells are ambiguous: ``{"when": "%d/%m/%Y"}``, or
             "day-first", "month-first", "1.234,5", "text".
         rules: rules that hold in every row, ``["start <= end", "total = net + tax", "city -> country"]``, besides those
             found in the data; "none" ignores those found (see ``latens fit --help``).
@@ -169,9 +169,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Args:
             X: rows, at least 2; arrays, frames or images.
             y: ignored.
-            sample_weight: one number per row, ``[N]``. Whole numbers count rows: with weight 2 a row is taken twice,
-                with 0 it is left out. Other weights, and whole ones that would make more than ten times the rows,
-                multiply the rows' terms of the bound.
+            sample_weight: one number per row, ``[N]``. Whole numbers count rows: a row with weight 2 is taken twice,
+                one with weight 0 is left out. Other weights, and whole ones that would multiply the number of rows by
+                more than ten, weight the rows' terms in the bound.
 
         Raises:
             InputError: data or options that cannot be used; it is a ``ValueError``.
@@ -348,7 +348,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,
         reading: Mapping[str, Any] | None = None,
     ) -> Rows:  # fmt: skip
-        """X in the columns of a schema. Warnings about the data are issued, those of the checks only with ``check``."""
+        """X in the columns of a schema. Warnings about the data are issued, but those of the checks only with
+        ``check``."""
         if isinstance(X, Rows):
             return X
         if isinstance(X, str | Path) and isinstance(schema, Table):

@@ -1,8 +1,8 @@
 """Figures for notebooks: what the report draws, on axes of matplotlib.
 
-Each function takes a fitted :class:`latens.VAE`, a :class:`latens.runs.record.Run` or the folder of one, and rows X as
-the estimator takes them; or arrays, as its arguments say. It draws on ``ax``, or on a new figure, and returns the axes.
-Where a figure has several charts, they are insets of these axes (``ax.child_axes``).
+Each function takes a fitted :class:`latens.VAE`, a :class:`latens.runs.record.Run` or a run's folder, with rows X as
+for the estimator; or arrays, as its arguments say. It draws on ``ax``, or on a new figure, and returns the axes. Where
+a figure has several charts, they are insets of these axes (``ax.child_axes``).
 
 >>> import numpy as np, latens
 >>> from matplotlib import pyplot
@@ -141,7 +141,7 @@ def reconstructions(source: Any, X: Any = None, *, rows: int = 24, ax: Any = Non
 
 
 def _across(count: int) -> int:
-    """Images in a line."""
+    """The number of images in a line."""
     return min(count, 12)
 
 
@@ -284,8 +284,8 @@ def _numbers(values: Any, what: str, ndim: int) -> np.ndarray:
 
 @_figure
 def traversals(source: Any, X: Any = None, *, dimensions: Sequence[int] | None = None, ax: Any = None) -> Any:
-    """What changes as one latent dimension moves from -3 to 3 standard deviations, the others at the centre: strips of
-    images, lines of sequences, or the columns that change most.
+    """What changes as one latent dimension moves from -3 to 3 standard deviations, with the others at the centre:
+    strips of images, lines of sequences, or the columns that change most.
 
     Args:
         source: a model, a run or its folder; or decoded rows ``[D, steps, *event]``.
@@ -374,7 +374,7 @@ def _between(vae: VAE, X: Any, rows: Sequence[int]) -> tuple[Subject, np.ndarray
 @_figure
 def rates(source: Any, X: Any = None, *, ax: Any = None) -> Any:
     r"""The rate :math:`KL(q(z_i|x) \,\|\, p(z_i))` of each latent dimension in nats, the largest first, inactive ones
-    grey. Given rows, also the variance of the codes and the threshold of active dimensions.
+    grey. If rows are given, also the variance of the codes and the threshold of active dimensions.
 
     Args:
         source: a model, a run or its folder; an :class:`latens.evaluation.Evaluation`; or rates ``[Z]``.

@@ -163,7 +163,7 @@ def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
 
 
 def described(objective: Objective) -> str:
-    """The objective's type and numbers, by which a resumed run recognises it.
+    """The objective's type and numbers, from which a resumed run recognises it.
 
     >>> from latens.objectives import ELBO
     >>> described(ELBO(beta=2.0))

@@ -97,7 +97,7 @@ def _of_mappings(data: Any, first: Mapping[Any, Any]) -> Labelled:
 
 
 def tree(data: Any) -> Any:
-    """The rows of a dataset as an array, or for items that are mappings as a mapping of arrays. Of a pair, the first
+    """The rows of a dataset as an array, or, if its items are mappings, as a mapping of arrays. Of a pair, the first
     element is taken. Errors as in :func:`labelled`."""
     items = _items(data)
     if isinstance(items[0], Mapping):
@@ -106,8 +106,8 @@ def tree(data: Any) -> Any:
 
 
 class DatasetRows(Lazy):
-    """The rows of a dataset, made when they are indexed; each must be the same whenever it is asked for. Labels are
-    read, by a pass over all items, where they are asked for."""
+    """The rows of a dataset, made when they are indexed; an item must be the same each time. Labels are read on demand,
+    in one pass over all items."""
 
     def __init__(
         self, data: Any, part: Callable[[Any], Any], first: np.ndarray, label: Callable[[Any], Any] | None = None
@@ -126,7 +126,7 @@ class DatasetRows(Lazy):
 
 
 def _array(data: Any, part: Callable[[Any], Any], label: Callable[[Any], Any] | None) -> Labelled:
-    """The array of a dataset, or lazy rows where it would be too large, with its labels."""
+    """The array of a dataset, or lazy rows if the array would be too large, with its labels."""
     first = _checked(part, _item(data, 0, len(data)), 0, None)
     if not first.ndim:
         raise InputError("an item of the dataset is a single number", "give arrays of one axis or more")

@@ -66,12 +66,12 @@ def infer(
     *Layout.* 2 axes are vectors; 3 are images ``N x H x W``; 4 are ``N x C x H x W`` if the second axis
     has 1 to 4 entries, and ``N x H x W x C`` if only the last has.
 
-    *Kind.* Booleans and {0, 1} are binary. Whole numbers 0..255 are levels if the dtype is uint8, if the data
-    are images, or if they are vectors with at least 16 columns on one scale: at least half of the columns that vary
-    reach half of the largest value. There are max + 1 levels, or 256 if max > 127. Floats with at most 256
-    different values, evenly spaced over 0..1 or -1..1 (in images: over any range), are levels too: they
-    keep their numbers and have masses, not densities. Everything else is continuous; if all floats lie in 0..1 (in
-    images: in -1..1 or 0..255), the model's output is clipped to that range.
+    *Kind.* Booleans and {0, 1} are binary. Whole numbers 0..255 are levels if the dtype is uint8, if the data are
+    images, or if they are vectors with at least 16 columns on one scale: at least half of the columns that vary reach
+    half of the largest value overall. There are max + 1 levels, or 256 if max > 127. Floats with at most 256 different
+    values, evenly spaced over 0..1 or -1..1 (in images: over any range), are levels too: they keep their numbers and
+    have masses, not densities. Everything else is continuous; if all floats lie in 0..1 (in images: in -1..1 or
+    0..255), the model's output is clipped to that range.
 
     *Storage.* uint8 for 8-bit data and up to 256 levels, otherwise float32, or float64 if float32 would
     lose more than a thousandth of a column's standard deviation.
@@ -303,8 +303,8 @@ def _grid(
 
 
 def _spacing(values: np.ndarray, span: tuple[float, float], levels: int | None) -> int | None:
-    """The smallest number L of levels over the span that include all values; None if chance explains that: a value
-    other than an end lies within the rounding r of one of L levels with probability 2 (L - 1) r."""
+    """The smallest number L of evenly spaced levels over the span that include all values; None if they do so by
+    chance: a value other than an end lies within the rounding r of one of L levels with probability 2 (L - 1) r."""
     inside = int(((values > span[0]) & (values < span[1])).sum())
     for count in range(2, MAX_DISTINCT + 1) if levels is None else [levels]:
         level, loose = levels_of(values, span, count)
@@ -315,7 +315,7 @@ def _spacing(values: np.ndarray, span: tuple[float, float], levels: int | None) 
 
 
 def _usual_span(low: float, high: float, *, every: bool) -> tuple[float, float] | None:
-    """The first of the usual ranges that holds all values, or None; only 0..1 counts unless ``every`` range does."""
+    """The first of the usual ranges that holds all values, or None; unless ``every``, only 0..1 is tried."""
     return next((span for span in SPANS[: None if every else 1] if span[0] <= low < high <= span[1]), None)
 
 

@@ -21,11 +21,10 @@ COPIED_BYTES = 2**26  # up to this size rows are copied; larger ones are viewed 
 
 
 class Lazy(ABC):
-    """A leaf of a tree of data, ``[N, *event]``, whose rows are made when they are indexed.
-
-    A subclass defines ``shape``, the numpy ``kind`` of its values, and :meth:`rows`; a row must be a function of its
-    number alone. Indexing takes an int, a slice, a boolean mask ``[N]``, or a list, array or tensor of row numbers in
-    any order, with repeats, and raises ``IndexError`` for a row that does not exist.
+    """A leaf ``[N, *event]`` of a tree of data, whose rows are made when they are indexed. A subclass defines
+    ``shape``, the numpy ``kind`` of its values, and :meth:`rows`; a row must be a function of its number alone.
+    Indexing takes an int, a slice, a boolean mask ``[N]``, or a list, array or tensor of row numbers in any order, with
+    repeats, and raises ``IndexError`` for a row that does not exist.
 
     >>> class Squares(Lazy):
     ...     shape, kind = (5, 1), np.dtype("float32")

@@ -1,4 +1,4 @@
-"""Find the values that the cells of an array have: their range, their grid, and few values that are all there are."""
+"""Find the values that occur in an array: their range, their grid, or the complete set if they are few."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def _steps(parts: list[np.ndarray], low: np.ndarray, high: np.ndarray, above: np
 
 
 def _digits(parts: list[np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The digits after the point of each column's numbers ``[C]``, -1 where they are more than :data:`DIGITS`, or more
-    than the dtype can tell apart."""
+    """For each column ``[C]``, the digits after the point of its numbers; -1 for more than :data:`DIGITS`, or more than
+    the dtype can distinguish."""
     is_float = parts[0].dtype.kind == "f"
     size = np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
     loose = size * 2 * float(np.finfo(parts[0].dtype).eps if is_float else np.finfo(np.float64).eps)

@@ -68,13 +68,13 @@ class Rows:
         where: what messages call the data.
         back: the function from an arrow table to a frame of the library that ``x`` came from, or None.
         found: for a table, how its columns of text are written, and their cells as they were found.
-        order: for each column of the user's array, its place in the schema, if columns were found by name in another
-            order; else None.
+        order: if columns were found by name in another order, for each column of the user's array its place in the
+            schema; else None.
         index: the columns that name the rows in their file, an arrow table of N rows, or None.
         kept: columns that stand in front of the output for the rows, an arrow table of N rows, or None.
-        notes: what was done to find the columns, one sentence each, if a person should know it.
+        notes: what a person should know about how the columns were found, in sentences.
         row_names: the name of each row, or None.
-        row_kind: what the names are of, "file" or "cell".
+        row_kind: what is named, "file" or "cell".
     """
 
     x: Any
@@ -125,7 +125,7 @@ class Rows:
 
     @cached_property
     def unknown(self) -> dict[str, int]:
-        """The number of cells of each column whose level was never seen; they count as missing."""
+        """For each column, the number of cells with a level that was never seen; they count as missing."""
         return self._encoded[1] if isinstance(self.schema, Table) else {}
 
     @property
@@ -135,12 +135,12 @@ class Rows:
 
     @property
     def warnings(self) -> list[str]:
-        """What a person should know before trusting results from these rows, one sentence each."""
+        """What a person should know before trusting results from these rows, in sentences."""
         return [*self.remarks, *unknown_levels(self.unknown), *broken_rules(self.broken)]
 
     @property
     def remarks(self) -> list[str]:
-        """What was done to read the rows and to find their columns, one sentence each."""
+        """What was done to read the rows and to find their columns, in sentences."""
         return [*self.notes, *(self.found.notes if self.found else ())]
 
     def written(self, table: Any, *, as_text: bool = False) -> Any:
@@ -164,7 +164,7 @@ class Rows:
 
     @property
     def missing(self) -> np.ndarray:
-        """Mask ``[N, D]`` of the modelled cells of a table that the user left empty, with no number, level or text."""
+        """Mask ``[N, D]`` of the modelled cells of a table that the user left empty."""
         assert isinstance(self.schema, Table)
         found = np.stack([is_empty(self.x.column(name)) for name in self.schema.names], 1)
         for name, texts in ({} if self.found is None else self.found.unread_texts).items():
@@ -297,8 +297,8 @@ def rows_of(
     """Rows with the schema that their values suggest; ``labels`` are ``[N]``.
 
     A table whose columns all hold whole numbers 0 .. levels - 1 on one scale (pixels in columns), or all 0 and 1, is
-    read as an array; in any other table each column has a schema of its own. A matrix with missing cells (NaN), or
-    with columns that the user named (column_1, …), is such a table too.
+    read as an array. In any other table each column has a schema of its own; a matrix with missing cells (NaN), or with
+    columns that the user named (column_1, …), is read as such a table.
 
     Raises:
         InputError: as in :func:`latens.data.infer` and :func:`latens.data.infer_table`, or a condition does not exist.
@@ -350,8 +350,8 @@ def require_for_table(asked: Asked, where: str) -> None:
 
 
 def without_index(table: Any, known: Iterable[str]) -> tuple[Any, Any]:
-    """(the table without the columns to which pandas wrote a frame's index; these columns, or None if there are none).
-    Columns whose names are ``known`` stay in the table."""
+    """(the table without the columns that hold a pandas index; those columns, or None if there are none). Columns whose
+    names are ``known`` stay in the table."""
     names = [name for name in index_names(table.schema) if name not in set(known)]
     return (table.drop_columns(names), table.select(names)) if names else (table, None)
 
@@ -460,8 +460,8 @@ def matched(
     """Find columns by name.
 
     Returns:
-        The place of each wanted column among ``names``; for each wanted one of ``names``, its place among the wanted,
-        or None if the orders agree; and a note on the other columns, if there are any.
+        Three things: for each wanted column, its place among ``names``; for each of ``names`` that is wanted, its place
+            among the wanted columns, or None if the orders agree; and a note on the other columns, if there are any.
 
     >>> matched(["c", "x", "a"], ["a", "c"], "here")
     (array([2, 0]), array([1, 0]), ('here: 1 column that the model was not fitted to is left out (x)',))
@@ -647,8 +647,8 @@ def _given_cells(
     x: Any, names: Sequence[str], labels: np.ndarray | None, label_names: tuple[str, ...] | None, where: str,
     none: str = " for a condition",
 ) -> Any:  # fmt: skip
-    """An arrow table of the conditions: columns of obs by their names, the labels as "label"; ``none`` completes the
-    message if there are no labels."""
+    """An arrow table of the conditions: columns of obs by name, and labels as "label". ``none`` completes the message
+    if there are no labels."""
     obs, found = getattr(x, "obs", {}), {}
     for name in names:
         if name in obs:

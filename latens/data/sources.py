@@ -65,11 +65,11 @@ class Source:
         label_names: the words that the codes stand for, if labels are words.
         origin: the absolute path (``file.npz:key`` for one array of several), or the embedded name.
         hashed: the fingerprint, if it was computed while reading.
-        notes: what a person should know about how the data were read, one sentence each.
+        notes: what a person should know about how the data were read, in sentences.
         found: for a table, how its text is written (:class:`latens.data.tables.reading.Read`).
         row_names: the name of each row, or None: the files of a folder of images ("name.tif#2" for the second of
             several pages), the cells of an .h5ad.
-        row_kind: what the names are of, "file" or "cell".
+        row_kind: what is named, "file" or "cell".
     """
 
     x: Any
@@ -112,10 +112,9 @@ def read(
             column without a name is taken for a row index and left out.
         reading: options: ``size`` (height, width), ``skip_bad`` and ``pages`` (each a row) for a folder of images,
             ``encoding`` for a csv, ``layer`` for an .h5ad; for columns of text, ``text`` (the names of columns of
-            words), ``levels`` (those of columns of levels), ``formats`` and ``na``.
-        like: the columns of a run; text is read as theirs was.
-        lenient: whether cells that cannot be read like that count as missing and are listed in ``found.unread``.
-        keep_text: whether the cells of text are kept as they were found, in ``found.text``.
+            words), ``levels`` (the levels of columns, by name), ``formats`` and ``na``. like: the columns of a run;
+            text is read as theirs was. lenient: whether cells that cannot be read in that way count as missing and are
+            listed in ``found.unread``. keep_text: whether the original cells of text are kept, in ``found.text``.
         index: whether a Parquet table keeps its row index, in front; see :func:`latens.data.read_table`.
 
     Raises:
@@ -154,7 +153,7 @@ def read(
 
 
 def check_reading(reading: Mapping[str, Any], data: Sequence[str]) -> None:
-    """Raise ``InputError`` for an option of reading that applies to none of the data; the first is named."""
+    """Raise ``InputError`` for the first option of reading that applies to none of the data."""
     uses = {use for name in data for use in _uses(name)}
     for option, use in _USES.items():
         if option in reading and use not in uses:

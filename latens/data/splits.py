@@ -1,4 +1,4 @@
-"""Choose the rows that are held out: at random, by whole groups, the latest, or the same share of every level."""
+"""Choose the rows that are held out: at random, in whole groups, the latest ones, or the same share of every level."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Split:
     Args:
         kind: "group" (no group is on both sides), "time" (the latest rows) or "stratified" (the same share of every
             value).
-        values: ``[N]``, codes of the groups, times or levels in increasing order.
+        values: ``[N]``, the group, time or level of each row as a code, numbered in increasing order.
     """
 
     kind: str
@@ -52,7 +52,8 @@ def _plain_values(cells: Any) -> np.ndarray:
 
 
 def held_count(rows: int, validation: float | str) -> int:
-    """The number of rows held out: "auto" is a tenth, at most 5,000, and none below 200 rows; else a fraction of all.
+    """The number of rows held out: with "auto", a tenth of the rows, at most 5,000, and none below 200 rows; else a
+    fraction of all rows.
 
     ``InputError`` for a fraction outside [0, 1), or one that leaves no rows for training or for validation.
 

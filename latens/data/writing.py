@@ -26,7 +26,7 @@ def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None
         path: ``.npy``; ``.npz`` (key ``x``); or, for tables and arrays of one or two axes, ``.csv``, ``.tsv``,
             ``.parquet`` or ``.feather`` with names of columns.
         values: an arrow table, or any numeric array.
-        names: the header of a table; column_1, column_2, ... by default.
+        names: the column names of a table; column_1, column_2, ... by default.
 
     Raises:
         InputError: another extension, a missing folder, values that are not numbers, more than two axes for a table, a

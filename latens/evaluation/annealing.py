@@ -46,7 +46,8 @@ class Annealed(NLL):
 
 @dataclass(frozen=True)
 class Certificate:
-    r"""How far an estimate of ln p(x) can be off, on rows that the model drew itself (Grosse, Ghahramani & Adams 2015).
+    r"""How far an estimate of ln p(x) can be off, judged on rows that the model drew itself (Grosse, Ghahramani & Adams
+    2015).
 
     In expectation, lower :math:`\le \ln p(x) \le` upper for every row.
 
@@ -72,7 +73,7 @@ class Certificate:
     def interval(self) -> tuple[float, float]:
         """(low, high) for the mean of ln p(x) over the rows, with a confidence of 99 %, in nats.
 
-        Each is a bound, widened by 2.6 standard errors of the bounds' difference.
+        Each is one of the bounds, widened by 2.6 standard errors of their difference.
         """
         error = 2.576 * self.standard_error if len(self.lower) > 1 else math.inf
         return float(self.lower.mean()) - error, float(self.upper.mean()) + error
@@ -145,9 +146,9 @@ class _Path:
     def schedule(self, temperatures: int) -> _Schedule:
         """Temperatures and step sizes from a pilot run of its own chains.
 
-        They depend on no chain that is weighted afterwards: steps that adapt while chains are weighted bias the
-        estimate. Step sizes aim at two thirds of accepted moves, row by row; temperatures are spaced evenly in
-        the arc length :math:`\\int sd_\\beta[\\ln p(x, z) - \\ln f_0(z)] d\\beta` (Gelman & Meng 1998).
+        They do not depend on the chains that are weighted afterwards, because steps that adapt during weighting bias
+        the estimate. Step sizes aim at two thirds of accepted moves, row by row; temperatures are spaced evenly in the
+        arc length :math:`\\int sd_\\beta[\\ln p(x, z) - \\ln f_0(z)] d\\beta` (Gelman & Meng 1998).
         """
         beta = torch.linspace(0, 1, _PILOT + 1).square().tolist()  # closer near f_0, where most changes
         step = torch.full((self.joint.rows,), 0.5 * self.joint.dim**-0.25).to(self.scale)
@@ -204,13 +205,13 @@ def annealed_nll(
 ) -> Annealed:
     r"""-ln p(x) of each row by annealed importance sampling (Neal 2001; Wu et al. 2017).
 
-    Chains start at the encoder's posterior (at the prior, where that is no normal) and are moved by Hamiltonian Monte
+    Chains start at the encoder's posterior (at the prior, if that is not a normal) and are moved by Hamiltonian Monte
     Carlo while the density changes into p(x, z) over T temperatures:
 
     .. math:: \ln w = \sum_{t=1}^T (\beta_t - \beta_{t-1}) \left[\ln p(x, z_{t-1}) - \ln f_0(z_{t-1})\right]
 
-    E[w] = p(x), so that like :func:`latens.evaluation.nll` its expectation is an upper bound on -ln p(x), and a tighter
-    one. Temperatures and step sizes come from a pilot run on each row.
+    E[w] = p(x), so the expectation is an upper bound on -ln p(x), as with :func:`latens.evaluation.nll` but tighter.
+    Temperatures and step sizes come from a pilot run on each row.
 
     Args:
         model: a model with one layer of codes in R^d.
@@ -265,8 +266,8 @@ def certify(
     .. math:: E\left[\ln \tfrac1C \sum_c w_c\right] \le \ln p(x) \le
         E\left[-\ln \tfrac1C \sum_c \tfrac{1}{w'_c}\right]
 
-    The gap says how far estimates with these settings can be off where the model describes the data; on data that it
-    describes badly they can be off further.
+    The gap says how far estimates with these settings can be off if the model describes the data well; on other data
+    they can be off further.
 
     Args:
         model: a model with one layer of codes in R^d.

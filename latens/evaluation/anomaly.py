@@ -26,7 +26,7 @@ class Conformal:
     al. 2023). The usual score is -ln p(x), in nats.
 
     Of more than 10,000 calibration scores, the 5,000 largest are kept, and 5,000 evenly spaced ones of the others: p is
-    exact up to 5000 / (n + 1), and above that too large by less than 1/5000.
+    exact up to 5000 / (n + 1), and beyond that too large by less than 1/5000.
 
     Args:
         calibration_scores: ``[n]``, finite.
@@ -106,7 +106,7 @@ def _scores(values: np.ndarray, name: str) -> np.ndarray:
 def contributions(
     terms: np.ndarray, reference: np.ndarray, top: int = 3, first: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The columns that make each row strange, by the excess of a cell's term over the usual term of its column.
+    """The columns that make each row strange, ranked by the excess of a cell's term over its column's usual term.
 
     Args:
         terms: -ln p(x_j | .) of each cell, ``[N, D]`` nats, NaN where it is missing.
@@ -117,8 +117,8 @@ def contributions(
 
     Returns:
         (indices of columns, excesses in nats), ``[N, min(top, D)]`` each, the strangest first, ties in the order of the
-        columns. A negative excess marks a cell more usual than most. Missing cells are never named; where fewer than
-        ``top`` columns are left, the rest of the row is -1 and NaN.
+        columns. A negative excess marks a cell that is more usual than most. Missing cells are never named; if fewer
+        than ``top`` columns are left, the rest of the row is -1 and NaN.
 
     Raises:
         InputError: the shapes do not match.
@@ -169,7 +169,7 @@ def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
     Let A_i be the share of the n other rows that anomaly i exceeds, and B_j the share of the m anomalies that exceed
     row j (ties count half). The value is mean A = mean B, with variance var(A) / m + var(B) / n (DeLong et al. 1988),
     computed from midranks in O(N log N). A group of one row has no variance to estimate and gets the largest possible
-    one, value (1 - value). The error is 0 where the groups do not overlap.
+    one, value (1 - value). The error is 0 if the groups do not overlap.
 
     Args:
         scores: ``[N]``.
@@ -203,14 +203,14 @@ def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
 
 def closer(distances: np.ndarray, floor: np.ndarray) -> AUROC:
     """P(a row is closer to the training rows than a held-out row), ties counted half, from the distances of both,
-    ``[n]`` and ``[m]``; ``InputError`` where one is empty."""
+    ``[n]`` and ``[m]``; ``InputError`` if one is empty."""
     return auroc(-np.append(distances, floor), np.repeat([1, 0], [len(distances), len(floor)]))
 
 
 def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: int) -> Any:
     """Fit histogram gradient boosting (Ke et al. 2017): a classifier where y has whole numbers, otherwise a regressor.
 
-    There are 100 rounds, or for K classes 200 / K, at least 20.
+    It takes 100 rounds, or with K classes 200 / K, at least 20.
 
     Args:
         x: ``[N, D]``, NaN where missing.

@@ -33,8 +33,8 @@ class PCABaseline:
 
     Attributes:
         dequantize: the distance s of levels (1 for whole numbers). The density is then fitted to x + s u with u uniform
-            in [0, 1), so that -ln s p(x + s u) compares with the mass of a discrete model: its mean is an upper bound
-            on -ln P(x).
+            in [0, 1), so that -ln s p(x + s u) is comparable with the mass of a discrete model: its mean is an upper
+            bound on -ln P(x).
         shift, unit: the components are those of (x - shift) / unit; densities, codes and errors remain those of the
             data in their own units.
     """
@@ -150,7 +150,7 @@ class Sides:
 
     @property
     def jacobian(self) -> float:
-        """ln |dx/du| of a row, less ln step for levels; added to -ln p(u) it gives -ln p(x), nats."""
+        """ln |dx/du| of a row, minus ln step for levels; added to -ln p(u) it gives -ln p(x), nats."""
         return float(np.log(self.unit / (self.step or 1.0)).sum())
 
 
@@ -158,7 +158,7 @@ Found = tuple[np.ndarray, str]  # -ln p of the held-out rows [n] nats, a note
 
 
 def independent(sides: Sides, dim: int | None) -> Found:
-    """Each cell by itself: the share of each level with one row added to each (Laplace 1812), or a normal density for
+    """Independent cells: the shares of levels, with one row added to each level (Laplace 1812), or a normal density for
     continuous cells."""
     if sides.levels:
         found = np.zeros(len(sides.test))
@@ -194,8 +194,8 @@ def factor_analysis(sides: Sides, dim: int | None) -> Found:
 
 
 def mixture(sides: Sides, dim: int | None) -> Found:
-    """A mixture of normal densities, full up to 50 dimensions and diagonal above; of 1 to 20 components, the number
-    under which a tenth of the training rows, not fitted to, is most likely."""
+    """A mixture of normal densities, with full covariances up to 50 dimensions and diagonal ones above. Of 1 to 20
+    components, the number is used that makes a tenth of the training rows, left out of the fit, most likely."""
     from sklearn.mixture import GaussianMixture
 
     known, held = _selection(sides)
@@ -210,8 +210,8 @@ def mixture(sides: Sides, dim: int | None) -> Found:
 
 
 def kernels(sides: Sides, dim: int | None) -> Found:
-    """Kernel density: a normal kernel of one width at each of up to 10,000 training rows; the width under which a tenth
-    of the training rows, without kernels, is most likely."""
+    """Kernel density: a normal kernel of one width at each of up to 10,000 training rows; the width is the one that
+    makes a tenth of the training rows, which have no kernels, most likely."""
     known, held = _selection(sides)
     width = max(WIDTHS, key=lambda each: -_kernels(known, held, each).mean())
     found = _kernels(known, sides.inside(sides.test, 2), width) + sides.jacobian
@@ -240,7 +240,7 @@ def _selection(sides: Sides) -> tuple[np.ndarray, np.ndarray]:
 
 def _compressed(compress: Callable[[bytes], bytes]) -> Callable[[Sides, int | None], Found | str]:
     def lengths(sides: Sides, dim: int | None) -> Found | str:
-        """The length of all held-out rows compressed as one, divided by their number."""
+        """The length of all held-out rows compressed together, divided by their number."""
         if not sides.levels or sides.levels > 256:
             return "it compresses bytes, and cells are not levels of 8 bits"
         size = len(compress(sides.test.astype(np.uint8).tobytes())) * 8 * math.log(2)

@@ -6,7 +6,7 @@ Three figures show it. The **rate** of a dimension, :math:`E_x KL(q(z_i|x) \| p(
 
 .. math:: E[\ln p(x|z)] - E[\ln p(x|z')], \qquad z' \text{ the code of another row,}
 
-is what the decoder loses without it; it is 0 where the decoder ignores the code, whatever the encoder writes.
+is what the decoder loses without it. It is 0 if the decoder ignores the code, whatever the encoder writes.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class LayerUse:
     Attributes:
         size, active: its dimensions, and those that depend on x.
         rate: nats per row, None where it does not split by layer.
-        use: what the decoder loses where the code is taken from another row, nats per row; None where codes have
-            several layers, which read each other, or cannot be decoded.
+        use: what the decoder loses if the code is taken from another row, nats per row; None if codes have several
+            layers, which read each other, or cannot be decoded.
         rates, spreads: rate (nats; None where it does not split by dimension) and spread of each dimension.
     """
 
@@ -77,7 +77,7 @@ class Collapse(InNotebooks):
     Attributes:
         verdict, cause, remedy: a sentence each, with their figures; cause and remedy are empty where all is in use.
         layers: the layers of the code, the top one first.
-        noise: the share of the variance of the cells that reconstructions miss; None where levels are among them.
+        noise: the share of the cells' variance that reconstructions miss; None if some cells are levels.
     """
 
     verdict: str
@@ -121,15 +121,15 @@ def _nats(value: float | None) -> str:
 @torch.no_grad()
 @untouched()
 def collapse(model: nn.Module, x: Tree, c: Tree = None, *, beta: float = 1.0, seed: int = 0) -> Collapse | None:
-    """How much of the code is in use, on at most 2,000 evenly spaced rows; None for a model without codes, or whose
-    posterior has no density.
+    """How much of the code is in use, on at most 2,000 evenly spaced rows. None for a model without codes, or with a
+    posterior that has no density.
 
     Args:
         model: the model.
         x: rows in the model's form, ``[N, *event]``.
         c: conditions.
         beta: the weight of the rate in training.
-        seed: the seed of the draws and of the rows that codes are exchanged with.
+        seed: the seed of the draws and of the exchange of codes between rows.
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),

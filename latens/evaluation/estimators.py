@@ -24,7 +24,7 @@ class Estimator:
         method: "iw", importance weighting (:func:`latens.evaluation.nll`); "ais", annealed importance sampling
             (:func:`latens.evaluation.annealed_nll`); "grid", quadrature for one or two latent dimensions
             (:func:`latens.evaluation.grid_nll`).
-        k, proposal: draws per row of "iw", and where they come from; k = 0 leaves the estimate out.
+        k, proposal: draws per row of "iw", and their source; k = 0 omits the estimate.
         chains, temperatures: those of "ais".
 
     Raises:

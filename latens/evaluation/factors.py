@@ -2,9 +2,10 @@ r"""How well single codes tell known factors apart: MIG, DCI, SAP, FactorVAE sco
 InfoMEC.
 
 Every function takes codes ``[n, d]`` (posterior means) and factors ``[n, f]`` (what is known to have made the rows) and
-gives a number without unit; 1 is best unless it says otherwise. A factor of words, or of at most 100 different numbers
-that four rows share on average, is discrete; any other is cut at its quantiles into 20 levels with equal counts. Mutual
-information in nats is that of the counts of a level of the factor and of 20 bins of equal width of a code.
+gives a number without unit; 1 is best unless it says otherwise. A factor is discrete if it has words, or at most 100
+different numbers with at least four rows each on average; any other is cut at its quantiles into 20 levels with equal
+counts. Mutual information, in nats, is computed from the joint counts of a factor's levels and 20 bins of equal width
+of a code.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class DCI:
 
 @dataclass(frozen=True)
 class InfoMEC:
-    """Modularity, explicitness and compactness; see :func:`infomec`. None where one factor, or one active code, leaves
-    nothing to tell apart."""
+    """Modularity, explicitness and compactness; see :func:`infomec`. None if there is only one factor, or one active
+    code, so that there is nothing to tell apart."""
 
     modularity: float | None
     explicitness: float
@@ -142,8 +143,8 @@ def mig(codes: np.ndarray, factors: np.ndarray) -> float:
     .. math:: \frac1f \sum_k \frac1{H(v_k)} \Big(I(z_{j(k)}; v_k) - \max_{j \ne j(k)} I(z_j; v_k)\Big), \quad
               j(k) = \arg\max_j I(z_j; v_k)
 
-    It is 1 where each factor is a function of one code and no other code carries information about it, 0 where the two
-    best codes carry equally much.
+    It is 1 if each factor is a function of one code and no other code carries information about it, and 0 if the two
+    best codes carry the same amount.
 
     Args:
         codes: ``[n, d]``, finite, with d at least 2.
@@ -168,8 +169,8 @@ def modularity(codes: np.ndarray, factors: np.ndarray) -> float:
 
     .. math:: 1 - \frac{\sum_{k \ne k(j)} I(z_j; v_k)^2}{(f - 1) \max_k I(z_j; v_k)^2}
 
-    with k(j) the factor about which code j carries most; a code that carries none about any counts 0 (Locatello et al.
-    2019). Several codes may carry information about the same factor.
+    with k(j) the factor about which code j carries most information; a code without information counts 0 (Locatello et
+    al. 2019). Several codes may carry information about the same factor.
 
     Args:
         codes: ``[n, d]``.
@@ -232,7 +233,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, *, predictor: str = "forest", se
         factors: ``[n, f]``.
         predictor: "forest", 100 trees that see all codes at each split, importances by impurity; "boosting", gradient
             boosted trees as in Locatello et al. (2019), slower; "lasso", linear regression with a cross-validated
-            penalty, importances the sizes of the coefficients of standardised codes (factors of numbers only).
+            penalty, where importances are absolute coefficients of standardised codes (numeric factors only).
         seed: the seed of the halves and the trees.
 
     Raises:
@@ -309,10 +310,11 @@ def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
 
     .. math:: \frac1f \sum_k \Big(S_{j(k)k} - \max_{j \ne j(k)} S_{jk}\Big)
 
-    S_jk is, for a discrete factor, the share of the other half of the rows whose level a linear support vector machine
-    (C = 0.01, levels weighted equally; Locatello et al. 2019) finds from code j alone; for a continuous one, the
-    squared correlation over all rows. It is 0 for a code that does not vary. A linear machine separates the lowest and
-    the highest level of a code, and few between: a factor of many levels that one code orders has a score well below 1.
+    For a discrete factor, S_jk is the accuracy, on the other half of the rows, of a linear support vector machine that
+    sees code j alone (C = 0.01, levels weighted equally; Locatello et al. 2019); for a continuous factor it is the
+    squared correlation over all rows. It is 0 for a code that does not vary. A linear machine finds the lowest and the
+    highest level along a code, and few in between, so a factor with many levels has a score well below 1 even if one
+    code orders them.
 
     Args:
         codes: ``[n, d]``, n at least 4, d at least 2.
@@ -340,7 +342,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings of convergence and of many levels: the figure is that of the predictor found."""
+    """Silence warnings about convergence and many levels: the figure describes the predictor as found."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -360,8 +362,8 @@ def _separated(code: np.ndarray, level: np.ndarray, train: np.ndarray, test: np.
 
 
 def batches(levels: np.ndarray, count: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(the factor that each batch shares ``[count]``, its rows ``[count, size]``): a factor at random, its level that
-    of a row at random, then rows of that level, with replacement."""
+    """(the factor that each batch shares ``[count]``, its rows ``[count, size]``). The factor is random, its level is
+    that of a random row, and rows are drawn from those of that level, with replacement."""
     order = [np.argsort(level, kind="stable") for level in levels.T]
     ends = [np.cumsum(np.bincount(level)) for level in levels.T]
     shared = rng.integers(levels.shape[1], size=count)
@@ -379,8 +381,8 @@ def factor_vae_score(
 ) -> float:  # fmt: skip
     r"""The score of Kim & Mnih (2018): whether the code that varies least in a batch tells which factor is shared.
 
-    Each batch votes for the code j of least variance, divided by its variance over all rows. A majority vote of the
-    first half of the batches maps codes to factors; the score is the share of the second half that it gets right. Codes
+    Each batch votes for the code j with the least variance, relative to the code's variance over all rows. A majority
+    vote of the first half of the batches maps codes to factors; the score is its accuracy on the second half. Codes
     whose variance is below ``inactive`` have no vote; without an active code the score is 0. Rows of a batch are drawn,
     with replacement, from those that share the level of one row; the chance level is 1 / f.
 
@@ -413,7 +415,8 @@ def factor_vae_score(
 def beta_vae_score(
     codes: np.ndarray, factors: np.ndarray, *, votes: int = 1600, size: int = 64, seed: int = 0
 ) -> float:  # fmt: skip
-    r"""The score of Higgins et al. (2017): how often a linear classifier tells which factor pairs of rows share, from
+    r"""The score of Higgins et al. (2017): how often a linear classifier tells which factor is shared by pairs of rows,
+    from
 
     .. math:: \frac1L \sum_{l=1}^L |z_l - z'_l|
 
@@ -493,7 +496,8 @@ def infomec(codes: np.ndarray, factors: np.ndarray, *, neighbours: int = 10, see
 
     :math:`H_V(v | z)` is the cross-entropy, over the same rows, of logistic regression without a penalty, levels
     weighted equally. I is that of counts where all codes are whole numbers (which are then one-hot in the regression),
-    and otherwise by nearest neighbours (Ross 2014). A code or factor without information counts as one of equal shares.
+    and otherwise by nearest neighbours (Ross 2014). A code or factor without information counts as if its shares were
+    equal.
 
     Args:
         codes: ``[n, d]``.

@@ -40,7 +40,7 @@ class InferenceGaps(InNotebooks):
 
     Attributes:
         approximation: what no diagonal normal q can reach.
-        amortisation: what the encoder loses against the best q of the row.
+        amortisation: what the encoder loses compared with the row's best q.
     """
 
     approximation: Tensor
@@ -54,7 +54,7 @@ class InferenceGaps(InNotebooks):
         ]
 
     def records(self) -> list[dict[str, Any]]:
-        """A row of both gaps for each row of the data."""
+        """Both gaps of each row."""
         pairs = zip(self.approximation.tolist(), self.amortisation.tolist())
         return [{"approximation": first, "amortisation": second} for first, second in pairs]
 

@@ -23,10 +23,10 @@ def grid_nll(model: nn.Module, x: Tree, c: Tree = None, *, tolerance: float = 1e
 
     .. math:: -\ln \int p(x|z)\, p(z)\, dz
 
-    The region holds 1,000 draws of the prior with a margin of four standard deviations, and the encoder's posterior of
-    the row with ten. Its integral is a sum over boxes with 5 Gauss-Legendre nodes along each side. Boxes are halved
-    along each side until halving changes none of them, nor a box that touches it, by more than a hundredth of
-    ``tolerance`` of the whole.
+    The region contains 1,000 draws of the prior with a margin of four standard deviations, and the row's encoder
+    posterior with a margin of ten. Its integral is a sum over boxes with 5 Gauss-Legendre nodes along each side. Boxes
+    are halved along each side until halving changes no box, and none that touches it, by more than a hundredth of
+    ``tolerance`` times the whole integral.
 
     Args:
         model: a model with one layer of one or two latent dimensions in R^d.
@@ -70,7 +70,7 @@ def grid_nll(model: nn.Module, x: Tree, c: Tree = None, *, tolerance: float = 1e
 
 
 class _Integral:
-    """The integrals of B rows over boxes of equal size, each known by its row and its place ``[M, Z]`` in the row's
+    """The integrals of B rows over boxes of equal size. A box is given by its row and its place ``[M, Z]`` in the row's
     region, which has 24 x 2^level places along each side."""
 
     def __init__(self, model: nn.Module, x: Tree, c: Tree, joint: LogJoint):
@@ -120,8 +120,8 @@ class _Integral:
         return top + torch.zeros_like(top).scatter_add(0, row, (log_parts - top[row]).exp()).log()
 
     def _touching(self, row: Tensor, place: Tensor, chosen: Tensor, level: int) -> Tensor:
-        """Which boxes are chosen, or touch a chosen box of their row, ``[M]`` bool: a narrow peak that begins in one
-        box may end in the next, whose nodes see nothing of it yet."""
+        """Mask ``[M]`` of the boxes that are chosen or touch a chosen box of their row. A narrow peak that begins in
+        one box may extend into the next without reaching its nodes."""
         size = _BOXES * 2**level + 2
 
         def key(rows: Tensor, places: Tensor) -> Tensor:

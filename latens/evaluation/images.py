@@ -1,8 +1,8 @@
 r"""How good sampled and reconstructed images are: distances of features, neighbours, copies, PSNR and SSIM.
 
 A distance of samples means nothing without its features and its floor. Features here are made from the training rows
-(:func:`pca_features`, :func:`classifier_features`); the floor is the same figure with other real rows of the same
-number in place of samples. Figures of different features, or of different numbers of rows, cannot be compared.
+(:func:`pca_features`, :func:`classifier_features`). The floor is the same figure, computed with as many other real rows
+in place of samples. Figures of different features, or of different numbers of rows, cannot be compared.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class ImageEvaluation(InNotebooks):
         nearest: {"real" and the names of samples: mean distance to the nearest training row, in units of the data, root
             mean square over cells}.
         copies: {the same names: share of rows that equal a training row}.
-        closer: {names of samples: share of pairs in which the sample is closer to the training rows than a held-out row
-            is, ties counted half}: 0.5 for perfect samples, more for copies.
+        closer: {names of samples: share of pairs of a sample and a held-out row in which the sample is closer to the
+            training rows, ties counted half}: 0.5 for perfect samples, more for copies.
         psnr, ssim: means over reconstructions, or None.
         notes: remarks.
     """
@@ -177,8 +177,8 @@ def pca_features(train: np.ndarray, components: int = COMPONENTS) -> tuple[Featu
 
 
 def classifier_features(train: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> tuple[Features, float]:
-    """(the function from rows to the last hidden layer, 64 units, of a classifier fitted to training rows; the share of
-    a tenth of them, left out of the fit, that it gets right). Cells are standardised by their mean and the standard
+    """(the function from rows to the last hidden layer, 64 units, of a classifier fitted to training rows; its accuracy
+    on a tenth of these rows, which is left out of the fit). Cells are standardised by their mean and the standard
     deviation of all cells."""
     from sklearn.neural_network import MLPClassifier
 
@@ -215,8 +215,8 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     .. math:: |\mu_a - \mu_b|^2 + \operatorname{tr}\big(S_a + S_b - 2 (S_a S_b)^{1/2}\big)
 
-    With few rows it is too large (Chong & Forsyth 2020): compare it with that of the same number of real rows.
-    Covariances are unbiased.
+    With few rows it is biased upwards (Chong & Forsyth 2020): compare it with the distance of the same number of real
+    rows. Covariances are unbiased.
 
     Args:
         a, b: ``[n, d]`` and ``[m, d]``, n and m at least 2.
@@ -246,7 +246,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     .. math:: \frac{\sum_{i \ne j} k(a_i, a_j)}{n (n - 1)} + \frac{\sum_{i \ne j} k(b_i, b_j)}{m (m - 1)}
               - \frac{2 \sum_{ij} k(a_i, b_j)}{n m}, \quad k(x, y) = (x \cdot y / d + 1)^3
 
-    It is 0 on average for two sets of one density, so below 0 for some.
+    For two sets from one density its mean is 0, so single values may be negative.
 
     Args:
         a, b: ``[n, d]`` and ``[m, d]``, n and m at least 2.
@@ -272,11 +272,11 @@ def _kernel_of_self(a: np.ndarray) -> float:
 def neighbour_scores(
     real: np.ndarray, samples: np.ndarray, *, k: int = NEIGHBOURS
 ) -> tuple[float, float, float, float]:
-    r"""(precision, recall, density, coverage), from balls around rows that reach to their k-th nearest neighbour of the
-    same set.
+    r"""(precision, recall, density, coverage), from a ball around each row that reaches to its k-th nearest neighbour
+    in the same set.
 
     *Precision* is the share of samples in the ball of some real row, *recall* that of real rows in the ball of some
-    sample (Kynkäänniemi et al. 2019). *Density* is the number of balls of real rows that a sample lies in, divided by k
+    sample (Kynkäänniemi et al. 2019). *Density* is the number of balls of real rows that contain a sample, divided by k
     and averaged (it may exceed 1); *coverage* is the share of real rows whose ball holds a sample (Naeem et al. 2020).
 
     Args:
@@ -359,8 +359,8 @@ def ssim(x: np.ndarray, again: np.ndarray, extent: float) -> np.ndarray:
     .. math:: \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}
               {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}, \quad C_1 = (0.01 L)^2, C_2 = (0.03 L)^2
 
-    Moments are weighted by a normal density with a standard deviation of 1.5 pixels, cut to 11 x 11; of smaller images
-    to the largest odd side that fits. Only windows inside the image count; channels are averaged.
+    Moments are weighted by a normal density with a standard deviation of 1.5 pixels, cut to 11 x 11 or, for smaller
+    images, to the largest odd side that fits. Only windows inside the image count; channels are averaged.
 
     Args:
         x, again: images and their reconstructions, ``[N, H, W]`` or ``[N, C, H, W]``.

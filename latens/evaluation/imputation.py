@@ -22,12 +22,9 @@ CELLS = 4_000_000  # numbers in a decoded chunk
 
 @dataclass(frozen=True)
 class Imputation:
-    """Missing cells of rows, given the observed ones.
-
-    Attributes:
-        filled: the rows, ``[N, *event]``, with missing cells replaced by E[x_m | x_o], or by the most probable level.
-        spread: the standard deviation of missing cells given the observed ones, or one minus the probability of the
-            level; 0 where observed.
+    """Missing cells of rows, given the observed ones. Attributes: filled: the rows, ``[N, *event]``, with missing cells
+    replaced by E[x_m | x_o], or by the most probable level. spread: the standard deviation of missing cells given the
+    observed ones, or one minus the probability of the level; 0 where observed.
         draws: ``[m, N, *event]`` draws from p(x_m | x_o), or None.
         ess: the effective sample size of each row, ``[N]``.
     """
@@ -59,7 +56,7 @@ def impute(
         c: their conditions.
         k: draws z per row, at least 1.
         draws: filled copies to draw, at least 0.
-        sweeps: for an encoder that has never seen a gap, whose proposals are poor: each z_i comes from q(z|x_o, x_m)
+        sweeps: for an encoder that has never seen a gap and hence proposes poorly: each z_i comes from q(z|x_o, x_m)
             after this many rounds of x_m ~ p(x_m|z), z ~ q(z|x_o, x_m) (Rezende, Mohamed & Wierstra 2014); the weights
             are those of that proposal.
         seed: the seed of the draws.
@@ -171,8 +168,8 @@ def _levels(probabilities: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _columns(base: d.Columns, weights: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
-    """The moments of a table's columns, group by group; of those with a law only in ``missing`` cells ``[B, columns]``,
-    0 elsewhere."""
+    """The moments of a table's columns, group by group. Columns with a law have theirs only in ``missing`` cells ``[B,
+    columns]``, and 0 elsewhere."""
     size, rows = base.size, weights.shape[1]
     filled, spread = (torch.zeros(rows, size, dtype=torch.float64, device=weights.device) for _ in range(2))
     w = weights.unsqueeze(-1)
@@ -197,7 +194,7 @@ def _columns(base: d.Columns, weights: Tensor, missing: Tensor) -> tuple[Tensor,
 
 
 def _heaped(part: d.Heaped, w: Tensor) -> tuple[Tensor, Tensor]:
-    """What stands for the mixture over K, and the standard deviation about it."""
+    """(the value that represents the mixture over K; the standard deviation about it)."""
     masses, first, second = part.masses()
     total = (w.unsqueeze(-1) * masses).sum(0)
     margin = total[..., 0].clamp_min(1e-300)

@@ -65,8 +65,8 @@ class LogJoint:
         return isinstance(self.q, DiagonalNormal | FullNormal | LowRankNormal)
 
     def spread(self) -> Tensor:
-        """The standard deviations of the posterior, ``[B, Z]``; of the prior where the posterior is not a normal; 1
-        where the prior has no variance."""
+        """Standard deviations ``[B, Z]``: those of the posterior if it is a normal, otherwise those of the prior, or 1
+        if that has no variance."""
         like = torch.ones(self.rows, self.dim)
         for distribution in (self.q, self.p) if self.has_normal_posterior else (self.p,):
             try:

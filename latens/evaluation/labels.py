@@ -34,9 +34,9 @@ class LabelEvaluation(InNotebooks):
     """Scores of codes, of PCA codes of the same dimension and of the raw rows, on the same rows.
 
     Attributes:
-        classes, fitted_rows, rows: the number of classes, of rows that probe and neighbours learn from, and of rows
-            that all scores are taken on.
-        most_common: the share of the most common class among the latter, which a constant answer gets right.
+        classes, fitted_rows, rows: the number of classes, of rows from which probe and neighbours learn, and of rows on
+            which scores are taken.
+        most_common: the share of the most common class among the scored rows, which a constant answer gets right.
         scores: {"codes", "pca", "data"} -> scores.
     """
 
@@ -112,9 +112,8 @@ def label_scores(
 
 
 def linear_probe(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray) -> float:
-    """The share of test rows whose label multinomial logistic regression finds (Alain & Bengio 2017).
-
-    It has scikit-learn's penalty, half the squared length of the weights against the summed cross-entropy in nats.
+    """The accuracy of multinomial logistic regression on test rows (Alain & Bengio 2017). It has scikit-learn's
+    penalty: half the squared length of the weights is added to the summed cross-entropy in nats.
 
     Args:
         codes, test_codes: ``[n, d]`` and ``[m, d]``; give them in units of their spread.
@@ -135,7 +134,7 @@ def linear_probe(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, 
 def knn_accuracy(
     codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray, *, k: int = NEIGHBOURS
 ) -> float:
-    """The share of test rows whose label is the most common one among their k nearest rows; if several are, the first
+    """The share of test rows with the most common label among their k nearest rows; of several such labels, the first
     in order counts.
 
     Args:

@@ -84,7 +84,7 @@ def active_units(means: Tensor, prior_variance: Tensor | float = 1.0, threshold:
 
     Args:
         means: ``[N, Z]``, those of :func:`codes_and_means`: on a sphere, means inside it, which shrink to 0 with the
-            rate, whereas directions would keep varying; in a hyperbolic ball, tangent vectors at 0.
+            rate while directions would keep varying; in a hyperbolic ball, tangent vectors at 0.
         prior_variance: Var z_i under the prior, ``[Z]`` or a number.
         threshold: replaces 0.01.
 
@@ -96,7 +96,7 @@ def active_units(means: Tensor, prior_variance: Tensor | float = 1.0, threshold:
 
 @torch.no_grad()
 def prior_variance(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | float:
-    """The variance of each dimension of z under the prior, ``[Z]``, over the conditions of the first rows; 1 where the
+    """The variance of each dimension of z under the prior, ``[Z]``, over the conditions of the first rows; 1 if the
     prior has no moments."""
     _, xs, cs = next(chunks(model, trees.take(x, slice(0, 512)), trees.take(c, slice(0, 512))))
     p = model.draw(xs, 1, cs).p  # type: ignore[operator]
@@ -125,8 +125,8 @@ def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | No
 def collapse_warning(
     model: nn.Module, x: Tensor, active: int, latent_dim: int, beta: float = 1.0, noise: float | None = None
 ) -> str | None:
-    """A sentence on inactive units, with the cause where theory gives one (:func:`why_inactive`); None where every unit
-    is active. The eigenvalues are those of the rows ``x [N, *event]``."""
+    """A sentence on inactive units, with the cause if theory gives one (:func:`why_inactive`); None if every unit is
+    active. Eigenvalues are those of the rows ``x [N, *event]``."""
     if active >= latent_dim:
         return None
     head = (
@@ -144,8 +144,8 @@ def why_inactive(
 
     A linear decoder with noise variance c keeps exactly the directions of the data whose covariance eigenvalue exceeds
     beta c (Lucas et al. 2019). So the eigenvalues of the data, in the units of the likelihood, are compared with beta
-    c; without such a c, those of the data's correlation with beta times ``noise``, the share of the variance that
-    reconstructions miss."""
+    c. Without such a c, the eigenvalues of the correlation matrix are compared with beta times ``noise``, the share of
+    the variance that reconstructions miss."""
     likelihood = getattr(model, "likelihood", None)
     variance = getattr(likelihood, "observation_variance", None)
     longer = "train longer, or warm up the KL (kl_warmup)"
@@ -233,9 +233,10 @@ class Smoothness:
     """How smooth decoded straight lines between the codes of two rows are.
 
     Attributes:
-        roughness: the largest step divided by the mean step along a decoded line, averaged over lines; 1 is even.
-        midpoint: the distance of decoded midpoints to the nearest training row, divided by that of held-out rows: near
-            1 midpoints look like data, far above 1 the lines leave the data.
+        roughness: the largest step divided by the mean step along a decoded line, averaged over lines; 1 means even
+            steps.
+        midpoint: the distance of decoded midpoints to the nearest training row, divided by that of held-out rows. Near
+            1, midpoints look like data; far above 1, the lines leave the data.
     """
 
     roughness: float

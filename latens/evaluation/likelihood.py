@@ -60,8 +60,8 @@ class NLL:
         """The share of rows for which K draws are too few.
 
         Their k-hat is above :func:`latens.evaluation.largest_k_hat` of K and their effective sample size below K / 2,
-        so that the largest weights are still to come and the estimate is too high by an unknown amount. None where
-        k-hat is not known.
+        so the largest weights have probably not been drawn, and the estimate is too high by an unknown amount. None
+        where k-hat is not known.
         """
         if self.k_hat is None or self.k < FEWEST:
             return None
@@ -135,8 +135,8 @@ def bits_per_dimension(nats: float, dimensions: int) -> float:
 
 
 def chunk_rows(x: Tree, draws: int) -> tuple[int, int]:
-    """(rows, draws) of a chunk, so that memory is bounded for any number of either. The rows are a power of
-    two, so that passes with other numbers of draws meet the same rows in a stream as in memory."""
+    """(rows, draws) of a chunk, so that memory is bounded for any number of either. The number of rows is a power of
+    two, so that passes with different numbers of draws use the same chunks in a stream as in memory."""
     cells = max(LEAST, sum(leaf[0].numel() for leaf in trees.leaves(x)))
     at_once = max(1, min(draws, CELLS // cells))
     return 1 << max(0, (CELLS // (cells * at_once)).bit_length() - 1), at_once
@@ -205,8 +205,8 @@ def require_support(model: nn.Module, x: Tree, c: Tree = None) -> None:
     """``InputError`` for the first value of x to which the likelihood gives no probability, such as 2 for a Bernoulli
     or a fraction for counts.
 
-    It is checked once, so that densities need not check in every step. Lazy rows are left to their schema, and models
-    without p(x|z) are not checked.
+    The check is made once, so that densities need not check in every step. Lazy rows are checked by their schema, and
+    models without p(x|z) not at all.
     """
     leaves = trees.leaves(x)
     if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
@@ -230,8 +230,8 @@ def nll(
 
     .. math:: -\ln \frac{1}{K} \sum_{k=1}^K \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}, \quad z_k \sim q(z|x)
 
-    Its expectation is an upper bound on -ln p(x), and a loose one where q fits badly: look at ``ess`` and
-    ``unreliable``. Memory does not grow with K or N.
+    Its expectation is an upper bound on -ln p(x), which is loose if q fits badly: look at ``ess`` and ``unreliable``.
+    Memory does not grow with K or N.
 
     Args:
         model: the model.
@@ -243,9 +243,9 @@ def nll(
             on their order; otherwise draws are independent, as the standard error of the mean assumes.
         batch_size: rows at once; without it, chosen by memory.
         proposal: "encoder", q(z|x); "mixture", the defensive mixture (Hesterberg 1995) of q (0.5), q with standard
-            deviations 1.5 times as large (0.4) and the prior (0.1), whose weights are bounded where those of q are not;
-            "auto", the mixture for rows where 100 pilot draws of q have too high a k-hat and those of the mixture a
-            lower one. The pilots' draws are not used again, so E[w] = p(x) in each case.
+            deviations 1.5 times as large (0.4) and the prior (0.1), with bounded weights even where those of q are not;
+            "auto", the mixture for rows in which 100 pilot draws of q have too high a k-hat and those of the mixture a
+            lower one. Pilot draws are not reused, so E[w] = p(x) in each case.
 
     Raises:
         InputError: k < 1; an unknown proposal; a posterior without a density; for a mixture, codes that are not one
@@ -399,7 +399,8 @@ def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str =
 
 
 def distortion(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 1, seed: int = 0) -> Tensor:
-    """-ln p(x|z) of each row, averaged over ``draws`` posterior draws, ``[N]`` nats; it exists for a point mass too."""
+    """-ln p(x|z) of each row, averaged over ``draws`` posterior draws, ``[N]`` nats. Unlike the bound it also exists
+    for a point mass."""
     return torch.cat([draw.distortion.mean(0).double().cpu() for draw in _draws(model, x, c, draws, seed)])
 
 

@@ -1,4 +1,5 @@
-"""How strange rows are in two views, density and distance, each as a surprise among the model's own samples."""
+"""How strange rows are in two views, density and distance; each becomes a surprise relative to the model's own
+samples."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ class Surprise:
     .. math:: t(s) = -\ln \frac{1 + \#\{i : s_i \ge s\}}{n + 1}
 
     Beyond the score q that a tenth of the references reach, the tail is exponential, t(s) = t(q) + (s - q) / e, where e
-    is the mean excess of those references (Pickands 1975, with shape 0), so that the strangest rows do not tie. Where
-    those are all equal, e is the standard deviation of all references, or 1.
+    is the mean excess of those references (Pickands 1975, with shape 0), so that the strangest rows do not tie. If
+    these are all equal, e is the standard deviation of all references, or 1.
 
     Args:
         references: ``[n]``, finite, at least 20.
@@ -76,7 +77,7 @@ class Distance:
 
     .. math:: \frac{1}{20} \sum_{S} \min_{y \in S} \sum_j \frac{|x_j - y_j|}{u_j}
 
-    A set S has 64 known rows, so that a group of anomalies is in few of the sets, and in those with few rows (Sugiyama
+    A set S has 64 known rows, so that few sets hold rows of a group of anomalies, and these hold few of them (Sugiyama
     & Borgwardt 2013). The unit u of a column is the standard deviation of a normal with the same central 80 %. A level
     becomes a flag for each known level and one for all others, each in standard deviations. A missing cell counts as
     the middle of its column.
@@ -118,8 +119,8 @@ class Distance:
 
 
 def _middle_and_unit(column: np.ndarray) -> tuple[float, float]:
-    """The median of a column, and the standard deviation of a normal with the same central 80 %; where those values are
-    all equal, the standard deviation of the column with one more value, 1 above the median."""
+    """(the median of a column; the standard deviation of a normal with the same central 80 %). If all values there are
+    equal, the latter is the standard deviation of the column with one more value, 1 above the median."""
     column = column[np.isfinite(column)]
     if not len(column):
         return 0.0, 1.0
@@ -130,9 +131,9 @@ def _middle_and_unit(column: np.ndarray) -> tuple[float, float]:
 class Views:
     r"""The strangeness of rows: :math:`t_d + t_p / 4`, the surprises of their distance and of their -ln p(x).
 
-    A density learns whatever the training rows have, tight groups of anomalies too, and with few rows it hardly
-    distinguishes far from farther. The distance to a few samples is coarse, but has neither fault; -ln p(x) finds rows
-    whose cells do not go together.
+    A density learns everything in the training rows, including tight groups of anomalies, and with few rows it hardly
+    tells far from farther. The distance to a few samples is coarse but has neither fault, and -ln p(x) finds rows whose
+    cells do not go together.
 
     Args:
         samples: samples of the model. Rows are compared with one half; the other half sets the scale of distances.

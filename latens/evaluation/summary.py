@@ -41,7 +41,7 @@ from latens.tensors.trees import Tree
 
 @dataclass
 class Evaluation(InNotebooks):
-    """Figures of a model on N rows, in nats per row unless stated otherwise; None where a figure does not exist.
+    """Figures of a model on N rows, in nats per row unless stated otherwise; None for a figure that does not exist.
 
     Attributes:
         rows, dimensions, latent_dim: numbers of rows, of cells of a row, and of latent dimensions.
@@ -60,7 +60,7 @@ class Evaluation(InNotebooks):
         accuracy: for a table, the share of categorical cells that are reconstructed.
         observation_variance: c, in squared units of the data (the mean over columns where they differ).
         active_units: see :func:`latens.evaluation.active_units`.
-        measure: what the nats of a table refer to (:attr:`latens.conditionals.TableLikelihood.measure`).
+        measure: to what the nats of a table refer (:attr:`latens.conditionals.TableLikelihood.measure`).
         no_bound: why there is no bound on ln p(x).
         samples: how good samples of a table are, where evaluated.
         collapse: how much of the code is in use, by layer and dimension.
@@ -234,7 +234,7 @@ def evaluate(
 
 
 def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL, estimator: Estimator) -> None:
-    """Set the NLL of all rows, from that of the picked rows and the bound of all."""
+    """Set the NLL of all rows, from the NLL of the picked rows and the bound of all rows."""
     gain = estimate.rows + bound.rows[picked]  # -ln p(x) minus -ELBO, row by row
     spread = standard_error(gain) if len(picked) < found.rows else 0.0
     found.nll, found.nll_draws, found.nll_rows = float(gain.mean()) - bound.elbo, estimate.k, len(estimate.rows)
@@ -247,7 +247,7 @@ def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL, est
 
 
 def _at_floor(likelihood: Any) -> list[str]:
-    """Warnings about scales and variances so small that data are copied."""
+    """Warnings about scales and variances so small that the model copies data."""
     found = []
     columns = likelihood.floor_hits() if isinstance(likelihood, TableLikelihood) else []
     if columns:

@@ -1,4 +1,4 @@
-"""How good a synthetic table is: each figure, and its value for held-out real rows in place of synthetic ones."""
+"""How good a synthetic table is: each figure comes with its value for held-out real rows."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _checked(name: str, values: np.ndarray, kind: Kind, shape: tuple[int, ...]) 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the synthetic rows, and the same of held-out rows (``null``), which a perfect generator would
+    """A figure of the synthetic rows, and the same figure of held-out rows (``null``), which a perfect generator would
     reach."""
 
     value: float | None
@@ -199,8 +199,8 @@ def evaluate_synthetic(
 ) -> SyntheticEvaluation:  # fmt: skip
     """Compare synthetic rows with training rows, and held-out rows with training rows in the same way.
 
-    Each table is shuffled by the seed and cut to ``rows`` rows. For comparisons with the training rows, all others are
-    then cut to the size of the smallest, so that all figures have the same noise.
+    Each table is shuffled by the seed and cut to ``rows`` rows. For comparisons with the training rows, the other
+    tables are then cut to the size of the smallest, so that all figures have the same noise.
 
     * ``columns``, over observed cells: the ``wasserstein``-1 distance, in standard deviations of the training column,
       and ``kolmogorov_smirnov`` for numbers; ``total_variation`` for levels; ``missing``, the difference of missing
@@ -210,14 +210,14 @@ def evaluate_synthetic(
     * ``usefulness``: trees fitted to synthetic rows, and to the same number of real ones, predict ``target`` on
     held-out rows
       (Esteban et al. 2017): ``accuracy`` and ``macro_f1``, or ``r2``. Levels beyond the 20 most frequent count as one.
-    * ``detection``: :func:`two_sample_auroc` of equally many synthetic and training rows; copies, which have both
-    labels,
-      take it below 0.5.
+    * ``detection``: :func:`two_sample_auroc` of equal numbers of synthetic and training rows. Copies of training rows,
+      which carry both labels, can bring it below 0.5.
     * ``memorisation``, of up to 2,000 rows: ``closest``, the median distance to the closest training row, where the
-      distance is the sum over columns of the difference in standard deviations, 1 for another level, and 1 where one of
+      distance is the sum over columns of the difference in standard deviations, 1 for another level, and 1 if one of
       two cells is missing (a missing number also counts as the mean); ``closer``, P(a synthetic row is closer than a
-      held-out row); ``copies``, the share at distance 0; ``near_copies``, the share up to the 1 % quantile of held-out
-      rows' distances. Its p-value is that of a one-sided Fisher exact test on the counts up to the pooled 1 % quantile.
+      held-out row); ``copies``, the share at distance 0; ``near_copies``, the share at distances up to the 1 % quantile
+      of those of held-out rows. Its p-value comes from a one-sided Fisher exact test on the counts up to the pooled 1 %
+      quantile.
     * ``fidelity`` of each table: ``shape``, the mean over columns of the Kolmogorov-Smirnov or total variation
       distance, where a missing cell is a value of its own, below all numbers; ``trend``, the dependence; ``trees``, the
       detection, and ``logistic``, the same by logistic regression; the first figure of ``usefulness`` (for held-out

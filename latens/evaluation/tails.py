@@ -48,8 +48,8 @@ class Tail:
         self._largest = seen.topk(min(self.size + 1, len(seen)), dim=0).values
 
     def k_hat(self) -> Tensor:
-        """The Pareto k-hat of each row, ``[B]``; NaN with fewer than 25 draws, -inf where the weights in the tail
-        differ by less than a ten-thousandth, as those of the exact posterior do."""
+        """The Pareto k-hat of each row, ``[B]``; NaN with fewer than 25 draws, -inf if weights in the tail differ by
+        less than a ten-thousandth, as they do for the exact posterior."""
         assert self._largest is not None
         if self.draws < FEWEST:
             return torch.full(self._largest.shape[1:], math.nan, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""A run as one page: its sections, each made or left out with a line that says why."""
+"""A run as one page of sections; one that cannot be made is replaced by a line that says why."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def render(
     """The report of a run as one HTML page, without scripts or requests. The same run gives the same page.
 
     Args:
-        run: the run. A part that a model of your own cannot give is left out, with a line that says why.
+        run: the run. What your own model cannot give is left out, with a line that says why.
         x: held-out rows in the user's layout, ``[N, *user_shape]``, or :class:`latens.data.rows.Rows` with labels and
             conditions; at most 2,000 are shown (a fixed random choice). None: sections that need data say so.
         labels: one value per row, ``[N]``: numbers, words, or codes of ``label_names``.

@@ -60,7 +60,7 @@ class Axis:
         return cls(low, high, dates=dates, step=step)
 
     def edges(self, bins: int = BINS) -> np.ndarray:
-        """Edges of about ``bins`` bins; values that are whole steps apart lie inside the bins."""
+        """Edges of about ``bins`` bins. If values are whole steps apart, no edge falls on a value."""
         if self.scale == "log":
             return np.geomspace(self.low, self.high, bins + 1)
         if self.scale == "symlog":
@@ -131,8 +131,8 @@ def scatter(
 
 
 def cumulative(values: np.ndarray, label: str) -> Graphic:
-    """The share of values in [0, 1] that are at most t against t, with the line of uniform ones and the band that 95 %
-    of uniform samples of this size stay in (Massart 1990)."""
+    """The share of values in [0, 1] that are at most t, against t, with the line of uniform values and the band within
+    which 95 % of uniform samples of this size stay (Massart 1990)."""
 
     def draw(axes: Any) -> None:
         t = np.linspace(0, 1, 201)
@@ -190,7 +190,7 @@ def _named(axis: Any, places: np.ndarray, names: Sequence[str], **look: Any) -> 
 
 
 def share(value: float) -> str:
-    """A share in percent: "0" and "100" are kept for exactly that.
+    """A share in percent; only exact values are shown as "0" or "100".
 
     >>> share(0.0), share(0.0004), share(0.123), share(0.9999)
     ('0 %', '<0.1 %', '12 %', '>99.9 %')

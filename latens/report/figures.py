@@ -55,9 +55,9 @@ def drawing() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Graphic:
-    """A chart of ``width`` x ``height`` CSS pixels with margins in pixels, which ``draw`` makes on matplotlib's axes:
-    those of a page, as inline SVG (``str``), or a user's (:meth:`on`). ``label`` is for screen readers; ``grow`` is how
-    much larger than its size the page may show it."""
+    """A chart of ``width`` x ``height`` CSS pixels with margins in pixels. ``draw`` draws it on matplotlib's axes:
+    those of a page, as inline SVG (``str``), or a user's (:meth:`on`). ``label`` is for screen readers; ``grow`` is the
+    factor by which the page may enlarge it."""
 
     draw: Callable[[Any], None]
     label: str
@@ -162,7 +162,7 @@ def curves(x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, 
 
 
 def _late(series: Sequence[tuple[np.ndarray, str]]) -> tuple[float, float]:
-    """A range of all values but those of the first eighth of the epochs."""
+    """A range of all values except those of the first eighth of the epochs."""
     return limits(np.concatenate([values[len(values) // 8 :] for values, _ in series]))
 
 
@@ -188,7 +188,7 @@ def lines(
         marks: whether each value has a dot.
         height: in CSS pixels.
         ticks: {place: name} on the x axis.
-        span: values that the y axis includes, so that charts compare.
+        span: values that the y axis includes, so that charts are comparable.
     """
 
     def draw(axes: Any) -> None:
@@ -299,7 +299,7 @@ def cloud(
         circles: whether circles that hold 50 % and 95 % of N(0, I) are drawn.
         names: the names of the two axes.
         paths: lines on top, ``[steps, 2]`` each.
-        frame: points that the axes span, so that small maps compare.
+        frame: points that the axes span, so that small maps are comparable.
     """
     side, width = (400, 4.2) if frame is None else (290, 2.8)
     behind = np.empty((0, 2)) if behind is None else behind
@@ -375,7 +375,7 @@ def _circles(axes: Any) -> None:
 
 
 def _apart(named: Sequence[tuple[str, np.ndarray]], pixel: float) -> np.ndarray:
-    """Places of names, ``[K, 2]``, near their centres, moved up or down until none covers another."""
+    """Positions ``[K, 2]`` of names near their centres, moved up or down until none covers another."""
     places = np.array([center for _, center in named], dtype=float).reshape(-1, 2)
     wide = np.array([(7 * len(name) + 8) * pixel for name, _ in named])
     high = 14 * pixel

@@ -23,7 +23,7 @@ ACROSS = 4  # charts in a line
 
 
 class Given(Subject):
-    """Rows as a subject of figures: their schema, and what is shown of them, without a run."""
+    """Rows as a subject of figures, without a run: their schema, and what is shown of them."""
 
     def __init__(self, x: Any):
         rows = x if isinstance(x, Rows) else rows_of(_plain(x))
@@ -146,8 +146,8 @@ def _fill(axes: Any, chart: Chart, legend: Sequence[tuple[str, str]], room: int)
 
 
 def show_images(image: np.ndarray, ax: Any, names: Sequence[str] = (), places: Sequence[str] = ()) -> Any:
-    """Show one image with opacity, ``[H, W, 2]`` (grey) or ``[H, W, 4]``; ``names`` are of its lines of images, and
-    ``places`` stand under it, evenly spaced from end to end."""
+    """Show one image with opacity, ``[H, W, 2]`` (grey) or ``[H, W, 4]``. ``names`` label its lines of images;
+    ``places`` are written below it, evenly spaced from end to end."""
     if image.shape[-1] == 2:
         image = np.concatenate([image[..., :1].repeat(3, -1), image[..., 1:]], -1)
     high, wide = image.shape[:2]

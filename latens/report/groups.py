@@ -82,8 +82,8 @@ def _without_gaps(values: np.ndarray) -> np.ndarray:
 
 
 def most_frequent(counts: np.ndarray, most: int) -> tuple[list[int], np.ndarray]:
-    """(the ``most`` - 1 values with the largest counts, in their order; the place of each value among them, the last
-    for all others)."""
+    """(the ``most`` - 1 values with the largest counts, in their order; for each value its place among them, with the
+    last place for all others)."""
     kept = np.sort(np.argsort(-counts, kind="stable")[: most - 1])
     places = np.full(len(counts), most - 1)
     places[kept] = np.arange(most - 1)

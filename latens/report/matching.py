@@ -38,8 +38,8 @@ class MarginalComparison:
         return self.measure(self.data, self.drawn) if len(self.data) else 1.0
 
     def tested(self, rng: np.random.Generator) -> MarginalComparison:
-        """The same, with ``more`` known: whether the distance exceeds those of 19 random splits of data and samples
-        together (a permutation test at 5 %)."""
+        """The same, with ``more`` set: whether the distance exceeds those between 19 random splits of the pooled data
+        and samples (a permutation test at 5 %)."""
         both, n = np.append(self.data, self.drawn), len(self.data)
         splits = (rng.permutation(both) for _ in range(SPLITS))
         return replace(self, more=all(self.measure(each[:n], each[n:]) < self.distance for each in splits))
@@ -54,8 +54,8 @@ def as_given(column: Column, numbers: np.ndarray) -> np.ndarray:
 
 
 def grouped(column: Column, *codes: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
-    """(names of the levels in their order, the codes as indices into them); if there are more than ten levels, the
-    rarest of the first codes are merged."""
+    """(names of the levels in their order, the codes as indices into them). If there are more than ten levels, those
+    rarest among the first codes are merged."""
     levels = [str(level) for level in column.levels or ()]
     whole = [np.clip(each.round(), 0, len(levels) - 1).astype(int) for each in codes]
     if len(levels) <= LEVELS:

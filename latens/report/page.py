@@ -12,7 +12,7 @@ from latens.report.style import CSS
 
 
 class LeftOut(Exception):
-    """Raised where a section cannot be made for this run; the message is the sentence that the page shows."""
+    """Raised if a section cannot be made for this run; the message is the sentence that the page shows."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ def keys(entries: Sequence[tuple[str, str]]) -> str:
 
 
 def beside(has_data: bool) -> str:
-    """The legend of charts that show samples, and data where there are some."""
+    """The legend of charts that show samples and, if there are any, data."""
     return keys([("data", "c9")] * has_data + [("samples", "c0")])
 
 

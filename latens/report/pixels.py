@@ -47,7 +47,7 @@ def to_pixels(schema: Schema, x: np.ndarray, side: int = SIDE) -> np.ndarray:
 
         size = tuple(max(1, round(length * side / longest)) for length in (images.shape[2], images.shape[1]))
         images = np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX)) for image in images])
-    height, width = images.shape[1:3]  # a line of pixels is thickened until it is at most eight times as long as wide
+    height, width = images.shape[1:3]  # a line of pixels is thickened until it is at most eight times longer than wide
     return images.repeat(max(1, width // (8 * height)), axis=1).repeat(max(1, height // (8 * width)), axis=2)
 
 

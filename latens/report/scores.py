@@ -12,7 +12,7 @@ from latens.report.subject import Subject
 
 
 def scores(subject: Subject) -> Section:
-    """What the evaluation has of scores, each with how to read it."""
+    """The scores that the evaluation has, each with how to read it."""
     found = {} if subject.evaluation is None else subject.evaluation.scores
     body = "".join(build(found[name]) for name, build in (
         ("labels", _labels), ("disentanglement", _factors), ("images", _images)) if name in found)  # fmt: skip

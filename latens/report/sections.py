@@ -145,7 +145,8 @@ def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
 
 
 def _decoded_normal(subject: Subject) -> Section:
-    """For an autoencoder, which has no prior: decoded codes from a normal distribution with their moments."""
+    """For an autoencoder, which has no prior: decoded draws from a normal distribution with the moments of the
+    codes."""
     z = subject.normal_codes(SAMPLES if subject.is_image else TABLE_SAMPLES)
     if subject.is_image:
         body = how(NORMAL_CODES) + pixels.flow(subject.pixels(subject.decode(z)), "decoded random code")
@@ -178,8 +179,8 @@ def latent_map(subject: Subject) -> Section:
 
 
 def map_of(codes: np.ndarray, groups: Groups | None, circles: bool) -> tuple[Chart, str]:
-    """(A map of codes ``[N, Z]`` along two dimensions or principal axes, with the prior's ``circles``; a histogram for
-    one dimension; how to read it)."""
+    """(a map of codes ``[N, Z]`` along two dimensions or principal axes, with the prior's ``circles``, or for one
+    dimension a histogram; how to read it)."""
     legend = [] if groups is None else groups.legend()
     if codes.shape[1] == 1:
         parts = [(codes[:, 0], "c0", True)]
@@ -250,8 +251,8 @@ def _collapse(subject: Subject) -> str:
 def rate_charts(
     kl: np.ndarray | None, active: Sequence[int] | None = None, spread: np.ndarray | None = None
 ) -> list[Chart]:
-    """Bars of the rate ``[Z]`` of each dimension, those that are not ``active`` grey, and of the variance of the codes
-    in units of the prior's; None where they are unknown."""
+    """Bars of the rate ``[Z]`` of each dimension, grey if it is not ``active``, and of the variance of the codes in
+    units of the prior's; None for what is unknown."""
     panels = []
     if kl is not None:
         coloured = np.isin(np.arange(len(kl)), np.flatnonzero(kl > ACTIVE) if active is None else active)

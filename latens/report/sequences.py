@@ -63,7 +63,7 @@ def samples(subject: Subject, drawn: np.ndarray, text: str, title: str = "Sample
 
 
 def of_samples(subject: Subject, drawn: np.ndarray) -> tuple[list[Chart], list[Chart]]:
-    """(charts of some sequences of data and samples ``[N, T, C]``; charts of their mean and spread at each step)."""
+    """(charts of some sequences of data and samples ``[N, T, C]``; charts of mean and spread at each step)."""
     time = np.arange(drawn.shape[1])
     some, bands = [], []
     for c in _channels(subject):

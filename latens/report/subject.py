@@ -39,10 +39,10 @@ NORMAL_CODES = (
 
 
 class Subject:
-    """A run and at most 2,000 of the rows given (a fixed random choice), with all that follows from them, on demand.
+    """A run and at most 2,000 of the given rows (a fixed random choice), with everything derived from them, on demand.
 
-    ``tensor`` holds these rows in the model's form, or is None; ``groups`` are their labels. An attribute that this run
-    or these data lack raises :class:`LeftOut` with the sentence to show.
+    ``tensor`` holds these rows in the model's form, or is None; ``groups`` are their labels. An attribute that does not
+    exist for this run or these data raises :class:`LeftOut` with the sentence to show.
     """
 
     def __init__(
@@ -162,15 +162,15 @@ class Subject:
 
     @cached_property
     def walk(self) -> tuple[Tensor, Tensor]:
-        """(centre, unit) of traversals, the mean and standard deviation of the prior, or of the codes where the prior
-        has none or lives on another space (a sphere, categories)."""
+        """(centre, unit) of traversals. They are the mean and standard deviation of the prior, or of the codes if the
+        prior has none or lives in another space (a sphere, categories)."""
         if self.prior_moments is not None and not self.is_projected:
             return self.prior_moments
         return self.codes.mean(0), self.codes.std(0, correction=0)
 
     @cached_property
     def rates(self) -> np.ndarray | None:
-        """KL(q(z_i|x) || p(z_i)) of each dimension, ``[Z]`` nats; None where it does not split by dimension."""
+        """KL(q(z_i|x) || p(z_i)) of each dimension, ``[Z]`` nats; None if the rate does not split by dimension."""
         if self.evaluation is not None and self.evaluation.rate_per_dimension is not None:
             return np.asarray(self.evaluation.rate_per_dimension, dtype=float)
         if self.tensor is None or not self.has_prior:
@@ -186,13 +186,14 @@ class Subject:
 
     @cached_property
     def spread(self) -> Any:
-        """Var_x E[z_i|x] of each dimension, divided by the variance of p(z_i) where there is a prior, ``[Z]``."""
+        """Var_x E[z_i|x] of each dimension, ``[Z]``, divided by the variance of p(z_i) if there is a prior."""
         found = self._codes_and_means[1].double().var(0, correction=0).numpy()
         return found / np.maximum(self.prior_variance, 1e-300) if self.has_prior else found
 
     @cached_property
     def dimensions(self) -> tuple[list[int], list[int]]:
-        """(active, inactive) latent dimensions, each ordered by rate, or by the variance of the codes without one."""
+        """(active, inactive) latent dimensions, each ordered by rate, or without a rate by the variance of the
+        codes."""
         if self.tensor is not None:
             active = self.spread > (ACTIVE if self.has_prior else 1e-8 * max(self.spread.max(), 1e-300))
             weight = self.spread if self.rates is None else self.rates
@@ -221,15 +222,15 @@ class Subject:
         return torch.from_numpy(rng.multivariate_normal(values.mean(0), cover, size=count, method="svd"))
 
     def sample(self, count: int, mean: bool) -> np.ndarray:
-        """Draws from p(x|z), or its means, at ``count`` codes z from the prior, the same for both."""
+        """Draws from p(x|z), or its means, at ``count`` codes z from the prior; both use the same codes."""
         rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
         c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
         with seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
             return self.outside(self.run.model.sample(count, c, mean=mean), mean=mean)  # type: ignore[operator]
 
     def outside(self, values: Tensor, *, mean: bool = False) -> np.ndarray:
-        """Values as ``[N, *shape]`` float64: for your own parts, axes move to the schema's places; for a table with
-        rules, columns are those of ``schema.outer``."""
+        """Values as ``[N, *shape]`` float64. For your own parts, axes move to the schema's order; for a table with
+        rules, the columns are those of ``schema.outer``."""
         found = values.detach().cpu().double().numpy()
         schema = self.known
         if self.run.recipe is None and isinstance(schema, Schema) and found.shape[1:] == schema.user_shape:
@@ -272,7 +273,8 @@ class Subject:
 
     @cached_property
     def columns(self) -> list[int]:
-        """The columns that get a panel, the first twelve that vary, or for counts those with the largest means."""
+        """The columns that get a panel. These are the first twelve that vary or, for counts, those with the largest
+        means."""
         constant = set(self.known.constant)
         found = [i for i in range(self.known.columns) if i not in constant]
         if self.known.kind == "count" and self.tensor is not None and self.shown.ndim == 2:

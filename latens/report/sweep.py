@@ -49,7 +49,7 @@ def _first(found: Sequence[Combination]) -> str:
 
 
 def _curves(found: Sequence[Combination]) -> dict[str, list[Combination]]:
-    """{the other options, in words: combinations} in the order of the option along which they are joined."""
+    """{the other options, in words: combinations}, sorted by the option along which they are joined."""
     along, curves = _first(found), {}  # type: ignore[var-annotated]
     for options, values in found:
         others = ", ".join(f"{name} = {value}" for name, value in options.items() if name != along)

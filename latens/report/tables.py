@@ -54,7 +54,7 @@ def _line(schema: Table, field: Column) -> str:
 
 
 def _counted(schema: Table) -> str:
-    """How many columns are modelled, given, written by rules or left out, in words."""
+    """How many columns are modelled, given, determined by rules or left out, in words."""
     modelled, given, by_rule = (len(names) for names in (schema.names, schema.conditions, schema.reproduced))
     left = len(schema.fields) - modelled - given - by_rule
     words = [

@@ -1,4 +1,4 @@
-"""Walks through the latent space: along each active dimension, and straight lines between codes."""
+"""Walks through the latent space: along each active dimension, and in straight lines between codes."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
 def _moves(
     subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: Mapping[float, str], small: str
 ) -> Chart:
-    """A panel of the columns that change most along a walk, in standard deviations of the data where there are data;
-    for a table, also the levels that change."""
+    """A panel of the columns that change most along a walk, in standard deviations of the data if there are any; for a
+    table, also the levels that change."""
     if subject.is_sequence:
         return sequences.moves(subject, title, values, small)
     scaled = _scaled(subject, values)

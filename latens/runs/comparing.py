@@ -49,8 +49,8 @@ class Row:
 
     Attributes:
         rmse: that of reconstructions, in the units of the data.
-        relative_rmse: the same in standard deviations of the training data, column by column where columns have units
-            of their own.
+        relative_rmse: the same in standard deviations of the training data, taken per column if columns have different
+            units.
         nll: nats per row, by importance weighting for a VAE; None where there is no density.
         minus_elbo: nats per row, an upper bound on -ln p(x).
         energy: energy distance between codes and sampled codes, in units of the sampled distribution's spread.
@@ -188,7 +188,7 @@ class Bench:
 
     @property
     def sides(self) -> Sides:
-        """The rows as baselines see them, with levels as whole numbers from 0 and counts as numbers in steps of 1."""
+        """The rows as baselines see them: levels become whole numbers from 0, and counts numbers in steps of 1."""
         schema, (shift, unit) = self.schema, (each.double().flatten().numpy() for each in self.units)
         low, step = (schema.ends[0], schema.step) if schema.is_discrete else (0.0, 1.0)
         rows = [(each.double().flatten(1).numpy() - low) / step for each in (self.train, self.test)]
@@ -206,7 +206,7 @@ class Bench:
 class Contender:
     """A model to compare: the codes of held-out rows (means, and draws z ~ q(z|x)) and their decoded rows.
 
-    ``dim`` is the dimension that it is listed under, ``sampled`` codes from its prior where that is not N(0, I).
+    ``dim`` is the dimension under which it is listed; ``sampled`` holds codes from its prior, if that is not N(0, I).
     """
 
     name: str
@@ -242,8 +242,8 @@ def compare(
         options: options of recipes; each recipe gets those that it has.
         k: draws of the NLL.
         densities: kinds of densities; each recipe is also sampled from those that fit its codes.
-        recipes: names of recipes.
-        baselines: names of plain densities and compressors (:data:`latens.evaluation.baselines.BASELINES`).
+        recipes: names of recipes. baselines: names of plain densities and compressors
+            (:data:`latens.evaluation.baselines.BASELINES`).
         progress: makes a bar from a title.
 
     Raises:
@@ -323,7 +323,7 @@ def _fitted(bench: Bench, run: Run, dim: int, k: int, seconds: float) -> Contend
         sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((SAMPLED,)))
 
     def decoded(z: Tensor) -> Tensor:
-        """Decode codes that belong to no row, with the median library size where there is one."""
+        """Decode codes that belong to no row; models of counts get the median library size."""
         middle = None if c is None else {name: values.median().expand(len(z)) for name, values in c.items()}
         return decode(run.model, z.float(), middle)
 

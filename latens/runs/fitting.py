@@ -48,7 +48,7 @@ CONDITIONS_KEPT = 500  # rows of conditions that a run remembers
 
 @dataclass(frozen=True, eq=False)
 class ModelRows:
-    """Rows in the model's form, with conditions, weights, and the row numbers that the user knows (None: their own)."""
+    """Rows in the model's form, with conditions, weights and, unless None, their numbers in the user's data."""
 
     x: Tree
     c: Tree = None
@@ -59,13 +59,13 @@ class ModelRows:
         return trees.rows(self.x)
 
     def take(self, rows: Tensor) -> ModelRows:
-        """The selected rows ``[B]``: a copy where they are few, a view where they are many."""
+        """The selected rows ``[B]``: a copy if they are few, a view if they are many."""
         x = trees.map_tree(lambda leaf: some(leaf, rows), self.x)  # type: ignore[arg-type, return-value]
         numbers = rows if self.numbers is None else self.numbers[rows]
         return ModelRows(x, trees.take(self.c, rows), trees.take(self.weight, rows), numbers)
 
     def called(self, numbers: Tensor) -> ModelRows:
-        """The same rows, numbered by ``numbers`` ``[N]`` of the data that they were taken from."""
+        """The same rows with ``numbers`` ``[N]``, their row numbers in the user's data."""
         return replace(self, numbers=numbers if self.numbers is None else numbers[self.numbers])
 
     def loader(self, batch_size: int, **options: Any) -> ArrayLoader:
@@ -149,7 +149,7 @@ SHARED_CELLS = 20_000_000  # of the rows of all processes together: each has a c
 
 
 def can_share(run: Run, rows: Rows, processes: int) -> bool:
-    """Whether runs like this one are better made in several processes than in turn: their steps are too small for
+    """Whether runs like this one should be made in several processes rather than in turn: a step is too small for
     several cores, and a copy of the rows in each process takes little memory."""
     cells = processes * len(rows) * math.prod(rows.schema.shape)
     is_on_cpu = Processes(run.settings.device).device.type == "cpu"
@@ -233,7 +233,7 @@ def _divided(
 
 
 def _sample(rows: Rows | Streamed, train: ModelRows | Streamed, seed: int) -> ModelRows:
-    """Training rows, or an ordered sample where they are many, from which starting values are computed."""
+    """The training rows from which starting values are computed; if there are many, a sample in order."""
     if isinstance(train, Streamed):
         return ModelRows(train.seen.inside, train.seen.c)
     count, cells = len(train), math.prod(rows.schema.shape)
@@ -266,7 +266,7 @@ def counted(number: int | str, noun: str) -> str:
 
 
 def notes(rows: Rows | Streamed, train: int, settings: Settings, info: DataInfo) -> list[str]:
-    """Remarks about the data, to be read before the fit is trusted."""
+    """Remarks about the data that a person should read before trusting the fit."""
     found, schema = list(info.warnings), info.schema
     if isinstance(schema, Table):
         found += [*_notes_of_columns(schema), *_notes_of_empty_rows(rows)]

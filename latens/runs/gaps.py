@@ -21,8 +21,8 @@ _ABSENT = -1e30  # stands for a missing value
 def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """The trees, as plain values, in the order in which gaps are drawn.
 
-    A tree sees the values and gaps of conditions, of complete columns, and of columns drawn before its own: those
-    ``LOOKED_AT`` columns whose values or gaps correlate most with its own gaps.
+    A tree sees the values and gaps of conditions, of complete columns, and of columns drawn before its own: at most
+    ``LOOKED_AT`` of them, those whose values or gaps correlate most with its own gaps.
 
     Args:
         names: the columns of x.

@@ -99,7 +99,7 @@ def copy_column(names: Sequence[str]) -> str:
 
 
 def copy_notes(names: Sequence[str]) -> list[str]:
-    """A remark where the column for the copy's number could not have its usual name."""
+    """A remark if the column for the copy's number could not have its usual name."""
     taken = copy_column(names)
     if taken == "imputation":
         return []
@@ -107,7 +107,7 @@ def copy_notes(names: Sequence[str]) -> list[str]:
 
 
 def _filled(rows: Rows, values: np.ndarray) -> Any:
-    """The table with null cells replaced by those of ``values``; a level that the model never saw is not null."""
+    """The table with null cells replaced by those of ``values``; a level that the model never saw is kept."""
     import pyarrow as pa
 
     assert isinstance(rows.schema, Table)

@@ -1,4 +1,4 @@
-"""Shares of levels and atoms in samples, matched to those of the data once the model is trained."""
+"""Match the shares of levels and atoms in samples to those of the data, once the model is trained."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def match(run: Run, x: Tensor, weight: Tensor | None = None) -> None:
 
 
 def _columns(px: Any, x: Tensor, seen: Tensor) -> tuple[Columns, Tensor]:
-    """The columns given those before them in a draw, and its mask."""
+    """The distribution of the columns, each given those before it in a draw, and the draw's mask."""
     given = getattr(px.base, "given", None)
     return (px.base if given is None else given(x.masked_fill(~seen, torch.nan))), seen

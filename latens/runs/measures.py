@@ -53,7 +53,7 @@ def labels(run: Run, rows: Rows, classes: np.ndarray, *, seed: int = 0) -> Label
 
 
 def classes_of(rows: Rows) -> np.ndarray | None:
-    """The class of each row ``[N]``: its label, or its level where the one condition is a column of levels; None where
+    """The class of each row ``[N]``: its label, or its level if the only condition is a column of levels; None if
     neither is known."""
     if rows.labels is not None:
         return rows.labels
@@ -64,8 +64,8 @@ def classes_of(rows: Rows) -> np.ndarray | None:
 
 
 def numbers_of(rows: Rows) -> np.ndarray:
-    """Rows as numbers, ``[N, D]``: the cells of an array; for a table, a mark for each level, and numbers with their
-    mean in place of gaps."""
+    """Rows as numbers ``[N, D]``: the cells of an array; for a table, a 0/1 flag for each level, and numbers with gaps
+    filled by the mean."""
     inside: Any = rows.inside
     x = np.asarray(inside[:] if isinstance(inside, Lazy) else inside, dtype=np.float64).reshape(len(rows), -1)
     if not isinstance(rows.schema, Table):
@@ -86,8 +86,8 @@ def images(
 ) -> ImageEvaluation:
     """Samples of an array run compared with held-out rows (:func:`latens.evaluation.evaluate_images`).
 
-    Draws from p(x|z) and means of p(x|z) are compared, each half as many as the held-out rows, at most 5,000. For
-    images, PSNR and SSIM of up to 5,000 reconstructions are in the range of the data.
+    Draws from p(x|z) and means of p(x|z) are compared: half as many of each as there are held-out rows, at most 5,000.
+    For images, PSNR and SSIM of up to 5,000 reconstructions are in the range of the data.
 
     Raises:
         InputError: a run fitted to a table, or too few rows.

@@ -40,7 +40,8 @@ def schema_of(run: Run) -> AnySchema:
 
 
 def conditions(run: Run, n: int, given: Mapping[str, Any], seed: int) -> tuple[Tree, dict[str, Any]]:
-    """Conditions of ``n`` rows: those in ``given``, and others drawn from rows of the fit that agree with them, if any.
+    """Conditions of ``n`` rows: those in ``given``; others are drawn from rows of the fit, if possible from rows that
+    agree with those given.
 
     Returns:
         (c in the model's form, or None; the columns of conditions as arrow arrays).
@@ -175,7 +176,7 @@ def sample(
         return gapped.draw(px, rows) if gapped is not None else center(px) if mean else px.sample()
 
     def redrawn(x: np.ndarray, schema: Table) -> np.ndarray:
-        """Rows drawn again where a rule takes its target beyond the target's range; laws of columns never do."""
+        """Draw rows again if a rule takes its target out of range; laws of columns never do so."""
         for _ in range(REDRAWS):
             beyond = np.concatenate([
                 start + np.flatnonzero(schema.outward(x[start : start + count])[1]) for start in range(0, n, count)
@@ -199,8 +200,8 @@ def sample(
 
 
 def drawn(run: Run, n: int, seed: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
-    """Draws of n rows of a table as :func:`sample` makes them, some at a time: p(x|z, c), x ``[B, columns]``, and the
-    mask of the cells that are observed."""
+    """Draws of n rows of a table as :func:`sample` makes them, in parts: p(x|z, c), x ``[B, columns]``, and the mask of
+    the cells that are observed."""
     c, _ = conditions(run, n, {}, seed)
     gapped, count = _Gapped.of(run, n, c, seed), rows_at_once(schema_of(run).columns)
     for start in range(0, n, count):
@@ -238,7 +239,7 @@ class _Gapped:
         return cls(run.schema, n, run.data["gaps"], known, seed)
 
     def draw(self, px: Any, rows: Any) -> Tensor:
-        """Draws of px; where its columns see those before them, of values and gaps in turn."""
+        """Draws of px. If each column sees those before it, values and gaps are drawn in turn."""
         base = getattr(px, "base", None)
         if not hasattr(base, "with_gaps"):
             return px.sample()
@@ -283,7 +284,8 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
-    """``InputError`` where rows x columns numbers, 8 bytes drawn and 8 bytes returned, exceed the free memory."""
+    """``InputError`` if rows x columns numbers, at 8 bytes each for the draw and for the answer, exceed the free
+    memory."""
     needed, there = 16 * int(rows) * int(columns), free_memory()
     if needed > there:
         raise InputError(
@@ -320,8 +322,8 @@ def to_user(
     Args:
         schema: the schema.
         x: numbers of the model, ``[N, *event]``.
-        cells: columns of conditions, which are put in their places.
-        mean: whether they are means, so that those of counts remain fractions.
+        cells: columns of conditions, which are put back in their places.
+        mean: whether they are means; means of counts remain fractions.
         beyond: whether numbers may lie outside the range of the data.
         leave_out: the argument ``gaps`` of :meth:`Table.to_user`.
     """

@@ -95,8 +95,8 @@ class Run(InNotebooks):
         status: "running" or "finished".
         folder: the run's folder, if it has one.
         given: what the conditions are.
-        made: folders created for the run; None where another process began it.
-        views: {draws: what rows are compared with when they are scored}, made when first needed.
+        made: folders created for the run; None if another process began the run.
+        views: {number of draws: what rows are compared with in scoring}, made when first needed.
     """
 
     model: nn.Module
@@ -250,7 +250,7 @@ def checkpoints(folder: str | Path) -> Checkpoints:
 
 @contextmanager
 def at_work(folder: str | Path) -> Iterator[None]:
-    """Lock the run for this process, and remove what a killed process left unfinished."""
+    """Lock the run for this process, and remove unfinished files of a killed process."""
     with sole_owner(folder):
         for part in leftovers(Folder(folder)):
             part.remove()
@@ -338,7 +338,8 @@ def _require_entries(record: dict[str, Any], path: Path) -> None:
 
 
 def require_plain(path: Path) -> None:
-    """``InputError`` where a part of the run is a link, a pipe or a device: before long work, not at its end."""
+    """``InputError`` if a part of the run is a link, a pipe or a device. It is called before long work, so that such
+    work is not lost at its end."""
     whole = Folder(path)
     with whole.opened() as place:
         for name in PARTS:
@@ -429,8 +430,8 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
 
 
 def require_sound(run: Run) -> None:
-    """``InputError`` where the record of the data is impossible: conditions that are no numbers, or a schema that
-    cannot write a row."""
+    """``InputError`` if the record of the data is impossible: conditions that are not numbers, or a schema that cannot
+    write a row."""
     for what in _unsound(run):
         raise InputError(f"run.json is damaged ({what})", "restore it from a copy, or fit again")
 

@@ -75,23 +75,24 @@ class Scores:
     """Scores of rows.
 
     *Impossible* cells (a price of 0 in a positive column, 2.5 in a count, a word for a number) have probability 0: -ln
-    p(x) and strangeness are infinite. *Unseen* cells cost what add-one smoothing leaves for them (Laplace 1812): a new
-    level of a column with L levels in n rows costs ln(n + L + 1) nats, and at least ln 2 more than the level that the
-    rest of the row makes least likely; a new value of a constant column, or one that breaks a rule between columns,
-    costs ln(n + 2) nats. The other cells are scored as if these were missing. A row with an impossible or unseen cell
-    has the smallest possible p-value, 1 / (n + 1) for n held-out rows, and its column is named first. A number *beyond*
-    the range seen in fitting has the density that the model gives it; its excess is at least the drop, from the end of
-    the range, of a normal density with the column's mean and standard deviation.
+    p(x) and strangeness are infinite. *Unseen* cells cost minus the logarithm of the share that add-one smoothing gives
+    them (Laplace 1812): a new level of a column with L levels in n rows costs ln(n + L + 1) nats, and at least ln 2
+    more than the least likely known level given the rest of the row; a new value of a constant column, or one that
+    breaks a rule between columns, costs ln(n + 2) nats. The other cells are scored as if these were missing. A row with
+    an impossible or unseen cell has the smallest possible p-value, 1 / (n + 1) for n held-out rows, and its column is
+    named first. A number *beyond* the range seen in fitting has the density that the model gives it. Its excess is at
+    least the drop in log-density, from the end of the range to the number, of a normal with the column's mean and
+    standard deviation.
 
     Attributes:
         nll: -ln p(x) of each row, with its errors, in nats.
-        strangeness: ``[N]`` nats, how far rows are from samples of the model and how small p(x) is, with each column on
-            its own scale (:class:`latens.evaluation.strangeness.Views`); rows are ranked and p-values computed by it.
-            Of rows with more than 2,000 cells it is -ln p(x).
+        strangeness: ``[N]`` nats, from a row's distance to samples of the model and from p(x), with each column on its
+            own scale (:class:`latens.evaluation.strangeness.Views`). It ranks rows and gives their p-values. For rows
+            with more than 2,000 cells it is -ln p(x).
         p_values: ``[N]``, where the run has calibration scores.
         columns, excess: ``[N, 3]``, the columns that make a row strange (indices into :func:`names_of`), and by how
             many nats, where the likelihood splits by column.
-        odd: cells that stand out by their value alone.
+        odd: cells whose value alone is odd.
     """
 
     nll: NLL
@@ -135,7 +136,7 @@ def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
 
 
 def _by_column(model: Any, x: Any, c: trees.Tree, k: int, figure: Callable[..., torch.Tensor]) -> np.ndarray | None:
-    """``figure(x, p(x|z), ln w)`` of all rows, part by part, with ``k`` draws z ~ q(z|x) and their weights w; all rows
+    """``figure(x, p(x|z), ln w)`` for all rows, part by part, with ``k`` draws z ~ q(z|x) and their weights w. All rows
     share the noise. None where the likelihood does not split by column."""
     found = []
     for _, xs, cs in chunks(model, x, c, max(1, chunk_rows(x, k)[0] // 2)):
@@ -204,8 +205,8 @@ def no_bound(run: Run, rows: Rows) -> str | None:
 
 
 def score(run: Run, rows: Rows, k: int, calibration: Calibration | None = None, *, refuse: bool = True) -> Scores:
-    """Score rows. They have p-values only where the calibration used ``k`` draws too, so that scores are exchangeable.
-    ``refuse`` is that of :meth:`latens.data.rows.Rows.sifted`."""
+    """Score rows. They get p-values only if the calibration used the same ``k``, since otherwise scores are not
+    exchangeable. ``refuse`` is that of :meth:`latens.data.rows.Rows.sifted`."""
     rows, odd = sifted(run, rows, refuse=refuse)
     found = evaluation.nll(run.model, rows.inside, k, rows.c, shared_noise=True)
     scores = found.rows.numpy() - slopes(rows).sum(1)
@@ -232,8 +233,8 @@ def score(run: Run, rows: Rows, k: int, calibration: Calibration | None = None, 
 
 
 def strangeness(run: Run, rows: Rows, scores: np.ndarray, k: int, odd: Sequence[Odd] = ()) -> np.ndarray:
-    """How strange rows are in several views (:class:`latens.evaluation.strangeness.Views`), ``[N]`` nats, from their
-    -ln p(x) on the columns' own scales; for rows that have but one view, such as large images, that score itself."""
+    """How strange rows are in several views (:class:`latens.evaluation.strangeness.Views`), ``[N]`` nats, given their
+    -ln p(x) on the columns' own scales. Rows with a single view, such as large images, keep that score."""
     views = _views(run, k)
     if views is None:
         return scores
@@ -248,7 +249,7 @@ def strangeness(run: Run, rows: Rows, scores: np.ndarray, k: int, odd: Sequence[
 
 
 def _views(run: Run, k: int) -> Views | None:
-    """The views of a run, made of its samples once; None where its rows have but one."""
+    """The views of a run, made once from its samples; None if its rows have a single view."""
     if k not in run.views:
         run.views[k] = _views_of_samples(run, k)
     return run.views[k]
@@ -294,8 +295,8 @@ def _cells(run: Run, x: torch.Tensor, unseen: Sequence[tuple[int, int]] = ()) ->
 
 
 def sifted(run: Run, rows: Rows, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
-    """:meth:`latens.data.rows.Rows.sifted`, with changed cells of an array that were constant in fitting among the odd
-    ones."""
+    """:meth:`latens.data.rows.Rows.sifted`, with cells of an array that were constant in fitting, and differ now, among
+    the odd ones."""
     rows, odd = rows.sifted(refuse=refuse)
     return rows, sorted([*odd, *_changed(run, rows)], key=lambda each: each.row)
 
@@ -350,7 +351,8 @@ def costs(run: Run, rows: Rows, odd: list[Odd]) -> np.ndarray:
 
 
 def least_likely(model: Any, x: torch.Tensor, c: trees.Tree, cell: int, levels: int, k: int = TERMS) -> np.ndarray:
-    """-ln p(level | the row's other cells) of the least likely level of a column, for rows where its cell is missing.
+    """-ln p(level | the row's other cells) of the least likely level of a column, for rows in which the column's cell
+    is missing.
 
     It uses importance sampling, as in :func:`column_terms`.
 
@@ -517,8 +519,8 @@ def as_table(found: Scores, schema: AnySchema, reason: bool | None = None) -> An
     """Scores as an arrow table, in input order.
 
     ``log_px`` is -inf where a row is impossible; its error and effective sample size are then those of its other cells.
-    The last column, ``reason``, says which cells stand out by their value alone. It is null for most rows, and left out
-    where no row has a reason, unless ``reason`` decides.
+    The last column, ``reason``, names the cells whose value alone is odd. It is null for most rows, and omitted if no
+    row has a reason, unless ``reason`` says whether to include it.
     """
     import pyarrow as pa
 

@@ -167,7 +167,7 @@ def _require_sizes(name: str, sizes: dict[str, int | None], place: Path) -> None
 
 @contextmanager
 def _answering(name: str) -> Iterator[Any]:
-    """The hub. An ``InputError`` says in a sentence what it refuses, or that it does not answer."""
+    """The hub, whose refusals and silence become an ``InputError``."""
     from huggingface_hub import HfApi, errors
     from huggingface_hub.utils import disable_progress_bars
 

@@ -33,9 +33,8 @@ def evaluate_samples(
     memorisation.
 
     There are as many samples as training rows, at most 20,000, with gaps, as ``latens sample`` writes them. The oracle
-    is drawn from p(x|z) at the codes of the same number of training rows, which is what a perfect density of the codes
-    would give: errors of the oracle are due to the likelihood, further errors of the samples to the density of the
-    codes.
+    is drawn from p(x|z) at the codes of the same number of training rows, as with a perfect density of codes. Errors of
+    the oracle are due to the likelihood; additional errors of the samples are due to the density of the codes.
 
     Returns:
         the evaluation; None for data other than a table, for a model without a density, and for fewer than 40 rows on

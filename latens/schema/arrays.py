@@ -15,8 +15,8 @@ from latens.schema.ranges import SeenValues
 
 
 def levels_of(x: np.ndarray, span: tuple[float, float], levels: int) -> tuple[np.ndarray, float]:
-    """The position of each number ``x [N, ...]`` among ``levels`` evenly spaced ones over the span, as floats, and how
-    far rounding to the dtype of ``x``, or to a text, may leave a position from a whole number.
+    """(the position of each number ``x [N, ...]`` among ``levels`` evenly spaced levels over the span, as floats; how
+    far a position may be from a whole number through rounding to the dtype of ``x`` or to text).
 
     >>> levels_of(np.array([0, 0.5, 1]), (0, 1), 3)
     (array([0., 1., 2.]), 0.001)
@@ -130,10 +130,10 @@ class Schema:
         constant: flat indexes (into ``shape``) of the cells that never vary.
         low, high: smallest and largest value seen.
         reason: a plain sentence that says what was seen.
-        span: for floats on levels, the numbers of the lowest and the highest level, with the others evenly spaced
+        span: for floats on levels, the values of the lowest and the highest level, with the others evenly spaced in
             between (None: levels stand for 0 .. levels - 1); for continuous values, the range to which the model's
-            output is clipped (None: it is not clipped).
-        constant_values: the value of each cell in ``constant``; the cell always comes back with it.
+            output is clipped (None: no clipping).
+        constant_values: the value of each cell in ``constant``, with which the cell is always returned.
         ranges: the values seen, to which those drawn are moved; None where any may be drawn.
 
     Raises:
@@ -289,7 +289,7 @@ class Schema:
 
     @property
     def _limits(self) -> tuple[bool, float, float]:
-        """(whether all values are whole, the smallest and the largest possible value)."""
+        """(whether all values are whole; the smallest and the largest possible value)."""
         if self.kind == "continuous" and self.storage != "uint8":
             limit = float(np.finfo(np.float32).max) if self.storage == "float32" else np.inf
             return False, -limit, limit
@@ -356,8 +356,8 @@ class Schema:
         return np.ascontiguousarray(cast(x, dtype, self.levels))
 
     def settled(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> np.ndarray:
-        """The numbers ``[N, *shape]`` that a user gets for those of a model: moved into the range of the data and to
-        the values that occur in it. Cells of images and sequences have the range of their channel.
+        """Numbers ``[N, *shape]`` of a model as the user gets them: moved into the range of the data, and to values
+        that occur there. Cells of images and sequences have the range of their channel.
 
         Args:
             x: numbers.
@@ -371,8 +371,8 @@ class Schema:
 
     @property
     def limits(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """(least, greatest) numbers, which broadcast against rows ``[N, *shape]`` of continuous values, beyond which a
-        draw is repeated; None if there are none."""
+        """The (least, greatest) continuous values that are not drawn again, broadcastable against rows ``[N, *shape]``;
+        None if there are no limits."""
         if self.ranges is None or self.kind != "continuous":
             return None
         low, high = self.ranges.limits

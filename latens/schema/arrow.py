@@ -1,4 +1,4 @@
-"""Arrow: the library, imported when it is first used; cells of any of its types as numbers, and the way back."""
+"""Arrow: the library, imported on first use; cells of any of its types as numbers, and back."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def is_empty(cells: Any) -> np.ndarray:
 
 
 def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
-    """The cells as ``[N]`` float64, NaN for null; None if they are not numbers, truth values, dates or times, or are
-    not of the kind of ``time`` (see :func:`kind_of_time`) that is wanted.
+    """The cells as ``[N]`` float64, NaN for null. None if they are not numbers, truth values, dates or times, or not of
+    the kind of ``time`` asked for (see :func:`kind_of_time`).
 
     Dates are in days since 1970-01-01 by the clocks of their zone, times of day and time spans in seconds.
     Raises ``InputError`` for a date that cannot be read.
@@ -79,7 +79,7 @@ def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
 
 
 def in_words(value: Any, type: str) -> str:
-    """A number from inside a model, written as a value of the named arrow type; other values are written as they are.
+    """A number of the model as text, written as a value of the named arrow type; other values are written as they are.
 
     >>> in_words(18992.0, "date32[day]"), in_words(52200.0, "time64[us]"), in_words(0.5, "double")
     ('2021-12-31', '14:30:00', '0.5')
@@ -141,8 +141,8 @@ def as_levels(cells: Any) -> Any:
 
 
 def of_levels(levels: Sequence[Any], type: str) -> Any:
-    """The way back from :func:`as_levels`: levels as cells. If the named arrow type is a dictionary of dates, times or
-    decimals, they are of the type of its values.
+    """The inverse of :func:`as_levels`: levels as cells. If the named arrow type is a dictionary of dates, times or
+    decimals, the cells have the type of its values.
 
     >>> of_levels([2**63, None], "uint64").type
     DataType(uint64)

@@ -250,8 +250,8 @@ class Column:
 
     @property
     def support(self) -> tuple[float, float]:
-        """The smallest and the largest number that a cell can hold, seen or not, by its kind and its type; if all
-        numbers of a column that is not of dates have one sign, so has every new one."""
+        """The smallest and the largest number that a cell can hold, seen or not, by its kind and type. If all numbers
+        of a column have one sign, so do new ones (dates excepted)."""
         step = self.law.step if self.law is not None else None
         least = step or 10.0 ** -(12 if self.decimals is None else self.decimals)  # the smallest number above 0
         low, high = float(self.low or 0.0), float(self.high or 0.0)
@@ -328,10 +328,10 @@ class Column:
         return (logarithmic(self.kind)(numbers) - self.shift) / self.unit
 
     def log_slope(self, numbers: np.ndarray) -> np.ndarray:
-        r""":math:`\ln |dx/du|` ``[N]``, where u is the scale on which the column is seen: ln x for "positive",
-        ln(1 + x) for "count", else 0. Adding it turns ln p(x) into ln p(u), so that large values of a skewed column do
-        not score as strange merely for being large. Atoms have no slope (0); in a column that has atoms, the slope of
-        the other values is measured from that at their middle."""
+        r""":math:`\ln |dx/du|` ``[N]``, where u is the scale on which the column is seen: ln x for "positive", ln(1 +
+        x) for "count", else 0. Adding it turns ln p(x) into ln p(u), so that large values of a skewed column do not
+        count as strange merely because they are large. Atoms have no slope (0); in a column that has atoms, the slope
+        of the other values is measured from that at their middle."""
         if self.kind not in LOGARITHMIC:
             return np.zeros_like(numbers)
         slope = logarithmic(self.kind)(numbers)
@@ -340,8 +340,8 @@ class Column:
         return np.where(np.isin(self.law.snap(numbers), self.law.atoms), 0.0, slope - self.shift)
 
     def fall(self, number: float) -> float:
-        """How far, in nats, the log-density of a normal with the column's mean and standard deviation falls from the
-        nearest end of the range to a number beyond it, on the scale on which the column is seen."""
+        """How far, in nats, the log-density falls from the nearest end of the range to a number beyond it. The density
+        is a normal with the column's mean and standard deviation, on the scale on which the column is seen."""
         end = np.clip(number, self.low, self.high)
         seen, at_end = self.seen(np.array([number, end], dtype=np.float64)).tolist()
         return max(0.0, (seen**2 - at_end**2) / 2)

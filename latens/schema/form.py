@@ -1,8 +1,8 @@
 """How text is written: numbers, truth values, words, dates, times of day and time spans.
 
-A form translates between text and values: ``$1,234.50``, ``12%``, ``30.04.2022``, ``2:30 PM``, ``True``. It is
-found once (:mod:`latens.data.tables.forms`) and kept with the schema; every text that latens writes goes through it. A
-form of dates is one pattern, as of strptime, which both reads and writes them."""
+A form translates between text and values: ``$1,234.50``, ``12%``, ``30.04.2022``, ``2:30 PM``, ``True``. A form is
+found once (:mod:`latens.data.tables.forms`) and kept with the schema; all text that latens writes goes through it. A
+form of dates is a single strptime-style pattern, used for both reading and writing."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Form:
     Args:
         means: the name of the arrow type of the values.
         gaps: the texts that stand for a missing cell, the most frequent first; the first is the one written.
-        stored: the arrow type in which cells come back if they were not from a text file ("string", or "int64" for
-            20211231); "" if they come back as the values that they mean.
+        stored: the arrow type in which cells that did not come from a text file are returned ("string", or "int64" for
+            20211231); "" if they are returned as the values they mean.
     """
 
     means: str
@@ -273,7 +273,7 @@ class Numbers(Form):
         return super().read(cells if hasattr(cells, "type") else pa.array(cells))
 
     def write(self, values: Any) -> Any:
-        """Write values as texts ``[N]``; means of whole numbers, which are fractions, with a point."""
+        """Write values as texts ``[N]``. Means of whole numbers, which may be fractions, get a decimal point."""
         if self.means == "int64" and pa.types.is_floating(values.type):
             fractions = pc.not_equal(values, pc.floor(values))
             if pc.any(fractions).as_py():
@@ -353,7 +353,7 @@ class Numbers(Form):
         return self._padded(digits + ("" if self.bare or "e" in digits or "." in digits else ".0"))
 
     def _padded(self, digits: str) -> str:
-        """The digits with as many before the point as all numbers have."""
+        """The digits, padded with zeros to the least number of digits before the point."""
         if self.whole == 1 or "e" in digits:
             return digits
         first, point, rest = digits.partition(".")
@@ -432,7 +432,7 @@ _READ = {
 
 
 def is_iso_span(pattern: str) -> bool:
-    """Whether it is a pattern of time spans of ISO 8601, each of which reads them all."""
+    """Whether a pattern is one of those for ISO 8601 time spans, each of which reads all such spans."""
     return pattern in ISO or bool(_ISO_PARTS.fullmatch(pattern))
 
 
@@ -489,7 +489,7 @@ def expression(pattern: str, span: bool = False) -> str:
 
 
 def those_that_read(text: str, patterns: Sequence[str]) -> list[str]:
-    """Those of the patterns of dates and times that can read the text."""
+    """The patterns, among these for dates and times, that can read the text."""
     return [pattern for pattern in patterns if re.fullmatch(expression(pattern), text)]
 
 
@@ -501,11 +501,11 @@ class Times(Form):
         pattern: directives as of strptime, ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``, and also: ``%-d`` has no
             leading zero, ``%o`` is the st of 1st, ``%-f`` is left out if it is 0, ``%#f`` has no zeros at its end,
             ``%^b`` is in capitals, ``%P`` is am or pm, ``%:z`` is +01:00, ``%j`` is the days of a time span. "ISO"
-            stands for the time spans of ISO 8601 without the parts that are 0 (P1DT2H30M), "ISO hours" for those
-            without days (PT26H30M).
+            stands for ISO 8601 time spans that omit parts equal to 0 (P1DT2H30M), "ISO hours" for spans without days
+            (PT26H30M).
         digits: the number of digits of a fraction of a second.
-        zone: the IANA name of the zone of times whose cells name none, or ""; "+02:00" is the offset in which new
-            cells with ``%z`` are written.
+        zone: the IANA name of the zone of times whose cells name none, or ""; "+02:00" is the offset with which new
+            ``%z`` cells are written.
 
     >>> when = Times("date32[day]", pattern="%d.%m.%Y")
     >>> when.read(__import__("pyarrow").array(["29.02.2024", "30.02.2024"]))[0].to_pylist()

@@ -1,4 +1,4 @@
-"""The law of a numeric column: atoms, the grid or the calendar that it is recorded on, the spread of the rest."""
+"""The law of a numeric column: its atoms, the grid or calendar on which it is recorded, and how other values spread."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ class Calendar:
         return (7.0, monday + start) if self.weekdays else (1.0, start)
 
     def _of_weeks(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(date, place within the day's share of the week from 0 to 1) of numbers in whole weeks, stretched over weeks
-        that have these days alone."""
+        """(date, position from 0 to 1 within the day's share of the week) of numbers, with each week stretched over
+        these days alone."""
         kept = np.array(self.weekdays)
         monday = np.floor((x + 3) / 7) * 7 - 3  # 1970-01-01 was a Thursday
         place = (x - monday) / 7 * len(kept)
@@ -113,8 +113,8 @@ class Calendar:
         return monday + kept[which], (place - which).clip(0, 1)
 
     def _over_days(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
-        """Numbers between two ends. Where only a part of the first or the last day lies between them, numbers of that
-        part are moved to where its times have their shares of the day."""
+        """Numbers moved so that all lie between two ends. If only part of the first or last day lies between them, its
+        numbers move to that part's share of the day."""
         first, last = math.floor(low + TENTH), math.floor(high - TENTH)
         total = np.append(0.0, np.cumsum(self.shares))
         below, above = total[np.searchsorted(self.times, [max(low - first, 0.0), high - last])]
@@ -141,7 +141,7 @@ class Calendar:
         return near & np.isin((day.astype(np.int64) + 3) % 7, self.weekdays or range(7))
 
     def following(self, numbers: np.ndarray) -> np.ndarray:
-        """The least value of the calendar that is not below each number, ``[N]``."""
+        """For each number ``[N]``, the smallest value of the calendar that is not below it."""
         times, x = np.array(self.times if self.shares else (0.0,)), np.nan_to_num(numbers)
         day = np.floor(x + TENTH)
         place = np.searchsorted(times, x - day - TENTH)
@@ -252,8 +252,8 @@ def _dates_of(whole: np.ndarray) -> Calendar | None:
 
 
 def _times_of(times: np.ndarray, seen: np.ndarray, dates: int, step: float | None) -> dict[str, Any]:
-    """Times of the day and their shares, as fields of a calendar; none if they are spread evenly over the day, or over
-    so few dates that the margin of the column itself knows them."""
+    """Times of the day and their shares, as fields of a calendar. None if they are spread evenly over the day, or if
+    there are so few dates that the column's own margin holds them."""
     distinct, index = np.unique(np.round(times / TENTH), return_inverse=True)
     distinct = distinct * TENTH
     if len(distinct) == 1:
@@ -272,18 +272,19 @@ def _times_of(times: np.ndarray, seen: np.ndarray, dates: int, step: float | Non
 
 
 def possible_endings(values: np.ndarray, step: float, can: np.ndarray, first: float = 0.0) -> np.ndarray:
-    r"""Mask ``[places]`` of the places within a whole number that values can have: of those that ``can`` be, without
-    the longest run in which no value lies, and without any other where none lies, each if that is no accident.
+    r"""Mask ``[places]`` of the places within a whole number that values can have. It starts from the places that
+    ``can`` occur, and drops the longest run without a value, then every other place without one, if chance does not
+    explain the gap.
 
-    If values were spread evenly within each whole number, all N distinct ones would leave out some a of m places with
-    a probability of at most :math:`\binom{m}{a} (1 - a/m)^N`, and some run of them with :math:`m (1 - a/m)^N`. N does
-    not count the two whole numbers with the most values, whose density need not be even. With fewer than
-    ``LEAST_WHOLE`` whole numbers it need not be even in any, so there the longest run must begin and end at once.
+    If values were spread evenly within each whole number, all N distinct ones would leave out some a of m places with a
+    probability of at most :math:`\binom{m}{a} (1 - a/m)^N`, and a run of that length with at most :math:`m (1 -
+    a/m)^N`. N does not count the two whole numbers with the most values, whose density need not be even. With fewer
+    than ``LEAST_WHOLE`` whole numbers it need not be even in any, so there the longest run must begin and end at once.
 
     Args:
         values: distinct, ``[N]``, ``first`` and multiples of the step.
         step: one over the number of places.
-        can: mask of the places, as the endings in fewer digits leave them.
+        can: mask of the places that endings with fewer digits allow.
         first: the lowest place.
 
     >>> clock = np.add.outer(np.arange(24), np.arange(60) / 100).ravel()
@@ -312,15 +313,15 @@ def possible_endings(values: np.ndarray, step: float, can: np.ndarray, first: fl
 
 
 def _has_edges(values: np.ndarray) -> bool:
-    """Whether the places next to the ends, where about ten values are due, have about as many ``values`` as the other
-    places that occur."""
+    """Whether the places near both ends, wide enough to expect about ten values, hold about as many ``values`` as the
+    others that occur."""
     few = math.ceil(10 / values.mean())
     return bool(min(values[:few].mean(), values[-few:].mean()) >= 0.3 * values[values > 0].mean())
 
 
 def _is_no_accident(places: int, missing: int, values: int, ways: float) -> bool:
-    """Whether it is no accident that this many values leave out ``missing`` places, chosen in one of exp(``ways``)
-    ways."""
+    """Whether chance fails to explain that this many values leave out ``missing`` places, chosen in one of
+    exp(``ways``) ways."""
     return 0 < missing < places and ways + values * math.log1p(-missing / places) < -CHANCE
 
 
@@ -372,8 +373,8 @@ SAME = 2.0**-22  # relative distance to an atom within which a number that went 
 class Law:
     """Atoms, a grid and a margin, as seen in the data that a model is fitted to.
 
-    The margin is an increasing map T from values to scores; the scores of values other than atoms are about logistic
-    with variance 1.
+    The margin is an increasing map T from values to scores. Scores of values other than atoms roughly follow a logistic
+    distribution with variance 1.
 
     Args:
         knots: increasing values; the first and the last are the ends of the range, half a step wider on a grid.
@@ -381,10 +382,10 @@ class Law:
         atoms: values with a mass of their own, increasing.
         step: the grid: nearly all values other than atoms are ``origin`` and multiples of it; None if there is no grid.
         is_complete: whether only atoms were seen, so that no other value is drawn.
-        calendar: for dates, the calendar on which they fall; for numbers, how often each of their last digits occurs:
-            places within a ``period``, as times are within a day.
-        places: increasing values that are the only ones drawn, if they lie on no grid and none is an atom; each has the
-            margin's mass between the middles to its neighbours.
+        calendar: for dates, the calendar on which they fall; for numbers, how often each ending (last digits) occurs,
+            as a place within a ``period`` in the way that a time is a place within a day.
+        places: increasing values that are the only ones drawn, if they lie on no grid and none is an atom; each gets
+            the margin's mass between the midpoints to its neighbours.
         floor: a number below which the column has no mass; None if values below the range are possible.
         origin: a place of the grid, at least 0 and below the step.
         period: the unit of ``calendar``, 1 (day) for dates.
@@ -436,18 +437,19 @@ class Law:
 
     @property
     def apart(self) -> tuple[bool, ...]:
-        """For each atom, whether it lies outside the range of the other values, as a code such as -999 does."""
+        """For each atom, whether it lies outside the range of the other values, like a code such as -999."""
         return tuple(not self.knots[0] <= atom <= self.knots[-1] for atom in self.atoms)
 
     @property
     def codes(self) -> tuple[float, ...]:
-        """Atoms that may be codes such as -999, because they are farther from the other values than those spread."""
+        """Atoms that may be codes such as -999, because their distance from the other values exceeds the range of
+        those."""
         width = self.high - self.low
         far = tuple(a for a in self.atoms if max(self.low - a, a - self.high) > width > 0)
         return far if len(far) <= 3 and not self.is_complete else ()
 
     def endings(self, values: np.ndarray, most: int = 3) -> str:
-        """The most frequent last digits of values ``[N]``, in words; "" where the law says that all are alike.
+        """The most frequent last digits of values ``[N]``, in words; "" if the law has all endings equally frequent.
 
         >>> law = Law((0.5, 900.5), (-2.0, 2.0), step=0.01, calendar=Calendar(times=(0.0, 0.99), shares=(0.5, 0.5)))
         >>> law.endings(np.array([1.99, 2.0, 4.99, 7.99, 8.99]))
@@ -522,7 +524,8 @@ class Law:
 
 
 def edges(values: np.ndarray) -> np.ndarray:
-    """The middles between increasing values ``[n]``, and one edge beyond each end at the same distance: ``[n + 1]``.
+    """The edges ``[n + 1]`` around increasing values ``[n]``: the midpoints, and one edge beyond each end at the same
+    distance.
 
     >>> edges(np.array([1.0, 2.0, 4.0]))
     array([0.5, 1.5, 3. , 5. ])

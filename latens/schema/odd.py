@@ -1,5 +1,5 @@
-"""Find cells that stand out by their value alone, before a model sees them, so that one bad cell does not cost the
-other rows their scores."""
+"""Find cells whose value alone is odd, before a model sees them, so that one bad cell does not cost the other rows
+their scores."""
 
 from __future__ import annotations
 

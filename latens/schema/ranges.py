@@ -1,4 +1,4 @@
-"""The values that the cells of an array had, to which what a model draws is moved."""
+"""The values seen in an array, to which the model's draws are moved."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SeenValues:
             raise damaged("has ranges that are not valid")
 
     def settled(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> np.ndarray:
-        """The value that its column can have nearest to each number ``[..., columns]``, in float64.
+        """Each number ``[..., columns]`` moved to the nearest value that its column can have, in float64.
 
         Args:
             x: numbers.

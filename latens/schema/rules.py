@@ -1,9 +1,9 @@
 """Rules that hold between the columns of a table without exception, and that every generated row keeps.
 
-A rule takes one column, its *target*, out of what is modelled, or puts in its place what the rule leaves open: a total
-is computed from its parts, an end is modelled as its excess over the start. The density of the rows that keep the rules
-is that of what is left (the map between the two has Jacobian 1), so it is normalised over those rows. A rule on
-combinations of levels leaves the target in place and normalises its likelihood over the levels that the others allow
+A rule removes one column, its *target*, from what is modelled, or replaces it with what the rule leaves open. A total
+is computed from its parts; an end is modelled as its excess over the start. A row that keeps the rules has the density
+of its remaining columns (the map between the two has Jacobian 1), so the density is normalised over such rows. A rule
+on combinations of levels keeps the target and normalises its likelihood over the levels that the other columns allow
 (:class:`latens.conditionals.Allowed`).
 
 Numbers here are ``{column: [N]}`` float64 in the user's units, codes for levels, NaN for missing cells.
@@ -36,7 +36,7 @@ class Rule:
 
     Args:
         target: the column that the rule determines or bounds.
-        sources: the columns that it does so from.
+        sources: the columns from which it does so.
         reason: the number of rows in which it holds, and the chance that it would hold by accident.
     """
 
@@ -58,12 +58,13 @@ class Rule:
         return column
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows that break the rule; a row in which a cell of it is missing does not."""
+        """Mask ``[N]`` of the rows that break the rule. A row with one of the rule's cells missing does not break
+        it."""
         raise NotImplementedError
 
     def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Which rows contradict the rule as it stands, ``[N]``: those that break it, and those from which a different
-        rule would be learned."""
+        """Mask ``[N]`` of the rows that contradict the rule: those that break it, and those that would have led to a
+        different rule."""
         return self.broken(u, fields)
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:

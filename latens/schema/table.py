@@ -215,12 +215,10 @@ class Table:
         Args:
             table: an arrow table of N rows.
             where: what messages call the data.
-            unknown: if given, collects the number of cells of each column whose level was never seen.
+            unknown: if given, collects for each column the number of cells with a level that was never seen.
             first_row: the row number of the first row, for messages.
-            broken: if given, collects the number of rows that break each rule, by the rule's text.
-
-        Returns:
-            ``[N, D]`` in ``storage``, NaN for missing cells and unknown levels.
+            broken: if given, collects the number of rows that break each rule, by the rule's text. Returns: ``[N, D]``
+            in ``storage``, NaN for missing cells and unknown levels.
 
         Raises:
             InputError: a column is missing, or a value does not fit, with its row.
@@ -274,8 +272,8 @@ class Table:
             x: ``[N, D]``, the modelled columns; rules write others from them, and constants are added.
             given: arrow arrays by name: conditions, or columns that are passed through.
             mean: whether ``x`` are means: the mean of a count stays a fraction.
-            beyond: whether numbers outside the range of the data stay there (targets of rules do not).
-            gaps: a function that puts NaN into the numbers ``[N, columns of outer]`` for cells to be missing.
+            beyond: whether numbers may lie outside the range of the data (targets of rules may not).
+            gaps: a function that sets numbers ``[N, columns of outer]`` to NaN where cells are to be missing.
 
         Raises:
             InputError: ``x`` has a different shape.
@@ -298,7 +296,7 @@ class Table:
         return pa.table(columns)
 
     def decoded(self, field: Column, numbers: np.ndarray, mean: bool = False, beyond: bool = False) -> Any:
-        """The cells of a column of :attr:`outer` from numbers ``[N]``, which rules, if any, have settled already."""
+        """The cells of a column of :attr:`outer`, from numbers ``[N]`` to which any rules have already been applied."""
         return field.decode(numbers, mean=mean, given=bool(self.rules), beyond=beyond)
 
     def _with_gaps(self, u: ColumnNumbers, gaps: Callable[[np.ndarray], np.ndarray]) -> ColumnNumbers:

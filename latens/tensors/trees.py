@@ -31,10 +31,9 @@ def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
 
 
 def below(parts: Iterable[Tree], rows: int) -> Tree:
-    """The parts concatenated along rows, in a tree of ``rows`` rows that is allocated with the first part.
-
-    Small parts kept until the end would lie in memory between the large tensors from which they were made, whose space
-    could then not be reused.
+    """The parts concatenated along rows, in a tree of ``rows`` rows allocated with the first part. If small parts were
+    kept until the end, they would lie in memory between the large tensors from which they were made, and keep that
+    space from being reused.
 
     >>> below((torch.full((2,), i) for i in range(2)), 4).tolist()
     [0, 0, 1, 1]

@@ -1,4 +1,4 @@
-"""Averaged weights: an exponential average of a module's tensors, kept in addition to the live ones."""
+"""Averaged weights: an exponential average of a module's tensors, kept alongside the live ones."""
 
 from __future__ import annotations
 

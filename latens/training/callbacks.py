@@ -16,8 +16,8 @@ class Callback:
     """Follows a run, and may stop it: subclass it, and pass instances to :func:`latens.train` or :class:`latens.VAE`.
 
     A method that returns True stops the run after the current step: it ends as with early stopping, with the best
-    weights so far. Whatever a method raises ends the run at once, and reaches the caller. Of several processes, the
-    main one calls them. They see figures only, so that a run is the same with and without them.
+    weights so far. An exception ends the run at once, and reaches the caller. Of several processes, the main one calls
+    them. They see figures only, so that a run is the same with and without them.
 
     >>> import latens, numpy as np
     >>> class Enough(Callback):
@@ -38,8 +38,8 @@ class Callback:
         Args:
             step: the number of steps so far.
             terms: in nats per row, the ``loss``, ``distortion`` and ``rate`` (NaN where there is none) of its batch;
-                the ``gradient_norm`` before clipping, and the ``learning_rate``. Another player's are
-                ``loss_NAME`` and ``gradient_norm_NAME``. For a skipped update also ``skipped``, 1.
+                the ``gradient_norm`` before clipping, and the ``learning_rate``. Those of another player are
+                ``loss_NAME`` and ``gradient_norm_NAME``. A skipped update also has ``skipped``, 1.
         """
 
     def round(self, row: dict[str, Any]) -> bool | None:

@@ -70,7 +70,7 @@ def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None
 
 @contextmanager
 def restoring(path: object) -> Iterator[None]:
-    """Report any failure inside, while something is built from a file that latens wrote, as damage of that file."""
+    """Report any failure inside as damage to the file, written by latens, from which something is being built."""
     try:
         yield
     except InputError:
@@ -165,8 +165,8 @@ def unseal(path: Path | Part, what: str, remedy: str = RESTORE) -> dict[str, Any
 @dataclass
 class Log:
     """What accompanies a run: its checkpoints, its progress, a function that receives its history after each
-    validation, callbacks, and what these are told about the run; ``closing`` changes the model once it is trained, and
-    is undone if that lowers the held-out bound."""
+    validation, callbacks, and what callbacks are told about the run; ``closing`` changes the trained model, and is
+    undone if that lowers the held-out bound."""
 
     store: Checkpoints | None = None
     progress: Progress | None = None

@@ -59,7 +59,7 @@ def find_cause(
     draw_rows: Callable[[slice], Draw], losses: dict[str, Tensor], players: dict[str, PlayerOptimizer],
     processes: Processes, share: slice, total: int,
 ) -> tuple[str, list[int]]:  # fmt: skip
-    """(term, positions in the joint batch) of the value that is not finite: of a term, a loss, or a term's gradient.
+    """(term, positions in the joint batch) of the value that is not finite, in a term, a loss, or a term's gradient.
 
     ``draw_rows(rows)`` repeats the step's draw for rows of this process's share. Each process calls this with its share
     of the joint batch, and all get the same answer. The positions are empty where no single row is responsible.

@@ -58,8 +58,8 @@ class Trainer:
     A part may define hooks: ``observe(x, draw)`` returns sums over the batch of a step, or None;
     ``after_step(observed)`` receives them, summed over processes (None for a part without ``observe``);
     ``after_epoch()``; ``settle(observed)`` receives the sums over the training set, once, after training;
-    ``seen(draw)``, ``expect(rows)`` and ``maximise(sums)`` are steps of expectation maximisation after training, as
-    long as the held-out bound gains (see :class:`latens.priors.NormalMixturePrior`); ``needs_grad_at_eval``.
+    ``seen(draw)``, ``expect(rows)`` and ``maximise(sums)`` are steps of expectation maximisation after training, which
+    go on while the held-out bound gains (see :class:`latens.priors.NormalMixturePrior`); ``needs_grad_at_eval``.
 
     Args:
         model: the model, trained in place.
@@ -233,7 +233,8 @@ class Trainer:
         return grads, figures, dict(zip(observed, sums, strict=True))
 
     def leave_out(self, batch: Batch, share: slice, total: int, judged: list[float]) -> None:
-        """Count a skipped update; stop where none may be skipped, or all updates since the last validation were."""
+        """Count a skipped update. Stop the run if none may be skipped, or if all updates since the last validation were
+        skipped."""
         none_made = not self.sums[3] and self.skipped + 1 >= min(self.every * len(self.loader), self.steps)
         if self.settings.longest == math.inf or (none_made and not all(map(math.isfinite, judged))):
             self._stop_at_non_finite(batch, share, total)
@@ -305,8 +306,8 @@ class Trainer:
         return [value / self.sums[3] if self.sums[3] else math.nan for value in self.sums[:3]]
 
     def _judge(self, bound: float, served: dict[str, Tensor]) -> None:
-        """Keep the weights if they are the best; stop after ``patience`` validations without improvement, counted once
-        warm-up is over."""
+        """Keep the weights if they are the best. Stop after ``patience`` validations without improvement, counted from
+        the end of warm-up."""
         if getattr(self.objective, "keeps_last", False) or self.settings.keep == "last":
             return
         if not math.isfinite(bound):
@@ -404,11 +405,11 @@ class Trainer:
                 self._halts()
 
     def _is_asked(self, stop: StopSignal) -> bool:
-        """Whether a stop is asked for: in this process, or in any, as all have learnt in the last step."""
+        """Whether a stop is asked for, in this process or, as of the last step, in any."""
         return self._stop or (self.processes.count == 1 and stop.asked)
 
     def _halts(self) -> bool:
-        """Whether a callback of any process has asked to stop; the run then ends with its next validation."""
+        """Whether a callback of any process has asked to stop. The run then ends with its next validation."""
         self.stopped |= bool(self.callbacks) and self.processes.any(self.halted)
         return self.stopped
 
@@ -437,7 +438,7 @@ class Trainer:
             self._keep(self.closing, COST_OF_CLOSING)
 
     def _refit(self, parts: dict[str, Any]) -> None:
-        """Expectation maximisation on the codes of the training set, as long as the held-out bound gains."""
+        """Expectation maximisation on the codes of the training set, repeated while the held-out bound gains."""
         codes = self._codes(parts) if parts and self.validation is not None else {}
 
         def step() -> None:
@@ -465,8 +466,8 @@ class Trainer:
         return self.validate(self.validation)["validation_trimmed"]
 
     def _codes(self, parts: dict[str, Any]) -> dict[str, Tensor]:
-        """For each part that can be refitted, what it sees of this process's training rows, at most ``CODES`` in all
-        processes."""
+        """For each part that can be refitted, what it sees of this process's training rows; all processes together see
+        at most ``CODES`` rows."""
         found: dict[str, list[Tensor]] = {name: [] for name in parts}
         every = max(1, -(-len(self.loader) * int(self.settings.batch_size) // CODES))
         for _, _, draw in self._dealt(islice(self._rows(), 0, None, every), Key.SETTLE):
@@ -528,7 +529,7 @@ class Trainer:
                 player.load(groups.get(f"optimizer.{name}", {}))
 
     def _take_up(self, record: dict[str, Any]) -> None:
-        """Restore the figures of a checkpoint, each of the kind that it has at the start."""
+        """Restore the figures of a checkpoint, each with the type that it has at the start."""
         for name in _RECORD:
             own, found = getattr(self, name), record.get(name, getattr(self, name))
             kinds = {float: (float, int), type(None): (float, int, type(None))}.get(type(own), (type(own),))

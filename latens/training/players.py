@@ -51,7 +51,7 @@ class PlayerOptimizer:
     @torch.no_grad()
     def count(self) -> None:
         """Count a step. Every 32 steps subnormal moments become 0, since processors may compute a hundred times slower
-        with them; moments of weights whose inputs stay 0 (a pixel at the border) fade into that range."""
+        with them; moments of weights whose inputs are always 0 (a pixel at the border) decay into that range."""
         self.taken += 1
         if self.taken % _SWEEP == 0:
             for moment in (m for pair in self.moments.values() for m in pair):
@@ -63,8 +63,8 @@ class PlayerOptimizer:
         return [self.peak * factor, *(1 / (1 - beta**self.taken) ** power for beta, power in zip(self.betas, (1, 0.5)))]
 
     def descend(self, grads: list[Tensor | None], norm: Tensor, scalars: Tensor, clip: float, sound: Tensor) -> None:
-        r"""The step of :meth:`update` in plain operations, which can be captured in a graph; made where ``sound`` is
-        true.
+        r"""The step of :meth:`update` in plain operations, which a graph can capture. Parameters move only where
+        ``sound`` is true.
 
         .. math::
             m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad

@@ -109,8 +109,9 @@ class Processes:
         return number % self.count == self.index
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The sums of the tensors over processes, in one exchange that is as precise as the most precise of them (whole
-        numbers: float64); with one process, the tensors themselves. Raises ``FitError`` where a process has ended."""
+        """The sums of the tensors over processes, in one exchange with the precision of the most precise tensor
+        (float64 for whole numbers). With one process, the tensors themselves. Raises ``FitError`` where a process has
+        ended."""
         if self.count == 1 or not tensors:
             return list(tensors)
         kinds = {t.dtype if t.is_floating_point() else torch.float64 for t in tensors}
@@ -119,7 +120,7 @@ class Processes:
         return [part.view(t.shape).to(t) for part, t in zip(flat.split([t.numel() for t in tensors]), tensors)]
 
     def begin_sum(self, flat: Tensor) -> Callable[[], None]:
-        """Begin to replace a tensor by its sum over processes; what is returned waits until that is done."""
+        """Begin to replace a tensor by its sum over processes; the function returned waits until that is done."""
         from torch import distributed
 
         with _all_here():
@@ -136,8 +137,8 @@ class Processes:
         return value if self.count == 1 else bool(self.sum([torch.tensor([float(value)])])[0].item() > 0)
 
     def first(self, action: Callable[[], object]) -> None:
-        """Run ``action`` in the main process only; where it fails, all processes stop. Raises there what ``action``
-        raises, and ``InputError`` in the others."""
+        """Run ``action`` in the main process only. If it fails, all processes stop: the main one raises the error of
+        ``action``, the others ``InputError``."""
         try:
             if self.is_main:
                 action()

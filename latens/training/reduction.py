@@ -1,4 +1,4 @@
-"""Sums of gradients over processes, in buckets that are on their way while the rest of the backward pass goes on."""
+"""Sums of gradients over processes, sent in buckets while the rest of the backward pass runs."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Reduction:
     """Sums the gradients of some parameters, and figures of the step, over the processes of a run.
 
     A bucket is sent when it has all its gradients and every bucket before it is on its way (Li et al. 2020), so that
-    all processes send in the same order, whatever that of their backward passes. Figures travel with the last bucket: a
-    small model needs one exchange for each step.
+    all processes send in the same order, whatever the order of their backward passes. Figures travel with the last
+    bucket, so a small model needs one exchange per step.
 
     Args:
         parameters: those whose gradients are summed; the last are ready first.
@@ -54,8 +54,8 @@ class Reduction:
 
     @contextmanager
     def receiving(self, factor: float) -> Iterator[None]:
-        """A block whose backward pass gives the gradients. They are multiplied by ``factor``, this process's fraction
-        of the joint batch."""
+        """A block in which a backward pass gives the gradients; they are multiplied by ``factor``, this process's
+        fraction of the joint batch."""
         self._factor, self._waits = factor, []
         for bucket in self.buckets:
             bucket.flags.zero_()
@@ -76,7 +76,7 @@ class Reduction:
         self._send(lambda bucket: bucket.missing == 0)
 
     def _send(self, ready: Callable[[_Bucket], bool]) -> None:
-        """Send all buckets in turn, as long as they are ready; the last one stays."""
+        """Send the buckets in order while they are ready; the last one waits for :meth:`finish`."""
         while len(self._waits) < len(self.buckets) - 1 and ready(self.buckets[len(self._waits)]):
             self._waits.append(self.processes.begin_sum(self.buckets[len(self._waits)].filled()))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from latens.errors import InputError, is_number, is_whole, require
+from latens.errors import InputError, is_number, is_whole
 
 LINEAR_STEPS = 6000
 COMPILED_STEPS = 15_000  # steps from which compiling pays off: it takes about 100 s of processor time for a mixed table
@@ -167,7 +167,8 @@ class Settings:
     def __post_init__(self) -> None:
         for each in fields(self):
             values, value = each.metadata["values"], getattr(self, each.name)
-            require(values.allows(value), each.name, values.words, value)
+            if not values.allows(value):
+                raise InputError(f"{each.name} must be {values.words}, got {value!r}")
 
     def settle(
         self, rows: int, *, linear: bool = False, table: bool = False, held: int = 0, convolutions: bool = False
@@ -243,7 +244,7 @@ def default_epochs(rows: int) -> int:
 def table_epochs(rows: int, steps_an_epoch: int) -> int:
     """Epochs for a table of mixed columns: 2,000 steps, or 80 times the square root of the rows where that is more.
 
-    They were chosen by imputation error (docs/experiments.md). From a million rows, :func:`default_epochs` counts.
+    They were chosen by imputation error (docs/experiments.md). From a million rows, :func:`default_epochs` applies.
 
     >>> table_epochs(160, 8), table_epochs(48_546, 379), table_epochs(10**7, 2441)
     (250, 47, 1)
@@ -287,9 +288,9 @@ def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
 
 
 def anneal_at(step: int, steps: int, settings: Settings, warmup: float = 0.0) -> float:
-    """The factor of the rate's weight at a step: grows to 1, which it reaches before the last step of any run.
+    """The factor of the rate's weight at a step. It grows to 1, which it reaches before the last step of any run.
 
-    ``warmup`` is the share of the steps that this takes where the settings name none.
+    ``warmup`` is the share of the steps that this takes, if the settings give none.
 
     >>> [round(anneal_at(step, 10, Settings(), 0.3), 2) for step in (0, 1, 2, 3, 9)]
     [0.25, 0.5, 0.75, 1.0, 1.0]

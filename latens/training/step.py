@@ -32,7 +32,8 @@ class Step:
 
     @property
     def can_descend(self) -> bool:
-        """Whether the whole step can be one graph, which takes one process, and players that all move in every step."""
+        """Whether the whole step can be one graph, which needs a single process and players that all move in every
+        step."""
         return self.processes.count == 1 and all(p.every == 1 and p.ordered for p in self.players.values())
 
     def losses(self, x: Any, c: Any, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
@@ -52,7 +53,7 @@ class Step:
 
     def whole(self, x: Any, c: Any, weight: Tensor | None, scalars: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Forward, backward and optimiser in one: ((whether the update was made, losses, distortion, rate, norms),
-        observed sums); ``weight`` is ``[B]``. Nothing moves where a loss is not finite, or a norm not below
+        observed sums); ``weight`` is ``[B]``. Nothing moves if a loss is not finite, or a norm is not below
         ``longest``."""
         losses, means, observed = self.losses(x, c, weight)
         grads = gradients(losses, self.players)

@@ -18,8 +18,8 @@ EVERY = 10  # steps from one point of a curve to the next
 class Tracker(Callback):
     """Sends the figures of a run to TensorBoard, Weights & Biases, MLflow or Trackio, through accelerate.
 
-    The tracker starts with the first step, gets recipe, options and settings, the figures of every tenth step as
-    ``step/loss`` and so on, and those of every validation as ``round/validation_bound`` and so on.
+    The tracker starts with the first step and gets recipe, options and settings. Figures of every tenth step are called
+    ``step/loss`` and so on, those of every validation ``round/validation_bound`` and so on.
 
     Args:
         name: "tensorboard", "wandb", "mlflow" or "trackio".

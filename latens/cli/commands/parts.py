@@ -25,46 +25,25 @@ def is_folder_of_parts(out: str, data: str) -> bool:
 # Commands
 
 
-def encode(
-    folder: str, data: str, out: str, *, samples: int, seed: int, own: str | None, parts: Mapping[str, Any],
-    labels: str | None = None, reading: Mapping[str, Any] | None = None, key: str | None = None,
-    lines: TextIO | None = None,
-) -> Answer:  # fmt: skip
+def encode(folder: str, data: str, out: str, **given: Any) -> Answer:
     """Write codes; see :func:`latens.cli.commands.using.encode`."""
-    if samples > 1 and is_folder_of_parts(out, data):
-        raise InputError(f"--samples {samples}: a part holds at most one draw per row", "pass --samples 1")
-    inputs, options = _inputs(own, labels, reading, parts), {"samples": samples, "seed": seed, "key": key}
-    return _through("encode", folder, data, out, inputs, options, parts, lines)
+    return _through("encode", folder, data, out, **given)
 
 
-def reconstruct(
-    folder: str, data: str, out: str, *, own: str | None, parts: Mapping[str, Any], labels: str | None = None,
-    reading: Mapping[str, Any] | None = None, lines: TextIO | None = None,
-) -> Answer:  # fmt: skip
+def reconstruct(folder: str, data: str, out: str, **given: Any) -> Answer:
     """Write reconstructions; see :func:`latens.cli.commands.using.reconstruct`."""
-    return _through("reconstruct", folder, data, out, _inputs(own, labels, reading, parts), {}, parts, lines)
+    return _through("reconstruct", folder, data, out, **given)
 
 
-def score(
-    folder: str, data: str, out: str, *, k: int, own: str | None, parts: Mapping[str, Any], labels: str | None = None,
-    reading: Mapping[str, Any] | None = None, lines: TextIO | None = None,
-) -> Answer:  # fmt: skip
+def score(folder: str, data: str, out: str, **given: Any) -> Answer:
     """Write scores; see :func:`latens.cli.commands.using.score`. In a folder of parts every table has a column of
     reasons, so that together they are one table."""
-    options: dict[str, Any] = {"k": k} | ({"reason": True} if is_folder_of_parts(out, data) else {})
-    return _through("score", folder, data, out, _inputs(own, labels, reading, parts), options, parts, lines)
+    return _through("score", folder, data, out, **given)
 
 
-def impute(
-    folder: str, data: str, out: str, *, k: int, draws: int, uncertainty: str | None, seed: int, own: str | None,
-    parts: Mapping[str, Any], labels: str | None = None, reading: Mapping[str, Any] | None = None,
-    lines: TextIO | None = None,
-) -> Answer:  # fmt: skip
+def impute(folder: str, data: str, out: str, **given: Any) -> Answer:
     """Write rows with their missing cells filled; see :func:`latens.cli.commands.using.impute`."""
-    if uncertainty is not None and is_folder_of_parts(out, data):
-        raise InputError(f"--uncertainty {uncertainty} is one file, and --out {out} a folder of parts", "omit it")
-    options = {"k": k, "draws": draws, "uncertainty": uncertainty, "seed": seed}
-    return _through("impute", folder, data, out, _inputs(own, labels, reading, parts), options, parts, lines)
+    return _through("impute", folder, data, out, **given)
 
 
 def sample(
@@ -81,22 +60,22 @@ def sample(
     return gathering.of_samples(folder, out, options, parts, lines)
 
 
-def _inputs(
-    own: str | None, labels: str | None, reading: Mapping[str, Any] | None, parts: Mapping[str, Any]
-) -> Inputs:
-    return Inputs(own, labels, dict(reading or {}), tuple(parts["keep"] or ()))
-
-
 def _through(
-    command: str, folder: str, data: str, out: str, inputs: Inputs, options: dict[str, Any], parts: Mapping[str, Any],
-    lines: TextIO | None,
+    command: str, folder: str, data: str, out: str, *, own: str | None, parts: Mapping[str, Any],
+    labels: str | None = None, reading: Mapping[str, Any] | None = None, lines: TextIO | None = None, **options: Any,
 ) -> Answer:  # fmt: skip
     """Run a command, to one file or to a folder of parts."""
+    inputs = Inputs(own, labels, dict(reading or {}), tuple(parts["keep"] or ()))
     if not is_folder_of_parts(out, data):
         _require_no_parts(out, parts)
         return getattr(using, command)(folder, data, out, inputs, **options)
     from latens.cli.commands import gathering
 
+    if (samples := options.get("samples", 0)) > 1:
+        raise InputError(f"--samples {samples}: a part holds at most one draw per row", "pass --samples 1")
+    if (uncertainty := options.get("uncertainty")) is not None:
+        raise InputError(f"--uncertainty {uncertainty} is one file, and --out {out} a folder of parts", "omit it")
+    options |= {"reason": True} if command == "score" else {}
     return gathering.of_data(command, folder, data, out, inputs, options, parts, lines)
 
 

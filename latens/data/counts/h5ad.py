@@ -94,7 +94,7 @@ class _Reader:
         return {name: member for name, member in found.items() if member is not None}
 
     def values(self, member: Any, what: str, ndim: int = 1) -> np.ndarray:
-        """All values of a dataset, text as ``str``; refused if the declared size exceeds what the file can hold."""
+        """All values of a dataset, text as ``str``. A declared size beyond what the file can hold is refused."""
         import h5py
 
         if not isinstance(member, h5py.Dataset) or member.ndim != ndim:

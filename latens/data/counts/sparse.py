@@ -73,7 +73,7 @@ class SparseRows(Lazy):
 
     @staticmethod
     def of(x: Lazy) -> Lazy:
-        """``x``, or the rows themselves as a sparse matrix if it is a view of sparse rows."""
+        """``x``; if it is a view of sparse rows, the rows in view as a sparse matrix."""
         if not isinstance(x, Subset) or not isinstance(x.lazy, SparseRows):
             return x
         whole, index = x.lazy, x.index
@@ -328,8 +328,7 @@ def _found(store: Store) -> tuple[str, Any, list[str]]:
 def _restored(csr: Any, sizes: np.ndarray) -> Any | None:
     """The counts whose ln(1 + TARGET count / size) the matrix holds, or None if they are not whole.
 
-    Large counts always pass as whole, because of their rounding, so most must be small enough for the test to mean
-    something.
+    Rounding makes large counts pass as whole, so most counts must be small enough for the test to mean something.
     """
     good = sizes.shape == (csr.shape[0],) and sizes.dtype.kind in "iuf" and bool((sizes > 0).all())
     if not good or _lowest(csr) < 0 or csr.max() > np.log(2.0**53):

@@ -38,7 +38,7 @@ class ImageFolder(Found):
         row_names: the paths of the files relative to the folder, separated by "/"; "name#2" is the second page.
         fingerprint: SHA-256 of the form of ``x``, the names and the bytes of the files (or, if they exceed 2 GiB, their
             sizes and times).
-        notes: what was done to the images, one sentence each.
+        notes: what was done to the images, in sentences.
         skipped: the files left out as damaged, with the reason.
     """
 

@@ -58,8 +58,8 @@ class PixelForm:
 
 
 def read_heads(path: Path, pages: bool = False) -> tuple[list[ImageHead], int]:
-    """(the headers of the first page, or with ``pages`` of all; the number of pages). Only the later frames of a GIF
-    are decoded for this. An ``InputError`` names a file that is damaged or has absurd sizes."""
+    """(the headers of the first page, or with ``pages`` of all; the number of pages). Only later frames of a GIF are
+    decoded for this. An ``InputError`` names a file that is damaged or has absurd sizes."""
     with _opened(path) as image:
         try:  # the second picture in a JPEG is its preview
             there = int(getattr(image, "n_frames", 1)) if image.format in PAGED else 1
@@ -144,8 +144,8 @@ def _several_sizes(root: Path, heads: Mapping[str, ImageHead], sizes: Counter[tu
 
 
 def _shown_size(path: Path, image: Any) -> tuple[int, int]:
-    """Width and height after rotation: PIL rotates TIFF by itself, and whether ``size`` says so depends on its
-    version."""
+    """Width and height after rotation. PIL rotates TIFF itself, and whether ``size`` already shows this depends on
+    PIL's version."""
     turn, (width, height) = _orientation(image), image.size
     if image.format == "TIFF":
         try:

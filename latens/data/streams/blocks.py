@@ -1,4 +1,4 @@
-"""Data on disk as consecutive blocks of rows, each read by itself, so that memory holds only a few blocks."""
+"""Data on disk as consecutive blocks of rows; each is read alone, so that memory holds only a few."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Blocks(Protocol):
     Attributes:
         rows: the number of rows.
         sizes: the number of rows of each block.
-        row_bytes: optional; about how much memory a row takes, from which a loader chooses how many to hold.
+        row_bytes: optional; roughly the memory of a row in bytes, from which a loader chooses how many rows to hold.
         units: optional; for each block the number of its unit, whose blocks are best read in order.
     """
 

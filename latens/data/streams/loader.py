@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def ahead(groups: Iterable[Sequence[Callable[[], T]]], workers: int) -> Generator[list[T]]:
-    """Yield the results of each group of jobs in order while ``workers`` threads work on the next group.
+    """Yield the results of each group of jobs, in order, while ``workers`` threads work on the next group.
 
     The caller must release a group before it asks for the next, so that at most two are alive. An error in a job is
     raised here; when the iterator is closed, jobs that have not begun are dropped and the threads end. With 0 workers,
@@ -66,8 +66,8 @@ def ahead(groups: Iterable[Sequence[Callable[[], T]]], workers: int) -> Generato
 
 @dataclass(frozen=True)
 class Window:
-    """Blocks that are shuffled together: the window's ``number`` in the epoch, and the positions of the epoch, from
-    ``start`` to before ``stop``, that it fills."""
+    """Blocks that are shuffled together: the window's ``number`` in the epoch, and the positions that it fills in the
+    epoch, from ``start`` to before ``stop``."""
 
     number: int
     blocks: list[int]
@@ -83,7 +83,7 @@ class StreamLoader:
 
     A window has at least ``window`` blocks and 1,048,576 rows, or 128 MiB if that is less. Rows in different windows
     are not mixed within an epoch, but meet in other epochs. Memory holds two windows (one in use, one being read) and a
-    block for each worker. Blocks of a unit come in order; ``window`` units take turns, a block each.
+    block for each worker. Blocks of a unit are read in order; ``window`` units take turns, one block at a time.
 
     Args:
         blocks: the data, see :class:`~latens.data.streams.blocks.Blocks`.
@@ -91,8 +91,8 @@ class StreamLoader:
         shuffle: whether rows are shuffled.
         seed: the seed of orders and transforms.
         exclude: the numbers of the rows held out, increasing, ``[H]`` int64.
-        window, window_rows: the least that is shuffled together, in blocks and in rows.
-        window_bytes: about the most that is shuffled together.
+        window, window_rows: the smallest number of blocks, and of rows, that are shuffled together.
+        window_bytes: about the largest number of bytes that are shuffled together.
         workers: threads that read ahead; with 0, blocks are read when they are needed.
         transform: ``transform(x, rows, seed)`` for each batch, as in ``ArrayLoader``; ``rows`` are row numbers in the
             whole data, including rows held out.

@@ -73,7 +73,7 @@ class Stream:
         finite: whether infinite numbers of a table are refused.
         na: the texts of a table that mean missing, as in :class:`latens.data.tables.reading.Hints`.
         kept: columns of a table that are read for the output, whether or not the model knows them.
-        notes: what a person should know about how the data are read, one sentence each.
+        notes: what a person should know about how the data are read, in sentences.
     """
 
     origin: str
@@ -309,8 +309,8 @@ def stored_names(path: str) -> list[str] | None:
 
 
 def is_large(path: str, share: float = SHARE) -> bool:
-    """Whether data should be read as a stream: Parquet at an address, and other data that can be streamed if a fit in
-    memory would take more than this ``share`` of the free memory."""
+    """Whether data should be read as a stream: always for Parquet at an address; for other data that can be streamed,
+    if a fit in memory would take more than this ``share`` of the free memory."""
     return "://" in path or IN_MEMORY * unpacked(path) > share * free_memory()
 
 

@@ -179,8 +179,8 @@ def _as_asked(stream: Stream, asked: Asked, schema: AnySchema | None) -> Stream:
 
 
 def text_forms(stream: Stream, hints: Hints, most: int = MOST_VALUES) -> dict[str, Form]:
-    """The forms of a stream's columns of text whose cells are all numbers, dates or truth values. For columns where
-    this holds in the first block, the distinct cells of all blocks are checked, at most ``most`` per column."""
+    """The forms of a stream's columns of text, for those with only numbers, dates or truth values. If the first block
+    of a column has only these, the distinct cells of all blocks are checked, at most ``most`` per column."""
     first = stream.piece(0)
     names = list(read_columns(first, stream.origin, hints).forms)
     distinct: dict[str, Any] = {name: pa.array([], first.schema.field(name).type) for name in names}

@@ -26,7 +26,8 @@ _QUOTE = ord('"')
 
 
 class Whole(Exception):
-    """Text whose windows may mean something other than the whole file does, so that it must be read into memory."""
+    """Raised for text whose windows may not mean what the whole file means, so that the file must be read into
+    memory."""
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,10 @@ def read_found(
             a header are column_1, column_2 ...
         drop: columns to leave out; their types and cells are not looked at.
         columns: the columns to read, in this order; all by default.
-        hints: what is known about columns of text, for example those that are words whatever their cells look like.
+        hints: what is known about columns of text, for example columns to read as words whatever their cells look like.
         encoding: the encoding of a csv that is not UTF-8: cp1252, latin-1 ...
-        index: whether to keep the row index that pandas wrote, in front; that of a csv is in the text that is kept.
+        index: whether to keep the row index that pandas wrote, as the first columns; the index of a csv is among the
+            texts kept.
 
     Raises:
         InputError: the file is missing, damaged, empty, of an unknown format, or has a column of a nested type; the
@@ -271,7 +272,7 @@ def _require_magic(path: Path) -> None:
 
 
 def _stored(path: Path) -> tuple[pa.Schema, int | None]:
-    """The schema of one file, and its number of rows, or None if only reading it would show it."""
+    """(the schema of one file; its number of rows, or None if only reading the file would tell)."""
     from pyarrow import parquet
 
     _require_magic(path)

@@ -38,10 +38,10 @@ class AmbiguousNumber(Exception):
 
 
 def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Numbers, tuple[str, ...]] | None:
-    """(the form in which all of the texts are numbers; what it rests on), or None if there is none.
+    """(the form by which all of the texts are numbers; what that reading rests on), or None if there is none.
 
-    It rests on "thousands" if only custom determines what the comma means, and on "bare" if some texts lack the sign of
-    a currency or per cent that the others have.
+    It rests on "thousands" if only custom decides what the comma means, and on "bare" if some texts lack the currency
+    or per cent sign of the others.
 
     Args:
         texts: distinct cells, not empty.
@@ -80,8 +80,8 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
 
 
 def _clothes(matches: Sequence[re.Match[str]]) -> tuple[str, str, dict[str, float], bool] | None:
-    """(the text before numbers; the text after them; the units that multiply them; whether some have neither); None if
-    they differ in more than that."""
+    """(the text before numbers; the text after them; the units that multiply them; whether some numbers have no such
+    text). None if the texts differ in other ways."""
     around = Counter((match["before"], match["behind"]) for match in matches).most_common()
     (before, behind), often = around[0]
     kinds = {(a.strip(), b.strip()) for (a, b), _ in around}
@@ -122,7 +122,8 @@ def _is_sign(before: str, behind: str) -> bool:
 
 
 def _units(behind: Sequence[str], is_money: bool) -> dict[str, float]:
-    """The factors of these texts after numbers; none if they are a single unit, or units of different kinds.
+    """The factors that these texts after numbers stand for; none if there is a single unit, or units of different
+    kinds.
 
     >>> _units(["K", "M"], False), _units(["° N", "° S"], False), _units([" kg", " lb"], False)
     ({'K': 1000.0, 'M': 1000000.0}, {'° N': 1.0, '° S': -1.0}, {})
@@ -137,7 +138,7 @@ def _units(behind: Sequence[str], is_money: bool) -> dict[str, float]:
 
 
 def with_places(form: Numbers, bodies: Sequence[str]) -> Numbers:
-    """The form with the type and the number of decimals that these digits have."""
+    """The form with the type and the decimals of these digits."""
     widths = [len(body.partition(form.point)[2]) if form.point in body else -1 for body in bodies]
     if "e" in "".join(bodies).lower():
         places, power = _power(bodies) or (None, "")
@@ -147,7 +148,7 @@ def with_places(form: Numbers, bodies: Sequence[str]) -> Numbers:
 
 
 def with_decimals(form: Numbers, fewest: int, most: int) -> Numbers:
-    """The form with the numbers of decimals that occur; -1 stands for a number without a decimal mark."""
+    """The form with these smallest and largest numbers of decimals; -1 stands for a number without a decimal mark."""
     if any(abs(factor) != 1 for factor in form.factors):
         fixed = fewest == most >= 0
         return dataclasses.replace(form, means="double", places=most if fixed else None, bare=not fixed,
@@ -160,7 +161,7 @@ def with_decimals(form: Numbers, fewest: int, most: int) -> Numbers:
 
 
 def _power(bodies: Sequence[str]) -> tuple[int, str] | None:
-    """(decimals, form of the power of ten) of digits that all end in one, written the same; else None."""
+    """(decimals, form of the power of ten), if all digits end in a power of ten written the same way; else None."""
     found = [match for body in bodies if (match := _POWER.fullmatch(body))]
     decimals, letters = {len(match[1] or "") for match in found}, {match[2] for match in found}
     signs = {match[3] for match in found if match[3] != "-"}
@@ -259,8 +260,8 @@ class AmbiguousDate(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class TimeFit:
-    """A form that reads ``share`` of the cells, weighted by how often each occurs; ``by_custom`` if day and month are
-    told apart only because all days are the first of their month."""
+    """A form that reads ``share`` of the cells, weighted by how often each occurs. ``by_custom``: day and month are
+    told apart only because every date would then be the first of a month."""
 
     form: Times
     share: float
@@ -302,7 +303,7 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> TimeFit | No
 
 
 def _ordered(fits: list[TimeFit], best: TimeFit, order: str | None, texts: Any) -> TimeFit:
-    """Among forms that read the same cells, the one whose order of day and month is known."""
+    """Among forms that read the same cells, the one with the known order of day and month."""
     days, months = ([f for f in fits if way.search(f.form.pattern)] for way in (_DAY_FIRST, _MONTH_FIRST))
     if not (days and months) or best not in (*days, *months):
         return best
@@ -318,7 +319,7 @@ def _ordered(fits: list[TimeFit], best: TimeFit, order: str | None, texts: Any) 
 
 
 def _are_seasons(form: Times, texts: Any) -> bool:
-    """Whether years and months are pairs of consecutive years, such as 2009/10, 2010/11 and 2011/12."""
+    """Whether what look like years and months are seasons, pairs of consecutive years: 2009/10, 2010/11, 2011/12."""
     if re.sub("[/-]", "", form.pattern) != "%Y%m":
         return False
     parts = [re.split("[/-]", text) for text in texts.drop_null().to_pylist()]
@@ -326,7 +327,7 @@ def _are_seasons(form: Times, texts: Any) -> bool:
 
 
 def _months_of_firsts(form: Times, texts: Any) -> int:
-    """The number of months of the year that the dates are in, if all are the first of their month; else 0."""
+    """The number of different months of the year, if every date is the first of a month; else 0."""
     dates = form.read(texts)[0].drop_null()
     all_first = pc.all(pc.equal(pc.day(dates), 1), min_count=0).as_py()
     return len(pc.unique(pc.month(dates))) if all_first else 0
@@ -419,8 +420,8 @@ def times_written(form: Times, texts: Any, counts: Any) -> Times:
 
 
 def _with_all_parts(form: Times, texts: Any) -> Times:
-    """The form of time spans of ISO 8601 with the parts that all cells have (PT0H53M); the form itself where they have
-    different ones, or are not written so."""
+    """The form of ISO 8601 time spans with the parts that all cells have (PT0H53M). The form is unchanged if cells have
+    different parts, or are not written in this way."""
     texts = texts.filter(form.read(texts)[0].combine_chunks().is_valid())
     found = pc.extract_regex(texts, expression(form.pattern))
     parts = {f.name: pc.struct_field(found, f.name) for f in found.type}
@@ -448,7 +449,7 @@ def _spelled(pattern: str, parts: dict[str, Any]) -> str:
 
 
 def _with_seconds(form: Times, parts: dict[str, Any]) -> Times:
-    """The form with the seconds, and the digits of their fractions, that some cells have."""
+    """The form, with seconds and their fractional digits if some cells have them."""
     pattern, digits, means = form.pattern, form.digits, form.means
     if "f" in parts:
         lengths = set(pc.utf8_length(parts["f"]).fill_null(0).to_pylist())
@@ -473,7 +474,7 @@ def _zone_stated(form: Times, texts: Any, counts: Any, offsets: Any) -> str:
 
 
 def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
-    """The zone whose clocks have all of these offsets at their times, in summer and winter; "" if there is only one
+    """The zone whose clocks show each of these offsets at its time, in summer and winter; "" if there is only one
     offset, or no such zone."""
     stated = [offset_of(text) for text in offsets.to_pylist()]
     if len(set(stated)) < 2 or any(text in ("", "z", "Z") for text in offsets.to_pylist()):

@@ -1,8 +1,8 @@
 """Data frames to arrow tables and back: pandas, polars, pyarrow, structured arrays, mappings of columns, and anything
 that narwhals knows or that offers an Arrow stream (DuckDB).
 
-Each class of a way back makes frames of one library, and gives columns the dtypes that they had if the values allow it.
-A run keeps the way back as plain values, so that a loaded run gives the same frames as the fitted one.
+Each class of a way back makes frames of one library, and gives columns their former dtypes if the values allow it. A
+run keeps the way back as plain values, so that a loaded run gives the same frames as the fitted one.
 """
 
 from __future__ import annotations

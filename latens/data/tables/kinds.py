@@ -1,10 +1,10 @@
 """What each column of a table is: its kind, its law, its likelihood.
 
-One pass sees every cell, piece by piece, so that a table larger than memory is looked at as a small one is; a sample of
-rows gives what needs quantiles. The density that suits a column is chosen among candidates that are fitted to one half
-of the sample, in closed form or by a few steps of EM, and scored on the other. They are marginal: the choice rests on
-the support and the shape of the tails, which the latent variable rarely changes. Scores are mean ln p in nats per cell:
-of the mass of the cell's place if the column has a grid, else of the density in the column's unit.
+One pass sees every cell, piece by piece, so tables larger than memory are treated like small ones; quantiles come from
+a sample of rows. The density that suits a column is chosen among candidates that are fitted to one half of the sample,
+in closed form or by a few steps of EM, and scored on the other. The candidates are marginal densities: the choice rests
+on support and tails, which the latent variable rarely changes. A score is the mean of ln p in nats per cell, where p is
+the mass of the cell's place if the column has a grid, and otherwise the density in the column's unit.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def law_of(
     values: np.ndarray, counts: dict[float, int] | None = None, steps: tuple[float, ...] | None = None,
     ends: tuple[float, float] | None = None, period: tuple[float, float] | None = None,
 ) -> Law | None:  # fmt: skip
-    """The law of a column; None if the values differ by less than floats of their size resolve.
+    """The law of a column; None if floats cannot tell its values apart.
 
     Args:
         values: a sample ``[N]`` of its values, at least one.
@@ -271,14 +271,13 @@ class Grid:
 
 def grid_of(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None = None) -> Grid | None:
     """The coarsest grid on which nearly all rows lie, with each distinct value in a place of its own; None if there is
-    none.
-
-    The grids through 0 with the ``steps`` come first, then multiples of the step found, and then steps of any length,
-    if that many values do not lie on them by accident.
+    none. Grids through 0 with one of the ``steps`` are tried first, then multiples of the step found, and then steps of
+    any length, unless so many values could lie on them by accident.
 
     Args:
         values: distinct values, increasing.
-        seen: the count of each; a 0, which is on every grid through 0, counts only where a grid has another origin.
+        seen: the count of each. The value 0, which is on every grid through 0, counts only if a grid has another
+            origin.
         steps: the steps to try, coarsest first; by default, 1, 2, 2.5 and 5 times powers of ten with up to six
             decimals.
 
@@ -336,7 +335,7 @@ def _coarser(grid: Grid, values: np.ndarray, seen: np.ndarray, most: int) -> Gri
 
 
 def _of_any_length(values: np.ndarray, seen: np.ndarray) -> Grid | None:
-    """A grid of any step and origin, such as that of degrees converted from one scale to another."""
+    """A grid of any step and origin, such as degrees Celsius converted from whole degrees Fahrenheit."""
     apart = np.diff(values)
     if len(values) < LEAST_PLACES:
         return None
@@ -363,7 +362,7 @@ def _placed(v: np.ndarray, seen: np.ndarray, grid: Grid | None) -> tuple[np.ndar
 
 
 def _heaps(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> np.ndarray:
-    """The mask of the values that occur more often than their neighbours suggest, by ``HEAP`` of the rows and by four
+    """The values that occur more often than their neighbours suggest, by at least ``HEAP`` of the rows and four
     standard errors."""
     rows, found = seen.sum(), []
     step = grid.step if grid else None
@@ -377,8 +376,8 @@ def _heaps(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> np.ndarra
 
 
 def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) -> float:
-    """How often the neighbours of value i occur: the median of ten on either side; on a grid, empty places included,
-    the mean of the two next to it if that is more."""
+    """How often the neighbours of value i occur: the median of ten on either side. On a grid empty places count as
+    neighbours, and the mean of the two adjacent places is used if it is larger."""
     if step is None:
         near = [*seen[max(0, i - 10) : i], *seen[i + 1 : i + 11]]
         return float(np.median(near)) if near else 0.0
@@ -395,9 +394,9 @@ def _margin(
     v: np.ndarray, seen: np.ndarray, grid: Grid | None, is_repeated: bool = False,
     period: tuple[float, float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The knots of the margin and their scores, quantiles of a logistic with variance 1 (from which a column that does
-    not depend on the codes is drawn). On a grid, or if values are the only ones, the knots are edges of places; else
-    they are quantiles."""
+    """The knots of the margin and their scores. Scores are quantiles of a logistic distribution with variance 1, from
+    which a column that does not depend on the codes is drawn. Knots are edges of places if the column has a grid or
+    only certain values; otherwise they are quantiles."""
     from scipy.special import expit, logit
 
     rows = seen.sum()
@@ -432,8 +431,9 @@ def _margin(
 def _between(
     at: np.ndarray, below: np.ndarray, v: np.ndarray, half: Grid, period: float, start: float, enough: float
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The edges of places with ``enough`` of the rows, and of periods, with the share of the rows below each. The first
-    and the last period, whose scores have no end, are halved towards the end, so that rows stay even over them."""
+    """The edges of periods, and of places that hold ``enough`` of the rows, with the share of the rows below each. The
+    first and the last period, whose scores are unbounded, are halved again and again towards the end, so that rows stay
+    evenly spread over them."""
     number = np.unique(np.floor((v - start) / period))
     borders = half.at(half.places(start + period * np.append(number, number + 1)))
     full = (np.diff(below) >= enough) & (np.diff(at) < 3 * half.step)
@@ -450,8 +450,8 @@ def _enough(rows: float) -> float:
 
 
 def _edges(below: np.ndarray) -> np.ndarray:
-    """The edges of places to keep, by the number of rows below each: those of a place or a gap with many rows, and
-    enough of the others that ``ROWS_OF_KNOT`` rows lie between two."""
+    """The mask of the edges to keep, given the number of rows below each: both edges of a place with many rows, and
+    enough others that about ``ROWS_OF_KNOT`` rows lie between two."""
     enough = _enough(below[-1])
     full = np.diff(below) >= enough
     keep = np.zeros(len(below), bool)
@@ -628,8 +628,8 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
 def _shared(
     law: Law, again: Law, find: Callable[[Law, np.ndarray, np.ndarray], Law], values: np.ndarray, seen: np.ndarray
 ) -> Law:  # fmt: skip
-    """The law ``again`` with the calendar of ``law``, which says how often values occur within a period. Its shares are
-    those of the values of which the margin does not know how often they occur."""
+    """The law ``again``, with the calendar of ``law`` for how often values occur within a period. The calendar's shares
+    are estimated from the values that have no piece of the margin of their own."""
     rest = ~again.is_solid(values)
     shares = find(again, values[rest], seen[rest]) if rest.any() else again
     is_known = shares.calendar is not None and shares.period == law.period
@@ -642,9 +642,9 @@ def _on_calendar(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
 
 
 def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
-    """The law with the shares of last digits, if some occur more often than others: amounts in hundreds, prices that
-    end in .99; or if some cannot occur: minutes in 1545, months in 201912. The period is the longest power of ten for
-    which some do.
+    """The law with the shares of endings (last digits), if some occur more often than others (amounts in hundreds,
+    prices that end in .99) or some cannot occur (minutes in 1545, months in 201912). The period is the longest power of
+    ten with such endings.
 
     >>> prices = np.arange(1.0, 900.0)[:, None] + np.array([0.0, 0.49, 0.99])
     >>> law = law_of(prices.ravel())
@@ -806,7 +806,7 @@ def _word(scan: ColumnScan, value: Any) -> str:
 
 
 def _levels(scan: ColumnScan, sample: Any) -> list[Any]:
-    """The levels that occur; a single number that floats do not hold, as it is in the sample of the cells."""
+    """The levels that occur. A single number that floats cannot hold is taken from the sample of the cells."""
     is_exact = scan.distinct > 1 or not scan.is_number or scan.is_exact
     exact = None if is_exact else first_whole(sample)
     return levels_of(scan) if exact is None else [exact]
@@ -849,7 +849,7 @@ def _kind(scan: ColumnScan) -> Verdict:
 
 
 def _one_value(scan: ColumnScan) -> Verdict:
-    """A constant; with gaps, which may carry information, a column to be modelled."""
+    """A constant, or a column to be modelled if it has gaps, since gaps may carry information."""
     always, time = f"always {short(in_words(next(iter(scan.values or ())), str(scan.type)))}", kind_of_time(scan.type)
     if not scan.missing:
         return "constant", always, {}
@@ -939,7 +939,7 @@ def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
 
 
 def _faults(scan: ColumnScan, kind: str) -> tuple[tuple[bool, str, str], ...]:
-    """(whether the values contradict the kind, how, what to do) for each way in which they may, the gravest first."""
+    """(whether the values contradict the kind; how; what to do), for each possible contradiction, the gravest first."""
     is_number, drop = scan.is_number or kind in (*CODED, "constant"), f"leave it out with --drop {scan.name!r}"
     return (
         (scan.present == 0, "every cell is missing", drop),

@@ -66,7 +66,7 @@ class Hints:
             default those of :data:`WORDS`.
         known: the forms of a run's columns, which take precedence.
         loose: columns that are words unless they are certainly something else.
-        settled: whether whole numbers are dates such as 20211231 only if ``known`` says so.
+        settled: whether whole numbers such as 20211231 are dates only if ``known`` says so.
         lenient: whether cells that a known form cannot read count as missing and are listed, not refused; infinite
             numbers that are not text are then kept.
         usual: with ``lenient``, forms for columns that were not text in the fit, used if the text has no form of its
@@ -149,7 +149,7 @@ def understood(
     comma: bool | None = None,
     order: str | None = None,
 ) -> Understood:
-    """Read a column of text as the type that all its cells have: int64, double, bool, date32, time64, timestamp,
+    """Read a column of text as the type that fits all its cells: int64, double, bool, date32, time64, timestamp,
     duration or string.
 
     Words for missing (:data:`latens.schema.form.BLANKS`) become null; so do marks such as "-" and "#VALUE!" in columns
@@ -194,7 +194,7 @@ def understood(
 def _known(
     column: Any, name: str, where: str, hints: Hints, form: Form, comma: bool | None, order: str | None
 ) -> Understood:
-    """Read by the form of a run, or by another form if that one does not read all cells and the other does."""
+    """Read by the form of a run, or by the column's own form if only that one reads all cells."""
     values, bad = form.read(column)
     values = without_codes(values, hints.na_of(name)) if isinstance(form, Numbers) else values
     if not pc.any(bad, min_count=0).as_py():
@@ -302,7 +302,7 @@ class _Looked:
         self.cells = pc.if_else(gone, None, self.stripped)
 
     def result(self) -> Understood:
-        """The column as what all its cells are; ``InputError`` if some are not."""
+        """The column as what all its cells are; ``InputError`` if some cells are not."""
         if self.cells.null_count == len(self.cells):
             gaps = tuple(_gaps(self.stripped, self.cells))
             return Understood(pa.chunked_array([pa.nulls(len(self.cells))]), Words("string", gaps=gaps))
@@ -544,8 +544,8 @@ class Read:
     Args:
         table: the columns as values.
         forms: the forms of the columns of text, by name.
-        text: the cells of these columns as found, an arrow table; also a row index, under the name "".
-        notes: how cells were read, one sentence each.
+        text: the original cells of these columns, an arrow table; also a row index, under the name "".
+        notes: how cells were read, in sentences.
         unread: for each column with cells that a run's form does not read, their mask ``[N]``.
     """
 
@@ -563,7 +563,7 @@ class Read:
 
     @property
     def stored(self) -> Any:
-        """The arrow schema of the columns in the types in which they were found."""
+        """The arrow schema of the columns, in their original types."""
         forms = {name: form for name, form in self.forms.items() if form.stored}
         return pa.schema(
             [f.with_type(arrow_type(forms[f.name].stored)) if f.name in forms else f for f in self.table.schema],
@@ -581,7 +581,7 @@ class Read:
         return found
 
     def written(self, table: Any, *, as_text: bool = False) -> Any:
-        """Write a table of N rows as in :func:`written`; a cell whose value is the one found is written as found."""
+        """Write a table of N rows as in :func:`written`; a cell whose value has not changed keeps its original text."""
         return written(table, self.forms, self, as_text=as_text)
 
 
@@ -591,9 +591,9 @@ def written(table: Any, forms: Mapping[str, Form], found: Read | None = None, *,
     Args:
         table: an arrow table of values.
         forms: the forms of its columns of text, by name.
-        found: the rows from which the table was made, in order, if there are any: a cell whose value is the one found
-            keeps the text found.
-        as_text: whether the table goes to a text file; values then become text. Otherwise only columns that were stored
+        found: the rows from which the table was made, in order, if there are any: a cell whose value has not changed
+            keeps its original text.
+        as_text: whether the table goes to a text file; values then become text. otherwise only columns that were stored
             as text do.
     """
     columns = {}

@@ -1,4 +1,4 @@
-"""Rules between columns: those that hold in every row and not by accident, and those that the user names."""
+"""Find rules between columns that hold in every row and not by accident, and read those that the user names."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def _in_words(rows: int, chance: float) -> str:
 
 
 def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns that are a function of one other column. Of two that determine each other, the one that has levels is
-    kept as the source."""
+    """Columns that are a function of one other column. If two determine each other, the one with levels becomes the
+    source."""
     names = list(fields)[:WIDE]
     found = _functions_by_target([name for name in names if name not in taken], fields, u)
 
@@ -92,8 +92,8 @@ def _functions_by_target(
 
 
 def keys_of(field: Column, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(the values that a column can have, NaN last if some are missing; the position of each row's value ``[N]``); None
-    if they are too many, or if new ones may be drawn."""
+    """(the values that a column can have, with NaN last if some are missing; the position of each row's value ``[N]``).
+    None if there are too many values, or if the model may draw new ones."""
     few = field.kind in CODED or (field.law is not None and field.law.is_complete)
     if not few:
         return None
@@ -105,7 +105,8 @@ def function_of(
     source: str, target: str, keys: np.ndarray, place: np.ndarray, own: np.ndarray, fields: dict[str, Column],
     least: float = ACCIDENT,
 ) -> Function | None:  # fmt: skip
-    """The target as a function of the source, whose value in row i is ``keys[place[i]]``; None if it is not one."""
+    """The target as a function of the source, whose value in row i is ``keys[place[i]]``; None if there is no such
+    function."""
     seen = ~np.isnan(own)
     values = np.full(len(keys), np.nan)
     values[place[:SAMPLE][seen[:SAMPLE]]] = own[:SAMPLE][seen[:SAMPLE]]
@@ -192,7 +193,7 @@ def _straight(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
 
 
 def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
-    """The lines b = k a + m through two points on which the others lie, as formulas."""
+    """The lines b = k a + m through two points, as formulas, if the other points lie on them."""
     i, j = int(a.argmin()), int(a.argmax())
     k = float(f"{(b[j] - b[i]) / (a[j] - a[i]):.12g}")
     m = float(f"{b[i] - k * a[i]:.12g}")
@@ -204,7 +205,8 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
 
 
 def _sums_of(size: int) -> Callable[[str, ColumnNumbers, set[str]], Hows]:
-    """The target as the sum of ``parts`` columns; if none is negative, none may exceed the target."""
+    """The target as the sum of ``parts`` columns. If no column is negative, those that exceed the target are not
+    tried."""
 
     def sums(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
         y = values[target]
@@ -266,7 +268,7 @@ def _holding(rule: Formula, values: ColumnNumbers, fields: dict[str, Column]) ->
 
 
 def orders(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Orders of columns with the same kind of values that independent columns would often break."""
+    """Orders between columns of one kind of values, if independent columns would often break them."""
     names = [name for name, field in fields.items() if is_numeric(field)][:WIDE]
     values = {name: values_of(fields[name], u[name]) for name in names}
     below: dict[tuple[str, str], Order] = {}
@@ -306,7 +308,8 @@ def _heaps(field: Column, numbers: np.ndarray) -> float:
 def order_of(
     sources: tuple[str, ...], target: str, fields: dict[str, Column], u: ColumnNumbers, *, strict: bool
 ) -> Order | None:
-    """The order, with the column of the target's excess over its sources; None if that has no law."""
+    """The order, with a column for the target's excess over its sources; None if no law can be found for that
+    excess."""
     field = fields[target]
     base = np.fmax.reduce([values_of(fields[name], u[name]) for name in sources])
     codes = _codes_above(field)
@@ -340,7 +343,7 @@ def order_of(
 
 
 def _codes_above(field: Column) -> tuple[float, ...]:
-    """Values above all others that may be codes."""
+    """Values above all others, such as 9999-12-31, that may be codes."""
     return () if field.law is None else tuple(code for code in field.law.codes if code > field.law.high)
 
 
@@ -357,7 +360,7 @@ def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
 
 
 def combinations_of_levels(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Pairs of levels of two columns that never occur together, although they would if columns were independent."""
+    """Pairs of levels of two columns that never occur together, although they would if the columns were independent."""
     names = [name for name, field in fields.items() if field.kind in CODED and name not in taken][:COMBINED]
     pairs = [(one, two) for one, two in combinations(names, 2) if _cells(one, two, fields) <= CELLS]
     tested = math.log10(max(1, sum(_cells(one, two, fields) for one, two in pairs)))
@@ -404,8 +407,8 @@ def impossible(names: Sequence[str], rows: np.ndarray, never: np.ndarray, reason
 def joined_combinations(
     rules: Sequence[Combinations], first: Combinations, fields: dict[str, Column], u: ColumnNumbers
 ) -> Combinations:
-    """All rules on combinations with the first one's target, joined; without those that would leave the target no level
-    for levels of the sources that may occur together. ``InputError`` for a rule of the user's that would."""
+    """All rules on combinations that share the first one's target, joined. A rule is left out if it would leave no
+    possible level of the target for some combination of the sources; ``InputError`` if the user asked for that rule."""
     joined, reasons = first, [first.reason]
     for rule in rules:
         sources = tuple(dict.fromkeys((*joined.sources, *rule.sources)))
@@ -729,7 +732,8 @@ def with_rules_of_all(
     schema: Table, sample: Any, pieces: Callable[[], Iterable[tuple[int, Any]]], asked: Sequence[str], where: str
 ) -> Table:  # fmt: skip
     """The schema with the rules that hold in all rows of a table that is read piece by piece: those that
-    :func:`with_rules` finds in a sample. Rows that deny one of them are added to the sample until no row denies any.
+    :func:`with_rules` finds in a sample. Rows that contradict one of them are added to the sample until no row
+    contradicts any.
 
     Args:
         pieces: gives (number of the first row, arrow table) of each piece, as often as it is called.
@@ -748,14 +752,14 @@ def with_rules_of_all(
 
 
 def _denying(schema: Table, u: ColumnNumbers, first: int, added: set[int]) -> list[int]:
-    """Some rows that deny each rule, by their places in the piece whose first row is number ``first``; rows added
-    before are left out."""
+    """Some rows that contradict each rule, as positions in the piece whose first row is number ``first``, without rows
+    added before."""
     denied = [np.flatnonzero(rule.denied(u, schema.outer_by_name)).tolist() for rule in schema.rules]
     return sorted({row for rows in denied for row in [row for row in rows if first + row not in added][:DENYING]})
 
 
 def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
-    """The rules asked for and those that the rows show, without circles and without second rules for a target."""
+    """The rules asked for and those found in the rows, without circles and with one rule per target."""
     found = list(rules)
     for search in (functions, formulas, orders, combinations_of_levels, gaps):
         kinds = Function | Missing if search is gaps else Rule if search is not combinations_of_levels else LEAVING
@@ -779,7 +783,7 @@ def _added(rules: list[Rule], rule: Rule, text: str) -> list[Rule]:
 
 
 def _sorted(rules: Iterable[Rule]) -> list[Rule] | None:
-    """The rules in an order in which each follows those whose targets are its sources; None if they form a circle."""
+    """The rules, sorted so that each follows those whose targets are its sources; None if they form a circle."""
     left, done = list(rules), []
     while left:
         targets = {rule.target for rule in left}

@@ -194,8 +194,8 @@ def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
 
 
 def _spaced(data: bytes, where: str, path: Path, least: int = 1) -> bool:
-    """Whether runs of spaces cut most of the first records into equal numbers of fields, one of which has numbers or
-    dates in all rows; in .txt, .dat and .data files, whether they do so in all of the first records."""
+    """Whether runs of spaces cut most of the first records into equal numbers of fields, with one field of numbers or
+    dates in all rows. In .txt, .dat and .data files they must cut all of the first records so."""
     try:
         top, *rest = head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
     except (InputError, ValueError):  # or there is no delimiter
@@ -217,7 +217,7 @@ def _are_data(cells: Iterable[str]) -> bool:
 
 
 def _is_one_cell(rows: list[list[str]]) -> bool:
-    """Whether the fields between spaces are parts of one cell: moments, or numbers with their unit."""
+    """Whether the fields between spaces form one cell: a date with its time, or a number with its unit."""
     columns = list(zip(*rows))
     unit = len(columns) == 2 and len(rows) > 1 and len(set(columns[1])) == 1
     return all(_MOMENT.fullmatch(" ".join(row)) for row in rows) or (
@@ -227,7 +227,8 @@ def _is_one_cell(rows: list[list[str]]) -> bool:
 
 def _is_header(head: list[list[str]], choose: Choice) -> bool:
     """Whether the first record names the columns: it has the names asked for, no number or date at all, a word above a
-    number or date, or the numbers 0, 1, 2 ... that a data frame without names writes; but no date above a date."""
+    number or date, or the numbers 0, 1, 2 ... that stand for the missing names of a data frame. A date above a date
+    rules a header out."""
     top, pairs = head[0], list(zip(*head[:2])) if len(head) > 1 else []
     if any((dates := patterns(field)) and {*dates} & {*patterns(under)} for field, under in pairs):
         return False
@@ -259,7 +260,7 @@ def _starts_quoted(data: bytes, start: int) -> bool:
 
 
 def _quoted_alone(data: bytes, start: int, delimiter: str) -> bool:
-    """Whether all fields of the first line are quoted and one of the second is not, as when names are numbers."""
+    """Whether all fields of the first line are quoted and one of the second is not, as in a header of numbers."""
     lines = data[start : _line_end(data, _line_end(data, start))].decode("utf-8").splitlines()
     if len(lines) < 2:
         return False
@@ -329,7 +330,7 @@ def _with_keys(read: Read, more: Read, names: Sequence[str]) -> Read:
 
 @contextmanager
 def _row_within(parts: Sequence[Path], rows: Sequence[int]) -> Iterator[None]:
-    """Turn the row that an error names into a row of its file, if there are several files."""
+    """If there are several files, let errors count rows within the file concerned."""
     try:
         yield
     except InputError as error:
@@ -352,8 +353,8 @@ def names_of(path: Path, encoding: str | None) -> list[str]:
 
 
 def head_of(path: Path, choose: Choice) -> Layout | None:
-    """The layout of a file in UTF-8 that is not packed, from its head, with the place in the file where the data start,
-    and without ``data``; None if its bytes must be changed before they are cut. ``InputError`` as in :func:`survey`."""
+    """The layout of an unpacked UTF-8 file, found from its head: with the position of the first data byte, and without
+    ``data``. None if bytes must be changed before they are cut. ``InputError`` as in :func:`survey`."""
     with open(path, "rb") as file:
         data = file.read(_HEAD)
     data = data[: data.rfind(b"\n") + 1 or None] if len(data) == _HEAD else data
@@ -476,8 +477,8 @@ def _wanted(layout: Layout) -> list[str]:
 
 
 def _cut_exactly(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
-    """The same, cut by Python's csv module: slower, and raises at the first line with too many or too few fields, or
-    with the names of the columns again; lines of a different length that begin with # are comments."""
+    """The same, cut by Python's csv module. It is slower, and raises at the first line that has too many or too few
+    fields or repeats the column names. Lines of another length that begin with # are comments."""
     wanted, width = _wanted(layout), len(layout.names)
     columns: dict[str, list[str]] = {j: [] for j in wanted}
     for line, record in records(layout.data, layout.start, layout.delimiter, where, layout.line):

@@ -60,8 +60,8 @@ def index_notes(schema: pa.Schema) -> list[str]:
 
 
 def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) -> pa.Table:
-    """The table with the columns of ``index`` in front, and with what pandas or polars noted about its columns in the
-    schema ``like``, so that they read it as the frame that they wrote."""
+    """The table with the columns of ``index`` in front, and with the notes of pandas or polars in the schema ``like``,
+    so that either library reads back the frame that it wrote."""
     index = table.slice(0, 0).select([]) if index is None else index
     like = pa.schema([]) if like is None else like
     names = [name for name in index.column_names if name not in table.column_names]
@@ -226,7 +226,7 @@ def plain_table(
 
 
 def joined_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """The type that can hold the values of two plain types, or None if they mean different things.
+    """The type that can hold the values of two plain types; None if the types mean different things.
 
     >>> import pyarrow as pa
     >>> joined_type(pa.int32(), pa.int64()), joined_type(pa.int8(), pa.float32()), joined_type(pa.int8(), pa.string())

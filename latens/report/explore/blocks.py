@@ -1,4 +1,4 @@
-"""Arrays inside a page: gzip and base64, the bytes of equal significance together, which packs better."""
+"""Arrays inside a page, in gzip and base64. Bytes of equal significance are stored together, which packs better."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KINDS = ("float16", "float32", "float64", "int16", "int32", "uint8", "uint16")
 
 
 def packed(x: np.ndarray) -> str:
-    """The text of one array: its bytes, all first bytes of its numbers before all second ones, gzip, base64.
+    """The text of one array: the first bytes of all its numbers, then all second bytes and so on, in gzip and base64.
 
     Raises:
         ValueError: its dtype is none of :data:`KINDS`.
@@ -36,7 +36,7 @@ def unpacked(text: str, dtype: str) -> np.ndarray:
 
 
 class ArrayBlocks:
-    """The arrays of a page by name, with what the page must know to read them."""
+    """The arrays of a page by name, with what the page needs to read them."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}

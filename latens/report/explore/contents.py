@@ -1,4 +1,5 @@
-"""What a page shows of a run and its rows: codes, figures and cells of rows, and what columns and dimensions are."""
+"""What a page shows of a run and its rows: codes, figures and cells of rows, and the meaning of columns and
+dimensions."""
 
 from __future__ import annotations
 
@@ -95,7 +96,8 @@ class Contents:
         }  # fmt: skip
 
     def _columns(self, schema: Table) -> list[dict[str, Any]]:
-        """The columns as the user knows them; where the decoder's deviations and probabilities of each stand."""
+        """The columns as the user knows them, each with the positions of its deviation and probabilities in the
+        decoder's outputs."""
         sizes = [len(field.levels or ()) if field.outputs_codes else 0 for field in schema.modelled]
         places = {field.name: (place, sum(sizes[:place])) for place, field in enumerate(schema.modelled)}
         bound = {rule.target for rule in schema.rules if rule.bounds}
@@ -199,7 +201,7 @@ class Contents:
         return found
 
     def _held(self, numbers: int) -> int:
-        """The number of rows of which the page holds this many numbers each."""
+        """The number of rows that the page holds, given this many numbers per row."""
         most = HELD if len(self) <= LARGE else HELD_OF_LARGE
         return min(len(self), max(1, most // max(1, numbers)))
 
@@ -244,7 +246,7 @@ class Contents:
         return {"kept": kept, "cells": {"low": 0.0, "step": 1.0}}
 
     def _values(self, with_rows: bool) -> list[tuple[str, np.ndarray, Sequence[str]]]:
-        """(name, a number or level of each row, names of the levels) of everything that may colour the points."""
+        """(name, number or level of each row, names of the levels) of everything by which points may be coloured."""
         rows = self.shown.rows
         found: list[tuple[str, np.ndarray, Sequence[str]]] = []
         if rows.labels is not None:
@@ -281,7 +283,8 @@ class Contents:
         return found
 
     def _errors(self) -> np.ndarray:
-        """Root mean square of x - E[x|z] over a row's cells; of a table on the columns' own scales, levels 0 or 1."""
+        """Root mean square of x - E[x|z] over a row's cells. For a table, columns are on their own scales, and a level
+        has error 0 or 1."""
         rows = self.shown.rows
         x = rows.inside[:].double()
         guess = evaluation.decode(self.run.model, torch.from_numpy(self.z), rows.c).double()
@@ -293,7 +296,8 @@ class Contents:
         return off.square().nanmean(1).sqrt().numpy()
 
     def _value(self, name: str, values: np.ndarray, levels: Sequence[str]) -> dict[str, Any]:
-        """A value of each row in whole numbers: codes of levels, or steps between its ends. The largest is a gap."""
+        """A value of each row as a whole number: the code of a level, or the step between the smallest and largest
+        value. The largest number stands for a gap."""
         place = f"value-{sum(key.startswith('value-') for key in self.blocks.texts)}"
         whole = np.uint8 if len(levels) < 255 and (levels or len(self) > LARGE) else np.uint16
         top = int(np.iinfo(whole).max)
@@ -307,7 +311,7 @@ class Contents:
 
 
 def _written(column: Column) -> dict[str, Any]:
-    """The text around a column's digits, and the decimals of its numbers, if all have the same number."""
+    """The text around a column's digits, and the number of decimals if all numbers have the same."""
     form = column.form
     if not isinstance(form, Numbers):
         return {"before": "", "after": "", "places": None}
@@ -320,7 +324,7 @@ def _as_written(schema: Table, x: np.ndarray) -> np.ndarray:
 
 
 def _short(u: np.ndarray, decimals: Sequence[int | None]) -> np.ndarray:
-    """The numbers as float32 where the page, which rounds them to the columns' decimals, gets them back."""
+    """The numbers as float32, if the page gets them back by rounding to the columns' decimals."""
     short = u.astype(np.float32)
     back = np.stack([each if d is None else np.round(each.astype(np.float64), d)
                      for each, d in zip(short.T, decimals)], 1)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The decoder of a run as the page runs it, and the reason where it cannot."""
+"""The decoder of a run as the page runs it, or the reason why it cannot."""
 
 from __future__ import annotations
 

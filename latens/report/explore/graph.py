@@ -72,7 +72,7 @@ def operators() -> frozenset[str]:
 
 
 def graph(program: torch.export.ExportedProgram, names: Sequence[str]) -> DecoderGraph:
-    """The graph of an exported program, in which all that does not depend on its inputs is computed already.
+    """The graph of an exported program, with everything that does not depend on its inputs computed in advance.
 
     Args:
         program: core ATen operators, with rows on the first axis of every input and output.
@@ -213,7 +213,7 @@ def _name(target: Any) -> str:
 
 
 def _positional(node: Any) -> tuple[list[Any], Mapping[str, Any]]:
-    """The arguments of a node, those without a place by name."""
+    """The arguments of a node; those without a position are given by name."""
     if not hasattr(node.target, "_schema"):
         return list(node.args), {}
     args, named = list(node.args), {k: v for k, v in node.kwargs.items() if v is not None}

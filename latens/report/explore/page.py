@@ -1,7 +1,6 @@
 """One HTML file: facts as JSON, arrays as blocks of text, a style sheet and a script, with permission for nothing else.
-
-The script is packed like the arrays, which more than halves it; a second script, of one line, unpacks it. The content
-security policy lets these two run, by their digests, and no others.
+The script is packed like the arrays, to less than half its size, and a second script of one line unpacks it. The
+content security policy allows only these two scripts, by their digests.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def page(title: str, about: dict[str, Any], blocks: ArrayBlocks, *, connect: str
 
 
 def _safe(text: str) -> str:
-    """JSON that cannot end the element it stands in."""
+    """JSON that cannot end the element that contains it."""
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

@@ -4,8 +4,8 @@ For every batch the encoder pops z ~ q(z|x) from the stack, then pushes x under 
 
 .. math:: -\log_2 p(x \mid z) - \log_2 p(z) + \log_2 q(z \mid x),
 
-on average -ELBO / ln 2. The decoder reverses each operation, in reverse order. Batches grow as the stack does, so that
-the stack is too short only for the first row.
+on average -ELBO / ln 2. The decoder reverses each operation, in reverse order. Batches grow with the stack, so that it
+is too short only for the first row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cells of rows as symbols: what p(x|z) says about them, as whole frequencies."""
+"""The cells of rows as symbols, with frequencies, whole numbers, from p(x|z)."""
 
 from __future__ import annotations
 

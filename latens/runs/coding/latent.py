@@ -1,8 +1,8 @@
 """Codes as whole numbers: the posterior and the prior as whole frequencies.
 
-A dimension of numbers has 2^14 bins that are equally likely under N(0, 1), or under a normal of the prior's own mean
-and variance, and z is the middle of a bin (Townsend, Bird & Barber 2019). Entries of a book, and categories, are whole
-numbers already.
+A real dimension is cut into 2^14 bins that are equally likely under N(0, 1), or under a normal with the prior's own
+mean and variance, and z is the middle of a bin (Townsend, Bird & Barber 2019). Codebook entries and categories are
+whole numbers already.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Numbers of networks rounded to a grid, in the same way on every machine.
 
-Sums of float64 differ between machines by 1e-15 of their size. Where a number lies so close to the middle between two
+Sums of float64 differ between machines by 1e-15 of their size. If a number lies so close to the midpoint between two
 places of the grid that this could matter, the encoder writes down which way it was rounded.
 """
 

@@ -251,8 +251,8 @@ def dictionaries(table: Any) -> dict[str, np.ndarray]:
 
 
 def spelled(cells: Any, made: Any) -> Any:
-    """For each text that the decoder makes, the text that most of its cells have, such as a word with blanks around it
-    or the mark of a gap: a small table; None where the cells are not text, or have too many texts."""
+    """A small table with, for each text that the decoder makes, the original text of most of its cells, such as a word
+    with blanks around it or the mark of a gap. None if the cells are not text, or have too many different texts."""
     if not pa.types.is_string(cells.type):
         return None
     if len(pc.unique(made)) > MOST_SPELLED:
@@ -272,8 +272,8 @@ def respelled(made: Any, spelling: Any) -> Any:
 
 
 def residue(original: Any, made: Mapping[str, Any], whole: set[str]) -> tuple[dict[str, np.ndarray], set[str]]:
-    """What a table has beyond the columns ``made``, as named arrays, and the columns that are kept whole: those in
-    ``whole``, those that are not made, and those in which many cells differ."""
+    """(what the columns ``made`` lack of a table, as named arrays; the columns that are kept whole: those in ``whole``,
+    those not made, and those in which many cells differ)."""
     kept, cells = {}, plain(original)
     for name in original.column_names:
         if name in whole or name not in made:

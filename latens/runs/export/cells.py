@@ -79,7 +79,7 @@ def settled(column: Column, x: Tensor) -> Tensor:
 
 
 def _typed(column: Column, x: Tensor) -> Tensor:
-    """Whole numbers where the column's type has no others."""
+    """The numbers, rounded if the column's type holds whole numbers only."""
     whole = pa.types.is_integer(column.arrow) or pa.types.is_date32(column.arrow)
     return x.round() if whole and column.kind not in CODED and column.kind != "count" else x
 
@@ -92,7 +92,7 @@ def _take(values: Any, place: Tensor) -> Tensor:
 
 
 def _place(edges: Any, x: Tensor, right: bool = False) -> Tensor:
-    """How many of the increasing edges lie below each number ``[N]``."""
+    """For each number ``[N]``, how many of the increasing edges lie below it."""
     return searchsorted(torch.tensor(np.asarray(edges, dtype=np.float64)), x, right=right)
 
 
@@ -114,7 +114,7 @@ def _exact(number: Any) -> Tensor:
 
 
 def _within(x: Tensor, low: float | None, high: float | None = None) -> Tensor:
-    """The number in the range nearest to each."""
+    """Each number, moved to the nearest one in the range."""
     x = x if low is None else torch.maximum(x, _exact(low))
     return x if high is None else torch.minimum(x, _exact(high))
 
@@ -345,7 +345,8 @@ def _solved(rule: Formula, u: Numbers, fields: Fields, name: str) -> Tensor:
 
 
 def _is_held(column: Column, x: Tensor) -> Tensor:
-    """Where a column can hold a number ``[N]``, or the number is NaN: not :meth:`latens.schema.Column.faults`."""
+    """Mask ``[N]`` of the numbers that a column can hold, NaN included; the opposite of
+    :meth:`latens.schema.Column.faults`."""
     bad = x.isinf()
     if column.kind == "positive":
         bad = bad | (x <= 0)
@@ -413,7 +414,8 @@ def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
 
 
 def _settle_levels(bound: list[Combinations], u: Numbers) -> None:
-    """:func:`latens.schema.rules.settle_levels`, in place, by a table of all combinations of columns bound together."""
+    """:func:`latens.schema.rules.settle_levels`, in place, using a table of all combinations of the columns that rules
+    link."""
     for together in _linked([rule for rule in bound if set(rule.names) <= set(u)]):
         sizes = {name: size for rule in together for name, size in zip(rule.names, rule.sizes)}
         shape = {name: sizes[name] for name in u if name in sizes}

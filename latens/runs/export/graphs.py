@@ -35,8 +35,8 @@ Outputs = dict[str, Tensor]
 class Graph(nn.Module):
     """A part of a run's model, from tensors to tensors.
 
-    The inputs are that of the part (``x`` or ``z``), one ``[B]`` for each condition, and last ``noise`` ``[B, n]``,
-    standard normal numbers, where the part draws; ``outputs`` names the tensors that are returned.
+    The inputs are the part's own (``x`` or ``z``), one ``[B]`` for each condition, and finally, if the part draws,
+    standard normal ``noise`` ``[B, n]``. ``outputs`` names the tensors that are returned.
 
     Args:
         name: "encoder", "decoder" or "scorer".
@@ -47,7 +47,7 @@ class Graph(nn.Module):
         compute: ``compute(model, first input, conditions)`` gives the named outputs.
 
     Raises:
-        NotImplementedError: the part draws in a way that noise cannot stand for.
+        NotImplementedError: the part draws in a way that given noise cannot replace.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Graph(nn.Module):
         return (self.first, *self.conditions, *(["noise"] if self.plan is not None and self.plan.size else []))
 
     def given(self, rows: int) -> tuple[Tensor, ...]:
-        """Inputs of some rows, which differ in the noise only."""
+        """Inputs of some rows that differ only in the noise."""
         tensors = [self.row, *self.conditions.values()]
         found = [each.expand(rows, *each.shape).contiguous() for each in tensors]
         noise = [torch.randn(rows, self.plan.size)] if self.plan is not None and self.plan.size else []
@@ -98,13 +98,13 @@ def encoder(run: Run) -> Graph:
 
 
 def decoder(run: Run) -> Graph:
-    """z ``[B, Z]`` -> ``value`` ``[B, *event]``, which stands for p(x|z) in the model's numbers: what `reconstruct`
-    writes, before :meth:`latens.schema.Table.to_user`.
+    """z ``[B, Z]`` -> ``value`` ``[B, *event]``, the mean or mode of p(x|z) in the model's numbers, as in `reconstruct`
+    before :meth:`latens.schema.Table.to_user`.
 
     For a table also ``cells`` ``[B, columns]``, the numbers and codes that `reconstruct` writes (on their grids, within
     their ranges, with rules kept); ``deviation`` ``[B, D]``, the standard deviation of each number (NaN for columns
-    with levels), and ``probabilities`` ``[B, P]`` of all levels of the columns that have them, in order. Where each
-    column sees those before it, it sees their values.
+    with levels), and ``probabilities`` ``[B, P]`` of all levels of the columns that have them, in order. If each column
+    sees those before it, it sees their values.
     """
     schema = schema_of(run)
     return Graph("decoder", run.model, "z", code(run), conditions(run), _decoding(schema))
@@ -117,8 +117,8 @@ def scorer(run: Run) -> Graph:
 
 
 def row(run: Run) -> Tensor:
-    """One row as the graphs take it, ``[*event]``, in a value that can occur: in the model's form, or where rules bind
-    columns of a table, the number of each of its columns as float64."""
+    """One possible row as the graphs take it, ``[*event]``: in the model's form or, for a table with rules, the number
+    of each column as float64."""
     schema = schema_of(run)
     if not isinstance(schema, Table):
         filled = torch.full(schema.shape, schema.ends[0], dtype=torch.float64)
@@ -128,7 +128,7 @@ def row(run: Run) -> Tensor:
 
 
 def _reading(run: Run, compute: Callable[[Any, Tensor, Any], Outputs]) -> Callable[[Any, Tensor, Any], Outputs]:
-    """The same from the columns of a table, where rules between them make what the model sees."""
+    """The same from the columns of a table, for which rules between columns make what the model sees."""
     schema = schema_of(run)
     if not isinstance(schema, Table) or not schema.rules:
         return compute
@@ -144,7 +144,7 @@ def conditions(run: Run) -> dict[str, Tensor]:
 
 
 def code(run: Run) -> Tensor:
-    """A code that can occur, ``[Z]``: that of :func:`row`, or a draw from the prior of a model that encodes nothing."""
+    """A possible code ``[Z]``: that of :func:`row`, or a draw from the prior if the model has no encoder."""
     model: Any = run.model
     given = {name: value[None] for name, value in conditions(run).items()} or None
     kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -1,4 +1,4 @@
-"""Noise as an input: what a model draws becomes a function of numbers that it is given."""
+"""Noise as an input: a model's draws become a function of given numbers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ _OTHERS = {
 
 
 class Drawing(TorchFunctionMode):
-    """Inside, ``torch.randn``, ``torch.rand`` and their kin return ``give(shape)`` in place of normal numbers.
-
-    Uniform numbers are normal ones passed through their distribution function. Raises ``NotImplementedError`` where the
+    """Inside, ``torch.randn``, ``torch.rand`` and related functions return ``give(shape)`` in place of normal numbers;
+    uniform numbers are made from those by the normal distribution function. Raises ``NotImplementedError`` where the
     model draws in another way, which no fixed number of normal numbers can replace.
     """
 
@@ -62,7 +61,7 @@ class Plan:
 
     Args:
         call: runs the model on a number of rows.
-        batches: two different numbers of rows, which show which axis is that of the rows.
+        batches: two different numbers of rows; comparing them shows which axis is that of the rows.
 
     Raises:
         NotImplementedError: the model draws noise that cannot be divided among rows.

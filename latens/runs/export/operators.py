@@ -1,4 +1,4 @@
-"""Operations that runtimes lack, in terms of those that they have."""
+"""Operations that runtimes lack, expressed in those that they have."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _TAIL = (0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.186288
 
 
 def log_ndtr(x: Tensor) -> Tensor:
-    r""":math:`\ln \Phi(x)` ``[...]`` to 1.2e-7 of its size, also where :math:`\Phi(x)` is nearly 1: there the float32
-    error functions of runtimes keep few digits of the difference.
+    r""":math:`\ln \Phi(x)` ``[...]`` with a relative error of 1.2e-7, even if :math:`\Phi(x)` is nearly 1, where the
+    float32 error functions of runtimes keep few digits of 1 - :math:`\Phi(x)`.
 
     >>> round(log_ndtr(torch.tensor(0.0, dtype=torch.float64)).item(), 6), round(-math.log(2), 6)
     (-0.693147, -0.693147)
@@ -77,7 +77,7 @@ def log1p(x: Tensor) -> Tensor:
 
 
 def ndtr(x: Tensor) -> Tensor:
-    r""":math:`\Phi(x)` ``[...]``, to 1.2e-7 of its size."""
+    r""":math:`\Phi(x)` ``[...]``, with a relative error of 1.2e-7."""
     return log_ndtr(x).exp()
 
 
@@ -134,7 +134,7 @@ def _small(a: Tensor) -> int:
 
 
 def atan(x: Tensor) -> Tensor:
-    r""":math:`\arctan x` ``[...]``: the number y of float32, and what is left of it.
+    r""":math:`\arctan x` ``[...]``: the float32 result y, plus a correction.
 
     .. math:: \arctan x = y + \arctan \frac{x \cos y - \sin y}{\cos y + x \sin y}
 
@@ -166,7 +166,8 @@ def asinh(x: Tensor) -> Tensor:
 
 
 def searchsorted(edges: Tensor, values: Tensor, *, right: bool = False, **_: Any) -> Tensor:
-    """How many of the increasing edges ``[..., M]`` lie below each value ``[..., N]`` (with ``right``, not above)."""
+    """For each value ``[..., N]``, how many of the increasing edges ``[..., M]`` lie below it (with ``right``, at or
+    below it)."""
     left, at = edges.unsqueeze(-2), values.unsqueeze(-1)
     return (left <= at if right else left < at).sum(-1)
 
