@@ -188,7 +188,7 @@ class Bench:
 
     @property
     def sides(self) -> Sides:
-        """The rows as baselines see them: levels become whole numbers from 0, and counts numbers in steps of 1."""
+        """The rows as baselines see them, with levels as whole numbers from 0 and counts as numbers in steps of 1."""
         schema, (shift, unit) = self.schema, (each.double().flatten().numpy() for each in self.units)
         low, step = (schema.ends[0], schema.step) if schema.is_discrete else (0.0, 1.0)
         rows = [(each.double().flatten(1).numpy() - low) / step for each in (self.train, self.test)]
