@@ -1,4 +1,4 @@
-"""The command line: words in, exit status out. What a command needs is imported when it runs, so that help is quick."""
+"""The command line: words in, exit status out. A command imports what it needs when it runs, so that help is quick."""
 
 from __future__ import annotations
 
@@ -653,8 +653,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_needed(command: str) -> bool:
-    """Whether this process has something to do: of several processes that a launcher started, only the first does work
-    that must be done once."""
+    """Whether this process has something to do. If a launcher started several processes, only the first does work that
+    must be done once."""
     if command in ("fit", "sweep"):
         if command == "fit" and (said := launcher.meant_more()):
             typer.echo(f"warning: {said}", err=True)

@@ -234,8 +234,9 @@ def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def done_late(declared: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that calls the function of its own name in :mod:`latens.cli.commands`, imported when the command runs.
-    The options ``about`` the data are passed on together with those of ``reading``."""
+    """A command that calls the function of its own name in :mod:`latens.cli.commands`, which is imported when the
+    command runs. A command with options ``about`` the data gets those of ``reading`` as words, otherwise as options of
+    :func:`latens.data.read`."""
 
     @wraps(declared)
     def command(*, as_json: bool = False, **given: Any) -> Any:

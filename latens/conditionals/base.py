@@ -59,8 +59,8 @@ class Features(Conditional):
 
 
 def event_dims(output: Tensor, z: Tree, parameter_axes: int = 0) -> int:
-    """The number of output axes that belong to one row: those of ``[..., *parameters, *event]`` that are
-    neither leading axes of the codes ``[..., Z]`` nor of parameters.
+    """The number of output axes that belong to one row: those of ``[..., *parameters, *event]`` other than the leading
+    axes, which are those of the codes ``[..., Z]``, and the axes of parameters.
     """
     lead = (z if isinstance(z, Tensor) else next(iter(z.values() if isinstance(z, dict) else z))).dim() - 1
     return output.dim() - lead - parameter_axes

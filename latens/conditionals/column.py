@@ -40,8 +40,8 @@ class ColumnLikelihood:
         seen: for a family without a law, the smallest and the largest value of the data, between which draws stay.
         components: how many logistics the margin of "heaped" mixes; the network gives their locations, scales and
             weights.
-        support: the smallest and the largest value that a "heaped" column can have, which bound its draws where these
-            may go beyond the values seen.
+        support: the smallest and the largest value that a "heaped" column can have; they bound its draws if these may
+            go beyond the values seen.
 
     Raises:
         InputError: the values contradict each other.
@@ -120,7 +120,7 @@ class ColumnLikelihood:
     def is_mass(self) -> bool:
         """Whether ln p is that of a mass, not of a density per unit of the column.
 
-        It is the mass of a level, a count, an atom, a place of the grid among atoms, or one of few values.
+        It is the mass of a level, a count, an atom, a place of a grid in a column with atoms, or one of few values.
         """
         return self.family in _MASSES or (self.law is not None and bool(self.law.atoms or self.law.places))
 

@@ -48,7 +48,7 @@ class TableLikelihood(Conditional):
     Args:
         network: maps z to ``[..., sum of outputs]``, the outputs of column 0 first.
         columns: how each column is modelled.
-        allowed: levels that a column can have, given those of columns before it; its distribution is normalised over
+        allowed: which levels a column can have, given those of columns before it; its distribution is normalised over
             them.
         reads: the keys of the condition that the network sees.
 
@@ -109,7 +109,7 @@ class TableLikelihood(Conditional):
     def _groups(self, heads: Iterable[Any] | None = None) -> list[tuple[Tensor, Tensor, Head]]:
         """For each family: its columns ``[n]``, the indices of their raw outputs ``[n, outputs]``, and its head.
 
-        A column with fewer outputs than others of its group repeats the index of its last.
+        A column with fewer outputs than others of its group repeats the index of its last output.
         """
         return [(getattr(self, f"index_{i}"), getattr(self, f"raw_{i}"), cast(Head, head))
                 for i, head in enumerate(self.heads if heads is None else heads)]  # fmt: skip
@@ -198,8 +198,8 @@ class TableLikelihood(Conditional):
         return raw.to(torch.get_default_dtype())
 
     def counts(self, x: Tensor, weight: Tensor | None = None) -> list[Tensor]:
-        """For :meth:`match`, how often each level or atom occurs in x ``[N, columns]``: ``[n, levels]`` for each family
-        that has any; a row counts by its weight ``[N]``."""
+        """For :meth:`match`, how often each level or atom occurs in x ``[N, columns]``, with rows counted by their
+        weight ``[N]``: ``[n, levels]`` for each family that has levels or atoms."""
         found = []
         for i, head in self._levelled():
             cells = x[:, self.members[i]]
@@ -214,7 +214,8 @@ class TableLikelihood(Conditional):
 
     @torch.no_grad()
     def match(self, counts: Sequence[Tensor], draws: Sequence[tuple[d.Columns, Tensor]]) -> None:
-        r"""Shift the log weights of levels and atoms so that their mean over draws is their share of the data.
+        r"""Shift the log weights of levels and atoms so that their mean probability over draws is their share of the
+        data.
 
         .. math:: \ln w_l \leftarrow \ln w_l + \delta_l, \qquad
             \operatorname{mean}_{z \sim p(z)} \frac{w_l(z)\, e^{\delta_l}}{\sum_m w_m(z)\, e^{\delta_m}}

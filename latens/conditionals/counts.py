@@ -22,9 +22,9 @@ class PoissonLikelihood(Conditional):
     N, its total count (Lopez et al. 2018).
 
     With ``smoothing`` s the rates are :math:`(1 - s)\, e^{f_i} + s\, a_i`, and the shares :math:`(1 - s)
-    \operatorname{softmax}(f)_i + s\, a_i / \sum_j a_j`. A cell in which no count was
-    seen can then have one. The sum of each cell over the data grows by :math:`a_i`, half a count by default (Jeffreys
-    1946), if s = 1 / (N + 1) for N rows, or s = A / (M + A) for M counts, where A is the sum of a.
+    \operatorname{softmax}(f)_i + s\, a_i / \sum_j a_j`. A cell that was always 0 in the data can then have counts. The
+    sum of each cell over the data grows by :math:`a_i`, half a count by default (Jeffreys 1946), if s = 1 / (N + 1) for
+    N rows, or s = A / (M + A) for M counts, where A is the sum of a.
 
     Args:
         network: maps z to log rates ``[..., *event]``.
@@ -60,7 +60,7 @@ class PoissonLikelihood(Conditional):
 
     @property
     def parameters_per_cell(self) -> int:
-        """P, where the network gives ``[..., *event]`` if P is 1, and ``[..., P, *event]`` if it is more."""
+        """P. The network gives ``[..., *event]`` if P is 1, and ``[..., P, *event]`` otherwise."""
         return 1
 
     def forward(self, given: Tree, c: Tree = None) -> Distribution:

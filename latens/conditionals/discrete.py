@@ -102,8 +102,8 @@ class Codebook(nn.Module):
         dim: the dimensions of an entry, D.
         decay: in (0, 1), codes are moving averages of the vectors that chose them, kept in buffers (van den Oord et al.
             2017, appendix), and a code with less than a twentieth of an even share of the data is moved next to the
-            most used one, which then splits its share with it (Linde, Buzo & Gray 1980). None: codes are parameters,
-            moved by the gradient of :class:`latens.objectives.CodebookLoss`.
+            most used one, and the two split the share of the latter (Linde, Buzo & Gray 1980). None: codes are
+            parameters, moved by the gradient of :class:`latens.objectives.CodebookLoss`.
 
     >>> codes, index = Codebook(1, 4, 2)(torch.zeros(3, 2))
     >>> codes.shape, index.shape
@@ -180,7 +180,8 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def follow(self, assigned: Tensor) -> None:
-        """Move the averages towards those of a batch, as shares (its size does not matter), and the codes with them."""
+        """Move the averages, and with them the codes, towards those of a batch; these are shares, so the size of the
+        batch does not matter."""
         assert self.decay is not None
         assigned = assigned.to(self.codes) / assigned[..., 0].sum(-1).clamp_min(1e-12).to(self.codes)[:, None, None]
         for average, new in ((self.shares, assigned[..., 0]), (self.sums, assigned[..., 1:-1]),

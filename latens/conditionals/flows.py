@@ -103,8 +103,8 @@ class FlowPosterior(Conditional):
 
     .. math:: \ln q(z \mid x) = \ln \mathcal{N}(u; 0, I) - \sum_l \ln |\det \partial T_l| - \frac12 \sum_i \ln h_i(x)
 
-    The steps act before the affine map, so that the noise that they see has spread 1 for every row. Raises
-    ``ValueError`` for a different number of outputs.
+    The steps act before the affine map, on noise that has spread 1 for every row. Raises ``ValueError`` for a different
+    number of outputs.
 
     Args:
         network: maps x to ``[..., 2 Z + sum of the steps' widths]``: g, the raw h, then the parameters of each step.

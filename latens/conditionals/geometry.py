@@ -65,8 +65,8 @@ class TorusPosterior(Conditional):
 class _BallPosterior(Conditional):
     """Base of posteriors in the ball of curvature ``-c``; the location comes as a tangent vector at 0.
 
-    No variance exceeds the ``widest``, and no location is nearer to the edge than the ``reach`` of its variance, so
-    that draws lie where their density says.
+    Variances are held below the ``widest``, and locations farther from the edge than the ``reach`` of their variance,
+    so that draws follow their density.
     """
 
     kind: type[d.WrappedNormal] | type[d.RiemannianNormal]

@@ -1,6 +1,6 @@
 """What the raw outputs of a table's columns mean: one head for all columns of a family.
 
-A head also has the parameters that the columns learn apart from the network.
+A head also has the parameters of columns that are learned outside the network.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Spread(Head):
         return self.squared(raw.unbind(-1)[-1:])
 
     def squared(self, told: Sequence[Tensor]) -> Tensor:
-        """The squared scale, ``[..., n]``, from the raw output of it alone, where there is one."""
+        """The squared scale, ``[..., n]``, from its own raw output, if there is one."""
         if self.scale == "learned":
             return (2 * self.log_scale).exp() + FLOOR**2
         return positive(told[0]).square() + FLOOR**2
@@ -186,7 +186,8 @@ class TruncatedNormalHead(Spread):
         return d.InUnits(base, self.shift, self.unit)
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation, taken for those before truncation."""
+        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation, used as if they were those before
+        truncation."""
         return self.scaled(*_moments(self.inner(x)))
 
 

@@ -31,10 +31,10 @@ class ColumnsInOrder(TableLikelihood):
 
     with V starting at 0, and they go through heads of their own. Missing cells contribute nothing.
 
-    Columns that see each other can do without the codes (Chen et al. 2017): the bound would be best where q(z|x) is the
-    prior. So no gradient passes from here into r, and in training ln p(x) also has the gradient of the
-    :class:`TableLikelihood` that sees z alone: codes are learned as if there were no earlier columns, and these explain
-    what the codes leave.
+    Columns that see each other can do without the codes (Chen et al. 2017): the bound would be best with q(z|x) equal
+    to the prior. So no gradient passes from here into r; instead, ln p(x) in training also has the gradient of the
+    :class:`TableLikelihood` that sees z alone. Codes are learned as if there were no earlier columns, and earlier
+    columns explain what the codes leave open.
 
     Args:
         network: maps z to ``[..., sum of outputs]``.
@@ -72,17 +72,16 @@ class ColumnsInOrder(TableLikelihood):
         self.register_buffer("places", rows[own], persistent=False)
 
     def _further(self, hidden: Tensor, only: Sequence[int] | Tensor, tiers: Sequence[tuple[int, int]]) -> Tensor:
-        """V_j h_j of the columns ``only``, ``[padded outputs, N]``, from their h ``[columns, ..., hidden]``, padded as
-        :func:`_tiers` says."""
+        """V_j h_j of the columns ``only``, ``[padded outputs, N]``, from their h ``[columns, ..., hidden]``;
+        :func:`_tiers` says how they are padded."""
         hidden, weight = hidden.flatten(1, -2).mT, self.further[only].mT
         sizes = [size for size, _ in tiers]
         parts = zip(weight.split(sizes), hidden.split(sizes), tiers)
         return torch.cat([(v[:, :width] @ h).flatten(0, 1) for v, h, (_, width) in parts])
 
     def _either(self) -> list[Callable[[Tensor], Distribution]]:
-        """For each family, what evaluates its own head and its leader on raw outputs ``[2, ..., n, outputs]``.
-
-        It makes one call where the heads have no parameters, since they differ in nothing else.
+        """For each family, a function that evaluates its own head and its leader on raw outputs ``[2, ..., n,
+        outputs]``. For heads without parameters, which do not differ, it makes a single call.
         """
 
         def pair(own: nn.Module, lead: nn.Module, raw: Tensor) -> Distribution:
@@ -130,7 +129,7 @@ class ColumnsInOrder(TableLikelihood):
 
 
 def _tiers(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """(columns, width) of one or two runs of columns with ascending widths, cut where padding each run to its widest
+    """(columns, width) of one or two runs of columns, sorted by width, cut so that padding each run to its widest
     column takes the fewest outputs.
 
     >>> _tiers([1, 2, 2, 90, 100]), _tiers([3, 3])

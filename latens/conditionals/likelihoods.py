@@ -32,9 +32,9 @@ class NormalLikelihood(Conditional):
         shift: the centre of the data, a buffer.
         unit: the scale of the data, > 0, a buffer.
         floor: the least c, because a model that can copy its data has an unbounded likelihood.
-        varying: ``[*event]``, which cells vary; the others are constants of ``rows`` rows. They are ``shift``, have no
-            density and do not count for the optimal c. One that changes costs ln(rows + 2) nats, by Laplace's rule of
-            succession (1812): after n rows of one value, the probability of another is 1 / (n + 2).
+        varying: ``[*event]``, which cells vary; the others are constants of ``rows`` rows. Constants are ``shift``,
+            have no density and do not count for the optimal c. A constant that changes costs ln(rows + 2) nats, by
+            Laplace's rule of succession (1812): after n rows of one value, the probability of another is 1 / (n + 2).
         rows: the number of rows in which the other cells were constant.
         reads: the keys of the condition that the network sees.
 

@@ -1,7 +1,7 @@
 """Posteriors and likelihoods of several modalities, any of which may be missing.
 
-x is a mapping of modalities, or one array that holds them in pieces. A modality is missing in a row where all of its
-cells are NaN, and in every row where x has no such key (whole numbers have no NaN: omit the key, or give floats).
+x is a mapping of modalities, or one array that holds them in pieces. A modality is missing in a row if all of its cells
+are NaN, and in every row if x has no such key (whole numbers have no NaN: omit the key, or give floats).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Experts(nn.Module):
         return list(self.experts.values())
 
     def parts(self, x: Tree) -> dict[str, Tensor]:
-        """x as a mapping of the modalities that it has, each ``[B, *event]``; ``ValueError`` for an unknown one."""
+        """x as a mapping of its modalities, each ``[B, *event]``; ``ValueError`` for an unknown one."""
         if isinstance(x, Tensor):
             if self.pieces is None:
                 raise ValueError(f"x must be a mapping of {', '.join(self.experts)}")
@@ -147,7 +147,7 @@ class JointAndSingles(Experts):
 
 
 def _filled(x: Tree) -> Tree:
-    """Missing cells as zeros: what the network says about rows with missing modalities is not used."""
+    """The data with zeros for missing cells; the network's output for rows with missing modalities is not used."""
     if isinstance(x, Tensor):
         return torch.where(x.isnan(), 0.0, x) if x.is_floating_point() else x
     return {name: _filled(part) for name, part in x.items()}

@@ -17,8 +17,7 @@ from latens.tensors.trees import Tree
 
 
 class _PerceptualLikelihood(Conditional):
-    """Base: the network gives the image u, in units of ``unit`` about ``shift``; ``score`` compares images in these
-    units.
+    """Base: the network gives the image as u = (x - shift) / unit, and ``score`` compares images in these units.
     """
 
     shift: Tensor

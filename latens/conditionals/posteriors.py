@@ -50,8 +50,8 @@ class DiagonalNormalPosterior(Conditional):
 class UnitUniformPosterior(Conditional):
     r"""Uniform on the box of side 1 around g(x) ``[..., Z]``, which the network gives.
 
-    The noise stands for rounding (Ballé et al. 2017). There is none outside the box, so importance weights have the
-    mean :math:`\int_{\text{box}} p(x, z)\, dz`, which is below p(x).
+    The noise stands for rounding (Ballé et al. 2017). No code lies outside the box, so importance weights have the mean
+    :math:`\int_{\text{box}} p(x, z)\, dz`, which is below p(x).
     """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:

@@ -121,7 +121,7 @@ def parts(n: int) -> Iterator[int]:
 
 
 class Explicit(nn.Module):
-    """A density of the data itself in the form of a model: nothing is latent, and the distortion is -ln p(x)."""
+    """A density of the data themselves in the form of a model: nothing is latent, and the distortion is -ln p(x)."""
 
     compile_mode = "off"
 
@@ -141,7 +141,7 @@ def descend(
     model: nn.Module, codes: Codes, *, objective: Objective | None = None, epochs: int | str = "auto",
     rate: float | str = "auto",
 ) -> None:  # fmt: skip
-    """Train a model of codes by the loop that trains all models, judged by the held-out codes; it ends on the CPU.
+    """Train a model of codes with the usual training loop, judged by the held-out codes; the model ends on the CPU.
 
     Args:
         model: the model; without an objective, a density of the codes, trained by maximum likelihood.

@@ -31,7 +31,7 @@ class CodeLayout:
     Args:
         shape: that of one code.
         levels: K for whole-number codes, None for reals.
-        entries: the shape of the numbers of one code where they are entries of a book.
+        entries: the shape of the numbers of one code if they are entries of a book.
     """
 
     shape: tuple[int, ...]
@@ -93,7 +93,7 @@ def grid_of(model: Any, form: CodeLayout) -> tuple[int, int] | None:
 
 @dataclass
 class Fitted:
-    """A fitted density, with what was asked for and how it came about.
+    """A fitted density, with its options and the record of its fit.
 
     Args:
         kind: its name.
@@ -163,8 +163,8 @@ def fit(
         progress: where progress is shown.
 
     Raises:
-        InputError: an unknown kind or option, codes that the kind is not for, or conditions, because the codes of all
-            conditions together would not follow the one that is asked for.
+        InputError: an unknown kind or option, codes that the kind is not for, or conditions, because one density of all
+            codes could not follow the condition asked for in sampling.
     """
     chosen = check_options(kind, given or {})
     require_unconditional(c or ())
@@ -190,7 +190,7 @@ def fit(
 
 
 def _under_prior(model: Any, held: Tensor, form: CodeLayout) -> float | None:
-    """Mean ln p of codes under the model's own prior; None where it has no such number."""
+    """Mean ln p of codes under the model's own prior; None if the prior has no density of codes."""
     try:
         with torch.no_grad():
             found = float(model.prior().log_prob(form.to_model(held, model).to(model_device(model))).mean())

@@ -29,7 +29,7 @@ class Masked(nn.Conv2d):
 
 
 class Layer(nn.Module):
-    """Two streams on a grid, so that no position before another stays unseen (van den Oord et al. 2016b).
+    """Two streams on a grid, so that each position sees all positions before it (van den Oord et al. 2016b).
 
     ``above`` knows the rows up to its own; ``left`` knows what comes before it in its row and, from ``above``, the rows
     over it. The ``first`` layer hides each position from itself.

@@ -15,7 +15,8 @@ from latens.tensors.trees import Tree
 
 
 class Block(nn.Module):
-    """x + attention(norm x), each position seeing those up to itself; then x + mlp(norm x) (Vaswani et al. 2017)."""
+    """x + attention(norm x), in which each position sees those up to itself; then x + mlp(norm x) (Vaswani et al.
+    2017)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()

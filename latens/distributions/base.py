@@ -39,8 +39,8 @@ def is_extrapolating() -> bool:
 
 @contextlib.contextmanager
 def drawing_within(limits: tuple[np.ndarray, np.ndarray] | None) -> Iterator[None]:
-    """Inside, cells that :class:`latens.distributions.Observed` draws below or above these ``limits``, which broadcast
-    against rows of an array, are drawn again; not inside :func:`extrapolating`."""
+    """Inside, :class:`latens.distributions.Observed` draws cells again if they lie below or above these ``limits``,
+    which broadcast against rows of an array; inside :func:`extrapolating` it does not."""
     global _limits
     before, _limits = _limits, None if limits is None else (torch.from_numpy(limits[0]), torch.from_numpy(limits[1]))
     try:
@@ -113,8 +113,8 @@ def has_row_noise(q: Distribution) -> bool:
 def center(px: Distribution) -> Tensor:
     """The value that stands for a distribution, in the shape of a draw.
 
-    It is the mean; for categories the mode; on a sphere the mean direction; and the mean of 256 draws (always the same
-    ones) where none of these is known, as for flows.
+    It is the mean; for categories the mode; on a sphere the mean direction; and if none of these is known, as for
+    flows, the mean of 256 draws, always the same ones.
     """
     return _first_known(px, "center", "mean", "mode")
 
@@ -122,8 +122,8 @@ def center(px: Distribution) -> Tensor:
 def flat_mean(q: Distribution) -> Tensor:
     """E[z] in coordinates in which the mean is meaningful, in the shape of a draw.
 
-    It lies inside the sphere and between the categories, where :func:`center` lies on them. For a curved space it is
-    the ``tangent`` vector at 0. Elsewhere it equals :func:`center`.
+    It lies inside the sphere and between the categories, while :func:`center` lies on the sphere and on a category. For
+    a hyperbolic space it is the ``tangent`` vector at 0; otherwise it equals :func:`center`.
     """
     return _first_known(q, "tangent", "mean", "center", "mode")
 

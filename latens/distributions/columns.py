@@ -25,8 +25,8 @@ class Columns(Distribution):
         size: the number of columns.
         seen: ``[2, size]``, the least and the largest value that a draw may have. A draw beyond them is repeated, at
             most 30 times, and then clipped; inside :func:`latens.distributions.extrapolating` the limits are ignored.
-        places: ``[2, size]``, where it is known already: the indices of all parts in a row, and the place of each
-            column among them.
+        places: ``[2, size]``, if known already: the indices of all parts side by side, and the place of each column
+            among them.
 
     >>> from latens.distributions import Bernoulli, Normal
     >>> px = Columns([(torch.tensor([1]), Bernoulli(torch.zeros(1))),

@@ -99,7 +99,7 @@ class Categorical(td.Categorical):
 def among(px: Distribution, allowed: Tensor) -> Categorical:
     """The distribution of levels given that the level is allowed.
 
-    It is p(k) / sum of p over the allowed levels where ``allowed`` ``[..., L]`` is true, and 0 elsewhere.
+    It is p(k) divided by the sum of p over the allowed levels if ``allowed`` ``[..., L]`` is true, and 0 otherwise.
 
     >>> among(Bernoulli(torch.zeros(1)), torch.tensor([[False, True]])).log_prob(torch.ones(1))
     tensor([0.])

@@ -23,8 +23,8 @@ def dither(samples: torch.Size | tuple[int, ...], like: Tensor) -> Tensor:
 class UnitUniform(Located):
     """Uniform on the box of side 1 around ``loc`` ``[..., Z]``: ln q = 0 inside, -inf outside.
 
-    Rounding to whole numbers makes errors of this kind, so that -ln p(z), under a prior that is constant within the
-    box, is the length of a code for round(z) (Ballé et al. 2017).
+    Rounding to whole numbers makes errors of this kind. So -ln p(z), under a prior that is constant within the box, is
+    the length of a code for round(z) (Ballé et al. 2017).
 
     >>> UnitUniform(torch.zeros(2)).log_prob(torch.tensor([[0.4, -0.2], [0.6, 0.0]]))
     tensor([0., -inf])

@@ -15,7 +15,7 @@ class InUnits(Distribution):
 
     .. math:: \ln p(x) = \ln p_{\text{base}}\!\left(\frac{x - \mathrm{shift}}{\mathrm{unit}}\right) - \ln \mathrm{unit}
 
-    The Jacobian is part of the number, so that log-likelihoods do not depend on how the data were standardised inside.
+    The Jacobian is included, so that log-likelihoods do not depend on how the data were standardised inside.
 
     Args:
         base: an elementwise distribution.
@@ -59,8 +59,8 @@ class InUnits(Distribution):
 class OnGrid(Distribution):
     """The distribution of x = first + step u with levels u = 0, 1, … ~ base: masses of evenly spaced numbers.
 
-    A value has the mass of the nearest level, so that rounding to the model's floats does not change it. There is
-    no Jacobian, because ln p(x) is that of a mass: it is ln p(u) of the whole number u.
+    A value has the mass of the nearest level, so that rounding to the model's floats does not change it. There is no
+    Jacobian, because p(x) is a mass: ln p(x) is ln p(u) of the whole number u.
     """
 
     arg_constraints: dict = {}
@@ -95,8 +95,7 @@ class OnGrid(Distribution):
 
 class Reproduced(InUnits):
     """:class:`InUnits` with cells that never vary: outside the mask ``varying`` a cell is ``shift`` and has no density.
-
-    Such a cell adds 0 to ln p(x), and -``cost`` where it has another value.
+    Such a cell adds 0 to ln p(x), or -``cost`` if it has another value.
     """
 
     def __init__(self, base: Distribution, shift: Tensor, unit: Tensor, varying: Tensor, cost: float):
@@ -136,8 +135,8 @@ class Observed(Distribution):
     that are surely complete skip the mask.
 
     A base may have two methods of its own. ``given(value)`` returns the distribution to evaluate, which may depend on
-    the observed cells (:class:`~latens.distributions.InOrder`). ``summed(value, missing)`` sums over flat rows where
-    many draws meet the same rows and nothing is differentiated.
+    the observed cells (:class:`~latens.distributions.InOrder`). ``summed(value, missing)`` sums over flat rows, for
+    many draws of the same rows and without gradients.
 
     Args:
         base: an elementwise distribution.

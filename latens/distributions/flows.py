@@ -194,7 +194,7 @@ class Pushforward(Distribution):
         \qquad u = T^{-1}(z)
 
     The mean is not known; ``center``, the image of the base's mean, stands for the distribution. The density of the
-    last draw is kept, so that asking for it does not invert T; other values go through the inverse.
+    last draw is kept, so that evaluating it does not invert T; other values go through the inverse.
 
     >>> from latens.distributions import DiagonalNormal
     >>> base = DiagonalNormal(torch.zeros(2), torch.ones(2))

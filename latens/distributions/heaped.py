@@ -235,14 +235,14 @@ class Heaped(Distribution):
     with the step :math:`\delta`; a value off the grid has the mass of the nearest place. Without a grid m(x) is a
     density.
 
-    The measure of the nats depends on the column. Without atoms, it is the density per unit of the data (on a grid, the
-    mass of a place divided by its width). With atoms and a grid, it is the masses of places. With atoms and no grid, it
-    is the masses of the atoms, and otherwise the density times ``unit``.
+    What p(x) stands for depends on the column. Without atoms, it is the density per unit of the data (on a grid, the
+    mass of a place divided by its width). With atoms and a grid, it is the mass of a place. With atoms and no grid, it
+    is the mass of an atom, and for other values the density times ``unit``.
 
     Draws, means and the value that stands for the distribution are conditional on x being in the range. Beyond the
-    range T continues linearly with the slope 1 / ``unit``, so the density has logistic tails and unusual values have a
-    finite score, lower the farther they lie. Inside :func:`latens.distributions.extrapolating` draws reach there too,
-    as far as the column can have values.
+    range T continues linearly with the slope 1 / ``unit``, so the density has logistic tails, and unusual values have
+    finite scores that fall with their distance. Inside :func:`latens.distributions.extrapolating` draws reach there
+    too, as far as the column can have values.
 
     Args:
         loc: :math:`\mu`, ``[..., n]``, or ``[..., M, n]`` with ``mixing``.
@@ -322,7 +322,8 @@ class Heaped(Distribution):
         return torch.tensor(self.margins.grids, device=self.loc.device)
 
     def _limits(self, beyond: bool = False) -> Tensor:
-        """The scores ``[2, n]`` of the ends of the range, or with ``beyond`` of where the column has values."""
+        """The scores ``[2, n]`` of the ends of the range or, with ``beyond``, of the ends of what the column can
+        hold."""
         return (self.margins.ends.T if beyond else self.margins.scores[:, [0, -1]].T).double()
 
     def _log_shares(self, limits: Tensor) -> Tensor:
@@ -336,7 +337,7 @@ class Heaped(Distribution):
         return share.log_softmax(-2)
 
     def _within(self, u: Tensor, loc: Tensor, scale: Tensor, limits: Tensor) -> Tensor:
-        """The value below which lies the share u of the mass that each component has between two scores."""
+        """For each component, the value below which lies the share u of its mass between two scores."""
         sign, low, high = _tails(limits, loc, scale)
         log_p = high + torch.log1p((1 - u) * torch.expm1(low - high))
         t = log_p - torch.where(log_p < -1e-300, torch.log(-torch.expm1(log_p.clamp_max(-1e-300))), 0.0)
@@ -388,7 +389,7 @@ class Heaped(Distribution):
         return Heaped(loc, scale, weights[..., 1:] - weights[..., :1], self.margins.column(j), mixing)
 
     def masses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(weights ``[..., n, 1 + A]`` of margin and atoms, mean and mean square of the margin ``[..., n]``)."""
+        """(weights ``[..., n, 1 + A]`` of margin and atoms; mean and mean square of the margin, each ``[..., n]``)."""
         return self.log_weights.double().exp(), *self._smooth
 
     @property
@@ -430,7 +431,7 @@ def _drawn(log_weights: Tensor, axis: int) -> Tensor:
 
 
 def standing(weights: Tensor, first: Tensor, second: Tensor, margins: Margins) -> tuple[Tensor, Tensor]:
-    """One value that can occur and stands for a mixture of margin and atoms, and the standard deviation of x about it.
+    """(a possible value that represents a mixture of margin and atoms; the standard deviation of x about it).
 
     The value is the likeliest atom if that has more than half of the mass, or more than everything inside the range;
     otherwise it is the mean inside the range.

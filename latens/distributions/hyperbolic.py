@@ -1,8 +1,8 @@
 """The Poincaré ball: hyperbolic space of curvature -c as the open ball of radius 1 / sqrt(c).
 
 Densities are per unit of hyperbolic volume; distances are those of the space. Points that rounding would put on the
-boundary are held at 1 - 1e-5 of the radius, at the distance :func:`edge` from 0. A distribution with mass farther out
-would have another density than its draws, so its ``reach`` from its location must stay within that distance.
+boundary are held at 1 - 1e-5 of the radius, at the distance :func:`edge` from 0. The density of a distribution with
+mass farther out would not be that of its draws, so its ``reach`` from its location must stay within that distance.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def add(x: Tensor, y: Tensor, c: float) -> Tensor:
 
 
 def edge(c: float) -> float:
-    """The largest distance from 0 at which a point can be told from the boundary: 2 artanh(1 - 1e-5) / sqrt(c).
+    """The largest distance from 0 of a point that is distinguishable from the boundary: 2 artanh(1 - 1e-5) / sqrt(c).
 
     >>> round(edge(1.0), 2)
     12.21
@@ -48,7 +48,7 @@ def edge(c: float) -> float:
 
 
 def inside(x: Tensor, c: float) -> Tensor:
-    """x ``[..., n]``, pulled back inside the ball where it lies on or beyond the edge."""
+    """x ``[..., n]``, pulled back inside the ball if it lies on or beyond the edge."""
     most = (1 - _EDGE) / math.sqrt(c)
     length = _square(x).clamp_min(_TINY).sqrt()
     return torch.where(length > most, x * (most / length), x)

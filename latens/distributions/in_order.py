@@ -123,9 +123,9 @@ class InOrder(Distribution):
     def with_gaps(self, gaps: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
         """Draws ``[..., D]`` of rows in which cells are missing, and the mask of these cells.
 
-        Columns that were fitted to rows with gaps also have a distribution where an earlier cell is missing. So values
-        and gaps are drawn in turn (Gibbs sampling; Geman & Geman 1984), ``ROUNDS`` times: the gaps of a row given its
-        values, then its values, each given the earlier cells that are not gaps. A missing cell gets a value, too.
+        Columns that were fitted to rows with gaps have a distribution even if an earlier cell is missing. So values and
+        gaps are drawn in turn (Gibbs sampling; Geman & Geman 1984), ``ROUNDS`` times: a row's gaps given its values,
+        then each of its values given the earlier cells that are not gaps. Missing cells get values, too.
 
         Args:
             gaps: the mask ``[..., D]`` of cells to be missing, for rows ``[..., D]`` and the number of a round.

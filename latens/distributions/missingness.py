@@ -69,7 +69,7 @@ class SelfMasked(Observed):
     missing cells, this bounds :math:`\ln p(x_o, s)`.
 
     For normal and log-normal columns, :math:`u_j` is :math:`x_j` (or its logarithm) in the column's own centre and
-    spread; for columns with a law and no atoms it is the score T(x_j). For other columns the slope is not used: their
+    spread; for columns with a law and no atoms it is the score T(x_j). For other columns the slope is not used, so
     cells are missing at a rate that does not depend on their value. ``cells`` are the terms of :math:`x_o` alone.
 
     Args:
@@ -85,7 +85,7 @@ class SelfMasked(Observed):
 
     @cached_property
     def _located(self) -> list[tuple[Tensor, Tensor, _Seen]]:
-        """(index, mean of u, how u is seen) of the parts whose values the mechanism sees."""
+        """(index, mean of u, map to u) of the parts whose values the mechanism sees."""
         found: list[tuple[Tensor, Tensor, _Seen]] = []
         for index, part in self.base.parts:  # type: ignore[attr-defined]
             if isinstance(part, InUnits) and isinstance(part.base, Normal):

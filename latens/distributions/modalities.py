@@ -40,8 +40,8 @@ class Modalities(Distribution):
 
     .. math:: \ln p(x) = \sum_{m \text{ present}} \ln p_m(x_m)
 
-    A modality that is not a key of x is missing; where a row of it is NaN, its own distribution counts it as
-    unobserved. Raises ``ValueError`` where the parts differ in their batch shape.
+    A modality that is not a key of x is missing; if a row of it is NaN, its own distribution treats it as unobserved.
+    Raises ``ValueError`` where the parts differ in their batch shape.
 
     Args:
         parts: the distribution of each modality.
@@ -120,7 +120,7 @@ def product(normals: Sequence[DiagonalNormal], present: Tensor, with_prior: bool
 
     .. math:: \frac1h = \sum_m \frac1{h_m}, \qquad g = h \sum_m \frac{g_m}{h_m}
 
-    N(0, I) is a further factor where ``with_prior`` is true, and where no normal is present.
+    N(0, I) is a further factor if ``with_prior`` is true, and in rows without any normal.
 
     Args:
         normals: M normals :math:`\mathcal{N}(g_m, h_m)`, ``[B, Z]``.

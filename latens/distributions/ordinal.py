@@ -18,8 +18,8 @@ class Ordinal(Distribution):
     .. math:: \ln p(k) = \ln \sigma(c_k - \mathrm{loc}) + \ln \sigma(\mathrm{loc} - c_{k-1})
         + \ln\left(1 - e^{c_{k-1} - c_k}\right)
 
-    The second formula, in which the lowest and highest levels lack the terms of the missing cutpoint, is exact however
-    far away ``loc`` is. The median stands for the distribution.
+    In the second formula the lowest and highest levels lack the terms of the missing cutpoint. It is exact however far
+    away ``loc`` is. The median stands for the distribution.
 
     Args:
         loc: ``[..., n]``.

@@ -54,9 +54,9 @@ class UniformCodes(Distribution):
 
     .. math:: \ln p(z) = -V L \ln K
 
-    ``log_prob`` assumes that its argument is such a code, as it is where a posterior quantises with the same book. With
-    L > 1, sums of different entries may coincide, and then have the masses of all of them. ``log_prob`` is the mass of
-    the chosen entries alone, so the bound is that of the model that includes the entries.
+    ``log_prob`` assumes that its argument is such a code, as with a posterior that quantises with the same book. With L
+    > 1, sums of different entries may coincide, and then carry all of their masses. ``log_prob`` is the mass of the
+    chosen entries alone, so the bound is that of the model that includes the entries.
 
     Args:
         codes: ``[L, K, D]``.

@@ -2,7 +2,7 @@
 
 Distributions that are symmetric about a point of a curved space (a sphere, a hyperbolic ball) reduce to the density of
 the distance from that point. Gauss-Legendre nodes on a window that holds all of the mass give its integral to rounding,
-and derivatives in the parameters by differentiating the sum: there are no Bessel functions and no rejection.
+and derivatives in the parameters follow from differentiating the sum, without Bessel functions or rejection.
 """
 
 from __future__ import annotations

@@ -107,9 +107,9 @@ class Relaxed(_Categories):
         - K \ln \sum_k p_k\, y_k^{-T}\right]
 
     It is per unit of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of
-    category k with probability :math:`p_k`. There is no density where y underflows to 0, so ln p is held above 24 - 87
-    T in single precision, or above -10 if that is less; below T = 0.4 some coordinates underflow all the same. ln q can
-    be thousands of nats, and a rate is a small difference of two: they are in float64.
+    category k with probability :math:`p_k`. A coordinate y that underflows to 0 has no density, so in single precision
+    ln p is held above 24 - 87 T, or above -10 if that is lower; below T = 0.4 some coordinates underflow even so. ln q
+    can be thousands of nats, and a rate is a small difference of two: they are in float64.
 
     Args:
         logits: ``[..., V, K]``, whose softmax over K is p.

@@ -21,7 +21,8 @@ class TruncatedNormal(Distribution):
         - \Phi\!\left(\frac{\mathrm{low} - \mu}{\sigma}\right)\right]
 
     It is stable however far :math:`\mu` lies from the interval, because everything is computed from the edge nearer to
-    it. Values that rounding puts outside have the density of the edge; more than 1e-6 of the width outside it is 0.
+    it. Values that rounding puts outside have the density of the edge; farther than 1e-6 of the width outside, the
+    density is 0.
 
     Args:
         loc: :math:`\mu`, ``[...]``.
@@ -84,9 +85,8 @@ class TruncatedNormal(Distribution):
         return (-0.5 * far - log_mass).exp(), (-0.5 * (self._near.square() - tail.square()) - log_mass).exp()
 
     def _tilted(self) -> tuple[Tensor, ContinuousBernoulli]:
-        """Where the closed moments cancel, and the density to use there.
-
-        They cancel far outside and in a narrow interval. There the density tends to an exponential one, here as a
+        """(mask of the cells in which the closed-form moments cancel; the density to use there). They cancel if the
+        location is far outside, or the interval narrow. The density then tends to an exponential one, here as a
         function of the distance from the near end in widths of the interval.
         """
         small = torch.finfo(self._near.dtype).eps ** (1 / 6)

@@ -19,8 +19,8 @@ _MADE = {
 
 
 class Modest(TorchDispatchMode):
-    """Inside the block a tensor of more than ``most`` bytes is refused before it is made; ``what`` is what asks for it,
-    for the message.
+    """Inside the block, a tensor of more than ``most`` bytes is refused before it is made; ``what`` names the file that
+    asks for it, in the message.
 
     >>> with Modest(1000, "run.json"):
     ...     _ = torch.nn.Linear(10, 10)
@@ -38,7 +38,7 @@ class Modest(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """False, since torch would otherwise import its compiler to keep it out of the method below: half of a
+        """False. Otherwise torch would import its compiler to keep it out of the method below, which takes half of the
         start."""
         return False
 

@@ -70,8 +70,8 @@ def cache(wait: float = 300.0) -> Iterator[None]:
 
     A run that is killed while it compiles may leave half a library there, and loading that would kill the next process
     too. So a marker file stands in the folder meanwhile, and a process that finds one empties the folder first. A
-    process that waits longer than ``wait`` seconds, or cannot write there, uses a temporary folder of its own. A folder
-    that the user named (TORCHINDUCTOR_CACHE_DIR) is left alone.
+    process that would wait longer than ``wait`` seconds, or cannot write there, uses a temporary folder of its own. A
+    folder that the user named (TORCHINDUCTOR_CACHE_DIR) is left alone.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 

@@ -45,8 +45,8 @@ class _Absent:
 
 
 def _is_asked_by_python() -> bool:
-    """Whether the import comes from an ``import`` statement or importlib; compiled code shows the line that called
-    it."""
+    """Whether the import comes from an ``import`` statement or importlib; an import by compiled code seems to come from
+    the line that called that code."""
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("importlib._bootstrap"):
         frame = frame.f_back

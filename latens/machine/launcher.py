@@ -36,7 +36,7 @@ def stay_alone() -> None:
 
 
 def meant_more() -> str | None:
-    """What to say where a process trains alone although its launcher meant it to be one of several; otherwise None."""
+    """What to say if a process trains alone although its launcher meant it to be one of several; otherwise None."""
     if launched() > 1:
         return None
     words = "so this process trains alone: start several with `torchrun --nproc-per-node N -m latens fit …`"

@@ -19,7 +19,7 @@ from latens.tensors.trees import Tree, map_tree, rows
 
 @dataclass
 class ClassDraw(Draw):
-    """A draw of a :class:`Classified` model, with what was found on the way.
+    """A draw of a :class:`Classified` model, with intermediate results.
 
     Args:
         each: the draw of z for every class, with log-densities ``[K, Y, B]``.
@@ -37,8 +37,8 @@ class Classified(VAE):
 
     .. math:: p(y)\, p(z)\, p(x \mid y, z), \qquad q(y \mid x)\, q(z \mid x, y), \qquad p(y) = 1 / Y
 
-    The class c[``key``] is part of the codes where it is NaN or not given: E[w] = p(x) there, and p(x|y) where it is
-    given. Codes are z, then y as 0 and 1 (as probabilities in the mean). Every class is evaluated, so a draw costs
+    If the class c[``key``] of a row is NaN or not given, it is part of the codes, and E[w] = p(x); if it is given, E[w]
+    = p(x|y). Codes are z, then y as 0 and 1 (as probabilities in the mean). Every class is evaluated, so a draw costs
     ``classes`` draws.
 
     Args:

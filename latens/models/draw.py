@@ -26,7 +26,7 @@ class Draw:
         q: the posterior.
         c: the condition.
         weight: sample weights ``[B]`` with mean 1 over the data, or None.
-        layers: where z is drawn in layers, each given those before, the sizes of their parts of ``codes``; q and p are
+        layers: if z is drawn in layers, each given those before it, the sizes of their parts of ``codes``; q and p are
             then the layers' diagonal normals at these draws, side by side ``[K, B, Z]``.
     """
 
@@ -89,8 +89,8 @@ class Draw:
 
         .. math:: \operatorname{KL}(q(z_l \mid z_{<l}, x) \,\|\, p(z_l \mid z_{<l}))
 
-        at the drawn :math:`z_{<l}`. For a product of distributions, the rate of each part; otherwise one layer where z
-        has no layers.
+        at the drawn :math:`z_{<l}`. A product of distributions has the rate of each part; any other z without layers
+        counts as one layer.
         """
         total = self.rate(kl)
         if isinstance(self.q, Joint) and isinstance(self.p, Joint):

@@ -22,7 +22,7 @@ class NoPosterior(nn.Module):
 
 
 class Generator(VAE):
-    """z ~ p(z) and x = f(z), the mean of ``likelihood``: it gives data, but no codes of rows and no density of x.
+    """z ~ p(z) and x = f(z), the mean of ``likelihood``: it makes data, but gives no codes of rows and no density of x.
 
     ``encode`` raises ``InputError``; a draw has one new row for each row given, and its distortion is NaN (Goodfellow
     et al. 2014).

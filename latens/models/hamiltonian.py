@@ -61,7 +61,7 @@ class Hamiltonian(VAE):
     is the VAE. Evaluation, too, takes gradients with respect to z.
 
     eps (below ``LIMIT``), b and the power are learned and never change within a draw: steps that adapt during a draw
-    would need other weights than these, and would bias the bounds at both ends.
+    would need different weights, and with these would bias both the lower and the upper bound.
 
     Args:
         prior: p(z).
@@ -72,7 +72,7 @@ class Hamiltonian(VAE):
         anneal: False, the target pi is p(x, z); True, step t has the target ln pi_t = (1 - s) ln q_0 + s ln p(x, z)
             with s = (t/T)^power, which is differentiable annealed importance sampling (Geffner & Domke 2021; Zhang et
             al. 2021).
-        keep: in [0, 1], how much of the momentum outlives a step: rho <- keep rho + sqrt(1 - keep²) noise.
+        keep: in [0, 1], the share of the momentum that is kept after a step: rho <- keep rho + sqrt(1 - keep²) noise.
         tempering: b in (0, 1]: momenta begin with variance 1/b, and step t multiplies them by sqrt(b_{t-1} / b_t) with
             1/sqrt(b_t) = (1 - 1/sqrt(b)) t²/T² + 1/sqrt(b), so that the determinants cancel.
         power: the initial power of annealing. Where q_0 is much wider than p(z|x), nearly all changes at small s, and a
@@ -290,8 +290,8 @@ class RiemannianHamiltonian(Hamiltonian):
 
     Two of the three parts of a step are implicit and solved by ``iterations`` rounds of a fixed point. Volume is
     preserved, and the bound exact, to the extent that they have converged: an error shrinks about by the factor eps in
-    each round. A force (gradient of ln pi) longer than 1/eps, as an untrained decoder of many cells has, is shortened
-    to that length: a force that depends on z alone preserves volume whatever it is, and no step runs away.
+    each round. A force (gradient of ln pi) longer than 1/eps, as from an untrained decoder of many cells, is shortened
+    to that length, so that no step runs away. Volume is still preserved, as for any force that depends on z alone.
 
     Args:
         prior: p(z).

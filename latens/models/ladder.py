@@ -170,9 +170,8 @@ class Ladder(nn.Module):
         self, lead: Sequence[int], choose: Callable[[int, DiagonalNormal], Tensor],
         features: tuple[Tensor, ...] | None = None,
     ) -> tuple[Tensor, list[Tensor], list[DiagonalNormal], list[DiagonalNormal]]:  # fmt: skip
-        """Through all rungs: (last state, codes, q, p).
-
-        ``choose(number, q)`` gives the code of a rung; q is p where there are no features.
+        """A pass through all rungs: (last state, codes, q, p). ``choose(number, q)`` gives the code of a rung; without
+        features, q is p.
         """
         h = self.start.expand(*lead, *self.start.shape)
         codes, posteriors, priors = [], [], []

@@ -60,7 +60,7 @@ class Recurrent(nn.Module):
     def _follow(
         self, x: Tree, c: Tree, k: int, choose: Callable[[DiagonalNormal], Tensor] = rsample_rows
     ) -> tuple[Tensor, list[Tensor], DiagonalNormal, DiagonalNormal]:  # fmt: skip
-        """Through x: (the input of the likelihood, codes, q and p of all steps side by side)."""
+        """A pass through x: (the input of the likelihood, codes, q and p of all steps side by side)."""
         phi, view = (part.expand(k, *part.shape) for part in self._read(x, c))
         h = self.start.expand(*phi.shape[:-2], self.width)
         seen, codes, posteriors, priors = [], [], [], []

@@ -21,8 +21,8 @@ class TwoStage(VAE):
     = p(x) under this model.
 
     Args:
-        prior: what the first stage is trained under (:class:`latens.objectives.TwoStageELBO`); the final model does not
-            contain it.
+        prior: the prior under which the first stage is trained (:class:`latens.objectives.TwoStageELBO`); the final
+            model does not use it.
         posterior: q(z|x).
         likelihood: p(x|z).
         second: the VAE of the codes.

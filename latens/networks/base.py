@@ -32,7 +32,7 @@ class Standardize(nn.Module):
 
     Input ``[..., *event]`` of any storage type, output ``[..., *event]`` in the type of ``unit``, which is that of the
     network. ``shift`` and ``unit`` are buffers: the model takes the user's units. ``shift`` keeps the precision of the
-    data's storage (1.6e9 ± 1 in float64 survives).
+    data's storage, so that 1.6e9 ± 1 in float64 survives.
 
     Args:
         shift: what is subtracted.

@@ -24,8 +24,8 @@ class OnImages(nn.Module):
 
 
 class Resize(nn.Module):
-    """``[N, C, H, W]`` on a grid of a different size: means of positions where it is coarser, the nearest where it is
-    finer.
+    """``[N, C, H, W]`` on a grid of a different size: the mean of positions if it is coarser, the nearest position if
+    it is finer.
     """
 
     def __init__(self, size: Sequence[int]):

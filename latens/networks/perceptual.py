@@ -25,8 +25,8 @@ class MultiScaleSSIM(nn.Module):
         c_1 = (0.01 R)^2, \quad c_2 = (0.03 R)^2.
 
     The result is the product over scales of the mean, over windows and channels, of l s at the coarsest scale and of s
-    at the others, each to the power of its weight. Scales halve by averaging as long as a window fits, at most 5, and
-    the weights of those used sum to 1. Means below 1e-6 count as 1e-6.
+    at the others, each to the power of its weight. Each scale halves the one before by averaging. There are at most 5
+    scales, as many as a window fits into, and the weights of those used sum to 1. Means below 1e-6 count as 1e-6.
 
     Args:
         shape: (C, H, W).

@@ -14,7 +14,7 @@ from latens.schema.law import Law
 
 @dataclass(frozen=True)
 class Seen:
-    """How a column enters a network: as a number, or as one of ``levels`` codes.
+    """How a column enters a network: as a number, or as the code of one of ``levels`` levels.
 
     Args:
         levels: the number of levels; None for a number.
@@ -70,9 +70,9 @@ class ColumnFeatures(nn.Module):
 
     A number is centred and scaled (after ln or ln(1 + x)), and compressed beyond 5 units (to 5 + ln(1 + excess)) so
     that a stray cell does not drown the others. It is 0 where missing, and a second feature is 1 where it is observed.
-    A code selects a learned vector, and the last vector of its table where missing (Guo & Berkhahn 2016). Where a
-    column has atoms, a further vector stands for the atom that x is, the first one for none; an atom that lies apart
-    from the other values enters as the number 0.
+    A code selects a learned vector; a missing one selects the last vector of its table (Guo & Berkhahn 2016). If a
+    column has atoms, a further vector says which atom x is, the first one that it is none. An atom that lies apart from
+    the other values enters as the number 0.
 
     Args:
         columns: how each of the D columns enters.
@@ -138,8 +138,8 @@ class ColumnFeatures(nn.Module):
         return torch.cat(parts, -1)
 
     def _atoms(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(the atom of each column that has atoms, 0 for none; whether a number is an atom that lies apart, None where
-        none is).
+        """(for each column with atoms, the atom that x is, 0 for none; whether a number is an atom that lies apart,
+        None if no column has such atoms).
         """
         margins = self.laws()  # type: ignore[misc]
         atom = margins.atom(x[..., self.lawful])  # NaN is none
@@ -162,7 +162,7 @@ class ColumnFeatures(nn.Module):
 
 
 class Before(nn.Module):
-    """For each of D columns, what the columns before it say: ``[..., D]``, NaN where missing, to ``[D, ..., size]``.
+    """For each of D columns, features of the columns before it: ``[..., D]``, NaN where missing, to ``[D, ..., size]``.
 
     It is the sum of a learned linear map of each earlier column's features (of :class:`ColumnFeatures`); a missing
     column adds nothing.

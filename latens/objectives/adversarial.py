@@ -1,8 +1,8 @@
-"""Critics: players that tell two kinds of points apart, and what the model pays for it.
+"""Critics: players that tell two kinds of points apart, and the losses through which the model responds.
 
 A critic f is the log-odds that a point is real, and minimises E softplus(-f(real)) + E softplus(f(fake)); at its
-optimum f is ln of the density of what is real over that of what is not. The model's loss never moves the critic's
-weights, and the critic's own loss never moves the model's.
+optimum f is the log-ratio of the densities of real and fake points. The model's loss never moves the critic's weights,
+and the critic's own loss never moves the model's.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class CorrelationCritic(Critic):
 
     .. math:: \operatorname{KL}\left(q(z) \,\middle\|\, \prod_j q(z_j)\right)
 
-    It is the mean log-odds of codes against codes whose dimensions were shuffled over the batch independently.
+    It is the mean log-odds of codes against codes whose dimensions are shuffled independently over the batch.
     """
 
     def sides(self, draw: Draw) -> tuple[Tensor, Tensor]:

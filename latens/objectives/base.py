@@ -46,8 +46,8 @@ class Objective(nn.Module):
         anneal: set by the training loop during KL warm-up; at 1 the objective has its final form, by which early
             stopping judges.
         keeps_last: whether the last weights are the result, whatever the validation bound says.
-        joint: whether the loss is not a mean over rows, so that it can neither be split over processes nor weighted by
-            row.
+        joint: whether the loss is something other than a mean over rows, so that it cannot be split over processes or
+            weighted by row.
     """
 
     samples: int = 1
@@ -78,7 +78,7 @@ class Objective(nn.Module):
 
 
 class Penalty(nn.Module):
-    """A term that the player named ``player`` pays; ``weight * penalty`` can be added to an objective.
+    """A term added to the loss of the player named ``player``; ``weight * penalty`` can be added to an objective.
 
     A penalty with its own parameters (a critic) gives its player's loss in ``own_losses`` and ``players``.
     ``keeps_last`` and ``joint`` are those of :class:`Objective`. Raises ``ValueError`` for a weight that is not a

@@ -27,9 +27,9 @@ def log_shares(batch: int, rows: int, weighting: str, dtype: torch.dtype | None 
         batch: the number of rows in a batch, B.
         rows: the number of rows in the data, N.
         weighting: "stratified": w_ii = 1/N, since row i is one of N, and (1 - 1/N) / (B - 1) for the others. E[q(z_i)]
-            over the choice of the others is exact (Chen et al. 2018, who give one other row a different share; averaged
-            over that choice). "weighted": 1 / (N B), a lower bound on ln q(z) in expectation (Chen et al. 2018).
-            "plain": 1 / B.
+            over the choice of the others is exact. (Chen et al. 2018 give one of the other rows a different share; this
+            is the average over which row that is.) "weighted": 1 / (N B), a lower bound on ln q(z) in expectation (Chen
+            et al. 2018). "plain": 1 / B.
         dtype: that of the result.
 
     >>> log_shares(2, 10, "stratified").exp()

@@ -14,7 +14,7 @@ from latens.tensors.trees import Tree
 
 
 def _with_score(bound: Tensor, signal: Tensor, log_q: Tensor | None) -> Tensor:
-    """The bound, with sum_k signal_k d ln q_k added to its gradient and nothing to its value."""
+    """The bound, with sum_k signal_k d ln q_k added to its gradient but not to its value."""
     if log_q is None:
         raise ValueError("the posterior has no density, which a score function needs: use one that has")
     return bound + (signal.detach() * (log_q - log_q.detach())).sum(0)

@@ -48,7 +48,7 @@ class StickingTheLanding(Objective):
 class EncoderApart(Objective):
     """Two players: "encoder" moves the posterior's parameters by its own loss, "model" all others.
 
-    The loss of "model" is minus a bound: it is the one that is reported, and by which weights are chosen.
+    The loss of "model" is minus a bound, which is reported and decides which weights are kept.
     """
 
     def players(self, model: nn.Module) -> dict[str, Player]:
@@ -82,9 +82,8 @@ class DReG(EncoderApart):
     .. math:: \sum_k v_k^2\, \frac{\partial \ln w_k}{\partial z_k} \frac{\partial z_k}{\partial \varphi}
 
     with the normalised weights v: it has the mean of IWAE's gradient, without the score of q, whose noise grows with k
-    compared with the signal. During KL warm-up, ln w = ln p(x|z) + a [ln p(z) - ln q], and v² becomes (1 - a) v + a v²
-    by the same argument. Raises ``ValueError`` for k below 1, and, at the first step, for a posterior that is not
-    normal.
+    relative to the signal. During KL warm-up, ln w = ln p(x|z) + a [ln p(z) - ln q], and v² becomes (1 - a) v + a v² by
+    the same argument. Raises ``ValueError`` for k below 1, and, at the first step, for a posterior that is not normal.
     """
 
     def __init__(self, k: int):

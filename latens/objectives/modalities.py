@@ -13,7 +13,7 @@ from latens.tensors.trees import Tree
 
 
 class ELBOWithSingles(ELBO):
-    """The ELBO of all modalities plus that of each one alone, so that experts also serve where others are missing.
+    """The ELBO of all modalities plus that of each one alone, so that an expert also works when others are missing.
 
     The loss is minus their sum (Wu & Goodman 2018, with the subsets of one).
     """

@@ -18,8 +18,8 @@ class CodeEnergy(Penalty):
     r""":math:`\operatorname{E}_q[-\ln p(z)]`, in nats.
 
     It is :math:`\tfrac12 \lVert z \rVert^2 + \tfrac Z2 \ln 2 \pi` for p = N(0, I), and :math:`\sum_i (|z_i| + \ln 2)`
-    for a Laplace prior. With a point posterior, distortion + energy is minus ln p(x, z) at the code: its minimum over
-    codes is the most probable one.
+    for a Laplace prior. With a point posterior, distortion + energy is minus ln p(x, z) at the code, which the most
+    probable code minimises.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:

@@ -17,8 +17,8 @@ def largest_singular_values(matrices: Tensor, rounds: int = 15) -> Tensor:
     r"""The spectral norms ``[N]`` of matrices ``[N, O, I]``, by ``rounds`` of the power method from a fixed start.
 
     It is :math:`u^\top W v` with detached unit vectors u and v, so that the gradient is :math:`u v^\top`. The result is
-    never above the norm. It falls short by a few hundredths where the two largest values are close, and otherwise by a
-    share of :math:`(s_2 / s_1)^{4\, \mathrm{rounds}}`.
+    never above the norm. It falls short by a few hundredths if the two largest values are close, and otherwise by a
+    share of about :math:`(s_2 / s_1)^{4\, \mathrm{rounds}}`.
 
     >>> round(largest_singular_values(torch.diag(torch.tensor([1.0, 3.0, 2.0])).unsqueeze(0)).item(), 5)
     3.0

@@ -71,8 +71,8 @@ class BallNormal(_Fixed):
     Args:
         dim: the dimensions of the ball, n.
         c: > 0.
-        scale: the square root of the variance; "auto" is 1, or less where that would reach too near the boundary
-            (volume grows with the dimension). A wider one is refused with ``InputError``.
+        scale: the square root of the variance; "auto" is 1, or less if that reached too near the boundary (volume grows
+            with the dimension). A larger scale is refused with ``InputError``.
         riemannian: whether the normal is the Riemannian one.
     """
 

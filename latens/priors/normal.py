@@ -50,7 +50,7 @@ class StandardNormal(nn.Module):
 
 
 class Laplace(nn.Module):
-    r"""Codes of which few are far from 0, in ``dim`` dimensions.
+    r"""A Laplace prior in ``dim`` dimensions, under which few numbers of a code are far from 0.
 
     .. math:: p(z) = \prod_i \tfrac12 e^{-|z_i|}
 
@@ -141,10 +141,8 @@ class NormalMixturePrior(nn.Module):
         return torch.zeros(0, 1 + self.dim, dtype=torch.float64)
 
     def seen(self, draw: Any) -> Tensor | None:
-        """The draws of a batch, ``[K B, 1 + Z]`` in float64: the weight of each, that of its row divided by K, and its
-        code.
-
-        None where the mixture depends on a condition, or is not what the codes are drawn under.
+        """The draws of a batch, ``[K B, 1 + Z]`` in float64: the weight of each (its row's weight divided by K) and its
+        code. None if the mixture depends on a condition, or codes are drawn under another prior.
         """
         if self.network is not None or type(draw.p) is not distributions.NormalMixture:
             return None

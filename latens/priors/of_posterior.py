@@ -19,7 +19,7 @@ class PseudoInputs(nn.Module):
         start: ``[K, *event]``, the rows that they start as, in the user's units.
         shift: the encoder's centre.
         unit: the encoder's scale.
-        log: where true, the cell is the exponential of that sum, minus ``plus``.
+        log: if true, a cell is the exponential of that sum, minus ``plus``.
         plus: 1 for counts, 0 for values that are always positive.
     """
 
@@ -80,7 +80,7 @@ class Exemplar(nn.Module):
 
     The scale s is learned. In training, the prior of a row leaves out the exemplars that equal it (:meth:`without`), so
     that no row explains itself. Rows are compared by a projection of their values, so a row that a transform changes in
-    every epoch is not recognised. The prior is the same for every condition.
+    each epoch is not recognised. The prior is the same for every condition.
 
     Args:
         posterior: the very module of the model, a :class:`latens.conditionals.DiagonalNormalPosterior`. ``ValueError``
@@ -109,7 +109,7 @@ class Exemplar(nn.Module):
         return d.NormalMixture(loc.new_zeros(len(loc)), loc, (2 * self.log_scale).exp().expand_as(loc))
 
     def without(self, p: d.NormalMixture, x: Tensor) -> Distribution:
-        """p for each row of x ``[B, *event]``, without the exemplars that equal the row (all are kept where all do)."""
+        """p for each row of x ``[B, *event]``, without the exemplars that equal the row (unless all do)."""
         mine, theirs = self._mark(x).unsqueeze(-1), self._mark(self.x)
         same = (mine - theirs).abs() <= 1e-9 * theirs.abs()  # B x M
         same = same & ~same.all(-1, keepdim=True)

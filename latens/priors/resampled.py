@@ -17,10 +17,10 @@ class ResampledPrior(nn.Module):
     r"""N(0, I) tilted by a learned acceptance a(z) (LARS, Bauer & Mnih 2019).
 
     A draw of N(0, I) is kept with probability a(z) = sigmoid(network(z)); the T-th one is kept in any case. See
-    :class:`latens.distributions.Resampled` for the density. A = E[a(z)] is the mean over ``points`` draws of N(0, I),
-    new ones in every step of training; in evaluation it is the mean over 2^14 draws that are always the same and that
-    training never saw. The relative standard error of A is then at most :math:`\sqrt{(1 / A - 1) / 2^{14}}`, and the
-    same for every row. Raises ``ValueError`` for sizes below 1.
+    :class:`latens.distributions.Resampled` for the density. A = E[a(z)] is estimated from ``points`` draws of N(0, I),
+    new ones in every step of training; in evaluation it is the mean over 2^14 fixed draws that training never saw. The
+    relative standard error of A is then at most :math:`\sqrt{(1 / A - 1) / 2^{14}}`, and the same for every row. Raises
+    ``ValueError`` for sizes below 1.
 
     Args:
         network: ``[..., Z]`` -> ``[..., 1]``.

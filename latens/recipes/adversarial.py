@@ -9,7 +9,7 @@ from latens.errors import InputError
 from latens.recipes.bounds import ae, vae
 from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for, standardisation
 
-FEATURES = 64  # of a datum, that a critic's odds are made from
+FEATURES = 64  # of a row, from which a critic's odds are computed
 
 
 def aae(

@@ -69,7 +69,7 @@ def beta_vae(
 
     A beta above 1 buys a lower rate with a higher distortion: codes keep less, blur more, and tend to vary along
     separate factors. With a fixed variance c a normal likelihood has the same optimum at (c, β) as at (β c, 1), so beta
-    then chooses the noise, and a variance that adapts to the data would take part of its effect back.
+    then chooses the noise, and a variance that adapts to the data would undo part of its effect.
 
     .. math::
 
@@ -139,7 +139,7 @@ def miwae(
 
     Args:
         k: Draws in each bound, a whole number from 1.
-        m: Bounds that are averaged, a whole number from 1; k m draws are taken for each row.
+        m: Number of bounds that are averaged, a whole number from 1; k m draws are taken for each row.
 
     References:
         * Rainforth et al. (2018), Tighter variational bounds are not necessarily better. ICML
@@ -306,7 +306,7 @@ def vr_max(
         w_j = p(x|z_j)\, p(z_j) / q(z_j|x)
 
     Use it when you compare with the paper, or want the gradient of one draw with much of the gain of several: on
-    Fashion-MNIST its NLL is a nat above that of iwae.
+    Fashion-MNIST its NLL is one nat above that of iwae.
 
     References:
         * Li & Turner (2016), Rényi divergence variational inference. NeurIPS

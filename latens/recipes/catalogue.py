@@ -1,4 +1,4 @@
-"""Recipes by name: finding one, its options, building it for some data."""
+"""Recipes by name: find one, list its options, build it for some data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _recipes(group: str) -> dict[str, RecipeFunction]:
 
 
 class Catalogue(Mapping[str, RecipeFunction]):
-    """{name: recipe}; the file of a group is imported when a recipe is asked for that no earlier group has."""
+    """{name: recipe}; groups are searched in order, and the file of a group is imported when the search reaches it."""
 
     def __getitem__(self, name: str) -> RecipeFunction:
         for found in map(_recipes, GROUPS):
@@ -77,8 +77,8 @@ def of_package(point: EntryPoint) -> str:
 
 
 def is_own(name: str) -> bool:
-    """Whether a recipe is the user's own, ``package:function`` or that of an installed package: code that runs only
-    where the user names it, never because a file does."""
+    """Whether a recipe is the user's own, ``package:function`` or one of an installed package. Such code runs only if
+    the user names it, never because a file does."""
     return ":" in name or (name not in CATALOGUE and name in installed())
 
 

@@ -140,8 +140,8 @@ def poincare_riemannian(
 ) -> Built:  # fmt: skip
     r"""The VAE in hyperbolic space with Riemannian normals.
 
-    As poincare, with the density that falls with the squared hyperbolic distance from its mean and has one scale for
-    all directions.
+    As poincare, with a density that falls with the squared hyperbolic distance from its mean and has one scale for all
+    directions.
 
     .. math::
 
@@ -175,8 +175,8 @@ def _on_sphere(
 
 def _of_unit_variance(m: int, likelihood: nn.Module) -> nn.Module:
     """The likelihood whose network sees coordinates of a unit sphere of R^m times sqrt(m): under the uniform prior they
-    then have variance 1, as those of N(0, I) have. Left at 1/m the codes hardly move the decoder at first, and the
-    rate falls to 0 before it has learned to use them."""
+    then have variance 1, as those of N(0, I) have. With a variance of 1/m the codes would hardly move the decoder at
+    first, and the rate would fall to 0 before it had learned to use them."""
     return through(networks.Scale(math.sqrt(m)), likelihood)
 
 

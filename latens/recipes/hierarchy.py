@@ -29,7 +29,7 @@ def ladder(
 
         q(z_l|z_{l - 1}, x) \propto p(z_l|z_{l - 1})\, \mathcal{N}(z_l; g_l(x), \mathrm{diag}\, h_l(x))
 
-    Use it when data have structure at several levels of detail, and when the prior of one layer is too simple: on
+    Use it when data have structure at several levels of detail, or when the prior of one layer is too simple: on
     Fashion-MNIST its draws from the prior are far better than vae's, at the cost of 14 nats of NLL. Where upper layers
     carry nothing (the report shows which dimensions are active), raise free_bits.
 

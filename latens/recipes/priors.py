@@ -194,7 +194,7 @@ def resampled(
 ) -> Built:  # fmt: skip
     r"""The VAE whose prior is N(0, I) with draws accepted by a network (LARS).
 
-    A draw z of N(0, I) is kept with the learned probability a(z), and the T-th is kept whatever it is. The mean A of
+    A draw z of N(0, I) is kept with the learned probability a(z), and the T-th draw is kept in any case. The mean A of
     a(z) is estimated from draws of N(0, I).
 
     .. math::
@@ -207,7 +207,7 @@ def resampled(
     is faster, and far less than vamp or exemplar in samples.
 
     Args:
-        truncation: T, the draw that is kept whatever it is, a whole number from 1; 1 is N(0, I).
+        truncation: T, the number of the draw that is kept in any case, a whole number from 1; 1 is N(0, I).
 
     References:
         * Bauer & Mnih (2019), Resampled priors for variational autoencoders. AISTATS

@@ -33,7 +33,7 @@ def log1mexp(values: Tensor) -> Tensor:
 def log1mexp_of_log(logs: Tensor) -> Tensor:
     r""":math:`\ln(1 - e^{-t})` with :math:`t = e^{\mathrm{logs}}` ``[...]``, also where t underflows.
 
-    Derivatives of every order are finite there: for t below 1e-4 the result is logs - t/2 + t²/24, which is as
+    Derivatives of every order are finite even then: for t below 1e-4 the result is logs - t/2 + t²/24, which is equally
     accurate.
     """
     tiny = logs < math.log(1e-4)
@@ -67,10 +67,8 @@ def raw_of(value: Tensor, floor: float = 0.0) -> Tensor:
 
 
 def surely_complete(x: Tensor) -> bool:
-    """Whether no value is NaN, where that can be checked cheaply; False where it cannot.
-
-    It cannot while a graph is captured or models are batched (``vmap``), nor on an accelerator, where the check would
-    wait for the device.
+    """Whether no value is NaN, if that can be checked cheaply; otherwise False. It cannot be while a graph is captured,
+    while models are batched (``vmap``), or on an accelerator, where the check would wait for the device.
 
     >>> surely_complete(torch.zeros(2)), surely_complete(torch.tensor([0.0, math.nan]))
     (True, False)

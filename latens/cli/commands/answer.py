@@ -16,8 +16,8 @@ SPREAD = (
 
 @dataclass
 class Answer:
-    """A command's answer: ``text`` to print; ``figures`` for ``--json``, on one line if ``in_a_line`` (where other
-    lines of JSON came before); the exit ``status``."""
+    """A command's answer: ``text`` to print; ``figures`` for ``--json``, on one line if ``in_a_line`` (after other
+    lines of JSON); the exit ``status``."""
 
     text: str
     figures: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""``latens compare``, ``demo`` and ``recipes``."""
+"""``latens compare`` and ``latens demo``."""
 
 from __future__ import annotations
 

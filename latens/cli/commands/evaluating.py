@@ -89,7 +89,7 @@ def _losses(
     run: Run, rows: Rows, figures: evaluation.Evaluation, how: evaluation.Estimator, seed: int, certificate: int,
     gaps: bool,
 ) -> Iterator[tuple[str, Any]]:  # fmt: skip
-    """Where the bound is lost, and how far the NLL can be off, as far as asked for."""
+    """Where the bound is lost, and how far the NLL can be off, each if asked for."""
     if gaps:
         if figures.estimate is None:
             raise InputError("the gaps need an estimate of the NLL", "pass --k of at least 1, or --nll ais")

@@ -105,7 +105,7 @@ class Fit:
         return Asked(self.columns, self.condition, self.kind, self.layout, formats, self.rules)
 
     def read(self) -> AnySource:
-        """The data; as a stream with ``--stream``, or where they are large."""
+        """The data, read as a stream if they are large or ``--stream`` is given."""
         check_reading(self.reading, [self.data, *([self.validation] if os.path.exists(self.validation) else [])])
         in_memory = [name for name in ("labels", "weights", "split") if getattr(self, name) is not None]
         if not self.stream and not is_large(self.data, 1.0 if in_memory else SHARE):
@@ -241,7 +241,8 @@ def _spec(field: Any) -> str:
 
 @dataclass
 class Ready:
-    """A run before its next step, its training rows (None once it is finished), and how the others are held out."""
+    """A run before its next step, its training and held-out rows (None once it is finished), and how rows are held
+    out."""
 
     run: Run
     parts: fitting.Parts | None

@@ -115,7 +115,7 @@ class Manifest:
             return hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
 
     def add(self, part: Piece, seed: int | None, answer: Mapping[str, Any]) -> None:
-        """Enter a part. The file is saved again only where saving takes a small share of the time."""
+        """Enter a part. The file is saved again only if saving takes a small share of the time."""
         entry = {"name": part.name, "source": part.fingerprint} | ({} if seed is None else {"seed": seed})
         self.parts[part.name] = entry | {name: answer[name] for name in ("rows", "sha256")}
         if time.monotonic() - self._saved >= 20 * self._took:

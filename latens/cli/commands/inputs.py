@@ -173,7 +173,7 @@ def _split(source: AnySource, data: dict[str, Any]) -> Split | None:
 
 
 def held_out(run: Run, rows: AnyRows, validation: Any, split: Split | None = None) -> Rows:
-    """The held-out rows; where there are none, all rows, or the sample of a stream."""
+    """The held-out rows; if there are none, all rows, or the sample of a stream."""
     if isinstance(validation, Rows):
         return validation
     if isinstance(rows, streams.survey.Streamed):
@@ -215,8 +215,8 @@ def read_for(
 ) -> Source:
     """Data for a run, read as the fit's data were, except for the options of reading in ``asked``.
 
-    Of a table only the run's columns are read, so that others may hold anything; the notes name those left out.
-    ``lenient`` is that of :func:`latens.data.read`.
+    From a table only the run's columns are read, so others may hold anything; notes name those left out. ``lenient`` is
+    that of :func:`latens.data.read`.
     """
     check_reading(asked or {}, [data])
     reading = run.reading_of(asked)
@@ -295,10 +295,10 @@ def stream_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False,
     flat: bool = False, large: bool | None = None, keep: Sequence[str] = (),
 ) -> Stream | None:  # fmt: skip
-    """A stream of data for a run, where they are large; otherwise None. Of a table only the run's columns and those in
-    ``keep`` are read, infinite numbers included where ``lenient``. With ``flat``, data of more than 16 MiB are streamed
-    too, if a stream gives the same result as memory. ``large`` says whether the data are large; by default, the free
-    memory decides."""
+    """A stream of data for a run if they are large; otherwise None. From a table only the run's columns and those in
+    ``keep`` are read; infinite numbers are read only if ``lenient``. With ``flat``, any data of more than 16 MiB are
+    streamed, if that gives the same result as reading them into memory. ``large`` says whether the data are large; by
+    default the free memory decides."""
     asked = asked or {}
     refused = [option_of(key) for key in asked if key != "na"] if labels is None else ["--labels"]
     same = flat and not refused and not _has_labels(run)
@@ -329,8 +329,8 @@ def _has_labels(run: Run) -> bool:
 
 
 def _text_of(run: Run, data: str, asked: Mapping[str, Any], lenient: bool, same: bool) -> Stream | None:
-    """A stream of those columns of text that a run was fitted to. None where only the whole file says what its cells
-    mean (the run knows no form of a column, or the file is not plain UTF-8), and for 16 MiB or less."""
+    """A stream of the text columns to which a run was fitted. None for 16 MiB or less, and if only the whole file says
+    what its cells mean (the run knows no form for a column, or the file is not plain UTF-8)."""
     if not same or bytes_of_text(data) <= FLAT:
         return None
     schema, reading = schema_of(run), run.reading_of(asked)
@@ -350,7 +350,7 @@ def _text_of(run: Run, data: str, asked: Mapping[str, Any], lenient: bool, same:
 
 
 def _known_of(run: Run, data: str, names: Sequence[str], na: Any, keep: Sequence[str]) -> Stream:
-    """A stream of those columns of a table that a run was fitted to, and of those to be kept."""
+    """A stream of the columns of a table to which a run was fitted, and of those to be kept."""
     schema, known = schema_of(run), known_columns(schema_of(run))
     require_kept(keep, names, data)
     if known & set(names):

@@ -1,8 +1,8 @@
-"""Many fits to the same data, such as one per seed: small ones in several processes, others in turn.
+"""Many fits to the same data, for example one per seed: small ones in several processes, others in turn.
 
 A step of a small model keeps at most one core busy, and so does drawing a report. The calling process does the first
-share. The workers receive theirs through a pipe, print through the calling process, and end with it: they stop cleanly
-where it is interrupted, at once where it is killed."""
+share. The workers receive theirs through a pipe, print through the calling process, and end with it: cleanly if it is
+interrupted, at once if it is killed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
 def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> Iterator[None]:
     """Create a folder of many runs with ``record``, its request, in the file ``name``.
 
-    Where the block fails before a run has begun in one of the ``places`` (a glob), the folder is removed.
+    If the block fails before a run has begun in one of the ``places`` (a glob), the folder is removed.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -146,8 +146,8 @@ def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
 
 @dataclass(frozen=True)
 class Many:
-    """What many fits share: ``root``, the folder of all; ``line``, the command that continues everything; and how they
-    are made."""
+    """What many fits share: ``root``, the folder of all; ``line``, the command that continues everything; and ``how``
+    they are made."""
 
     root: str
     line: str

@@ -1,5 +1,5 @@
-"""What the parts of an output are: one for each file of a folder, or for each row group of one Parquet file, each block
-of rows of one .npy file, each thousand images of a folder. They depend on the data alone."""
+"""Decide the parts of an output: one for each file of a folder, each row group of a single Parquet file, each block of
+rows of an .npy file, or each thousand images of a folder. They depend on the data alone."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Piece:
 
 
 def parts_of(data: str, arrays: bool, wanted: Sequence[str] = ()) -> tuple[list[Piece], list[str]]:
-    """(the parts of an output made of ``data``; notes on files that are left out). ``arrays``: whether the output of an
-    array is an array, not a table. ``wanted``: the columns that are read, which partitions (``year=2021/``) may
+    """(the parts of an output made of ``data``; notes on files that are left out). ``arrays``: whether an array's
+    output is an array, not a table. ``wanted``: the columns that are read, which partitions (``year=2021/``) may
     name."""
     if data in EMBEDDED:
         return [Piece(f"{data}.parquet", data, data)], []

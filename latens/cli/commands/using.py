@@ -1,4 +1,4 @@
-"""The commands that take a run from file to file: encode, reconstruct, score, impute.
+"""The commands that put a file of data through a run: encode, reconstruct, score, impute.
 
 Data go through the run in parts, in order. Data larger than memory are read in chunks; data in memory are one part.
 """
@@ -110,8 +110,8 @@ class Streaming(InMemory):
     Args:
         run: the run.
         stream: the data.
-        unit: chunks have a multiple of this many rows, so that work done ``unit`` rows at a time meets the same rows
-            as in memory.
+        unit: the size of a chunk is a multiple of this number of rows, so that work done ``unit`` rows at a time meets
+            the same rows as in memory.
         sift: whether impossible cells are kept for :meth:`latens.data.rows.Rows.sifted`, instead of refused.
     """
 
@@ -357,8 +357,8 @@ def encode(
     folder: str | Run, data: Readable, out: str, asked: Inputs, *, samples: int, seed: int, key: str | None = None
 ) -> Answer:  # fmt: skip
     """Write codes: posterior means ``[N, Z]``, or draws from q(z|x) ``[samples, N, Z]``; of a stream at most one draw
-    per row, with noise that is a function of (seed, chunk). To an .h5ad goes a copy of the data, which may take its
-    place, with the codes in obsm under the name ``key``."""
+    per row, with noise that is a function of (seed, chunk). An .h5ad becomes a copy of the data (or replaces them),
+    with the codes in obsm under the name ``key``."""
     annotated = _is_annotated(folder, data, out, asked, samples, key)
     beside = _obsm(out, data, key) if annotated and isinstance(data, str) else None
     way = through(folder, data, [] if annotated else [out], asked, unit=rows_encoded_at_once, flat=samples == 0)
@@ -393,8 +393,8 @@ def score(
     """Write a lower bound on ln p(x) of each row, in nats; to a table also its standard error, effective sample size,
     calibrated p-value, the columns that make the row strange, and the reason if a single value makes it strange.
 
-    A first pass reads the data up to the first row with such a value, to know whether there is a column of reasons,
-    unless ``reason`` decides.
+    Unless ``reason`` says whether there is a column of reasons, a first pass reads the data up to the first row with
+    such a value.
     """
     way = through(
         folder, data, [out], asked, sift=True, unit=lambda run: chunk_rows(_row(run), min(k, runs.scoring.TERMS))[0]

@@ -63,13 +63,13 @@ def offset_of(info: DataInfo) -> str | None:
 
 
 def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
-    """(shift, unit) in the user's units: the mean of each cell, and the standard deviation: one for all pixels of an
-    image or for all levels, otherwise one for each column.
+    """(shift, unit) in the user's units: the mean of each cell, and one standard deviation for all pixels of an image
+    or for all levels, otherwise one for each column.
 
-    A column that does not vary in the sample gets the others' mean unit (1 if none varies): if it never varies, it has
-    no density anyway (``varying_cells``); if only held-out rows differ, they stay comparable. Counts are seen as ln(1 +
-    x), in units of at least ``COUNT_UNIT``, so that one count in a column that is almost always 0 moves no code far.
-    ``InputError`` where the spread is beyond the floats that networks compute in.
+    A column that does not vary in the sample gets the mean unit of the others (1 if none varies). If it never varies,
+    it has no density anyway (``varying_cells``); if only held-out rows vary, they stay comparable. Counts are seen as
+    ln(1 + x), in units of at least ``COUNT_UNIT``, so that a single count in a column that is almost always 0 does not
+    move a code far. ``InputError`` where the spread is beyond the floats that networks compute in.
     """
     schema, default = info.schema, torch.get_default_dtype()
     pooled = schema.is_image or schema.is_discrete

@@ -21,8 +21,8 @@ WIDTH, CHANNELS = 64, 32  # of dense layers, and of grids
 def likelihood_on(
     info: DataInfo, head: Callable[[Tensor, int], nn.Module], likelihood: str, variance: float | str
 ) -> nn.Module:
-    """p(x|h) with a network of its own: ``head(start, features)`` maps a state h, followed by features of
-    the condition, to the likelihood's parameters, which begin at ``start``."""
+    """p(x|h) with a network of its own: ``head(start, features)`` maps a state h, followed by features of the
+    condition, to the likelihood's parameters, which are ``start`` before training."""
     part = likelihood_for(info, 1, likelihood, "linear", variance)
     condition = condition_for(info)
     features = 0 if condition is None else condition.features
@@ -131,8 +131,8 @@ def image_features(info: DataInfo, *further: nn.Module) -> nn.Module:
 
 
 class GridHead(nn.Module):
-    """A flat state of the ``shape``, brought to ``CHANNELS`` channels by ``first``, and features of the condition, to
-    the parameters of each cell, which begin at ``start``."""
+    """From a flat state of the ``shape``, brought to ``CHANNELS`` channels by ``first``, and features of the condition,
+    to the parameters of each cell, which are ``start`` before training."""
 
     def __init__(self, shape: tuple[int, ...], start: Tensor, features: int, first: nn.Module | None = None):
         super().__init__()
@@ -164,8 +164,8 @@ def _residual_block(kind: str, count: int) -> nn.Module:
 
 @torch.no_grad()
 def _scaled(part: nn.Module, count: int) -> nn.Module:
-    """The last map, its weights and biases divided by sqrt(count), so that ``count`` of them add up to a stream of
-    bounded size (Child 2021)."""
+    """The network with the weights and biases of its last map divided by sqrt(count), so that ``count`` such outputs
+    add up to a stream of bounded size (Child 2021)."""
     for p in _last(part).parameters():
         p.div_(math.sqrt(count))
     return part
@@ -173,7 +173,7 @@ def _scaled(part: nn.Module, count: int) -> nn.Module:
 
 @torch.no_grad()
 def _quiet(part: nn.Module) -> nn.Module:
-    """The last map scaled to begin near zero."""
+    """The network with its last map scaled to begin near zero."""
     last = _last(part)
     last.weight.mul_(0.01)  # type: ignore[operator]
     last.bias.zero_()  # type: ignore[operator]

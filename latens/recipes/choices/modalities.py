@@ -17,8 +17,9 @@ from latens.tensors.trees import Tree
 
 
 def pieces_of(info: DataInfo, modalities: int) -> dict[str, DataInfo]:
-    """The data cut into ``modalities`` pieces, {name: what is known of it}: rows of images from the top, stretches of
-    sequences, columns in their order. ``InputError`` for fewer than two pieces or more than there are."""
+    """The data cut into ``modalities`` pieces, as {name: what a recipe may know of the piece}: rows of images from the
+    top, stretches of sequences, columns in their order. ``InputError`` for fewer than two pieces or more than there
+    are."""
     axis = _axis(info)
     length = info.shape[axis]
     if not (is_whole(modalities) and 2 <= modalities <= length):

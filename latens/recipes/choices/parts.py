@@ -94,8 +94,8 @@ def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str,
 def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int | None = None) -> nn.Module:
     """p(z): N(0, I), a learned mixture of normals (given the condition, if any), or one normal p(z|c). "auto" is the
     mixture for tables of at least 5,000 rows, whose codes form groups that N(0, I) does not have. Without a condition a
-    mixture has a component for each 300 rows, from 32 to 128. ``InputError`` for a conditional prior without a
-    condition."""
+    mixture has one component per 300 rows, at least 32 and at most 128. ``InputError`` for a conditional prior without
+    a condition."""
     one_of("prior", prior, ("auto", "standard", "mixture", "conditional"))
     condition = condition_for(info)
     if components is None:
@@ -134,7 +134,7 @@ def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) ->
 
 
 def through(first: nn.Module, likelihood: nn.Module) -> nn.Module:
-    """The likelihood whose network sees ``first(z)`` in the place of z."""
+    """The likelihood, with a network that sees ``first(z)`` in place of z."""
     net: Any = likelihood.network
     if isinstance(net, networks.Conditioned):
         net.stem = nn.Sequential(first, net.stem)
@@ -216,9 +216,9 @@ def perceptual_for(info: DataInfo, latent_dim: int, network: str, score: str, we
 
 
 def _counts(info: DataInfo, kind: str, network: str, latent_dim: int) -> nn.Module:
-    """A likelihood of counts whose log means start at the data's, or at the shares of the total where that is given.
-
-    Half a count is added to the total of each cell, and half a count to the total of all cells never above 0."""
+    """A likelihood of counts whose log means start at the data's or, if the total is given, at the shares of the total.
+    Half a count is added to the total of each cell, and half a count to the joint total of the cells that are never
+    above 0."""
     pseudo = torch.full(info.shape, 0.5)
     more: dict[str, Any] = {"pseudo": pseudo} if kind == "poisson" else {"pseudo": pseudo, "shape": info.shape}
     if info.sample is not None:

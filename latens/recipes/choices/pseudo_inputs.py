@@ -27,8 +27,8 @@ def rows_for(info: DataInfo, components: int | str, usual: int = 100) -> tuple[T
 
 
 def spread_rows(info: DataInfo, count: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """``count`` rows of the sample, evenly spaced, with their conditions; zeros where there is no sample; loading a run
-    from its folder replaces them."""
+    """``count`` rows of the sample, evenly spaced, with their conditions. Without a sample they are zeros, which
+    loading a run from its folder replaces."""
     if info.sample is None:
         x = torch.zeros(count, *info.shape, dtype=getattr(torch, info.schema.storage))
         return x, {name: torch.zeros(count) for name in info.reads}

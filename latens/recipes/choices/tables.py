@@ -31,10 +31,8 @@ def seen_as(column: Column) -> Seen:
 
 
 def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
-    """The columns of a table that has a number in every cell, as a network sees them.
-
-    Raises an ``InputError`` that names the first column with levels or gaps, ``why`` these are no use, and the
-    remedy."""
+    """The columns of a table with a number in every cell, as a network sees them. For any other table the
+    ``InputError`` names the first column with levels or gaps, ``why`` these cannot be used, and the remedy."""
     for column in info.schema.modelled:  # type: ignore[union-attr]
         if column.outputs_codes or column.missing:
             has = "levels" if column.outputs_codes else "missing cells"
@@ -56,7 +54,7 @@ def columns_likelihood(
     info: DataInfo, decoder: Callable[[Sequence[int]], tuple[nn.Module, nn.Module]], missing: str = "mar",
     dependence: str = "codes",
 ) -> conditionals.TableLikelihood:
-    """The product of the columns' likelihoods, its untrained network giving the columns' marginals; with ``missing``
+    """The product of the columns' likelihoods, whose untrained network gives the columns' marginals; with ``missing``
     "mnar" also the likelihood of which cells are missing. ``InputError`` for options that exclude each other."""
     one_of("missing", missing, ("mar", "mnar"))
     one_of("dependence", dependence, ("auto", "codes", "autoregressive"))
