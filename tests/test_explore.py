@@ -20,8 +20,8 @@ from browsing import Tab, tab
 from commanding import done, refused
 
 from latens import evaluation
-from latens.report.explore import explore
-from latens.report.explore.blocks import unpacked
+from latens.report.explore import Explorer
+from latens.report.explore.packing import unpacked
 from latens.report.explore.serving import Server
 from latens.runs import outputs, record
 from latens.runs.record import Run
@@ -277,7 +277,7 @@ def server(folder: Path) -> Iterator[Server]:
     from latens.cli.commands.inputs import again, in_memory
 
     rows = in_memory(again(record.read_record(folder / "digits"), folder / "digits")[1])
-    page = explore(run, rows, points=50)
+    page = Explorer(run, rows, points=50)
     page.lacking = "a test"
     with Server(run, page) as found:
         thread = threading.Thread(target=found.serve_forever, daemon=True)
@@ -344,7 +344,7 @@ def test_the_committed_bundle_is_what_the_sources_give(tmp_path: Path):
 
 def test_the_bundle_is_small():
     """As it stands in a page."""
-    from latens.report.explore.blocks import packed
+    from latens.report.explore.packing import packed
 
     script = np.frombuffer((ASSETS / "explore.js").read_bytes(), np.uint8)
     assert len(packed(script)) < 60_000

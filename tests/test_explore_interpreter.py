@@ -18,10 +18,10 @@ import latens.report.explore
 from latens import recipes
 from latens.data.rows import Asked, Rows, rows_of
 from latens.recipes import Recipe
-from latens.report.explore import blocks as arrays
-from latens.report.explore.blocks import ArrayBlocks, packed, unpacked
-from latens.report.explore.decoding import traced
+from latens.report.explore import packing as arrays
+from latens.report.explore import traced
 from latens.report.explore.graph import DecoderGraph
+from latens.report.explore.packing import ArrayBlocks, packed, unpacked
 from latens.runs import fitting
 from latens.runs.export import graphs
 from latens.runs.record import Run

@@ -329,7 +329,7 @@ def test_one_code_or_one_factor_leaves_scores_out_and_says_so() -> None:
         (FACTORS, np.c_[FACTORS, np.ones(240)], "factor 3 (counted from 0) has the one value 1.0 in all rows"),
         (FACTORS, FACTORS[:, :0], "there is no factor"),
         (FACTORS, np.where(FACTORS == 5, np.nan, FACTORS), "factor 2 (counted from 0) has no value in row 25"),
-        (np.where(FACTORS == 5, np.inf, FACTORS), FACTORS, "codes, row 25: not all of them are finite"),
+        (np.where(FACTORS == 5, np.inf, FACTORS), FACTORS, "codes, row 25: a number is not finite"),
         (FACTORS[:, 0], FACTORS, "codes must be rows [n, d], got an array of shape [240]"),
         (FACTORS[:, :1], FACTORS, "MIG compares the two best codes of each factor, and there is one"),
         (FACTORS, [[f"x{row}"] for row in range(240)], "factor 0 (counted from 0) has a different word in every row"),

@@ -189,7 +189,7 @@ BAD: dict[str, Any] = {
     "features must be at least 2 rows [n, d], got an array of shape [1, 3]": (
         lambda: evaluation.kernel_distance(A[:1], B)
     ),
-    "features, row 2: not all of them are finite: leave such rows out": lambda: evaluation.frechet_distance(
+    "features, row 2: a number is not finite: leave such rows out": lambda: evaluation.frechet_distance(
         np.where(np.arange(30)[:, None] == 2, np.nan, A), B
     ),
     "k must be a whole number from 1 to 24, the rows less 1, got 0": lambda: evaluation.neighbour_scores(A, B, k=0),

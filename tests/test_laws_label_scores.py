@@ -102,7 +102,7 @@ def test_halves_hold_every_class_and_share_no_row() -> None:
         (APART, LABELS * 0, "all labels are 0: give rows of at least two classes"),
         (APART, np.arange(150), "the labels have 150 different values: give at most 100 classes"),
         (APART[:, 0], LABELS, "codes must be rows [n, d], got an array of shape [150]"),
-        (np.where(APART > 20, np.nan, APART), LABELS, "codes, row 0: not all of them are finite: leave such rows out"),
+        (np.where(APART > 20, np.nan, APART), LABELS, "codes, row 0: a number is not finite: leave such rows out"),
         (APART[:3], LABELS[:3], "every class of the labels has one row: give more rows of each class"),
     ],
 )

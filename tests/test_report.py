@@ -21,9 +21,9 @@ from latens.data.rows import Asked, Rows, rows_like, rows_of
 from latens.evaluation import evaluate
 from latens.evaluation.synthetic import kolmogorov_smirnov
 from latens.recipes import Recipe
-from latens.report import charts, figures, matching, pixels, tables
+from latens.report import charts, figures, marginals, pixels, tables
 from latens.report.groups import group
-from latens.report.matching import MarginalComparison
+from latens.report.marginals import MarginalComparison
 from latens.report.subject import Subject
 from latens.runs.comparing import Comparison, compare
 from latens.runs.fitting import fit_recipe
@@ -425,7 +425,7 @@ def test_distances_against_scipy_and_by_hand() -> None:
         assert kolmogorov_smirnov(a, b) == pytest.approx(stats.ks_2samp(a, b).statistic, abs=1e-12)
         values = set(a) | set(b)
         slow = sum(abs((a == v).mean() - (b == v).mean()) for v in values) / 2
-        assert matching.total_variation(a, b) == pytest.approx(slow, abs=1e-12)
+        assert marginals.total_variation(a, b) == pytest.approx(slow, abs=1e-12)
 
 
 def test_more_than_chance_is_a_test_at_five_percent() -> None:
@@ -479,7 +479,7 @@ def test_an_axis_holds_all_but_the_tails(column: Column, values: np.ndarray) -> 
 def test_levels_beyond_ten_are_joined() -> None:
     column = Column("g", "categorical", "string", "categorical", tuple(f"l{i:02d}" for i in range(30)))
     codes = np.repeat(np.arange(30.0), np.arange(1, 31))
-    names, (first, second) = matching.grouped(column, codes, codes[::-1])
+    names, (first, second) = marginals.grouped(column, codes, codes[::-1])
     assert names == [f"l{i}" for i in range(21, 30)] + ["21 others"]
     assert np.array_equal(first, second[::-1]) and np.bincount(first)[9] == sum(range(1, 22))
 

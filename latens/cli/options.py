@@ -142,7 +142,7 @@ def group(*rows: tuple[str, Any, Any, str | None, str], title: str = "Data") -> 
 ABOUT = group(
     ("validation", str, "auto", "SHARE|DATA",
      "Hold out this share of the rows, from 0 to below 1, or use these data as the held-out rows; auto: a tenth, at "
-     "most 5,000 rows, and none of fewer than 200 rows."),
+     "most 5,000 rows, and none if there are fewer than 200."),
     ("labels", _Word, None, "LABELS", LABELS),
     ("drop", _Words, None, "COLUMN", "Leave this column out; repeat for more."),
     ("column", _Words, None, "NAME=KIND",
@@ -196,14 +196,14 @@ PARTS = group(
     ("engine", _Word, None, "NAME",
      "Write the parts with processes, or with ray (its extra: latens[ray]); default: processes."),
     ("keep", _Words, None, "COLUMN",
-     "Put this column of the data in front of each output row, unchanged, such as a key; repeat for more."),
+     "Put this column of the data, such as a key, in front of each output row, unchanged; repeat for more."),
     ("part_rows", int | None, None, "N", "Write N rows to each part of a folder; default: 100,000."),
     title="Output",
 )  # fmt: skip
 GROUPS = {"about": ABOUT, "reading": READING, "estimates": ESTIMATES, "settings": TRAINING, "parts": PARTS}
 TITLES = (
     "Arguments", "Output", "Options", "Likelihood", "Model", "Data", "Training", "Runs", "Help",
-)  # of a help, in this order  # fmt: skip
+)  # the titles of a help text, in this order  # fmt: skip
 
 
 def grouped(command: Callable[..., Any]) -> Callable[..., Any]:

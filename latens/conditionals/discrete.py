@@ -94,15 +94,15 @@ class NormalAndCategoriesPosterior(Conditional):
 
 
 class Codebook(nn.Module):
-    """L levels of K codes in D dimensions; each level takes the code nearest to the remainder of the levels before it.
+    """L levels of K codes in D dimensions; each level takes the code nearest to what the levels before it leave over.
 
     Args:
         levels: the number of levels, L.
         size: K, at least 2.
         dim: the dimensions of an entry, D.
-        decay: in (0, 1), codes are moving averages of the vectors that chose them, kept in buffers (van den Oord et al.
-            2017, appendix), and a code with less than a twentieth of an even share of the data is moved next to the
-            most used one, and the two split the share of the latter (Linde, Buzo & Gray 1980). None: codes are
+        decay: with a number in (0, 1), codes are moving averages of the vectors that chose them, kept in buffers (van
+            den Oord et al. 2017, appendix). A code with less than a twentieth of an even share of the data then moves
+            next to the most used one, and the two split its share (Linde, Buzo & Gray 1980). With None, codes are
             parameters, moved by the gradient of :class:`latens.objectives.CodebookLoss`.
 
     >>> codes, index = Codebook(1, 4, 2)(torch.zeros(3, 2))
@@ -136,7 +136,8 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, values: Tensor) -> None:
-        """Begin with rows of ``values`` ``[N, D]`` as codes, evenly spaced; each level takes rows of the remainder."""
+        """Begin with evenly spaced rows of ``values`` ``[N, D]`` as codes; each further level begins with rows of what
+        is left over."""
         size = self.codes.shape[1]
         left = values.to(self.codes)
         for book in self.codes:

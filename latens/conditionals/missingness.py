@@ -41,7 +41,8 @@ class SelfMaskedColumns(TableLikelihood):
     def __init__(self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, reads: tuple[str, ...] = ()):
         super().__init__(network, columns, reads=reads)
         if any(column.components > 1 for column in self.columns):
-            raise InputError("cells missing by their own value need columns of one component", "use components=1")
+            wrong = "cells that are missing because of their value need columns of one component"
+            raise InputError(wrong, "use components=1")
         self.slope = nn.Parameter(torch.zeros(len(self.columns)))
         self.bias = nn.Parameter(torch.zeros(len(self.columns)))
         sees = torch.tensor([c.family in SEEN and not (c.law and c.law.atoms) for c in self.columns])

@@ -11,8 +11,8 @@ from latens.schema.ranges import DIGITS, SeenValues
 
 FEWEST = 20  # cells, with fewer of which a grid may be an accident
 FEW = 64  # values that may be all that occur
-HEAP, LEAST = 0.01, 3  # of the cells, and cells, at an end of the range, and twice as many as a grid's places have
-_LOOSE = 0.05  # of a step, the most that a float may be off it
+HEAP, LEAST = 0.01, 3  # the least share, and number, of cells at an end that many values share
+_LOOSE = 0.05  # a float may be off the grid by this share of a step
 
 
 def ranges_of(x: np.ndarray, schema: Schema) -> SeenValues | None:

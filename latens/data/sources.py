@@ -41,7 +41,7 @@ from latens.errors import InputError
 from latens.schema import Column, chunks, require_numeric
 from latens.schema.arrow import listed
 
-EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # scikit-learn ships them
+EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # data sets that scikit-learn ships
 FORMATS = (
     ".npy, .npz, .csv, .tsv, .txt, .dat, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX "
     "ones, or a folder of images, .parquet or .csv files"
@@ -357,7 +357,7 @@ def _label_file(label: str, rows: int) -> np.ndarray:
     if any(len(record) != 1 for record in found):
         raise InputError(f"{path} has more than one column", "give a file with one label per row")
     texts = [record[0].strip() for record in found]
-    return np.array(texts[1:] if len(texts) == rows + 1 else texts, dtype=str)  # a header is one line more
+    return np.array(texts[1:] if len(texts) == rows + 1 else texts, dtype=str)  # a file with a header has one line more
 
 
 def _labels_of(found: Found, name: str, label: str | None) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

@@ -100,7 +100,7 @@ def _chosen(split: Split, held: int, order: np.ndarray) -> np.ndarray:
         return np.flatnonzero(ranks < np.floor(sizes * (held / len(values)) + 0.5)[values])
     if len(sizes) < 2:
         raise InputError("--split group: all rows are of one group, so none can be held out", "name another column")
-    groups = dict.fromkeys(values[order].tolist())  # in random order
+    groups = dict.fromkeys(values[order].tolist())  # the groups, in random order
     taken: list[int] = []
     count = 0
     for group in groups:

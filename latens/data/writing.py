@@ -16,7 +16,7 @@ from latens.schema import require_numeric
 from latens.schema.arrow import pa
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
-FORMATS = (".npy", ".npz", *TABLES)  # by the extensions of their files
+FORMATS = (".npy", ".npz", *TABLES)  # the extensions that can be written
 
 
 def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None = None) -> None:

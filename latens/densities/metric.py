@@ -17,7 +17,7 @@ from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 
 STARTS = 2000  # the most codes at which chains begin
-MARGIN = 0.1  # of the codes' range, on either side
+MARGIN = 0.1  # the share of the codes' range by which the box is wider, on either side
 
 InverseMetric = Callable[[Tensor], Tensor]  # [N, D] -> [N, D, D]
 

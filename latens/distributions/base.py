@@ -16,7 +16,7 @@ from latens.tensors.numerics import surely_missing
 from latens.tensors.randomness import seeded
 from latens.tensors.trees import Tree
 
-REDRAWS = 30  # of a cell whose draw lies beyond the range of the data
+REDRAWS = 30  # how often a cell is drawn again if it lies beyond the range of the data
 _beyond = False
 _limits: tuple[Tensor, Tensor] | None = None
 

@@ -13,7 +13,7 @@ from latens.distributions.counts import stirling
 from latens.distributions.normal import Normal
 from latens.tensors.numerics import LOG_2PI, broadcast_shape, log1mexp
 
-EDGE = 1e-6  # as a share of the width of an interval
+EDGE = 1e-6  # a share of the width of an interval
 
 
 class StudentT(Distribution):

@@ -229,7 +229,7 @@ class RiemannianNormal(_InBall):
     @property
     def variance(self) -> Tensor:
         """E[r²] / n in each coordinate of the tangent vector, ``[..., n]``."""
-        square = self._distance.mean(torch.square).to(self.loc)  # of the distance, shared by n directions
+        square = self._distance.mean(torch.square).to(self.loc)  # the squared distance is shared by n directions
         return (square / self.n).unsqueeze(-1).expand(self.loc.shape)
 
     def _tangent(self, samples: torch.Size) -> Tensor:

@@ -13,7 +13,7 @@ from latens.distributions.base import center
 from latens.distributions.columns import Columns
 from latens.tensors.numerics import broadcast_shape
 
-ROUNDS = 6  # of values and gaps in turn
+ROUNDS = 6  # rounds in which values and gaps are drawn in turn
 
 
 class Pair(Distribution):

@@ -237,7 +237,7 @@ class PowerSpherical(_AboutDirection):
         a, b = self._ab
         power = self.m - 2
 
-        def log_kernel(t: Tensor) -> Tensor:  # of the angle: (1 + cos t)^kappa sin^(m-2) t
+        def log_kernel(t: Tensor) -> Tensor:  # ln of (1 + cos t)^kappa sin^(m-2) t
             found = 2 * (a - b) * (t / 2).cos().clamp_min(1e-300).log()
             return found + power * t.sin().clamp_min(1e-300).log() if power else found
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         modularity,
         sap,
     )
-    from latens.evaluation.gaps import InferenceGaps, RateParts, inference_gaps, rate_parts
     from latens.evaluation.grid import grid_nll
     from latens.evaluation.images import (
         ImageEvaluation,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         ssim,
     )
     from latens.evaluation.imputation import Imputation, impute
+    from latens.evaluation.inference import InferenceGaps, RateParts, inference_gaps, rate_parts
     from latens.evaluation.labels import (
         LabelEvaluation,
         LabelScores,
@@ -67,7 +67,7 @@ else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "annealing": "Annealed Certificate annealed_nll certify", "baselines": "PCABaseline",
         "collapsing": "Collapse collapse", "estimators": "Estimator",
-        "gaps": "InferenceGaps RateParts inference_gaps rate_parts", "grid": "grid_nll",
+        "inference": "InferenceGaps RateParts inference_gaps rate_parts", "grid": "grid_nll",
         "factors": "DCI Disentanglement InfoMEC beta_vae_score dci disentanglement factor_vae_score infomec irs mig "
         "modularity sap",
         "images": "ImageEvaluation SampleScores evaluate_images frechet_distance kernel_distance nearest_rows "

@@ -20,7 +20,7 @@ def finite_rows(values: np.ndarray, what: str, least: int = 1) -> np.ndarray:
         raise InputError(f"{what} must be {rows} [n, d], got an array of shape {list(found.shape)}")
     if not np.isfinite(found).all():
         row = int(np.flatnonzero(~np.isfinite(found).all(1))[0])
-        raise InputError(f"{what}, row {row}: not all of them are finite", "leave such rows out")
+        raise InputError(f"{what}, row {row}: a number is not finite", "leave such rows out")
     return found
 
 

@@ -16,10 +16,10 @@ import numpy as np
 from latens.errors import InputError, nearest
 from latens.tensors.randomness import Key
 
-ROWS = 10_000  # training rows that mixtures and kernels are fitted to
+ROWS = 10_000  # training rows to which mixtures and kernels are fitted
 FULL = 50  # the most dimensions of full covariances in a mixture
 COMPONENTS = (1, 2, 5, 10, 20)
-WIDTHS = tuple(np.geomspace(0.02, 2, 13))  # of kernels, in standard deviations of the training data
+WIDTHS = tuple(np.geomspace(0.02, 2, 13))  # widths of kernels, in standard deviations of the training data
 
 
 

@@ -36,7 +36,7 @@ from latens.tensors.randomness import Key, reseed, untouched
 from latens.tensors.trees import Tree
 
 CODED = ("bernoulli", "categorical", "ordinal")  # families of levels
-ROWS = 2000  # evenly spaced rows that the figures are taken on
+ROWS = 2000  # evenly spaced rows on which the figures are taken
 LITTLE = 0.1  # nats of rate or use below which a layer carries no information
 
 

@@ -23,8 +23,8 @@ from latens.evaluation.arrays import finite_rows, standardised
 from latens.evaluation.shown import InNotebooks
 from latens.tensors.randomness import Key
 
-LEVELS, SHARED = 100, 4  # of a discrete factor of numbers: the most different values, and rows of each on average
-BINS = 20  # of equal counts for continuous factors, of equal width for codes
+LEVELS, SHARED = 100, 4  # a discrete factor of numbers has at most 100 values, each shared by 4 rows on average
+BINS = 20  # bins with equal counts for continuous factors, with equal widths for codes
 INACTIVE = 0.05  # the variance of a code below which the FactorVAE score leaves it out
 
 

@@ -23,11 +23,11 @@ from latens.evaluation.shown import InNotebooks
 from latens.tensors.randomness import Key
 
 ROWS = 5_000  # samples, and real rows, that are compared
-FITTED = 10_000  # training rows that features are fitted to
+FITTED = 10_000  # training rows to which features are fitted
 COMPONENTS = 64
-HIDDEN = (128, 64)  # of the classifier; its features are the last
+HIDDEN = (128, 64)  # layers of the classifier; the last gives its features
 NEIGHBOURS = 5
-WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels
+WINDOW, SIGMA = 11, 1.5  # of the windows of SSIM, in pixels
 LEAST = 16  # the fewest real rows, whose two halves are compared
 
 Features = Callable[[np.ndarray], np.ndarray]

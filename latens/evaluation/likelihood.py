@@ -30,7 +30,7 @@ _LOOKED = 4096  # rows checked together
 LEAST = 512  # the fewest numbers that a row counts as, because of the networks' hidden layers
 PROPOSALS = ("encoder", "mixture", "auto")
 PILOT = 100  # draws by which "auto" chooses the proposal of a row
-_WIDE, _SHARES = 1.5, (0.5, 0.4, 0.1)  # of the mixture: q, q widened, the prior
+_WIDE, _SHARES = 1.5, (0.5, 0.4, 0.1)  # the mixture: how much q is widened; shares of q, of q widened and of the prior
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,6 @@ class SemiAmortised(VAE):
         s = (0.5 * log_h).exp()
         z = mean + s * self.noise.unsqueeze(1)  # draws x B x Z
         fit = self.decode(z, c).log_prob(x) + self._run("prior", c=c).log_prob(z)
-        bound = fit.mean(0).sum() + 0.5 * log_h.sum()  # of each row, up to a constant; rows are independent
+        bound = fit.mean(0).sum() + 0.5 * log_h.sum()  # summed over independent rows, up to a constant
         up, wide = torch.autograd.grad(bound, (mean, log_h), create_graph=through)
         return mean + s * torch.tanh(self.rate * s * up), log_h + torch.tanh(2 * self.rate * wide)

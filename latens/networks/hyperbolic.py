@@ -30,7 +30,7 @@ class Gyroplanes(nn.Module):
         require_count(outputs, "features", most=100_000)
         self.c = float(c)
         self.orientation = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
-        self.offset = nn.Parameter(torch.randn(outputs, inputs) * 0.1)  # of tangent vectors at 0
+        self.offset = nn.Parameter(torch.randn(outputs, inputs) * 0.1)  # tangent vectors at 0
 
     def forward(self, z: Tensor) -> Tensor:
         """``[..., inputs]`` -> ``[..., outputs]``."""

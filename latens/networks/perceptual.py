@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d, conv2d
 
 from latens.networks.base import on_images
 
-_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first (Wang, Simoncelli & Bovik 2003)
+_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # one per scale, finest first (Wang, Simoncelli & Bovik 2003)
 
 
 class MultiScaleSSIM(nn.Module):

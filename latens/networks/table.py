@@ -71,8 +71,8 @@ class ColumnFeatures(nn.Module):
     A number is centred and scaled (after ln or ln(1 + x)), and compressed beyond 5 units (to 5 + ln(1 + excess)) so
     that a stray cell does not drown the others. It is 0 where missing, and a second feature is 1 where it is observed.
     A code selects a learned vector; a missing one selects the last vector of its table (Guo & Berkhahn 2016). If a
-    column has atoms, a further vector says which atom x is, the first one that it is none. An atom that lies apart from
-    the other values enters as the number 0.
+    column has atoms, a further learned vector says which of them x is; the first vector says that it is none. An atom
+    that lies apart from the other values enters as the number 0.
 
     Args:
         columns: how each of the D columns enters.

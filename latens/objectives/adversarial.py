@@ -24,7 +24,7 @@ from latens.objectives.penalties import jacobian_norm
 from latens.tensors.randomness import standard_normal
 from latens.tensors.trees import Tree
 
-OPTIONS: dict[str, Any] = {"betas": (0.5, 0.9)}  # of a critic's optimiser: little momentum (Radford et al. 2016)
+OPTIONS: dict[str, Any] = {"betas": (0.5, 0.9)}  # a critic's optimiser has little momentum (Radford et al. 2016)
 
 
 def telling_apart(real: Tensor, fake: Tensor) -> Tensor:

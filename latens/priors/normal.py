@@ -14,7 +14,7 @@ from latens.errors import is_whole, require
 from latens.tensors.numerics import positive, raw_of
 from latens.tensors.trees import Tree
 
-LEAST_VARIANCE = 1e-4  # of a component of a mixture
+LEAST_VARIANCE = 1e-4  # the least variance of a component of a mixture
 
 
 def require_given(reads: tuple[str, ...], c: Tree) -> None:

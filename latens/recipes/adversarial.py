@@ -9,7 +9,7 @@ from latens.errors import InputError
 from latens.recipes.bounds import ae, vae
 from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for, standardisation
 
-FEATURES = 64  # of a row, from which a critic's odds are computed
+FEATURES = 64  # the features of a row from which a critic computes its odds
 
 
 def aae(

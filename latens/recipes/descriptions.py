@@ -26,7 +26,7 @@ from latens.recipes.catalogue import (
 )
 from latens.recipes.formulas import plain
 
-WIDTH = 88  # of the text in a terminal
+WIDTH = 88  # columns of the text in a terminal
 
 SHARED = {
     "latent_dim": """Dimensions of z, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of

@@ -103,7 +103,7 @@ def _grid(charts: Sequence[Chart], ax: Any, legend: Sequence[tuple[str, str]]) -
     return ax
 
 
-EMPTY = Graphic(lambda axes: None, "", 270, 20, bottom=4)  # of a chart that has only lines of text
+EMPTY = Graphic(lambda axes: None, "", 270, 20, bottom=4)  # stands for a chart that has only lines of text
 
 
 def _graphic(chart: Chart) -> Graphic:

@@ -8,7 +8,7 @@ import numpy as np
 
 from latens.evaluation.synthetic import associations
 from latens.report import charts
-from latens.report.matching import SPLITS, MarginalComparison, as_given, grouped
+from latens.report.marginals import SPLITS, MarginalComparison, as_given, grouped
 from latens.report.page import Chart, LeftOut, Section, beside, data_table, esc, grid, how, line, note, number
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.runs.synthesis import frame_of

@@ -42,8 +42,8 @@ from latens.training.diagnosis import left_out
 from latens.training.processes import check_device
 from latens.training.threads import is_small
 
-SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # of the sample for starting values
-CONDITIONS_KEPT = 500  # rows of conditions that a run remembers
+SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # the sample that gives starting values has at most this many
+CONDITIONS_KEPT = 500  # a run keeps the conditions of this many rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ def _conclude(run: Run, trainer: Trainer) -> None:
 
 # Several runs at once
 
-SHARED_CELLS = 20_000_000  # of the rows of all processes together: each has a copy
+SHARED_CELLS = 20_000_000  # the most cells of all processes together: each has a copy of the rows
 
 
 def can_share(run: Run, rows: Rows, processes: int) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from latens.tensors.randomness import Key
 
 DEPTH, LEAF, ROWS, LOOKED_AT = 6, 20, 5000, 16
-LEAST_GAIN = 2e-3  # of Gini impurity, weighted by the rows of a leaf
+LEAST_GAIN = 2e-3  # the least gain of a split in Gini impurity, weighted by the rows of a leaf
 _ABSENT = -1e30  # stands for a missing value
 
 

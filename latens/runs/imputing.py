@@ -19,7 +19,7 @@ from latens.runs.record import Run
 from latens.schema import Table
 from latens.schema.arrow import is_empty, listed
 
-SWEEPS, CHAINS = 10, 100  # for a model fitted to complete rows: rounds of completion, and the most draws
+SWEEPS, CHAINS = 10, 100  # if the model was fitted to complete rows: rounds of completion, and the most draws
 
 
 @dataclass(frozen=True)

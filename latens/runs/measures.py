@@ -20,7 +20,7 @@ from latens.runs import outputs
 from latens.runs.record import Run
 from latens.schema import Schema, Table
 
-ROWS = 10_000  # evenly spaced rows whose codes are scored
+ROWS = 10_000  # codes of this many evenly spaced rows are scored
 
 
 def disentanglement(

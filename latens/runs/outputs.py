@@ -29,7 +29,7 @@ from latens.tensors.trees import Tree
 if TYPE_CHECKING:
     from latens.densities import Fitted
 
-REDRAWS = 20  # of rows that a rule takes beyond the range of a column; after that, values are clipped to the range
+REDRAWS = 20  # how often a row is drawn again if a rule takes it out of range; then values are clipped
 
 
 def schema_of(run: Run) -> AnySchema:

@@ -33,12 +33,12 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed, seeded, shared
 from latens.training.checkpoint import sealed, unseal
 
-ROWS, CELLS = 5_000, 20_000_000  # of the held-out rows for calibrating p-values
+ROWS, CELLS = 5_000, 20_000_000  # the most held-out rows, and cells of them, that calibrate p-values
 TERMS, WIDEST = 64, 2_000  # draws for the terms of columns, and the most columns that have terms
 TOP = 3
 VIEWED = 2_000  # the most columns of rows that are looked at in several views
 FEWEST = 100  # samples whose -ln p(x) sets its scale; a tenth of the training rows where those are many
-ROUNDING = 1e-6  # of a score: a calibration row ties with itself, however it is batched
+ROUNDING = 1e-6  # relative, of a score: so a calibration row ties with itself, however it is batched
 
 
 @dataclass(frozen=True)

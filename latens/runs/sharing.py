@@ -26,7 +26,7 @@ SCHEME = "hf://"
 SHARED = ("run.json", "model.safetensors", "metrics.csv", runs.CALIBRATION, "densities/*.json",
           "densities/*.safetensors")  # fmt: skip
 CARD = "README.md"
-_PLACES = ("origin", "labels", "weights", "validation_origin", "from")  # of run.json's data: paths of this machine
+_PLACES = ("origin", "labels", "weights", "validation_origin", "from")  # paths of this machine in run.json
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 

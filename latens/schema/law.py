@@ -19,9 +19,9 @@ LEAST_TIMES = 60  # over at least this many dates, the margin of a column does n
 MOST_TIMES = 1440  # distinct times of the day that are kept
 ROWS_OF_PLACE = 25  # with at least this many rows per place, the shares of all places within a period are known
 CHANCE = 14.0  # nats: values keep to a coarser grid, or to some places of it, by accident once in a million columns
-MOST_ENDINGS = 10_000  # places within a period of which some may be impossible
+MOST_ENDINGS = 10_000  # a period with up to this many places may have impossible ones
 FURTHEST = 64  # tries until the next date of a calendar is found
-TENTH = 0.1 / 86_400  # of a second, in days
+TENTH = 0.1 / 86_400  # a tenth of a second, in days
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 
@@ -365,7 +365,7 @@ def endings_of(
     return {"times": tuple(times.tolist()), "shares": tuple(np.round(shares[kept], 15).tolist())}
 
 
-SCALE = math.sqrt(3) / math.pi  # of a logistic with variance 1
+SCALE = math.sqrt(3) / math.pi  # the scale of a logistic with variance 1
 SAME = 2.0**-22  # relative distance to an atom within which a number that went through float32 is that atom
 
 

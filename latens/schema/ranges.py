@@ -10,7 +10,7 @@ import numpy as np
 
 from latens.errors import damaged
 
-DIGITS = 6  # of a step: the most after the point
+DIGITS = 6  # the most digits after the point that a step has
 
 
 @dataclass(frozen=True)

@@ -104,12 +104,12 @@ class Trainer:
         self.best: float | None = None
         self.best_state: dict[str, Tensor] = {}
         self.averaged = Average(model, 0.0 if settings.average == "auto" else float(settings.average))
-        self.sums, self.skipped = [0.0] * 4, 0  # of this round: loss, distortion, rate, updates; skipped updates
+        self.sums, self.skipped = [0.0] * 4, 0  # loss, distortion, rate, updates of this round; skipped updates
         self.stopped, self.finished, self.seconds = False, False, 0.0
         self.since = self._saved = time.monotonic()
         step = Step(self.model, self.objective, self.players, self.observers, self.processes, settings)
         self.forward: Callable[..., Any] = step.losses
-        self._reductions: dict[tuple[str, ...], Reduction] = {}  # by the players that move
+        self._reductions: dict[tuple[str, ...], Reduction] = {}  # keyed by the names of the players that move
         self._stop = False  # asked for in any process, as of the last step
         self._captured = False
         if settings.compile and can_compile(model, backend, self.processes.device, self.progress.note):

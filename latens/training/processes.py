@@ -52,7 +52,7 @@ def _all_here(remedy: str = "see its message") -> Iterator[None]:
     """A block that exchanges with the other processes; ``LostProcess`` where one has ended."""
     try:
         yield
-    except RuntimeError as error:  # of the transport, whose words differ by backend
+    except RuntimeError as error:  # raised by the transport, in words that differ by backend
         if launched() == 1:
             raise
         raise LostProcess(f"another process of this run has ended, or cannot be reached: {remedy}") from error

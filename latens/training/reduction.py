@@ -49,7 +49,7 @@ class Reduction:
     def __init__(self, parameters: Sequence[nn.Parameter], processes: Processes):
         self.processes, self.buckets = processes, [_Bucket(group) for group in _groups(parameters)]
         self._place = {p: (bucket, n) for bucket in self.buckets for n, p in enumerate(bucket.parameters)}
-        self._waits: list[Callable[[], None]] = []  # of the buckets that are on their way
+        self._waits: list[Callable[[], None]] = []  # one per bucket that is on its way
         self._factor = 1.0
 
     @contextmanager

@@ -15,7 +15,7 @@ from latens.cli.commands.inputs import again, data_for, in_memory
 from latens.errors import InputError
 from latens.machine.atomic import writable, write_text
 from latens.machine.folder import Folder
-from latens.report import explore as exploring
+from latens.report.explore import Explorer
 from latens.report.explore.serving import Server
 from latens.runs import record as runs
 from latens.runs.record import Run
@@ -35,7 +35,7 @@ def explore(
     run = runs.load(folder, recipe=own)
     rows = in_memory(again(runs.read_record(folder), Path(folder))[1]) if data is None else (
         data_for(run, data, labels, reading))  # fmt: skip
-    page = exploring.explore(run, rows, points=points, with_rows=with_rows, half=half)
+    page = Explorer(run, rows, points=points, with_rows=with_rows, half=half)
     if page.lacking:
         if out is not None:
             raise InputError(f"cannot write {out}: {page.lacking}",
@@ -52,7 +52,7 @@ def explore(
     return Answer("\n".join(lines), figures)
 
 
-def _serve(run: Run, page: exploring.Explorer, notes: tuple[str, ...], *, port: int, browser: bool) -> Answer:
+def _serve(run: Run, page: Explorer, notes: tuple[str, ...], *, port: int, browser: bool) -> Answer:
     """Decode for the page until Ctrl-C."""
     with Server(run, page, port) as server:
         first = f"{page.lacking}, so this process decodes: {server.address}"
@@ -65,7 +65,7 @@ def _serve(run: Run, page: exploring.Explorer, notes: tuple[str, ...], *, port: 
     return Answer("", {"page": None, "points": page.points, "rows": page.total})
 
 
-def _warnings(page: exploring.Explorer, notes: tuple[str, ...]) -> list[str]:
+def _warnings(page: Explorer, notes: tuple[str, ...]) -> list[str]:
     found = [f"warning: {note}" for note in notes]
     if page.has_rows:
         kept = page.contents.about["rows"]["kept"]

@@ -36,8 +36,8 @@ from latens.tensors.randomness import Key, seed_of, seeded
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
 H5AD = ".h5ad"
-ROWS = 50_000  # of a chunk, approximately
-MOST_COPIES = 500  # of a filled stream: each is an open file
+ROWS = 50_000  # rows of a chunk, approximately
+MOST_COPIES = 500  # the most filled copies of a stream: each is an open file
 
 
 Parts = Generator[tuple[Rows, int]]

@@ -31,7 +31,7 @@ class ObsmWriter:
         InputError: the source is not an .h5ad, or its obsm has another form; the copy cannot be written.
     """
 
-    beside: Path | None = None  # as of :class:`latens.data.streams.writer.Writer`
+    beside: Path | None = None  # as in :class:`latens.data.streams.writer.Writer`
 
     def __init__(self, path: str | os.PathLike[str], source: str | os.PathLike[str], key: str = KEY):
         if Path(source).suffix.lower() != ".h5ad":

@@ -32,8 +32,8 @@ from latens.schema.rules import (
     values_of,
 )
 
-LEAST = 100  # a rule is found only if it can be checked in this many rows
-ACCIDENT = -6.0  # and if log10 of the chance that it holds by accident is below this
+LEAST = 100  # a rule is found only if at least this many rows can check it
+ACCIDENT = -6.0  # and only if log10 of the chance that it holds by accident is below this
 APART = 0.02  # an order is found if independent columns would break it in this share of the rows
 HEAPED = 0.1  # the share of the rows on atoms that an ordered column may lose, if it is as often ordered by the rule
 KEYS = 1000  # the most values of the source of a function

@@ -20,7 +20,7 @@ COUNTS = {
 
 NORMAL = "pass --likelihood normal"
 
-COUNT_UNIT = 0.1  # of ln(1 + x): the standard deviation of counts if one row in fifty has one
+COUNT_UNIT = 0.1  # the standard deviation of ln(1 + x) if one row in fifty has a count of 1
 
 
 def likelihood_name(info: DataInfo, likelihood: str) -> str:
@@ -94,7 +94,7 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     varies = unit > rounding
     usual = unit[varies].mean() if varies.any() else torch.ones((), dtype=unit.dtype)
     unit = torch.where(varies, unit, usual)
-    shift = shift if pooled else torch.where(varies, shift, sample[0])  # to the last digit
+    shift = shift if pooled else torch.where(varies, shift, sample[0])  # a constant comes back to the last digit
     if schema.kind == "count":
         unit = unit.clamp_min(COUNT_UNIT)
     return shift.to(wide), unit.to(default)

@@ -47,7 +47,7 @@ class ChannelsFirst(nn.Module):
 def grid_encoder(info: DataInfo, sizes: list[tuple[int, int]], size: int) -> nn.Module:
     """x to ``size`` numbers at each position of the last grid, flat."""
     layers: list[nn.Module] = []
-    for _ in sizes[1:]:  # to ceil(n / 2)
+    for _ in sizes[1:]:  # each side n becomes ceil(n / 2)
         layers += [nn.SiLU(), nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=1), _residual()]
     return image_features(info, networks.OnImages(*layers, nn.SiLU(), nn.Conv2d(CHANNELS, size, 1)), ChannelsLast())
 

@@ -15,7 +15,7 @@ from latens.recipes.choices.info import DataInfo, network_kind
 from latens.recipes.choices.parts import condition_for, encoder, likelihood_for, stem_for
 
 OTHER_NETWORKS = "pass --network mlp, residual or linear"
-WIDTH, CHANNELS = 64, 32  # of dense layers, and of grids
+WIDTH, CHANNELS = 64, 32  # the width of dense layers, and the channels of grids
 
 
 def likelihood_on(

@@ -18,7 +18,7 @@ from latens.schema.column import LOGARITHMIC
 from latens.schema.rules import Combinations
 
 ROWS_OF_SCALES = 2000  # with fewer rows, a number's density has one component, whose scale ignores the codes
-COMPONENTS = 3  # of a number's density, with at least that many rows
+COMPONENTS = 3  # components of a number's density, with at least that many rows
 MOST_IN_ORDER = 64  # columns that see those before them: each takes a pass in draws
 BEFORE = 64  # hidden units of a column that sees those before it
 

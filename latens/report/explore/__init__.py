@@ -9,23 +9,35 @@ import latens
 from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.report.explore.contents import BUDGET, Contents, thinned
-from latens.report.explore.decoding import traced
+from latens.report.explore.graph import DecoderGraph, graph
 from latens.report.explore.page import page
 from latens.report.overview import heading
+from latens.runs.export import graphs
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import Table
 
-__all__ = ["BUDGET", "Explorer", "explore"]
+CELLS = 128 * 128 * 3  # the most cells of a row that a page decodes fast enough
 
 
 class Explorer:
-    """The explorer of a run.
+    """The explorer of a run on these rows.
+
+    Args:
+        run: the run.
+        rows: rows in the run's form.
+        points: the most rows to show, chosen at random if there are more.
+        with_rows: whether to put cells of rows into the page.
+        half: whether to keep the decoder's weights as float16 (errors of about 3e-3 of a cell's range); those of tables
+            are float32 in any case.
 
     Attributes:
         lacking: what keeps the page from decoding by itself; "" where it can.
         points, total: how many rows it shows, and how many there are.
         has_rows: whether cells of rows are in it.
+
+    Raises:
+        InputError: the run has no schema, no encoder or no active dimension, or fewer than two rows.
     """
 
     def __init__(self, run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = True, half: bool = True):
@@ -36,14 +48,14 @@ class Explorer:
         self.contents = Contents(run, shown, with_rows=with_rows)
         self.points, self.total, self.has_rows = len(self.contents), shown.total, with_rows
         self._title = heading(run)
-        graph, self.lacking = traced(run)
+        decoder, self.lacking = traced(run)
         self.contents.about |= {
             "title": self._title, "version": latens.__version__, "run": str(Path(run.folder or "").name),
             "facts": {"parameters": run.parameters},
         }  # fmt: skip
-        if graph is not None and not self.lacking:
+        if decoder is not None and not self.lacking:
             exact = isinstance(run.schema, Table)  # so that no cell is off by a step of its grid
-            self.contents.about["graph"] = graph.to_json(self.contents.blocks, half=half and not exact)
+            self.contents.about["graph"] = decoder.to_json(self.contents.blocks, half=half and not exact)
 
     def html(self, address: str = "") -> str:
         """The page; with an ``address`` it decodes there, and asks nowhere else."""
@@ -56,18 +68,17 @@ class Explorer:
         return page(f"{self._title} · latens", about, self.contents.blocks, connect="'self'" if address else "'none'")
 
 
-def explore(run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = True, half: bool = True) -> Explorer:
-    """The explorer of a run on these rows.
-
-    Args:
-        run: the run.
-        rows: rows in the run's form.
-        points: the most rows to show, chosen at random if there are more.
-        with_rows: whether to put cells of rows into the page.
-        half: whether to keep the decoder's weights as float16 (errors of about 3e-3 of a cell's range); those of tables
-            are float32 in any case.
-
-    Raises:
-        InputError: the run has no schema, no encoder or no active dimension, or fewer than two rows.
-    """
-    return Explorer(run, rows, points=points, with_rows=with_rows, half=half)
+def traced(run: Run) -> tuple[DecoderGraph | None, str]:
+    """(the decoder's graph, or None where it cannot be traced; what keeps the page from running it, "" for nothing)."""
+    try:
+        decoder = graphs.decoder(run)
+        found = graph(graphs.program(decoder), decoder.outputs)
+    except Exception as error:  # torch.export raises many kinds
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        return None, f"the decoder cannot be traced ({words[0][:160]})"
+    if found.lacking:
+        return found, f"the page lacks the operator{'s' * (len(found.lacking) > 1)} {', '.join(found.lacking)}"
+    cells = schema_of(run).columns
+    if cells > CELLS:
+        return found, f"rows have {cells:,} cells, and a page decodes at most {CELLS:,} at once"
+    return found, ""

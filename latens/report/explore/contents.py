@@ -15,7 +15,7 @@ from latens import evaluation
 from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation.likelihood import chunks, evaluating
-from latens.report.explore.blocks import ArrayBlocks
+from latens.report.explore.packing import ArrayBlocks
 from latens.report.page import LeftOut
 from latens.report.subject import Subject
 from latens.runs import scoring

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.report.explore.blocks import ArrayBlocks
+from latens.report.explore.packing import ArrayBlocks
 
 FOLDED = 1 << 16  # cells: a constant result larger than this and than what it is made of is computed in the page
 SMALL = 256  # cells: smaller constants keep their precision
@@ -88,7 +88,7 @@ class _Writer:
     def __init__(self, program: torch.export.ExportedProgram):
         self.program = program
         self.known: dict[Any, Any] = {}  # values that do not depend on the inputs
-        self.places: dict[Any, Any] = {}  # of the other nodes: ("input" | "node", index)
+        self.places: dict[Any, Any] = {}  # where the values of other nodes come from: ("input" | "node", index)
         self.nodes: list[tuple[str, list[Any], dict[str, Any]]] = []
         self.constants: list[Tensor] = []
         self.found: dict[int, int] = {}

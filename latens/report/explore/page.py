@@ -14,7 +14,7 @@ import math
 from importlib.resources import files
 from typing import Any
 
-from latens.report.explore.blocks import ArrayBlocks
+from latens.report.explore.packing import ArrayBlocks
 from latens.report.style import THEME
 
 UNPACK = (

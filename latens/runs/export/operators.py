@@ -32,7 +32,7 @@ def lgamma(z: Tensor) -> Tensor:
     return ((far - 0.5) * far.log() - far + 0.5 * math.log(2 * math.pi) + series - low.log() - high.log()).to(z.dtype)
 
 
-# of ln(erfc(z) / t) + z^2 in t = 1 / (1 + z / 2), z >= 0 (Press et al., 1992, Numerical recipes, section 6.2)
+# coefficients of ln(erfc(z) / t) + z^2 in t = 1 / (1 + z / 2) (Press et al., 1992, Numerical recipes, section 6.2)
 _TAIL = (0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368,
          -1.26551223)  # fmt: skip
 

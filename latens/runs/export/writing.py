@@ -24,7 +24,7 @@ from latens.runs.record import Run
 from latens.schema import LIBRARY, Column, Table
 from latens.training.checkpoint import digest, sealed
 
-OPSETS = (18, 20)  # the first and the last that torch writes these graphs in
+OPSETS = (18, 20)  # the first and the last version in which torch writes these graphs
 GRAPHS = {"encoder": graphs.encoder, "decoder": graphs.decoder, "scorer": graphs.scorer}
 
 
@@ -124,7 +124,7 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
             )  # fmt: skip
         assert found is not None
         optimizer.inline(found.model)
-        optimizer.fold_constants(found.model)  # alone: rewriting takes a factor of 0.99999 for 1
+        optimizer.fold_constants(found.model)  # the only pass, since the rewriting ones take a factor of 0.99999 for 1
         optimizer.remove_unused_nodes(found.model)
         model = found.model_proto
         for value in (*model.graph.input, *model.graph.output):
