@@ -1,8 +1,8 @@
 """Feed changed files to latens and keep what breaks it: ``python -m bench.fuzz --minutes 60 --out finds``.
 
 A find is an exception that the command line does not turn into a sentence, a sentence about memory, more memory than a
-constant plus twice the file's size, or a process that dies or exceeds the time limit. Each is kept as the changed file
-and a text that says how the case ended. Linux only.
+constant plus twice the file's size, or a process that dies or exceeds the time limit (by the clock, 15 times as much as
+of the processor). Each is kept as the changed file and a text that says how the case ended. Linux only.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS, BYTES, ROOM = 20, 300_000_000, 6_000_000_000  # per case; above the start's memory; above its address space
+WAITS = 15  # times as long as ``SECONDS``, by the clock: for a case that waits, and on a busy machine
 NOT_FOUND = ("not enough memory", "does not fit in memory")
 
 
@@ -60,17 +61,17 @@ def main() -> None:
 
 def watch(child: Any, out: Path, end: float, count: Any) -> None:
     """Wait for a process; end it if a case takes too long; if it died, keep its case."""
-    case, since, told = Path("case"), time.monotonic(), time.monotonic()
+    case, since, told, used = Path("case"), time.monotonic(), time.monotonic(), 0.0
     seen = -1
     while child.is_alive():
         child.join(0.5)
         now = time.monotonic()
         if count.value != seen:
-            seen, since = count.value, now
+            seen, since, used = count.value, now, _seconds(child.pid)
         if now - told > 60:
             told = now
             print(f"{seen:,} cases, {len(list(out.glob('*.txt')))} finds", flush=True)
-        if now - since > SECONDS:
+        if _seconds(child.pid) - used > SECONDS or now - since > WAITS * SECONDS:
             child.kill()
             child.join()
             keep(out, case.read_bytes(), f"a case took longer than {SECONDS} seconds", Path("name").read_text())
@@ -141,6 +142,15 @@ def attempt(target: Any, content: bytes, number: int, out: Path, base: int) -> b
         what = f"{said}\n{peak / 1e6:.0f} MB for a file of {len(content):,} bytes"
         keep(out, content, what, name, f"{target.name} memory")
     return status == 0
+
+
+def _seconds(process: int) -> float:
+    """The processor time of a process; 0 when it has ended."""
+    try:
+        user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _status(entry: str) -> int:

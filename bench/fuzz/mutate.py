@@ -1,4 +1,4 @@
-"""Changes to files that keep their structure: JSON, safetensors, .npy, .zip, gzip, text, and any bytes."""
+"""Changes to files that keep their structure: JSON, safetensors, .npy, .zip, gzip, .latens, text, and any bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import random
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
 ODD: tuple[Any, ...] = (
@@ -221,3 +223,51 @@ def packed(inner: Mutator) -> Mutator:
             return any_bytes(data, rng)
 
     return mutate
+
+
+def latens(data: bytes, rng: random.Random) -> bytes:
+    """A .latens file with a changed head, block or residue, under checksums that agree."""
+    if rng.random() < 0.2:
+        return any_bytes(data, rng)
+    try:
+        size = int.from_bytes(data[8:12], "little")
+        head, at = json.loads(zlib.decompress(data[12 : 12 + size])), 20 + size
+        blocks = []
+        for rows, length in head["blocks"]:
+            blocks.append([rows, data[at : at + length]])
+            at += length
+        residue = data[at : at + head["residue"]]
+    except Exception:
+        return any_bytes(data, rng)
+    what = rng.randrange(5)
+    if what == 0 and blocks:
+        block = rng.choice(blocks)
+        body = any_bytes(block[1][:-16], rng)
+        block[1] = body + _digest(body) + block[1][-8:]
+    elif what == 1:
+        blocks = rng.choices(blocks, k=rng.choice((0, 1, 2, 50)))
+    elif what == 2 and residue:
+        residue = zlib.compress(_arrays(zlib.decompress(residue), rng), 1)
+    elif what == 3:
+        residue = rng.choice((b"", zlib.compress(bytes(10**8), 9), any_bytes(residue, rng)))
+    head |= {"blocks": [[rows, len(block)] for rows, block in blocks], "residue": len(residue)}
+    head["rows"] = sum(rows for rows, _ in blocks)
+    packed_head = json.dumps(head).encode()
+    if what == 4:
+        packed_head = json_text(packed_head, rng)
+    packed_head = zlib.compress(packed_head, 1)
+    parts = [data[:8], struct.pack("<I", len(packed_head)), packed_head, _digest(packed_head)]
+    return b"".join([*parts, *(block for _, block in blocks), residue, _digest(residue)])
+
+
+def _arrays(data: bytes, rng: random.Random) -> bytes:
+    """Named arrays with another header, or other bytes."""
+    if rng.random() < 0.5:
+        return any_bytes(data, rng)
+    (length,) = struct.unpack_from("<I", data)
+    head = json_text(data[4 : 4 + length], rng)
+    return struct.pack("<I", len(head)) + head + data[4 + length :]
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()

@@ -149,6 +149,8 @@ def _of_runs() -> list[Target]:
     for words in (
         ("fit", "table.csv", "--out", "table-run", *quiet), ("fit", "a.npy", "--out", "array-run", *quiet),
         ("density", "table-run", "--kind", "mixture"), ("density", "table-run", "--kind", "kde"),
+        ("fit", "b.npy", "--out", "levels-run", *quiet), ("compress", "levels-run", "b.npy", "--out", "a.latens"),
+        ("compress", "table-run", "table.csv", "--out", "b.latens"),
     ):  # fmt: skip
         if main(list(words)):
             raise SystemExit(f"the seed {words} failed")
@@ -177,6 +179,8 @@ def _of_runs() -> list[Target]:
                             _sealed("table-run", f"densities/{path.name}", _draw(path.stem))))  # fmt: skip
         tensors = Path("table-run/densities", record["tensors"])
         found.append(Target(f"{path.stem}.safetensors", tensors.read_bytes(), mutate.safetensors, _density(path.stem)))
+    for name, run, out in (("a", "levels-run", "out.npz"), ("b", "table-run", "out.csv")):
+        found.append(Target(f"{name}.latens", Path(f"{name}.latens").read_bytes(), mutate.latens, _rows_of(run, out)))
     return found
 
 
@@ -253,6 +257,14 @@ def _checkpoint(run: str) -> Callable[[bytes, int], int]:
         (folder / "checkpoint" / state["tensors"]).write_bytes(content)
         path.write_text(sealed(state | {"sha256": digest(content)}))
         return _resume("fuzzed-run", number)
+
+    return use
+
+
+def _rows_of(run: str, out: str) -> Callable[[bytes, int], int]:
+    def use(content: bytes, number: int) -> int:
+        Path("fuzzed.latens").write_bytes(content)
+        return main(["decompress", run, "fuzzed.latens", "--out", out])
 
     return use
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,18 +16,21 @@ from latens import evaluation
 from latens.cli.commands.answer import Answer
 from latens.cli.commands.inputs import read_for, rows_for
 from latens.cli.commands.using import require_free_output
-from latens.data.sources import EMBEDDED, read
+from latens.data.array_files import read_arrays
+from latens.data.counts.sparse import PARTS, SparseRows, stored_parts
+from latens.data.sources import EMBEDDED, Source, read
 from latens.data.tables.files import TableWriter, stored_table
 from latens.data.tables.folders import holds_tables, kind_of
 from latens.data.tables.types import INDEX, plain_schema, require_names
 from latens.errors import InputError, concerning
 from latens.machine.atomic import atomic_write, write_bytes
 from latens.runs import record
+from latens.runs.coding.arrays import KINDS
 from latens.runs.coding.codec import Packed, Unpacked
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import Table
-from latens.schema.arrow import pa, pc
+from latens.schema.arrow import listed, pa, pc
 
 LATENS = ".latens"
 _ROWS = 1000  # rows whose -ELBO is computed
@@ -47,11 +52,15 @@ def compress(
     with concerning(data):
         source = read_for(run, data, labels, reading, lenient=isinstance(schema, Table))
         rows = rows_for(source, schema, run.given, check=not isinstance(schema, Table))
-        found = codec.pack(rows, original)
+        key, beside = ("x", {}) if original is not None else _beside(source, rows)
+        found = codec.pack(rows, original, beside=beside, key=key)
     write_bytes(out, found.data)
     lines, figures = _savings(run, found, rows, _size(data, rows.x))
-    lines = [f"wrote {out}: {lines[0]}", *lines[1:], *(f"warning: {text}" for text in rows.warnings)]
-    return Answer("\n".join(lines), {"out": out, **figures, "warnings": rows.warnings})
+    warnings = list(rows.warnings)
+    if data.lower().endswith(".h5ad"):
+        warnings.append(f"{out} holds the counts and the names of cells and genes, and nothing else of {data}")
+    lines = [f"wrote {out}: {lines[0]}", *lines[1:], *(f"warning: {text}" for text in warnings)]
+    return Answer("\n".join(lines), {"out": out, **figures, "warnings": warnings})
 
 
 def decompress(folder: str, file: str, out: str, *, own: str | None) -> Answer:
@@ -88,6 +97,32 @@ def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
         table = stored_table(data)
         plain_schema(table.schema, data)
     return table
+
+
+def _beside(source: Source, rows: Any) -> tuple[str, dict[str, np.ndarray]]:
+    """(the name of the array, the arrays that belong to it): all others of an .npz; labels and names of rows."""
+    found: dict[str, np.ndarray] = {}
+    key, is_sparse = "x", isinstance(source.x, SparseRows)
+    if source.x.shape[1:] != rows.x.shape[1:]:
+        raise InputError(f"{source.origin} has columns that the model does not read", "leave them out")
+    if source.row_kind == "file" and source.notes:  # every loss is noted
+        what = f"{source.origin} would not come back unchanged ({source.notes[0]})"
+        raise InputError(what, "save the images in one form and size first")
+    if archive := re.fullmatch(r"(.+\.npz)(?::(.+))?", source.origin, re.IGNORECASE):
+        found = read_arrays(Path(archive[1]), ()) or {}
+        key = "x" if is_sparse else archive[2] or next(iter(found))
+        found = {name: array for name, array in found.items() if name not in ({*PARTS} if is_sparse else {key})}
+    if source.labels is not None and not any(np.array_equal(source.labels, array) for array in found.values()):
+        words = None if source.label_names is None else np.array(source.label_names, dtype=np.str_)
+        found.setdefault("y", source.labels if words is None else words[source.labels])
+    if source.row_names is not None:
+        found[f"{source.row_kind}s"] = np.array(source.row_names, dtype=np.str_)
+    if is_sparse and source.names is not None:
+        found["genes"] = np.array(rows.schema.names, dtype=np.str_)
+    for name, array in found.items():
+        if array.dtype.kind not in KINDS:
+            raise InputError(f"{source.origin}: the array {name!r} has the type {array.dtype}", "leave it out")
+    return key, found
 
 
 def _with_index_named(table: Any) -> Any:
@@ -179,12 +214,13 @@ def _same_as_text(run: Run, found: Unpacked, extension: str) -> bool:
 def _require_form(run: Run, out: str, file: str, found: Unpacked) -> None:
     """``InputError`` where a file with the extension of ``out`` would change the data."""
     extension = Path(out).suffix.lower()
-    good: tuple[str, ...] = (".npy", ".npz")
+    good: tuple[str, ...] = (".npz",) if found.beside else (".npy", ".npz")
     if found.is_table:
         good = (".csv", ".tsv") if b"text" in (found.x.schema.metadata or {}) else (".parquet", ".feather")
     as_text = found.is_table and extension in (".csv", ".tsv")
     if extension not in good and not (as_text and _same_as_text(run, found, extension)):
-        what = "a table" if found.is_table else "an array"
+        with_them = f"with {listed(list(found.beside))}" if found.beside else ""
+        what = "a table" if found.is_table else f"an array {with_them}".strip()
         raise InputError(f"cannot write {out}: {file} holds {what}, which would not be the same there",
                          f"name a file that ends in {' or '.join(good)}")  # fmt: skip
 
@@ -194,10 +230,12 @@ def _write(out: str, found: Unpacked) -> None:
         with TableWriter(out, found.x.schema) as writer:
             writer.write(_without_quotes(found.x))
         return
-    more = {} if found.labels is None else {"y": found.labels}
-    more |= {} if found.row_names is None else {f"{found.row_kind}s": np.array(found.row_names, dtype=np.str_)}
     with atomic_write(out) as file:
-        if Path(out).suffix.lower() == ".npz":
-            np.savez(file, **({"x": found.x} | more))
-        else:
+        if Path(out).suffix.lower() == ".npy":
             np.save(file, found.x, allow_pickle=False)
+            return
+        arrays = stored_parts(found.x) if found.is_sparse else {found.key: found.x}
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in (arrays | found.beside).items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)

@@ -23,6 +23,7 @@ from latens.errors import InputError
 from latens.schema.arrow import listed
 
 SIZES = ("n_counts", "total_counts", "nCount_RNA")  # the names that tools give to the column of library sizes in obs
+PARTS = ("indices", "indptr", "row", "col", "offsets", "format", "shape", "data", "_is_array")  # of a sparse .npz
 TARGET = 1e4  # the library size to which tools scale before ln(1 + x)
 _FORMATS = {
     "csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "bsr": ("indices", "indptr"), "coo": ("row", "col"),
@@ -190,6 +191,16 @@ def read_sparse(path: Path) -> SparseRows | None:
     arrays = tuple(part[name] for name in names)
     content = (part["data"], arrays) if form == "coo" else (part["data"], *arrays)
     return SparseRows(getattr(sparse, f"{form}_array")(content, shape=tuple(shape.tolist())), str(path))
+
+
+def stored_parts(x: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays that ``scipy.sparse.save_npz`` writes for a matrix."""
+    from scipy import sparse
+
+    csr = sparse.csr_array(x)
+    names = _FORMATS["csr"]
+    whole = {"format": np.array(b"csr"), "shape": np.array(csr.shape), "data": csr.data}
+    return {name: getattr(csr, name) for name in names} | whole
 
 
 def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None) -> Counts:

@@ -18,17 +18,20 @@ from latens.runs.coding.rounding import Rounding
 from latens.schema import Schema
 from latens.schema.arrays import levels_of
 
+KINDS = "biufcSUmM"  # of the arrays in a file
+MOST_INFLATED = 1040  # what a deflated byte stands for, at most
+
 
 class ArrayCells:
     """The cells of an array's rows: levels, or counts up to a largest one per cell.
 
     Args:
         schema: what a row is.
-        tops: the largest count of each cell ``[D]``; None for levels.
+        tops: the largest count of each cell ``[D]``, at which others are cut; None for levels.
     """
 
     def __init__(self, schema: Schema, tops: np.ndarray | None = None):
-        self.schema = schema
+        self.schema, self.tops = schema, tops
         self.groups = groups_of(tops, schema.columns)
         self.weight = sum(len(group.places) * (group.top + 1) for group in self.groups)
 
@@ -40,7 +43,8 @@ class ArrayCells:
         """The symbols ``[N, D]`` of rows in the model's form."""
         if self.schema.span and self.schema.levels:
             x = np.rint(levels_of(x, self.schema.span, self.schema.levels)[0])
-        return x.reshape(len(x), -1).astype(np.int64)
+        x = x.reshape(len(x), -1)
+        return (x if self.tops is None else np.minimum(x, self.tops)).astype(np.int64)
 
     def inside(self, symbols: np.ndarray, rows: slice) -> Tensor:
         """x in the model's form."""
@@ -85,7 +89,7 @@ def patched(back: np.ndarray, kept: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Named arrays of numbers as bytes; no bytes for no arrays."""
+    """Named arrays of ``KINDS`` as bytes; no bytes for no arrays."""
     if not arrays:
         return b""
     kinds = [[name, array.dtype.newbyteorder("<").str, list(array.shape)] for name, array in arrays.items()]
@@ -98,17 +102,40 @@ def unpacked(data: bytes) -> dict[str, np.ndarray]:
     """The arrays of :func:`packed`; ``ValueError`` where they are damaged."""
     if not data:
         return {}
+    found, inflated = {}, Inflated(data)
     try:
-        data = zlib.decompress(data)
-        (length,) = struct.unpack_from("<I", data)
-        at, found = 4 + length, {}
-        for name, kind, shape in json.loads(data[4:at]):
+        (length,) = struct.unpack("<I", inflated.read(4))
+        for name, kind, shape in json.loads(inflated.read(length)):
             dtype = np.dtype(kind)
-            if dtype.kind not in "biuf" or not all(isinstance(size, int) and size >= 0 for size in shape):
+            if dtype.kind not in KINDS or not all(isinstance(size, int) and size >= 0 for size in shape):
                 raise ValueError("an array of another kind")
             count = int(np.prod(shape, dtype=object))
-            found[str(name)] = np.frombuffer(data, dtype, count, at).reshape(shape)
-            at += count * dtype.itemsize
-        return found
+            found[str(name)] = np.frombuffer(inflated.read(count * dtype.itemsize), dtype, count).reshape(shape)
     except (zlib.error, struct.error, TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
+    if not inflated.is_at_end():
+        raise ValueError("more follows its arrays")
+    return found
+
+
+class Inflated:
+    """Deflated bytes, inflated as far as they are read: a few of them may stand for very many."""
+
+    def __init__(self, data: bytes):
+        self.opened, self.rest = zlib.decompressobj(), data
+
+    def read(self, count: int) -> bytes:
+        """The next bytes; ``ValueError`` where there are fewer."""
+        if count == 0:
+            return b""
+        if count > MOST_INFLATED * (len(self.rest) + 64):
+            raise ValueError("it is cut off")
+        found = self.opened.decompress(self.rest, count)
+        self.rest = self.opened.unconsumed_tail
+        if len(found) < count:
+            raise ValueError("it is cut off")
+        return found
+
+    def is_at_end(self) -> bool:
+        """Whether all has been read."""
+        return not self.opened.decompress(self.rest, 1) and self.opened.eof and not self.opened.unused_data

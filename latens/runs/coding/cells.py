@@ -21,6 +21,7 @@ COUNTS: dict[type, tuple[str, ...]] = {
 }  # fmt: skip
 LEVELS = (d.Bernoulli, d.Categorical, d.Ordinal)
 LOCATION = 2.0**-16  # step of locations, for scales of 0.001 or more
+MOST_COUNTED = 1 << 12  # counts from here on are kept next to the code
 
 
 def elementwise(px: Any) -> Any:
@@ -48,6 +49,12 @@ class Group:
 
     places: np.ndarray
     top: int = 0
+
+
+def tops_of(x: np.ndarray) -> np.ndarray:
+    """The largest count of each cell ``[D]`` that is coded, of rows in the model's form."""
+    found: np.ndarray = x.reshape(len(x), -1).max(0).clip(0, MOST_COUNTED - 1).astype(np.int64)
+    return found
 
 
 def groups_of(tops: np.ndarray | None, cells: int) -> list[Group]:
@@ -79,8 +86,8 @@ def by_value(px: Any, size: int, rounding: Rounding) -> Levels:
     if isinstance(px, d.Categorical):
         logits = px.logits.reshape(-1, size)
     else:
-        values = torch.arange(size, dtype=torch.float64)
-        logits = torch.stack([px.log_prob(value.expand(px.batch_shape)).reshape(-1) for value in values], -1)
+        values = torch.arange(size, dtype=torch.float64).reshape(-1, *[1] * len(px.batch_shape))
+        logits = px.log_prob(values.expand(size, *px.batch_shape)).reshape(size, -1).T
     return Levels(rounding(logits.clamp_min(-1e6).numpy(), LOGIT))
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from latens import models
+from latens.data.counts.sparse import SparseRows
 from latens.data.lazy import Lazy
 from latens.data.rows import Rows, as_table, is_counts, rows_like, sparse_rows
 from latens.data.tables import frames
@@ -21,7 +22,8 @@ from latens.errors import InputError
 from latens.evaluation.likelihood import evaluating
 from latens.runs.coding import tables
 from latens.runs.coding.arrays import ArrayCells, packed, patch, patched, unpacked
-from latens.runs.coding.blocks import Bits, Damaged, exactly, rows_of_block
+from latens.runs.coding.blocks import Bits, exactly, lanes_of, rows_of_block
+from latens.runs.coding.cells import tops_of
 from latens.runs.coding.container import Container, damaged
 from latens.runs.coding.rans import Exhausted
 from latens.schema import AnySchema, Schema, Table
@@ -41,13 +43,13 @@ class Packed:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """Rows that were bytes: ``x`` as it was, and what came with it."""
+    """Rows that were bytes: ``x`` as it was, whether its matrix was sparse, and what came with it."""
 
     x: Any
     is_table: bool = False
-    row_names: tuple[str, ...] | None = None
-    row_kind: str = ""
-    labels: np.ndarray | None = None
+    is_sparse: bool = False
+    beside: dict[str, np.ndarray] = field(default_factory=dict)
+    key: str = "x"
     frame: dict[str, Any] | None = None
 
 
@@ -116,35 +118,44 @@ class Codec:
             x.index = frames.index_of(frame["index"])
         return x
 
-    def pack(self, rows: Rows, original: Any = None, frame: dict[str, Any] | None = None) -> Packed:
+    def pack(
+        self, rows: Rows, original: Any = None, frame: dict[str, Any] | None = None, *,
+        beside: Mapping[str, np.ndarray] | None = None, key: str = "x",
+    ) -> Packed:  # fmt: skip
         """Rows as bytes.
 
         Args:
             rows: the rows, as the run reads them.
             original: for a table, all its columns as they are in the file, an arrow table.
             frame: how a frame is made of the rows again.
+            beside: arrays that come with those of an array.
+            key: the name of the array among them.
+
+        Raises:
+            InputError: a row does not fit, or a sparse matrix has numbers that float32 does not hold.
         """
         with _plainly(self.model):
-            return self._pack_array(rows) if original is None else self._pack_table(rows, original, frame)
+            if original is not None:
+                return self._pack_table(rows, original, frame)
+            return self._pack_array(rows, beside or {}, key)
 
     def unpack(self, data: bytes) -> Unpacked:
         """The rows of :meth:`pack`; see :meth:`decode`."""
         container = Container.read(data)
         if container.head["run"] != self.fingerprint:
             raise InputError("the file was compressed with another run", "name the run that it was compressed with")
+        _require_possible(container, self.schema.columns)
         with _plainly(self.model), _verified():
             return (self._unpack_table if container.head.get("table") else self._unpack_array)(container)
 
     # Arrays
 
-    def _pack_array(self, rows: Rows) -> Packed:
+    def _pack_array(self, rows: Rows, beside: Mapping[str, np.ndarray], key: str) -> Packed:
         schema = self.schema
         assert isinstance(schema, Schema)
-        x = rows.x.whole() if isinstance(rows.x, Lazy) else np.asarray(rows.x)
+        x = _whole(rows.x)
         inside = schema.to_model(x)
-        tops = None
-        if schema.kind == "count":
-            tops = inside.reshape(len(inside), -1).max(0).astype(np.int64)
+        tops = tops_of(inside) if schema.kind == "count" else None
         cells = ArrayCells(schema, tops)
         symbols = cells.symbols(inside)
         kept = {} if rows.c is None else {f"c_{name}": value.numpy() for name, value in rows.c.items()}
@@ -152,10 +163,10 @@ class Codec:
         blocks = self._blocks(symbols, c, cells)
         kept |= patch(x, self._in_form(cells, symbols, x.dtype))
         kept |= {} if tops is None else {"tops": tops}
-        kept |= {} if rows.labels is None else {"labels": rows.labels}
-        names = {} if rows.row_names is None else {"names": list(rows.row_names), "of": rows.row_kind}
-        kept |= {"names": np.frombuffer(json.dumps(names).encode(), np.uint8)} if names else {}
+        kept |= {f"beside {name}": array for name, array in beside.items()}
         head = {"rows": len(x), "run": self.fingerprint, "dtype": x.dtype.str}
+        head |= {"key": key} if key != "x" else {}
+        head |= {"sparse": True} if isinstance(rows.x, SparseRows) else {}
         packed_ = Container(head, blocks, packed(kept)).packed()
         return Packed(packed_, len(x), sum(len(data) for _, data in blocks))
 
@@ -170,9 +181,8 @@ class Codec:
         cells = ArrayCells(schema, kept.get("tops"))
         symbols = self._rows(container, _exact_conditions(kept), cells, schema.columns)
         x = patched(self._in_form(cells, symbols, np.dtype(container.head["dtype"])), kept)
-        names = json.loads(kept["names"].tobytes()) if "names" in kept else {}
-        found = tuple(names["names"]) if names else None
-        return Unpacked(x, False, found, str(names.get("of", "")), kept.get("labels"))
+        head = container.head
+        return Unpacked(x, False, bool(head.get("sparse")), _beside(kept), str(head.get("key", "x")))
 
     # Tables
 
@@ -180,7 +190,7 @@ class Codec:
         kept: dict[str, np.ndarray]
         if isinstance(self.schema, Schema):
             x = np.array(self.schema.to_model(np.asarray(rows.x)))
-            tops = x.reshape(len(x), -1).max(0).astype(np.int64) if self.schema.kind == "count" else None
+            tops = tops_of(x) if self.schema.kind == "count" else None
             cells: Any = ArrayCells(self.schema, tops)
             symbols = cells.symbols(x)
             kept = {} if tops is None else {"tops": tops}
@@ -262,10 +272,8 @@ class Codec:
         return found
 
     def _rows(self, container: Container, c: Any, cells: Any, width: int) -> np.ndarray:
-        most, found, first = rows_of_block(width), [], 0
-        for number, (rows, data) in enumerate(container.blocks):
-            if rows > most or (rows < most and number + 1 < len(container.blocks)):
-                raise Damaged("its head is impossible")
+        found, first = [], 0
+        for rows, data in container.blocks:
             part = slice(first, first + rows)
             found.append(Bits(self.model, trees.take(c, part), cells.part(part)).decode(data, rows, width))
             first += rows
@@ -279,6 +287,37 @@ def fingerprint(model: nn.Module) -> str:
         digest.update(f"{value.dtype} {list(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _require_possible(container: Container, width: int) -> None:
+    """``InputError`` unless the blocks may hold as many rows as the head says, before memory is taken for them."""
+    most = rows_of_block(width)
+    for number, (rows, data) in enumerate(container.blocks):
+        is_last = number + 1 == len(container.blocks)
+        if rows > most or (rows < most and not is_last) or len(data) < 8 * lanes_of(rows * width):
+            raise damaged("its head is impossible")
+
+
+def _beside(kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays that came with those of an array, in files of earlier versions, too."""
+    found = {name.removeprefix("beside "): array for name, array in kept.items() if name.startswith("beside ")}
+    if "labels" in kept:
+        found["y"] = kept["labels"]
+    if "names" in kept:
+        names = json.loads(kept["names"].tobytes())
+        found[f"{names['of']}s"] = np.array(names["names"], dtype=np.str_)
+    return found
+
+
+def _whole(x: Any) -> np.ndarray:
+    """All rows; ``InputError`` where those of a sparse matrix, which are kept as float32, may have been rounded."""
+    if not isinstance(x, Lazy):
+        return np.asarray(x)
+    found = x.whole()
+    wider = x.kind == np.float32 and not np.can_cast(x.given, np.float32)
+    if wider and ((np.abs(found) >= 2**24) | (found != np.rint(found))).any():
+        raise InputError("a sparse matrix has numbers that float32 may not hold", "give it as a dense array")
+    return found
 
 
 def _exact_conditions(kept: dict[str, np.ndarray]) -> Any:

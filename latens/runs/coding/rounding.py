@@ -65,7 +65,7 @@ class Rounding:
 
     def __call__(self, values: np.ndarray, step: float) -> np.ndarray:
         """The nearest place of the grid for each number, int64; ``InputError`` for NaN."""
-        scaled = np.asarray(values, np.float64) / step
+        scaled = np.asarray(values, np.float64, order="C") / step  # so that a cell has one number
         most = max(scaled.max(initial=0.0), -scaled.min(initial=0.0))
         if np.isnan(most):
             raise InputError("the run's networks give values that are not numbers", "check the data, or fit again")

@@ -20,7 +20,7 @@ from latens.conditionals import ColumnLikelihood, ColumnsInOrder, TableLikelihoo
 from latens.data.rows import rows_like
 from latens.data.tables.reading import Hints, read_columns, written
 from latens.errors import InputError
-from latens.runs.coding.cells import COUNTS, by_value, elementwise, heaped_masses
+from latens.runs.coding.cells import COUNTS, MOST_COUNTED, by_value, elementwise, heaped_masses
 from latens.runs.coding.latent import CELLS
 from latens.runs.coding.masses import MOST
 from latens.runs.coding.rans import Stack
@@ -31,7 +31,6 @@ from latens.schema.arrow import pa, pc
 MOST_SPELLED = 1 << 12  # the most texts of one column that may be spelt differently from how latens writes them
 MANY = 0.25  # a column in which a larger share of cells differs is kept whole
 _COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
-_MOST_COUNTED = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Places:
         none = np.zeros(0, np.int64)
         if column.law is None:
             size = {"bernoulli": 2, "categorical": column.levels, "ordinal": column.levels}.get(column.family)
-            size = top + 1 if column.family in _COUNTS and top < _MOST_COUNTED else size
+            size = top + 1 if column.family in _COUNTS and top < MOST_COUNTED else size
             return None if size is None else cls(np.arange(size, dtype=np.float64), size, none)
         law = column.law
         places: np.ndarray
@@ -98,7 +97,7 @@ class TableCells:
         self.schema, self.columns, self.tops, self.x, self.coded = schema, columns, tops, x, coded
         self.places = [Places.of(column, int(top)) if code else None for column, top, code in zip(columns, tops, coded)]
         few = [len(places.values) for places in self.places if places is not None and len(places.values) == places.grid]
-        self.weight = len(columns) + sum(size for size in few if size <= _MOST_COUNTED)
+        self.weight = len(columns) + sum(size for size in few if size <= MOST_COUNTED)
 
     def part(self, rows: slice) -> TableCells:
         """The cells of some rows."""
