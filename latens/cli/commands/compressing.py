@@ -101,17 +101,13 @@ def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
 
 def _beside(source: Source, rows: Any) -> tuple[str, dict[str, np.ndarray]]:
     """(the name of the array, the arrays that belong to it): all others of an .npz; labels and names of rows."""
-    found: dict[str, np.ndarray] = {}
-    key, is_sparse = "x", isinstance(source.x, SparseRows)
+    is_sparse = isinstance(source.x, SparseRows)
     if source.x.shape[1:] != rows.x.shape[1:]:
         raise InputError(f"{source.origin} has columns that the model does not read", "leave them out")
     if source.row_kind == "file" and source.notes:  # every loss is noted
         what = f"{source.origin} would not come back unchanged ({source.notes[0]})"
         raise InputError(what, "save the images in one form and size first")
-    if archive := re.fullmatch(r"(.+\.npz)(?::(.+))?", source.origin, re.IGNORECASE):
-        found = read_arrays(Path(archive[1]), ()) or {}
-        key = "x" if is_sparse else archive[2] or next(iter(found))
-        found = {name: array for name, array in found.items() if name not in ({*PARTS} if is_sparse else {key})}
+    key, found = _archived(source.origin, is_sparse)
     if source.labels is not None and not any(np.array_equal(source.labels, array) for array in found.values()):
         words = None if source.label_names is None else np.array(source.label_names, dtype=np.str_)
         found.setdefault("y", source.labels if words is None else words[source.labels])
@@ -123,6 +119,16 @@ def _beside(source: Source, rows: Any) -> tuple[str, dict[str, np.ndarray]]:
         if array.dtype.kind not in KINDS:
             raise InputError(f"{source.origin}: the array {name!r} has the type {array.dtype}", "leave it out")
     return key, found
+
+
+def _archived(origin: str, is_sparse: bool) -> tuple[str, dict[str, np.ndarray]]:
+    """(the name of an array in its .npz, the others there); none for other files."""
+    archive = re.fullmatch(r"(.+\.npz)(?::(.+))?", origin, re.IGNORECASE)
+    if archive is None:
+        return "x", {}
+    found = read_arrays(Path(archive[1]), ()) or {}
+    key = "x" if is_sparse else archive[2] or next(iter(found))
+    return key, {name: array for name, array in found.items() if name not in (PARTS if is_sparse else (key,))}
 
 
 def _with_index_named(table: Any) -> Any:
