@@ -31,6 +31,7 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     left, right = random.negative_binomial(1, 0.01, (2, N))
     school = random.integers(0, 4, N)
     ward = random.choice(["births", "heart", "bones"], N)
+    bike, ridden = random.integers(0, 3, N), random.integers(1, 95, N)
     return {
         "columns": {
             "sevens": 7.0 * random.integers(0, 30, N), "paid": np.where(random.random(N) < 0.3, 0, net),
@@ -48,6 +49,10 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
         "counts": {"left": left, "right": right, "both": left + right},
         "functions": {"school": np.array(["none", "some", "college", "master"])[school],
                       "years": np.array([6, 10, 15, 17])[school]},
+        "computed": {"bike": np.array(["classic", "cargo", "electric"])[bike], "ridden": ridden, "start": start,
+                     "price": (np.array([1, 2.5, 2])[bike] + 0.15 * ridden).round(2), "net": net,
+                     "level": np.array(["low", "high"])[(net > 80).astype(int)], "square": (net / ridden**2).round(2),
+                     "year": start.astype("datetime64[Y]").astype(int) + 1970},
         "combinations": {"ward": ward, "sex": np.where(ward == "births", "f", random.choice(["f", "m"], N))},
     }  # fmt: skip
 

@@ -55,7 +55,7 @@ RULES = {  # text: how many rows of a frame break it
     "end = start + days": lambda t: ((t.end - t.start).dt.days != t.days).sum(),
     "total = net + tax": lambda t: ((t.total - t.net - t.tax).abs() > 1e-6).sum(),
     "amount = count * price": lambda t: ((t.amount - t["count"] * t.price).abs() > 0.005001).sum(),
-    "fahrenheit = 1.8 * celsius + 32.0": lambda t: ((t.fahrenheit - 1.8 * t.celsius - 32).abs() > 1e-6).sum(),
+    "fahrenheit = 1.8 * celsius + 32": lambda t: ((t.fahrenheit - 1.8 * t.celsius - 32).abs() > 1e-6).sum(),
     "dose missing where drug = none": lambda t: (t.dose.isna() != (t.drug == "none")).sum(),
 }
 ORDER = {"start <= end": lambda t: (t.start > t.end).sum()}

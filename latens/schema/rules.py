@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,7 +104,7 @@ class Rule:
         """The rule of any class that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         try:
             own = dict(fields)
-            kind = {each.kind: each for each in (Order, Function, Formula, Missing, Combinations)}[own.pop("rule")]
+            kind = {each.kind: each for each in (Order, Function, Intervals, Formula, Missing, Combinations)}[own.pop("rule")]
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
             if isinstance(values.get("difference"), dict):
                 values["difference"] = Column.from_json(values["difference"])
@@ -307,33 +308,38 @@ class Function(Rule):
         """The rule as a user writes it, "source -> target"."""
         return f"{named(self.sources[0])} -> {named(self.target)}"
 
-    def table(self) -> tuple[np.ndarray, np.ndarray]:
+    def numbers(self) -> tuple[np.ndarray, np.ndarray]:
         """(the known values of the source, increasing; the target of each, NaN if it is missing there)."""
         pairs = [(key, value) for key, value in zip(self.keys, self.values) if key is not None]
         return tuple(np.array(each, dtype=np.float64) for each in zip(*pairs))  # type: ignore[return-value]
 
-    def _of(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def void(self) -> float:
+        """The target where the source is missing; NaN if it is missing too, or unknown."""
+        number = self.values[self.keys.index(None)] if None in self.keys else None
+        return np.nan if number is None else number
+
+    def of(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(the target for each value of the source ``[N]``, NaN if unknown; mask of the known values)."""
-        keys, values = self.table()
+        keys, values = self.numbers()
         place = np.searchsorted(keys, source - SAME * np.abs(source)).clip(0, len(keys) - 1)
         known = np.abs(source - keys[place]) <= SAME * np.abs(keys[place])
         found = np.where(known, values[place], np.nan)
         if None in self.keys:
-            void = self.values[self.keys.index(None)]
             empty = np.isnan(source)
-            found, known = np.where(empty, np.nan if void is None else void, found), known | empty
+            found, known = np.where(empty, self.void, found), known | empty
         return found, known
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """Mask ``[N]`` of the rows whose source is known and whose target is another value."""
-        usual, known = self._of(u[self.sources[0]])
+        usual, known = self.of(u[self.sources[0]])
         own = u[self.target]
         known = known & ~np.isnan(u[self.sources[0]])
         return known & ~np.isnan(own) & ~np.isclose(own, usual, rtol=1e-6, atol=0.0)
 
     def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """Mask ``[N]`` of the rows that break the rule, or whose source has a value that was not seen."""
-        return self.broken(u, fields) | ~self._of(u[self.sources[0]])[1]
+        return self.broken(u, fields) | ~self.of(u[self.sources[0]])[1]
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """Remove the target, and fill a missing source that the target determines, in place."""
@@ -357,9 +363,9 @@ class Function(Rule):
         """Write the target from the source, both ``[N]``, in place; False, as no target is out of range. With ``mean``
         the source may lie between known values, and the nearest one counts."""
         source = u[self.sources[0]]
-        found, known = self._of(source)
+        found, known = self.of(source)
         if mean and not (known | np.isnan(source)).all():
-            keys, values = self.table()
+            keys, values = self.numbers()
             nearest = values[np.searchsorted((keys[1:] + keys[:-1]) / 2, np.nan_to_num(source))]
             found = np.where(known | np.isnan(source), found, nearest)
         u[self.target] = found
@@ -368,16 +374,48 @@ class Function(Rule):
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
         """Give a filled source a value that fits the target seen, and a filled target that of its source, in place."""
         source, own = u[self.sources[0]], seen[self.target]
-        other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self._of(source)[0] != own)
+        other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self.of(source)[0] != own)
         known = self.inverse(own)
         u[self.sources[0]] = source = np.where(other & ~np.isnan(known), known, source)
-        u[self.target] = np.where(np.isnan(own), self._of(source)[0], own)
+        u[self.target] = np.where(np.isnan(own), self.of(source)[0], own)
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
         """Where the source is a drawn gap, give the target the value seen with gaps, in place."""
         empty = np.isnan(u[self.sources[0]])
         if None in self.keys:
-            u[self.target] = np.where(empty, self._of(u[self.sources[0]])[0], u[self.target])
+            u[self.target] = np.where(empty, self.of(u[self.sources[0]])[0], u[self.target])
+
+
+@dataclass(frozen=True)
+class Intervals(Function):
+    """The target has one value in each interval of the source: where age is at least 65, group is old. The keys are the
+    lower ends of the intervals; the first and the last have no other end."""
+
+    kind: ClassVar[str] = "intervals"
+
+    def of(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(the target for each value of the source ``[N]``, NaN if unknown; mask of the known values)."""
+        keys, values = self.numbers()
+        place = np.searchsorted(keys, source + SAME * np.abs(source), side="right") - 1
+        empty = np.isnan(source)
+        return np.where(empty, self.void, values[place.clip(0, len(keys) - 1)]), ~empty | (None in self.keys)
+
+    def inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
+        """NaN, as many values of the source have the same target."""
+        return np.full(own.shape, np.nan)
+
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Move a filled source into the nearest interval of the target seen; compute a filled target, in place."""
+        name, own = self.sources[0], seen[self.target]
+        source, (keys, values) = u[name], self.numbers()
+        other = np.isnan(seen[name]) & ~np.isnan(own) & (self.of(source)[0] != own)
+        step = step_of(fields[name]) or 0.0
+        for row in np.flatnonzero(other).tolist():
+            last = [key - (step or 1e-6 * abs(key)) for key in keys[1:]] + [math.inf]
+            ends = [(-math.inf if j == 0 else keys[j], last[j]) for j in range(len(keys)) if values[j] == own[row]]
+            moved = [min(max(source[row], low), high) for low, high in ends]
+            source[row] = min(moved, key=lambda value: abs(value - source[row]), default=source[row])
+        u[self.target] = np.where(np.isnan(own), self.of(source)[0], own)
 
 
 Operations = Mapping[type, Callable[[Any, Any], Any]]
@@ -392,22 +430,33 @@ class Formula(Rule):
     """The target is computed from its sources and rounded as the target is: total = net + tax.
 
     Args:
-        how: the formula of numbers, + - * / and brackets, with ``v0``, ``v1``, … for the sources.
+        how: the formula of numbers, + - * / and brackets, with ``v0``, ``v1``, … for the sources; ``t1`` for a number
+            that the level of source 1 has.
+        table: these numbers, one for each level; None for a level without one.
 
     >>> Formula("total", ("net", "tax"), how="v0 + v1").text
     'total = net + tax'
+    >>> Formula("price", ("minutes", "bike"), how="0.15 * v0 + t1", table=(1.0, 2.5)).text
+    'price = 0.15 * minutes + [bike]'
     """
 
     how: str = ""
+    table: tuple[float | None, ...] = ()
 
     kind: ClassVar[str] = "formula"
     reproduces: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
-        if names != {f"v{j}" for j in range(len(self.sources))}:
+        if [*self.words.values()] != [*range(len(self.sources))] or sum(word[0] == "t" for word in self.words) > 1:
             what = f"the formula {self.how!r} does not use its {len(self.sources)} sources"
             raise InputError(what, "name each of them, and no others")
+
+    @property
+    def words(self) -> dict[str, int]:
+        """The place of the source that each name of the formula stands for, in the order of the sources."""
+        names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
+        places = {name: int(name[1:]) for name in names if re.fullmatch(r"[vt]\d{1,4}", name)}
+        return dict(sorted(places.items(), key=lambda each: each[1])) if len(places) == len(names) else {}
 
     @property
     def tree(self) -> ast.expr:
@@ -426,13 +475,19 @@ class Formula(Rule):
     @property
     def text(self) -> str:
         """The rule as a user writes it, "total = net + tax"."""
-        words = self.how
-        for j in reversed(range(len(self.sources))):
-            words = words.replace(f"v{j}", named(self.sources[j]))
+        shown = {word: named(self.sources[j]) for word, j in self.words.items()}
+        words = re.sub(r"[vt]\d+", lambda word: shown[word[0]] if word[0][0] == "v" else f"[{shown[word[0]]}]", self.how)
         return f"{named(self.target)} = {words}"
 
-    def _inputs(self, u: ColumnNumbers, fields: Fields) -> ColumnNumbers:
-        return {f"v{j}": values_of(fields[name], u[name]) for j, name in enumerate(self.sources)}
+    def inputs(self, u: ColumnNumbers, fields: Fields) -> ColumnNumbers:
+        """The numbers ``[N]`` that the names of the formula stand for."""
+        table = np.array([np.nan if number is None else number for number in (*self.table, None)])
+        return {
+            word: table[np.nan_to_num(u[name], nan=-1).astype(np.int64).clip(-1, len(table) - 1)]
+            if word[0] == "t"
+            else values_of(fields[name], u[name])
+            for word, name in zip(self.words, self.sources)
+        }
 
     def of(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """The target's numbers ``[N]``, rounded as the column's are."""
@@ -441,7 +496,7 @@ class Formula(Rule):
 
     def _exactly(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):
-            return np.asarray(computed(self.tree, self._inputs(u, fields)), dtype=np.float64)
+            return np.asarray(computed(self.tree, self.inputs(u, fields)), dtype=np.float64)
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """Mask ``[N]`` of the rows whose target differs from the formula by more than its rounding, or leaves a missing
@@ -461,7 +516,7 @@ class Formula(Rule):
         if column.kind in CODED or self.how.count(f"v{j}") != 1:
             return none, np.zeros(len(none), bool)
         with np.errstate(invalid="ignore", over="ignore"):
-            made = inverted(self.tree, u[self.target], f"v{j}", self._inputs(u, fields))
+            made = inverted(self.tree, u[self.target], f"v{j}", self.inputs(u, fields))
         made = made if column.decimals is None else np.round(made, column.decimals)
         bad = np.logical_or.reduce([fault for fault, _ in column.faults(made)])
         return np.where(bad, np.nan, made), bad

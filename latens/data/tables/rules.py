@@ -25,9 +25,11 @@ from latens.schema.rules import (
     Combinations,
     Formula,
     Function,
+    Intervals,
     Missing,
     Order,
     Rule,
+    inverted,
     named,
     values_of,
 )
@@ -38,6 +40,9 @@ APART = 0.02  # an order is found if independent columns would break it in this 
 HEAPED = 0.1  # the share of the rows on atoms that an ordered column may lose, if it is as often ordered by the rule
 KEYS = 1000  # the most values of the source of a function
 WIDE, SUMMED = 100, 24  # the most columns checked for functions and orders, and for formulas
+BANDS = 30  # the most intervals of a function of intervals
+MIXED, LEVELS = 300, 20  # rows that formulas with any numbers are fitted to, and the most levels with numbers of their own
+POWER = 2  # the largest power of a column in a product
 PARTS = {2: 24, 3: 16, 4: 12}  # number of parts of a sum: the most columns checked for them
 GAPPED = 0.2  # columns with a larger share of missing cells are not checked for formulas
 ASKED = "as asked"
@@ -128,6 +133,79 @@ def function_of(
     return Function(target, (source,), _in_words(int(seen.sum()), chance), given, made, tuple(rows.tolist()))
 
 
+def intervals(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+    """Columns of few values that change only at certain values of a column of many: bands, grades, years of dates."""
+    names = list(fields)[:WIDE]
+    few = [name for name in names if name not in taken and len(np.unique(u[name][:SAMPLE])) <= BANDS]
+    found: dict[str, list[Intervals]] = {}
+    for source in names:
+        if not is_numeric(fields[source]) or keys_of(fields[source], u[source]) is not None:
+            continue
+        order = np.argsort(u[source][:SAMPLE], kind="stable")
+        for target in few:
+            own = u[target][:SAMPLE][order]
+            if source == target or np.count_nonzero(np.diff(own[~np.isnan(own)])) > BANDS:
+                continue
+            if (rule := intervals_of(source, target, fields, u)) is not None:
+                found.setdefault(target, []).append(rule)
+    return [min(ways, key=lambda rule: len(rule.keys)) for ways in found.values()]
+
+
+def intervals_of(
+    source: str, target: str, fields: dict[str, Column], u: ColumnNumbers, least: float = ACCIDENT
+) -> Intervals | None:  # fmt: skip
+    """The target as a function of intervals of the source; None if it is not one, or may be by accident."""
+    x, y = u[source], u[target]
+    seen = ~np.isnan(x) & ~np.isnan(y)
+    order = np.argsort(x[seen], kind="stable")
+    x_seen, y_seen = x[seen][order], y[seen][order]
+    ends = np.flatnonzero(np.diff(y_seen))  # the last row of each interval but one
+    if not 0 < len(ends) < BANDS or (x_seen[ends] == x_seen[ends + 1]).any():
+        return None
+    void = np.unique(y[np.isnan(x)])
+    if len(void) > 1 or len(void) < np.isnan(x).any():
+        return None
+    rows = np.diff(np.concatenate([[-1], ends, [len(x_seen) - 1]]))
+    values, distinct = y_seen[[0, *(ends + 1)]], np.unique(x_seen)
+    sizes = np.diff(np.searchsorted(distinct, [*x_seen[[0, *(ends + 1)]], np.inf]))
+    share = np.array([sizes[values == value].sum() for value in values]) / len(distinct)
+    ways = math.lgamma(len(distinct)) - math.lgamma(len(rows)) - math.lgamma(len(distinct) - len(rows) + 1)
+    chance = ways / math.log(10) + float((sizes * np.log10(share)).sum())
+    if least > -np.inf and (chance > least or len(x_seen) < LEAST):
+        return None
+    between = _roundest_time(fields[source].time) if fields[source].time else _roundest
+    keys = [between(float(x_seen[end]), float(x_seen[end + 1])) for end in ends.tolist()]
+    missing = [(None, _or_none(void)[0], int(np.isnan(x).sum()))] if len(void) else []
+    given, made, counts = zip(*missing, *zip([float(x_seen[0]), *keys], values.tolist(), rows.tolist()))
+    return Intervals(target, (source,), _in_words(len(x_seen), chance), given, made, counts)
+
+
+def _roundest(low: float, high: float) -> float:
+    """The number with the fewest digits that is above the one and at most the other.
+
+    >>> _roundest(29.7, 30.2), _roundest(0.1234, 0.1239), _roundest(-7, 3)
+    (30.0, 0.1235, 0.0)
+    """
+    for digits in range(-15, 16):
+        if low < (found := round(math.floor(high * 10.0**digits) / 10.0**digits, max(0, digits))) <= high:
+            return found
+    return high
+
+
+def _roundest_time(time: str) -> Callable[[float, float], float]:
+    """:func:`_roundest` for dates in days since 1970-01-01, or for times in seconds: the start of a year, a month, a
+    day, an hour and so on."""
+
+    def between(low: float, high: float) -> float:
+        found = [math.floor(high / step) * step for step in (DAYS if time == "dates" else SECONDS)]
+        if time == "dates":
+            day = np.datetime64(math.floor(high), "D")
+            found = [*(float(day.astype(f"M8[{unit}]").astype("M8[D]").astype(int)) for unit in "YM"), *found]
+        return next((number for number in found if number > low), high)
+
+    return between
+
+
 def _or_none(numbers: np.ndarray) -> tuple[float | None, ...]:
     """The numbers, None for NaN."""
     return tuple(None if np.isnan(number) else float(number) for number in numbers)
@@ -185,6 +263,152 @@ def _formula(
     return None
 
 
+def mixtures(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+    """Columns that are a sum of others with any weights, or a product of their powers; a column of levels may add a
+    number of each level, or multiply by it: price = 0.15 * minutes + [bike], bmi = weight / height / height."""
+    free = [name for name in fields if name not in taken and np.isnan(u[name]).mean() <= GAPPED]
+    names = [name for name in free if is_numeric(fields[name]) and fields[name].time != "dates"][:SUMMED]
+    levels = [name for name in free if fields[name].kind in CODED and len(fields[name].levels or ()) <= LEVELS][:SUMMED]
+    values = {name: values_of(fields[name], u[name]) for name in names}
+    whole = np.flatnonzero(~np.isnan(np.stack([u[name] for name in {*names, *levels}])).any(0)) if names else []
+    some = whole[:: max(1, len(whole) // MIXED)][:MIXED]
+    found: list[Rule] = []
+    for target in reversed(names) if len(some) >= LEAST else ():
+        gone = {name for rule in found for name in (rule.target, *rule.sources)}
+        if fields[target].kind in CODED or target in gone:
+            continue
+        made = {rule.target for rule in found} | {target}
+        x = {name: values[name][some] for name in names if name not in made and values[name][some].std() > 0}
+        groups = {None: np.zeros(len(some))} | {name: u[name][some] for name in levels}
+        for rule, level in _mixtures_of(target, values[target][some], x, groups, fields):
+            codes = np.zeros(len(u[target])) if level is None else u[level]
+            if (numbered := _with_numbers(rule, level, codes, values, fields)) is not None:
+                found.append(numbered)
+                break
+    return found
+
+
+def _mixtures_of(
+    target: str, y: np.ndarray, x: ColumnNumbers, groups: dict[str | None, np.ndarray], fields: dict[str, Column]
+) -> Iterable[tuple[Formula, str | None]]:
+    """Sums and products that give the target in some rows but for a number of each group: (formula, groups)."""
+    slack = _slack_of(fields[target], y)
+    positive = {name: np.log(numbers) for name, numbers in x.items() if (numbers > 0).all()}
+    for way, sources, aim, width in (
+        (_weighted, x, y, np.full(len(y), slack)),
+        (_powers, positive, np.log(y) if (y > 0).all() else None, slack / np.where(y > 0, y, 1.0)),
+    ):
+        if aim is None or not sources or y.std() == 0:
+            continue
+        ones = {level: (codes[:, None] == np.unique(codes)) / width[:, None] for level, codes in groups.items()}
+        scaled, aim = {name: numbers / width for name, numbers in sources.items()}, aim / width
+        if not _is_fit([*ones.values(), *scaled.values()], aim):
+            continue
+        for level, own in ones.items():
+            kept = _needed(own, scaled, aim)
+            if kept:
+                weights = np.linalg.lstsq(np.column_stack([own, *kept.values()]), aim, rcond=None)[0][-len(kept) :]
+                yield from ((Formula(target, (*kept,), "", how), level) for how in way(weights, [*kept.values()]))
+
+
+def _slack_of(field: Column, numbers: np.ndarray) -> float:
+    """The most by which rounding moves a number of the column."""
+    half = 0.0 if field.decimals is None else (0.5 + 1e-6) * 10.0**-field.decimals
+    return max(half, 1e-9 * float(np.nanmax(np.abs(numbers), initial=0.0)))
+
+
+def _is_fit(columns: Sequence[np.ndarray], aim: np.ndarray) -> bool:
+    """Whether a sum of the columns with any weights differs from the aim by at most 1, but for noise of that size."""
+    design = np.column_stack(columns)
+    if len(aim) < 2 * design.shape[1]:
+        return False
+    weights = np.linalg.lstsq(design, aim, rcond=None)[0]
+    return bool(np.abs(design @ weights - aim).max() <= 1.5)
+
+
+def _needed(own: np.ndarray, sources: ColumnNumbers, aim: np.ndarray) -> ColumnNumbers:
+    """The sources without which the fit fails; none if it fails with all of them."""
+    if not _is_fit([own, *sources.values()], aim):
+        return {}
+    kept = dict(sources)
+    for name in sources:
+        rest = {other: numbers for other, numbers in kept.items() if other != name}
+        kept = rest if _is_fit([own, *rest.values()], aim) else kept
+    return kept
+
+
+def _weighted(weights: np.ndarray, columns: list[np.ndarray]) -> Iterable[str]:
+    """Sums with these weights, rounded to fewer digits as far as the fit allows, the shortest first."""
+    for digits in range(1, 13):
+        rounded = [float(f"{weight:.{digits}g}") for weight in weights.tolist()]
+        apart = np.column_stack(columns) @ (np.array(rounded) - weights)
+        if 0 not in rounded and float(np.ptp(apart)) <= 4.0:
+            order = sorted(range(len(rounded)), key=lambda j: rounded[j] < 0)
+            words = [("" if abs(rounded[j]) == 1 else f"{_written(abs(rounded[j]))} * ") + f"v{j}" for j in order]
+            signs = ["+ " if rounded[j] > 0 else "- " for j in order]
+            yield " ".join(map(str.__add__, signs, words)).removeprefix("+ ")
+
+
+def _written(number: float) -> str:
+    """The number in its fewest digits.
+
+    >>> _written(2.0), _written(0.15)
+    ('2', '0.15')
+    """
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
+
+
+def _powers(weights: np.ndarray, columns: list[np.ndarray]) -> Iterable[str]:
+    """The product of the columns to these powers, if they are small whole numbers."""
+    powers = np.round(weights)
+    if np.abs(weights - powers).max() > 0.05 or not (np.abs(powers) <= POWER).all() or (powers == 0).any():
+        return
+    above = [f"v{j}" for j, power in enumerate(powers.tolist()) for _ in range(int(power))]
+    below = [f"v{j}" for j, power in enumerate(powers.tolist()) for _ in range(int(-power))]
+    yield " / ".join([" * ".join(above) or "1", *below])
+
+
+def _with_numbers(
+    rule: Formula, level: str | None, codes: np.ndarray, values: ColumnNumbers, fields: dict[str, Column]
+) -> Formula | None:
+    """The formula with the number that each group of rows adds, or multiplies it by; None if no number does for all."""
+    is_product = not any(isinstance(node, ast.Add | ast.Sub) for node in ast.walk(rule.tree))
+    is_product = is_product and (len(rule.sources) > 1 or "/" in rule.how)
+    how = f"{rule.how} {'*' if is_product else '+'} t{len(rule.sources)}"
+    extended = dataclasses.replace(rule, sources=(*rule.sources, level or ""), how=how)
+    numbered = with_table(extended, codes, values, fields)
+    if numbered is None:
+        return None
+    if level is not None:
+        return _holding(numbered, values | {level: codes}, fields)
+    number = numbered.table[0]
+    if number is not None and number != float(is_product):
+        word = _written(abs(number))
+        how = f"{_written(number)} * {rule.how}" if is_product else f"{rule.how} {'+' if number > 0 else '-'} {word}"
+        rule = dataclasses.replace(rule, how=how)
+    return _holding(rule, values, fields)
+
+
+def with_table(
+    rule: Formula, codes: np.ndarray, values: ColumnNumbers, fields: dict[str, Column]
+) -> Formula | None:
+    """The formula with the numbers of its levels, from rows whose levels have the given codes; None if a level has no
+    number that fits all of its rows."""
+    word = next(word for word in rule.words if word[0] == "t")
+    inputs = {other: values[name] for other, name in zip(rule.words, rule.sources) if other != word}
+    own = values[rule.target]
+    slack = _slack_of(fields[rule.target], own)
+    with np.errstate(invalid="ignore"):
+        ends = np.sort([inverted(rule.tree, own + sign * slack, word, inputs) for sign in (-1, 1)], axis=0)
+    whole, table = np.isfinite(ends).all(0), list[float | None]()
+    for code in range(int(np.nanmax(codes)) + 1):
+        low, high = ends[:, (codes == code) & whole]
+        if len(low) and low.max() > high.min():
+            return None
+        table.append(_roundest(np.nextafter(low.max(), -np.inf), high.min()) if len(low) else None)
+    return dataclasses.replace(rule, table=tuple(table)) if any(number is not None for number in table) else None
+
+
 def _straight(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
     """The target as another column in another unit."""
     for name in values:
@@ -200,8 +424,8 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
     if k == 0 or np.abs(k * a + m - b).max() > 1e-6 * max(1.0, np.abs(b).max()):
         return []
     m = 0.0 if abs(m) <= EXACT * np.abs(b).max() else m
-    first = word if k == 1 else f"{k:g} * {word}" if float(f"{k:g}") == k else f"{k!r} * {word}"
-    return [first + (f" + {m!r}" if m > 0 else f" - {-m!r}" if m else "")]
+    first = word if k == 1 else f"{_written(k)} * {word}"
+    return [first + (f" + {_written(m)}" if m > 0 else f" - {_written(-m)}" if m else "")]
 
 
 def _sums_of(size: int) -> Callable[[str, ColumnNumbers, set[str]], Hows]:
@@ -478,8 +702,8 @@ def _missing(
 
 _SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=", "&")
 _HELP = (
-    "write start <= end, total = net + tax, city -> country, sex & title, dose missing where drug = none, or none; "
-    "names with spaces in quotes"
+    "write start <= end, total = net + tax, price = 0.15 * minutes + [bike], city -> country, sex & title, dose missing "
+    "where drug = none, or none; names with spaces in quotes"
 )
 
 MOST = 10_000  # the most combinations of levels
@@ -557,11 +781,11 @@ def _tokens(text: str, names: Sequence[str]) -> list[Any]:
         elif name is not None:
             found.append(("name", name))
             size = len(name)
-        elif match := re.match(r"<=|>=|->|==|[≤≥<>=+\-*/(),&]|\d+\.?\d*(?:[eE][+-]?\d+)?", rest):
+        elif match := re.match(r"<=|>=|->|==|[≤≥<>=+\-*/(),&\[\]]|\d+\.?\d*(?:[eE][+-]?\d+)?", rest):
             found.append(match[0])
             size = match.end()
         else:
-            word = re.match(r"[^\s<>=+*/()&]+", rest)
+            word = re.match(r"[^\s<>=+*/()&\[\]]+", rest)
             raise _no_column(text, word[0] if word else rest[0], names)
         rest = rest[size:].lstrip()
     return found
@@ -616,9 +840,15 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNu
     left, right = sides if len(sides[0]) == 1 and isinstance(sides[0][0], tuple) else sides[::-1]
     target, fields = _only_name(text, left), schema.outer_by_name
     sources = list(dict.fromkeys(token[1] for token in right if isinstance(token, tuple)))
-    how = " ".join(f"v{sources.index(token[1])}" if isinstance(token, tuple) else token for token in right)
+    level = right[right.index("[") + 1][1] if "[" in right and isinstance(right[right.index("[") + 1], tuple) else None
+    words = {name: f"{'t' if name == level else 'v'}{j}" for j, name in enumerate(sources)}
+    how = " ".join(words[token[1]] if isinstance(token, tuple) else token for token in right)
+    how = how.replace(f"[ {words[level]} ]", words[level]) if level is not None else how
     for name in (target, *sources):
-        if not is_numeric(fields[name]):
+        if name == level and fields[name].kind not in CODED:
+            what = f"column {name!r} is {fields[name].kind}, and [ ] needs levels"
+            raise InputError(f"--rule {text!r}: {what}", f"pass --column {name!r}=categorical")
+        if name != level and not is_numeric(fields[name]):
             what = f"column {name!r} is {fields[name].kind}, and a formula needs numbers"
             raise InputError(f"--rule {text!r}: {what}", "omit the rule, or name another column")
     is_coded = fields[target].kind in CODED
@@ -627,18 +857,27 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNu
         raise InputError(f"--rule {text!r} does not compute a number {target!r} from other columns", way)
     try:
         ast.parse(how, mode="eval")
-        return Formula(target, tuple(sources), "", how)
+        rule: Formula | None = Formula(target, tuple(sources), "", how)
     except (SyntaxError, InputError):
         raise InputError(f"--rule {text!r} cannot be read", _HELP) from None
+    if level is not None and rule is not None:
+        values = {name: values_of(fields[name], u[name]) for name in (target, *sources) if name != level}
+        rule = with_table(rule, u[level], values, fields)
+    if rule is None:
+        raise InputError(f"--rule {text!r}: no number of each level of {level!r} holds in all rows", "omit the rule")
+    return rule
 
 
 def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
     source, target = (_only_name(text, side) for side in sides)
     fields = schema.outer_by_name
     keys = keys_of(fields[source], u[source])
+    if keys is None and source != target and is_numeric(fields[source]):
+        if (bands := intervals_of(source, target, fields, u, least=-np.inf)) is not None:
+            return bands
     if keys is None or source == target:
-        what = f"column {source!r} has too many values to list, or new ones may be drawn"
-        raise InputError(f"--rule {text!r}: {what}", f"pass --column {source!r}=categorical")
+        what = f"{target!r} has no single value at each {source!r}, nor in each of at most {BANDS} intervals of it"
+        raise InputError(f"--rule {text!r}: {what}", f"omit the rule, or pass --column {source!r}=categorical")
     rule = function_of(source, target, *keys, u[target], fields, least=-np.inf)
     if rule is not None:
         return rule
@@ -761,7 +1000,7 @@ def _denying(schema: Table, u: ColumnNumbers, first: int, added: set[int]) -> li
 def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
     """The rules asked for and those found in the rows, without circles and with one rule per target."""
     found = list(rules)
-    for search in (functions, formulas, orders, combinations_of_levels, gaps):
+    for search in (functions, intervals, formulas, mixtures, orders, combinations_of_levels, gaps):
         kinds = Function | Missing if search is gaps else Rule if search is not combinations_of_levels else LEAVING
         taken = {rule.target for rule in found if isinstance(rule, kinds)}
         for rule in search(fields, u, taken):

@@ -22,7 +22,7 @@ from latens.schema import Column, Table, rules
 from latens.schema.arrow import pa
 from latens.schema.column import CODED
 from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law
-from latens.schema.rules import EXACT, Combinations, Formula, Function, Missing, Order, Rule
+from latens.schema.rules import EXACT, Combinations, Formula, Function, Intervals, Missing, Order, Rule
 
 MOST = 20_000  # combinations of levels, or dates of a calendar, that a graph holds as a table
 
@@ -249,7 +249,7 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
         found, known = _mapped(rule, u[rule.sources[0]])
         if not mean:
             return found
-        keys, values = rule.table()
+        keys, values = rule.numbers()
         source = u[rule.sources[0]]
         near = _take(values, _place((keys[1:] + keys[:-1]) / 2, source))
         return torch.where(known | source.isnan(), found, near)
@@ -304,14 +304,17 @@ def _next(column: Column, base: Tensor, strict: bool) -> Tensor:
 
 def _mapped(rule: Function, source: Tensor) -> tuple[Tensor, Tensor]:
     """(the target for each value of the source, NaN if unknown; mask of the known values)."""
-    keys, values = rule.table()
-    place = _place(keys, source - SAME * source.abs()).clamp(0, len(keys) - 1)
-    key = _take(keys, place)
-    known = (source - key).abs() <= SAME * key.abs()
+    keys, values = rule.numbers()
+    if isinstance(rule, Intervals):
+        place = (_place(keys, source + SAME * source.abs(), right=True) - 1).clamp(0, len(keys) - 1)
+        known = ~source.isnan()
+    else:
+        place = _place(keys, source - SAME * source.abs()).clamp(0, len(keys) - 1)
+        key = _take(keys, place)
+        known = (source - key).abs() <= SAME * key.abs()
     found = torch.where(known, _take(values, place), math.nan)
     if None in rule.keys:
-        void = rule.values[rule.keys.index(None)]
-        found = torch.where(source.isnan(), math.nan if void is None else void, found)
+        found = torch.where(source.isnan(), rule.void, found)
         known = known | source.isnan()
     return found, known
 
@@ -328,7 +331,13 @@ _OPERATIONS: dict[type, Callable[[Any, Any], Any]] = {
 
 
 def _inputs(rule: Formula, u: Numbers, fields: Fields) -> Numbers:
-    return {f"v{j}": _values(fields[name], u[name]) for j, name in enumerate(rule.sources)}
+    table = [math.nan if number is None else number for number in (*rule.table, None)]
+    return {
+        word: _take(table, torch.where(u[name].isnan(), len(rule.table), u[name].nan_to_num()).long())
+        if word[0] == "t"
+        else _values(fields[name], u[name])
+        for word, name in zip(rule.words, rule.sources)
+    }
 
 
 def _computed(rule: Formula, u: Numbers, fields: Fields) -> Tensor:

@@ -1,0 +1,172 @@
+"""Columns that are computed from others with any weights, powers, numbers of levels, or by intervals: found, kept in all
+rows that are made, declared by the user, and exact where they are told."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from commanding import done, refused
+
+import latens
+from latens.data.rows import Asked, rows_of
+from latens.data.tables.frames import as_table
+from latens.schema import Table
+
+N = 600
+FARES = {"classic": 1.0, "cargo": 2.5, "electric": 2.0}
+
+
+def frame(n: int = N, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    bike, minutes = rng.choice([*FARES], n, p=[0.5, 0.2, 0.3]), rng.integers(1, 95, n)
+    height, weight = rng.normal(1.7, 0.1, n).round(2), rng.normal(70, 12, n).round(1)
+    score = rng.normal(60, 15, n).clip(0, 100).round(2)
+    count, unit, off = rng.integers(1, 20, n), (rng.gamma(3, 5, n) + 1).round(2), rng.choice([0, 5, 10, 20], n)
+    day = pd.Timestamp("2019-03-01") + pd.to_timedelta(rng.integers(0, 1500, n), unit="D")
+    part, whole = rng.integers(10, 90, n), rng.integers(100, 400, n)
+    bmi = (weight / height**2).round(1)
+    return pd.DataFrame({
+        "bike": bike, "minutes": minutes, "price": (pd.Series(bike).map(FARES) + 0.15 * minutes).round(2),
+        "height": height, "weight": weight, "bmi": bmi, "band": np.array(["thin", "usual", "heavy"])[
+            (bmi >= 18.5).astype(int) + (bmi >= 25)], "score": score, "grade": np.array(list("DCBA"))[
+            np.searchsorted([50, 65, 80], score, side="right")], "mix": (0.3 * score - 0.7 * minutes + 2).round(3),
+        "count": count, "unit": unit, "off": off, "total": (count * unit * (1 - off / 100)).round(2), "day": day,
+        "year": day.year, "part": part, "whole": whole, "share": (100 * part / whole).round(2),
+    })  # fmt: skip
+
+
+def _apart(made: pd.Series, exact: pd.Series, digits: int) -> int:
+    return int(((made - exact).abs() > 0.50001 * 10.0**-digits).sum())
+
+
+RULES = {  # text: how many rows of a frame break it
+    "price = 0.15 * minutes + [bike]": lambda t: _apart(t.price, 0.15 * t.minutes + t.bike.map(FARES).astype(float), 2),
+    "bmi = weight / height / height": lambda t: _apart(t.bmi, t.weight / t.height**2, 1),
+    "bmi -> band": lambda t: (t.band != np.where(t.bmi < 18.5, "thin", np.where(t.bmi < 25, "usual", "heavy"))).sum(),
+    "score -> grade": lambda t: (t.grade != np.array(list("DCBA"))[
+        np.searchsorted([50, 65, 80], t.score.round(2), side="right")]).sum(),
+    "mix = 0.3 * score - 0.7 * minutes + 2": lambda t: _apart(t.mix, 0.3 * t.score - 0.7 * t.minutes + 2, 3),
+    "total = count * unit * [off]": lambda t: _apart(t.total, t["count"] * t.unit * (1 - t.off / 100), 2),
+    "day -> year": lambda t: (t.day.dt.year != t.year).sum(),
+    "share = 100 * part / whole": lambda t: _apart(t.share, 100 * t.part / t.whole, 2),
+}  # fmt: skip
+
+
+def schema_of(data: object, *rules: str) -> Table:
+    found = rows_of(as_table(data)[0], None, Asked({}, rules=rules)).schema
+    assert isinstance(found, Table)
+    return found
+
+
+def written_by(schema: Table) -> dict[str, str]:
+    """The rules that compute a column, as texts, with sources in any order."""
+    return {rule.target: rule.text for rule in schema.rules if rule.reproduces}
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return latens.VAE(2, epochs=2, random_state=0, nll_draws=5).fit(frame())
+
+
+@pytest.fixture(scope="module")
+def made(vae):
+    return vae.sample(5000, random_state=1), vae.reconstruct(frame(seed=1))
+
+
+def test_each_is_found_and_is_no_accident():
+    schema = schema_of(frame())
+    assert {text.split(" = ")[0].split(" -> ")[-1]: text for text in RULES} == written_by(schema)
+    assert all("by accident 1 in 10^" in rule.reason for rule in schema.rules)
+    assert Table.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_none_is_found_among_columns_with_noise(seed):
+    """As :func:`frame`, with noise of a tenth of its spread on each computed number and a fifth of the levels
+    exchanged."""
+    rng, data = np.random.default_rng(seed), frame(seed=seed)
+    for name, digits in (("price", 2), ("bmi", 1), ("mix", 3), ("total", 2), ("share", 2)):
+        data[name] = (data[name] + rng.normal(size=N) * data[name].std() / 10).round(digits)
+    for name in ("band", "grade", "year"):
+        data[name] = data[name].where(rng.random(N) < 0.8, data[name].sample(frac=1, random_state=seed).to_numpy())
+    assert written_by(schema_of(data)) == {}
+
+
+@pytest.mark.parametrize("text", RULES)
+def test_samples_and_reconstructions_keep_each(made, text):
+    assert [RULES[text](rows) for rows in made] == [0, 0]
+
+
+def test_rows_of_any_numbers_keep_each():
+    schema = schema_of(frame())
+    rng = np.random.default_rng(0)
+    low, high = (np.array([getattr(f, end) if f.levels is None else code for f in schema.modelled], dtype=float)
+                 for end, code in (("low", 0), ("high", 1)))  # fmt: skip
+    x = low + (high - low) * rng.uniform(-0.2, 1.2, (100_000, schema.columns))
+    for name in ("bike", "off"):
+        x[:, schema.names.index(name)] = rng.integers(0, len(schema.field(name).levels), len(x))
+    table = schema.to_user(x).to_pandas()
+    assert {text: broken(table) for text, broken in RULES.items()} == dict.fromkeys(RULES, 0)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "float32"])
+def test_rows_come_back_as_they_are(library):
+    data = frame()
+    if library == "float32":
+        data = data.astype({name: "float32" for name in ("height", "weight", "score", "unit")})
+    given = pl.from_pandas(data) if library == "polars" else data
+    table, back = as_table(given)
+    schema = schema_of(given)
+    again = back(schema.to_user(schema.to_model(table)))
+    again = again.to_pandas() if library == "polars" else again
+    assert not {"band", "grade", "year"} & {field.name for field in schema.modelled}
+    pd.testing.assert_frame_equal(again, pl.from_pandas(data).to_pandas() if library == "polars" else data, rtol=1e-6)
+
+
+def test_filled_cells_keep_each_and_those_that_are_told_are_exact(vae):
+    data = frame(300, seed=2)
+    rng, holes = np.random.default_rng(0), data.copy()
+    for name in holes.columns:
+        holes[name] = holes[name].mask(rng.random(300) < 0.2)
+    filled = vae.impute(holes, k=5)
+    assert filled.notna().all().all()
+    assert (filled.where(holes.notna()) == holes.where(holes.notna())).where(holes.notna(), True).all().all()
+    for name in ("score", "grade", "day", "year"):
+        data[name] = data[name].mask(rng.random(300) < 0.4)
+    filled = vae.impute(data, k=5)
+    assert RULES["score -> grade"](filled) == RULES["day -> year"](filled) == 0
+    for target, sources in (("price", ["minutes", "bike"]), ("bmi", ["weight", "height"]), ("minutes", ["price", "bike"])):
+        told = holes[target].isna() & holes[sources].notna().all(axis=1)
+        again = vae.impute(holes, k=5)
+        assert told.sum() > 10 and (again[target] - frame(300, seed=2)[target]).abs()[told].max() < 0.11, target
+
+
+ODD = [
+    ("price = [bike] + 0.2 * minutes", "no number of each level of 'bike' holds in all rows"),
+    ("height -> grade", "nor in each of at most 30 intervals"), ("price = [score] * minutes", "[ ] needs levels"),
+    ("price = [bike * 2", "cannot be read"), ("price = [bike] + [grade]", "a formula needs numbers"),
+    ("price = [bicycle] + 2", "there is no column 'bicycle"), ("price = []", "does not compute a number"),
+]  # fmt: skip
+
+
+def test_the_user_may_declare_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame(120).to_csv("trips.csv", index=False)
+    asked = [word for text in RULES for word in ("--rule", text)]
+    shown = done("schema", "trips.csv", *asked, "--rule", "none").out
+    assert all(f"rule: {text} (in all 120 rows, as asked)" in shown for text in RULES)
+    for text, words in ODD:
+        assert words in refused("schema", "trips.csv", "--rule", text), text
+
+
+def test_a_level_without_rows_of_its_own_is_not_computed():
+    """Rows of a level for which no number is known have no computed cell, rather than one that is wrong."""
+    schema = schema_of(frame())
+    rule = next(rule for rule in schema.rules if rule.target == "price")
+    u = {"minutes": np.array([10.0, 10.0, 10.0]), "bike": np.array([0.0, np.nan, 7.0])}
+    found = rule.of(u, schema.outer_by_name)
+    assert found[0] == round(1.5 + FARES[schema.field("bike").levels[0]], 2) and np.isnan(found[1:]).all()
