@@ -1,5 +1,5 @@
-"""Columns that are computed from others with any weights, powers, numbers of levels, or by intervals: found, kept in all
-rows that are made, declared by the user, and exact where they are told."""
+"""Columns that are computed from others with any weights, powers, numbers of levels, or by intervals: found, declared,
+kept in all rows that are made, and exact where they are told."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_rows_of_any_numbers_keep_each():
 def test_rows_come_back_as_they_are(library):
     data = frame()
     if library == "float32":
-        data = data.astype({name: "float32" for name in ("height", "weight", "score", "unit")})
+        data = data.astype(dict.fromkeys(("height", "weight", "score", "unit"), "float32"))
     given = pl.from_pandas(data) if library == "polars" else data
     table, back = as_table(given)
     schema = schema_of(given)
@@ -139,7 +139,8 @@ def test_filled_cells_keep_each_and_those_that_are_told_are_exact(vae):
         data[name] = data[name].mask(rng.random(300) < 0.4)
     filled = vae.impute(data, k=5)
     assert RULES["score -> grade"](filled) == RULES["day -> year"](filled) == 0
-    for target, sources in (("price", ["minutes", "bike"]), ("bmi", ["weight", "height"]), ("minutes", ["price", "bike"])):
+    told_by = {"price": ["minutes", "bike"], "bmi": ["weight", "height"], "minutes": ["price", "bike"]}
+    for target, sources in told_by.items():
         told = holes[target].isna() & holes[sources].notna().all(axis=1)
         again = vae.impute(holes, k=5)
         assert told.sum() > 10 and (again[target] - frame(300, seed=2)[target]).abs()[told].max() < 0.11, target
@@ -170,3 +171,31 @@ def test_a_level_without_rows_of_its_own_is_not_computed():
     u = {"minutes": np.array([10.0, 10.0, 10.0]), "bike": np.array([0.0, np.nan, 7.0])}
     found = rule.of(u, schema.outer_by_name)
     assert found[0] == round(1.5 + FARES[schema.field("bike").levels[0]], 2) and np.isnan(found[1:]).all()
+
+
+def _indicators(kind: type, several: bool) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    make, body = rng.choice(6, N, p=[0.1, 0.1, 0.35, 0.15, 0.2, 0.1]), rng.choice(4, N)
+    shown = {f"make_{j}": (make == j).astype(kind) for j in range(6)}
+    shown |= {f"body_{j}": (body == j).astype(kind) for j in range(3 if several else 4)}
+    return pd.DataFrame(shown | {"price": (make * 3 + rng.normal(20, 4, N)).round(2)})
+
+
+@pytest.mark.parametrize("kind", [int, bool, float])
+@pytest.mark.parametrize("several", [False, True], ids=["exactly one", "at most one"])
+def test_of_indicators_one_is_one(kind, several):
+    data = _indicators(kind, several)
+    vae = latens.VAE(2, epochs=2, random_state=0).fit(data)
+    made = vae.sample(4000, random_state=0)
+    assert (made.dtypes == data.dtypes).all()
+    for rows in (made, vae.reconstruct(data), vae.impute(data.mask(np.random.default_rng(0).random(data.shape) < 0.2))):
+        whole = rows.astype(float)
+        assert (whole.filter(like="make").sum(axis=1) == 1).all()
+        assert whole.filter(like="body").sum(axis=1).isin([0, 1] if several else [1]).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_independent_indicators_have_no_such_rule(seed):
+    shown = np.random.default_rng(seed).random((N, 5)) < [0.3, 0.1, 0.02, 0.01, 0.2]
+    data = pd.DataFrame(shown.astype(int), columns=list("abcde"))
+    assert not schema_of(data.assign(f=np.random.default_rng(9).normal(size=N))).rules

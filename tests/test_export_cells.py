@@ -95,7 +95,7 @@ def test_cells_become_what_the_model_sees(name: str, gaps: float, wrong: float):
 
 
 def test_a_runtime_writes_timestamps_as_the_table_does():
-    """ONNX Runtime's decoded numbers, within 1e-6 of each column's spread: 0.1 s where dates spread over a day."""
+    """ONNX Runtime's decoded numbers, within 3e-6 of each column's spread: 0.3 s where dates spread over a day."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     random = np.random.default_rng(3)
@@ -113,5 +113,5 @@ def test_a_runtime_writes_timestamps_as_the_table_does():
     spread = [column.unit for column in run.schema.outer]
     assert [column.kind for column in run.schema.outer].count("datetime") == 3
     for name in ("value", "cells"):
-        assert (np.abs(found[name] - wanted[name].numpy()) <= 1e-6 * np.array(spread)).all(), name
+        assert (np.abs(found[name] - wanted[name].numpy()) <= 3e-6 * np.array(spread)).all(), name
     assert np.allclose(found["deviation"], wanted["deviation"], rtol=1e-5)

@@ -152,9 +152,9 @@ ABOUT = group(
     ("condition", _Words, None, "COLUMN",
      "Model the data given this column, or given the labels of an array (label); repeat for more."),
     ("rule", _Words, None, "RULE",
-     'Declare a rule that holds in every row: "start <= end", "total = net + tax", "city -> country", "sex & title" '
-     '(only the combinations in the data), "dose missing where drug = none"; repeat for more. none: ignore the rules '
-     "found in the data."),
+     'Declare a rule that holds in every row: "start <= end", "total = net + tax", "price = 0.15 * minutes + [bike]" '
+     '([bike]: a number of each level), "city -> country", "sex & title" (only the combinations in the data), "dose '
+     'missing where drug = none"; repeat for more. none: ignore the rules found in the data.'),
     ("split", _Word, None, "KIND=COLUMN",
      "Hold out whole groups (group=COLUMN), the latest rows (time=COLUMN) or the same share of each level "
      "(stratified=COLUMN); default: rows at random."),

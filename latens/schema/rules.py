@@ -104,7 +104,8 @@ class Rule:
         """The rule of any class that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         try:
             own = dict(fields)
-            kind = {each.kind: each for each in (Order, Function, Intervals, Formula, Missing, Combinations)}[own.pop("rule")]
+            kinds: tuple[type[Rule], ...] = (Order, Function, Intervals, Formula, Missing, Combinations)
+            kind = {each.kind: each for each in kinds}[own.pop("rule")]
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
             if isinstance(values.get("difference"), dict):
                 values["difference"] = Column.from_json(values["difference"])
@@ -475,9 +476,9 @@ class Formula(Rule):
     @property
     def text(self) -> str:
         """The rule as a user writes it, "total = net + tax"."""
-        shown = {word: named(self.sources[j]) for word, j in self.words.items()}
-        words = re.sub(r"[vt]\d+", lambda word: shown[word[0]] if word[0][0] == "v" else f"[{shown[word[0]]}]", self.how)
-        return f"{named(self.target)} = {words}"
+        names = {word: named(self.sources[j]) for word, j in self.words.items()}
+        shown = {word: f"[{name}]" if word[0] == "t" else name for word, name in names.items()}
+        return f"{named(self.target)} = " + re.sub(r"[vt]\d+", lambda word: shown[word[0]], self.how)
 
     def inputs(self, u: ColumnNumbers, fields: Fields) -> ColumnNumbers:
         """The numbers ``[N]`` that the names of the formula stand for."""

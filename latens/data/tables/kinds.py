@@ -139,6 +139,7 @@ ROWS_OF_KNOT = 16
 PLACES = 1024  # about this many places of a grid have edges of their own
 LEAST_PLACES, MOST_PLACES = 20, 100_000  # places of a grid whose step is not a decimal number
 FLAT = 0.005  # the share of the margin that is uniform over the range
+NEARLY = 0.99  # the share of the values whose digits count
 DAYS = (1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, 1 / 86_400)
 SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0, 1.0, 0.1, 0.01, 1e-3)
 
@@ -996,16 +997,21 @@ def _asked_bounds(scan: ColumnScan, rest: str, where: str) -> dict[str, Any]:
 # Precision
 
 
-def _decimals(values: np.ndarray, most: int = 6) -> int | None:
-    """The most digits after the point that a value has; None if more than six.
+def _decimals(values: np.ndarray, most: int = 9) -> int | None:
+    """The most digits after the point that a value has, or that nearly all have if more hardly change it; None for more
+    than nine.
 
     >>> _decimals(np.array([0.25, 1.5])), _decimals(np.array([1 / 3]))
     (2, None)
+    >>> _decimals(np.append(np.arange(200) / 1e5, 1 / 3))
+    5
     """
+    spread = float(np.std(values)) if len(values) else 0.0
     for digits in range(most + 1):
         scaled = values * 10.0**digits
         slack = 1e-6 * min(1.0, float(np.abs(scaled).max(initial=0.0))) + 8 * np.finfo(float).eps * np.abs(scaled)
-        if np.all(np.abs(scaled - np.rint(scaled)) <= slack):
+        whole = np.abs(scaled - np.rint(scaled)) <= slack
+        if whole.all() or (10.0**-digits <= 1e-3 * spread and whole.mean() >= NEARLY):
             return digits
     return None
 

@@ -41,12 +41,14 @@ HEAPED = 0.1  # the share of the rows on atoms that an ordered column may lose, 
 KEYS = 1000  # the most values of the source of a function
 WIDE, SUMMED = 100, 24  # the most columns checked for functions and orders, and for formulas
 BANDS = 30  # the most intervals of a function of intervals
-MIXED, LEVELS = 300, 20  # rows that formulas with any numbers are fitted to, and the most levels with numbers of their own
+MIXED = 300  # the rows that sums with any weights and products are fitted to
+LEVELS = 20  # the most levels that have numbers of their own in a formula
 POWER = 2  # the largest power of a column in a product
 PARTS = {2: 24, 3: 16, 4: 12}  # number of parts of a sum: the most columns checked for them
 GAPPED = 0.2  # columns with a larger share of missing cells are not checked for formulas
 ASKED = "as asked"
 COMBINED = 40  # the most columns of levels checked for combinations
+MOST_EXCLUSIVE = 11  # the most columns of which one is 1
 CELLS = 2500  # the most combinations of two columns
 SAMPLE = 1000  # rows that candidates must hold in before all rows are checked
 
@@ -184,12 +186,26 @@ def _roundest(low: float, high: float) -> float:
     """The number with the fewest digits that is above the one and at most the other.
 
     >>> _roundest(29.7, 30.2), _roundest(0.1234, 0.1239), _roundest(-7, 3)
-    (30.0, 0.1235, 0.0)
+    (30.0, 0.1239, 0.0)
     """
     for digits in range(-15, 16):
         if low < (found := round(math.floor(high * 10.0**digits) / 10.0**digits, max(0, digits))) <= high:
             return found
     return high
+
+
+def _simplest(low: float, high: float) -> float:
+    """The number from the one to the other that has the fewest digits, or whose inverse has.
+
+    >>> _simplest(0.01111111, 0.01111112) == 1 / 90, _simplest(0.149, 0.151)
+    (True, 0.15)
+    """
+    found = _roundest(float(np.nextafter(low, -np.inf)), high)
+    if 0 < low <= high < np.inf:
+        inverse = _roundest(float(np.nextafter(1 / high, -np.inf)), 1 / low)
+        if len(_written(inverse)) < len(_written(found)) and low <= 1 / inverse <= high:
+            return 1 / inverse
+    return found
 
 
 def _roundest_time(time: str) -> Callable[[float, float], float]:
@@ -270,7 +286,9 @@ def mixtures(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> li
     names = [name for name in free if is_numeric(fields[name]) and fields[name].time != "dates"][:SUMMED]
     levels = [name for name in free if fields[name].kind in CODED and len(fields[name].levels or ()) <= LEVELS][:SUMMED]
     values = {name: values_of(fields[name], u[name]) for name in names}
-    whole = np.flatnonzero(~np.isnan(np.stack([u[name] for name in {*names, *levels}])).any(0)) if names else []
+    if not names:
+        return []
+    whole = np.flatnonzero(~np.isnan(np.stack([u[name] for name in {*names, *levels}])).any(0))
     some = whole[:: max(1, len(whole) // MIXED)][:MIXED]
     found: list[Rule] = []
     for target in reversed(names) if len(some) >= LEAST else ():
@@ -280,9 +298,9 @@ def mixtures(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> li
         made = {rule.target for rule in found} | {target}
         x = {name: values[name][some] for name in names if name not in made and values[name][some].std() > 0}
         groups = {None: np.zeros(len(some))} | {name: u[name][some] for name in levels}
-        for rule, level in _mixtures_of(target, values[target][some], x, groups, fields):
+        for rule, level, is_product in _mixtures_of(target, values[target][some], x, groups, fields):
             codes = np.zeros(len(u[target])) if level is None else u[level]
-            if (numbered := _with_numbers(rule, level, codes, values, fields)) is not None:
+            if (numbered := _with_numbers(rule, level, is_product, codes, values, fields)) is not None:
                 found.append(numbered)
                 break
     return found
@@ -290,8 +308,9 @@ def mixtures(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> li
 
 def _mixtures_of(
     target: str, y: np.ndarray, x: ColumnNumbers, groups: dict[str | None, np.ndarray], fields: dict[str, Column]
-) -> Iterable[tuple[Formula, str | None]]:
-    """Sums and products that give the target in some rows but for a number of each group: (formula, groups)."""
+) -> Iterable[tuple[Formula, str | None, bool]]:
+    """Sums and products that give the target in some rows but for a number of each group: (formula, groups, whether it
+    is a product)."""
     slack = _slack_of(fields[target], y)
     positive = {name: np.log(numbers) for name, numbers in x.items() if (numbers > 0).all()}
     for way, sources, aim, width in (
@@ -308,13 +327,15 @@ def _mixtures_of(
             kept = _needed(own, scaled, aim)
             if kept:
                 weights = np.linalg.lstsq(np.column_stack([own, *kept.values()]), aim, rcond=None)[0][-len(kept) :]
-                yield from ((Formula(target, (*kept,), "", how), level) for how in way(weights, [*kept.values()]))
+                for how in way(weights, [*kept.values()]):
+                    yield Formula(target, (*kept,), "", how), level, way is _powers
 
 
-def _slack_of(field: Column, numbers: np.ndarray) -> float:
-    """The most by which rounding moves a number of the column."""
+def _slack_of(field: Column, numbers: np.ndarray, share: float = 1e-9) -> float:
+    """The most by which rounding moves a number of the column; a ``share`` of the largest for numbers not rounded."""
     half = 0.0 if field.decimals is None else (0.5 + 1e-6) * 10.0**-field.decimals
-    return max(half, 1e-9 * float(np.nanmax(np.abs(numbers), initial=0.0)))
+    share = 2e-7 if field.type == "float" else share
+    return max(half, share * float(np.nanmax(np.abs(numbers), initial=0.0)))
 
 
 def _is_fit(columns: Sequence[np.ndarray], aim: np.ndarray) -> bool:
@@ -344,7 +365,7 @@ def _weighted(weights: np.ndarray, columns: list[np.ndarray]) -> Iterable[str]:
         apart = np.column_stack(columns) @ (np.array(rounded) - weights)
         if 0 not in rounded and float(np.ptp(apart)) <= 4.0:
             order = sorted(range(len(rounded)), key=lambda j: rounded[j] < 0)
-            words = [("" if abs(rounded[j]) == 1 else f"{_written(abs(rounded[j]))} * ") + f"v{j}" for j in order]
+            words = [_times(abs(rounded[j]), f"v{j}") for j in order]
             signs = ["+ " if rounded[j] > 0 else "- " for j in order]
             yield " ".join(map(str.__add__, signs, words)).removeprefix("+ ")
 
@@ -358,6 +379,17 @@ def _written(number: float) -> str:
     return f"{number:g}" if float(f"{number:g}") == number else repr(number)
 
 
+def _times(number: float, word: str) -> str:
+    """The number times a product, in the fewest digits.
+
+    >>> _times(1, "v0"), _times(2.5, "v0"), _times(1 / 3, "v0 * v1")
+    ('v0', '2.5 * v0', 'v0 * v1 / 3')
+    """
+    factor, divisor = _written(number), _written(1 / number)
+    short = len(divisor) < len(factor) and 1 / float(divisor) == number
+    return word if number == 1 else f"{word} / {divisor}" if short else f"{factor} * {word}"
+
+
 def _powers(weights: np.ndarray, columns: list[np.ndarray]) -> Iterable[str]:
     """The product of the columns to these powers, if they are small whole numbers."""
     powers = np.round(weights)
@@ -369,11 +401,10 @@ def _powers(weights: np.ndarray, columns: list[np.ndarray]) -> Iterable[str]:
 
 
 def _with_numbers(
-    rule: Formula, level: str | None, codes: np.ndarray, values: ColumnNumbers, fields: dict[str, Column]
-) -> Formula | None:
+    rule: Formula, level: str | None, is_product: bool, codes: np.ndarray, values: ColumnNumbers,
+    fields: dict[str, Column],
+) -> Formula | None:  # fmt: skip
     """The formula with the number that each group of rows adds, or multiplies it by; None if no number does for all."""
-    is_product = not any(isinstance(node, ast.Add | ast.Sub) for node in ast.walk(rule.tree))
-    is_product = is_product and (len(rule.sources) > 1 or "/" in rule.how)
     how = f"{rule.how} {'*' if is_product else '+'} t{len(rule.sources)}"
     extended = dataclasses.replace(rule, sources=(*rule.sources, level or ""), how=how)
     numbered = with_table(extended, codes, values, fields)
@@ -383,8 +414,8 @@ def _with_numbers(
         return _holding(numbered, values | {level: codes}, fields)
     number = numbered.table[0]
     if number is not None and number != float(is_product):
-        word = _written(abs(number))
-        how = f"{_written(number)} * {rule.how}" if is_product else f"{rule.how} {'+' if number > 0 else '-'} {word}"
+        sign = "+" if number > 0 else "-"
+        how = _times(number, rule.how) if is_product else f"{rule.how} {sign} {_written(abs(number))}"
         rule = dataclasses.replace(rule, how=how)
     return _holding(rule, values, fields)
 
@@ -397,16 +428,17 @@ def with_table(
     word = next(word for word in rule.words if word[0] == "t")
     inputs = {other: values[name] for other, name in zip(rule.words, rule.sources) if other != word}
     own = values[rule.target]
-    slack = _slack_of(fields[rule.target], own)
-    with np.errstate(invalid="ignore"):
-        ends = np.sort([inverted(rule.tree, own + sign * slack, word, inputs) for sign in (-1, 1)], axis=0)
-    whole, table = np.isfinite(ends).all(0), list[float | None]()
-    for code in range(int(np.nanmax(codes)) + 1):
-        low, high = ends[:, (codes == code) & whole]
-        if len(low) and low.max() > high.min():
-            return None
-        table.append(_roundest(np.nextafter(low.max(), -np.inf), high.min()) if len(low) else None)
-    return dataclasses.replace(rule, table=tuple(table)) if any(number is not None for number in table) else None
+    for share in (1e-14, 1e-9):
+        slack = _slack_of(fields[rule.target], own, share)
+        with np.errstate(invalid="ignore"):
+            ends = np.sort([inverted(rule.tree, own + sign * slack, word, inputs) for sign in (-1, 1)], axis=0)
+        whole = np.isfinite(ends).all(0)
+        groups = [ends[:, (codes == code) & whole] for code in range(int(np.nanmax(codes)) + 1)]
+        limits = [(float(low.max()), float(high.min())) if len(low) else None for low, high in groups]
+        if any(limits) and all(each is None or each[0] <= each[1] for each in limits):
+            table = tuple(None if each is None else _simplest(*each) for each in limits)
+            return dataclasses.replace(rule, table=table)
+    return None
 
 
 def _straight(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
@@ -421,11 +453,15 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
     i, j = int(a.argmin()), int(a.argmax())
     k = float(f"{(b[j] - b[i]) / (a[j] - a[i]):.12g}")
     m = float(f"{b[i] - k * a[i]:.12g}")
-    if k == 0 or np.abs(k * a + m - b).max() > 1e-6 * max(1.0, np.abs(b).max()):
+    top = float(np.abs(b).max())
+    if k == 0 or np.abs(k * a + m - b).max() > 1e-6 * max(1.0, top):
         return []
-    m = 0.0 if abs(m) <= EXACT * np.abs(b).max() else m
-    first = word if k == 1 else f"{_written(k)} * {word}"
-    return [first + (f" + {_written(m)}" if m > 0 else f" - {_written(-m)}" if m else "")]
+    m = 0.0 if abs(m) <= EXACT * top else m
+    if np.abs(k * a + m - b).max() <= 1e-10 * top:  # numbers that are not rounded
+        half = 4e-16 * top / max(a[j] - a[i], 1e-300)
+        k = _simplest(*sorted(((b[j] - b[i]) / (a[j] - a[i]) - half, (b[j] - b[i]) / (a[j] - a[i]) + half)))
+        m = _simplest(float((b - k * a).min() - 1e-15 * top), float((b - k * a).max() + 1e-15 * top)) if m else 0.0
+    return [_times(k, word) + (f" + {_written(m)}" if m > 0 else f" - {_written(-m)}" if m else "")]
 
 
 def _sums_of(size: int) -> Callable[[str, ColumnNumbers, set[str]], Hows]:
@@ -600,6 +636,41 @@ def combinations_of_levels(fields: dict[str, Column], u: ColumnNumbers, taken: s
     return [rule for ways in found.values() for _, rule in sorted(ways, key=lambda way: way[0])]
 
 
+def exclusive(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+    """Columns of 0 and 1 of which exactly one is 1 in each row, or at most one, such as the indicators of a level: for
+    each of them the combinations with those before it."""
+    names = [name for name, field in fields.items() if name not in taken and _is_indicator(field)][:COMBINED]
+    ones = {name: np.nan_to_num(values_of(fields[name], u[name])) > 0 for name in names}
+    found: list[Rule] = []
+    while names:
+        group = [names[0]]
+        for name in names[1:]:
+            if len(group) < MOST_EXCLUSIVE and not any((ones[name] & ones[other]).any() for other in group):
+                group.append(name)
+        names = [name for name in names if name not in group]
+        several = np.stack([ones[name] for name in group])
+        share, none = several.mean(1), float(np.prod(1 - several.mean(1)))
+        is_one = bool(several.any(0).all())
+        one = none * float((share / (1 - share)).sum())
+        chance = several.shape[1] * math.log10(one + (0.0 if is_one else none))
+        if len(group) < 3 or several.shape[1] < LEAST or chance > ACCIDENT:
+            continue
+        words = _in_words(several.shape[1], chance)
+        for size in range(2, len(group) + 1):
+            rows = counted(group[:size], fields, u)
+            count = np.indices(rows.shape).sum(0)
+            never = (count > 1) | ((count == 0) & is_one & (size == len(group)))
+            found.append(impossible(group[:size], rows, never, words))
+    return found
+
+
+def _is_indicator(field: Column) -> bool:
+    """Whether the levels are 0 and 1, or false and true."""
+    return field.kind in CODED and len(field.levels or ()) == 2 and all(
+        isinstance(level, bool | int | float) and level == code for code, level in enumerate(field.levels or ())
+    )  # fmt: skip
+
+
 def _cells(one: str, two: str, fields: dict[str, Column]) -> int:
     return len(fields[one].levels or ()) * len(fields[two].levels or ())
 
@@ -702,8 +773,8 @@ def _missing(
 
 _SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=", "&")
 _HELP = (
-    "write start <= end, total = net + tax, price = 0.15 * minutes + [bike], city -> country, sex & title, dose missing "
-    "where drug = none, or none; names with spaces in quotes"
+    "write start <= end, total = net + tax, price = 0.15 * minutes + [bike], city -> country, sex & title, "
+    "dose missing where drug = none, or none; names with spaces in quotes"
 )
 
 MOST = 10_000  # the most combinations of levels
@@ -929,6 +1000,7 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumb
 NONE = "none"
 MOST_CELLS = 1 << 25  # the most numbers of a table that is searched in all rows at once: 256 MiB
 DENYING = 100  # the most rows of a piece, for each rule that they deny, that are added together
+COMBINING = (exclusive, combinations_of_levels)
 LEAVING = Function | Formula | Order | Combinations  # the targets of these rules are not searched for combinations
 
 
@@ -1000,8 +1072,8 @@ def _denying(schema: Table, u: ColumnNumbers, first: int, added: set[int]) -> li
 def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
     """The rules asked for and those found in the rows, without circles and with one rule per target."""
     found = list(rules)
-    for search in (functions, intervals, formulas, mixtures, orders, combinations_of_levels, gaps):
-        kinds = Function | Missing if search is gaps else Rule if search is not combinations_of_levels else LEAVING
+    for search in (functions, intervals, formulas, mixtures, exclusive, orders, combinations_of_levels, gaps):
+        kinds = Function | Missing if search is gaps else LEAVING if search in COMBINING else Rule
         taken = {rule.target for rule in found if isinstance(rule, kinds)}
         for rule in search(fields, u, taken):
             if rule.target not in taken and _sorted([*found, rule]) is not None:
