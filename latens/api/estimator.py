@@ -623,7 +623,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def codec(self) -> Codec:
         """Lossless compression with the fitted model: ``codec().encode(X) -> bytes``, ``codec().decode(data) -> X``.
 
-        See :class:`latens.runs.coding.codec.Codec`; ``InputError`` where the model has no code.
+        See :class:`latens.runs.coding.codec.Codec`; ``InputError`` if the model has no code.
         """
         check_is_fitted(self, "run_")
         return self.run_.codec()

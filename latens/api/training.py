@@ -151,7 +151,7 @@ def _transformed(x: Tree, transform: Transform | None, seed: int) -> Tree:
 
 
 def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
-    """Compute one loss of two rows before anything is written; ``InputError`` where the parts fail."""
+    """Compute one loss of two rows before anything is written; ``InputError`` if the parts fail."""
     x, c = on_device(model, slice(0, 2), x, c)
     try:
         with torch.no_grad(), untouched():

@@ -27,7 +27,7 @@ class Conditional(nn.Module):
         self._stem = any(isinstance(part, Standardize) for part in network.modules())
 
     def forward(self, given: Tree, c: Tree = None) -> Distribution:
-        """The distribution given x or z ``[..., B, *event]`` and conditions ``[B]``; ``ValueError`` where a condition
+        """The distribution given x or z ``[..., B, *event]`` and conditions ``[B]``; ``ValueError`` if a condition
         is missing.
         """
         return self.distribution(self.output(given, c), given)

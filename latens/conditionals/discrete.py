@@ -237,7 +237,7 @@ class NearestCode(Conditional):
 
     @torch.no_grad()
     def observe(self, x: Tensor, draw: Any) -> Tensor | None:
-        """:meth:`Codebook.assigned` for the weighted rows of the batch, ``[L, K, D + 2]``; None where the gradient
+        """:meth:`Codebook.assigned` for the weighted rows of the batch, ``[L, K, D + 2]``; None if the gradient
         moves the codes.
         """
         if self.book.decay is None:

@@ -90,7 +90,7 @@ class NormalLikelihood(Conditional):
         return d.Observed(units, event_dims(output, given))
 
     def changed(self, x: Tensor) -> Tensor | None:
-        """Which cells should be constant and are not, ``[N, *event]``; None where all cells may vary."""
+        """Which cells should be constant and are not, ``[N, *event]``; None if all cells may vary."""
         return None if self.varying is None else ~self.varying & (x != self.shift)
 
     @torch.no_grad()

@@ -198,7 +198,7 @@ def _stacked(items: Items, part: Callable[[Any], Any]) -> np.ndarray:
 
 
 def _checked(part: Callable[[Any], Any], item: Any, number: int, shape: tuple[int, ...] | None) -> np.ndarray:
-    """The array of an item; ``InputError`` where it has a different shape than the first."""
+    """The array of an item; ``InputError`` if it has a different shape than the first."""
     value = part(item)
     if isinstance(value, str | bytes):
         raise InputError(f"item {number} of the dataset is the text {value!r}", "give numbers")

@@ -555,7 +555,7 @@ def numbers_of(cells: Any) -> np.ndarray | None:
 
 def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
     """The columns of a table that a schema of an array knows, in the schema's order, as a matrix ``[N, D]``;
-    ``InputError`` where one is missing or holds no numbers."""
+    ``InputError`` if one is missing or holds no numbers."""
     names = schema.names
     if names is None:
         if table.num_columns != schema.columns:

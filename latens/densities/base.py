@@ -55,13 +55,13 @@ class Codes:
         return cls(z[order[held:].sort().values], z[order[:held].sort().values], seed=seed, **more)
 
     def reals(self) -> Codes:
-        """These codes; ``InputError`` where they are whole numbers."""
+        """These codes; ``InputError`` if they are whole numbers."""
         if self.levels is not None:
             raise InputError("this density is not for codes of whole numbers", "use 'autoregressive' or 'pixelcnn'")
         return self
 
     def wholes(self, kind: str) -> int:
-        """The number of levels; ``InputError`` where the codes are real."""
+        """The number of levels; ``InputError`` if the codes are real."""
         if self.levels is None:
             raise InputError(f"{kind!r} is for whole-number codes, but these are real", "use 'mixture' or 'maf'")
         return self.levels

@@ -200,7 +200,7 @@ def _under_prior(model: Any, held: Tensor, form: CodeLayout) -> float | None:
 
 
 def require_unconditional(names: Iterable[str]) -> None:
-    """``InputError`` where there are conditions other than the library size."""
+    """``InputError`` if there are conditions other than the library size."""
     named = sorted(set(names) - {LIBRARY})
     if named:
         raise InputError(

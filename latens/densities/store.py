@@ -42,7 +42,7 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
     """The density of that kind, or None if the folder has none that fits.
 
     A density fits if it was fitted to codes of the model's weights, with these ``options`` where some are given.
-    Raises ``InputError`` where its files are damaged.
+    Raises ``InputError`` if its files are damaged.
     """
     kind_of(kind)
     place = Folder(folder).inside(DENSITIES)

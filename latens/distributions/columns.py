@@ -17,7 +17,7 @@ class Columns(Distribution):
     """The columns of a table, independent of each other; each part models some of them.
 
     The last axis has ``size`` columns, and ln p(x) ``[..., size]`` has one term for each; wrap in ``Observed(…, 1)``
-    for the sum over the observed ones. Raises ``ValueError`` where the parts do not give ``size`` columns in all.
+    for the sum over the observed ones. Raises ``ValueError`` if the parts do not give ``size`` columns in all.
 
     Args:
         parts: pairs (index, distribution): the part's last axis, of n entries, holds the columns that ``index`` (int64

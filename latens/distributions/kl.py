@@ -106,7 +106,7 @@ def closed_kl(q: Distribution, p: Distribution) -> Tensor:
     .. math:: \frac12 \left[\operatorname{tr}(P^{-1} Q) + (m - n)^\top P^{-1} (m - n) - Z
         + \ln \frac{\det P}{\det Q}\right].
 
-    Raises ``ValueError`` where the table has no closed form for the pair; use the sampled rate there.
+    Raises ``ValueError`` if the table has no closed form for the pair; use the sampled rate there.
 
     >>> q = DiagonalNormal(torch.tensor([0.7]), torch.tensor([0.16]))
     >>> round(closed_kl(q, DiagonalNormal(torch.zeros(1), torch.ones(1))).item(), 5)

@@ -41,7 +41,7 @@ class Modalities(Distribution):
     .. math:: \ln p(x) = \sum_{m \text{ present}} \ln p_m(x_m)
 
     A modality that is not a key of x is missing; if a row of it is NaN, its own distribution treats it as unobserved.
-    Raises ``ValueError`` where the parts differ in their batch shape.
+    Raises ``ValueError`` if the parts differ in their batch shape.
 
     Args:
         parts: the distribution of each modality.

@@ -46,7 +46,7 @@ def require_support(px: Distribution, x: Tree, first_row: int = 0) -> None:
 
 
 def supported(px: Distribution, x: Tensor) -> Tensor | None:
-    """Where values are in the support of an elementwise distribution, in the shape of x; None where that is unknown."""
+    """Where values are in the support of an elementwise distribution, in the shape of x; None if that is unknown."""
     if isinstance(px, Observed):
         return supported(px.base, x)
     if isinstance(px, InUnits):

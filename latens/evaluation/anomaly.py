@@ -49,7 +49,7 @@ class Conformal:
         self.values = np.sort(scores)[_kept(self.count)]
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """The p-value of each score, ``[N]`` in [1 / (n + 1), 1]; ``InputError`` where a score is NaN."""
+        """The p-value of each score, ``[N]`` in [1 / (n + 1), 1]; ``InputError`` if a score is NaN."""
         below = np.searchsorted(self.values, _scores(scores, "scores"), "left")  # kept scores that are smaller
         ranks = np.append(-1, _kept(self.count))
         return (self.count - ranks[below]) / (self.count + 1)

@@ -108,7 +108,7 @@ class BaselineRow:
     Attributes:
         name: the baseline.
         latent_dim: the number of factors of factor analysis; None for those that have none.
-        nll: -ln p(x) in nats per row, or the length of its code; None where it does not exist, and ``note`` says why.
+        nll: -ln p(x) in nats per row, or the length of its code; None if it does not exist, and ``note`` says why.
         nll_bits_per_dimension: the same divided by (dimensions x ln 2).
         seconds: the time of the fit and the figures.
         note: what was chosen, or why there is no figure.

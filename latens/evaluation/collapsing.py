@@ -46,10 +46,10 @@ class LayerUse:
 
     Attributes:
         size, active: its dimensions, and those that depend on x.
-        rate: nats per row, None where it does not split by layer.
+        rate: nats per row, None if it does not split by layer.
         use: what the decoder loses if the code is taken from another row, nats per row; None if codes have several
             layers, which read each other, or cannot be decoded.
-        rates, spreads: rate (nats; None where it does not split by dimension) and spread of each dimension.
+        rates, spreads: rate (nats; None if it does not split by dimension) and spread of each dimension.
     """
 
     size: int
@@ -170,7 +170,7 @@ def collapse(model: nn.Module, x: Tree, c: Tree = None, *, beta: float = 1.0, se
 def _use_and_rate(
     model: nn.Module, x: Tree, c: Tree, sizes: tuple[int, ...], seed: int
 ) -> tuple[list[float | None], list[float | None]]:
-    """(use, rate) of each layer, nats per row; None where there is none."""
+    """(use, rate) of each layer, nats per row; None if there is none."""
     count, lost = trees.rows(x), 0.0 if len(sizes) == 1 else None
     reseed(seed, Key.INFERENCE, 0, 2)
     rate: list[float | None] = [0.0] * len(sizes)
@@ -188,7 +188,7 @@ def _use_and_rate(
 
 
 def _lost(model: nn.Module, x: Tree, c: Tree, z: Tensor) -> float | None:
-    """The sum over rows of ln p(x|z) - ln p(x|z'); None where codes cannot be decoded."""
+    """The sum over rows of ln p(x|z) - ln p(x|z'); None if codes cannot be decoded."""
     if len(z) < 2:
         return 0.0
     other = z.roll(int(torch.randint(1, len(z), ())), 0)
@@ -223,9 +223,9 @@ def _judged(model: nn.Module, x: Tree, layers: list[LayerUse], beta: float, nois
         verdict = f"layer{'s' * (len(dead) > 1)} {', '.join(dead)} collapsed; {active} of {size} dimensions are active"
     elif layers[0].state == "ignored":
         return Collapse(
-            f"the decoder ignores the code: it predicts a row as well with that of another (use {layers[0].use:.3f} "
-            f"nats), though {active} of {size} dimensions are active",
-            "a decoder that sees cells of the row itself, or has few parameters of its own to read the code with",
+            f"the decoder ignores the code: it predicts a row equally well from the code of another (use "
+            f"{layers[0].use:.3f} nats), though {active} of {size} dimensions are active",
+            "a decoder that sees cells of the row itself, or has too few parameters to read the code",
             "use a weaker decoder (--dependence codes for tables), or hold the rate (capacity_vae)", layers, noise,
         )  # fmt: skip
     elif active < size:

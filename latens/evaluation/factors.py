@@ -110,7 +110,7 @@ class Disentanglement(InNotebooks):
 def disentanglement(
     codes: np.ndarray, factors: np.ndarray, names: Sequence[str] = (), *, predictor: str = "forest", seed: int = 0
 ) -> Disentanglement:
-    """All scores of this file, with their defaults; None where a score needs more codes or factors.
+    """All scores of this file, with their defaults; None if a score needs more codes or factors.
 
     Args:
         codes: ``[n, d]``.

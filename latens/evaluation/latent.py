@@ -108,7 +108,7 @@ def prior_variance(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | float:
 
 
 def rate_per_dimension(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | None:
-    r"""The mean over rows of :math:`KL(q(z_i|x) \,\|\, p(z_i))`, ``[Z]`` nats; None where q or p is not diagonal
+    r"""The mean over rows of :math:`KL(q(z_i|x) \,\|\, p(z_i))`, ``[Z]`` nats; None if q or p is not diagonal
     normal."""
     totals, count = None, 0
     with evaluating(model):

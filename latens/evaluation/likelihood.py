@@ -43,7 +43,7 @@ class NLL:
         row_error: its standard error by the delta method, :math:`sd(w) / (\bar w \sqrt K)`, ``[N]``.
         ess: the effective sample size :math:`(\sum w)^2 / \sum w^2`, ``[N]`` in [1, K].
         k: the number of draws K.
-        k_hat: the Pareto shape of the largest weights (:func:`latens.evaluation.pareto_shape`), ``[N]``; None where it
+        k_hat: the Pareto shape of the largest weights (:func:`latens.evaluation.pareto_shape`), ``[N]``; None if it
             is not known.
         mixed: whether the draws of a row came from the mixture of proposals, ``[N]`` bool; None: no row's did.
     """

@@ -107,7 +107,7 @@ def _reached(address: str) -> Iterator[None]:
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """The file that ``path`` leads to; ``InputError`` where it cannot be written. Call it before long work. For an
+    """The file that ``path`` leads to; ``InputError`` if it cannot be written. Call it before long work. For an
     address, only its protocol is tried."""
     if address := address_of(path):
         _system_of(address)
@@ -142,7 +142,7 @@ def leftovers(folder: Folder) -> list[Part]:
 
 @contextmanager
 def sole_owner(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Own the folder alone inside the block; ``InputError`` where another process does. A killed one owns nothing."""
+    """Own the folder alone inside the block; ``InputError`` if another process does. A killed one owns nothing."""
     if fcntl is None:
         yield
         return

@@ -74,8 +74,8 @@ class Folder:
 
     @contextmanager
     def opened(self) -> Iterator[int | None]:
-        """A descriptor of the folder; None where the system has none. ``InputError`` where an inner folder is a link or
-        a file; ``OSError`` where the folder is missing or closed to the user."""
+        """A descriptor of the folder; None if the system has none. ``InputError`` if an inner folder is a link or
+        a file; ``OSError`` if the folder is missing or closed to the user."""
         if not _BY_DESCRIPTOR:
             for depth, name in enumerate(self.inner):
                 path = Path(self.root, *self.inner[:depth], name)
@@ -104,7 +104,7 @@ class Folder:
         return [self / name for name in sorted(names) if fnmatch(name, pattern)]
 
     def require_plain(self) -> None:
-        """``InputError`` where one of the inner folders exists and is a link or a file."""
+        """``InputError`` if one of the inner folders exists and is a link or a file."""
         with suppress(FileNotFoundError), self.opened():
             pass
 
@@ -153,7 +153,7 @@ class Part(os.PathLike[str]):
         return os.fspath(self) if place is None else self.name
 
     def status(self, place: int | None) -> os.stat_result | None:
-        """The status of the file, or of a link of that name; None where there is neither."""
+        """The status of the file, or of a link of that name; None if there is neither."""
         try:
             return os.stat(self.at(place), dir_fd=place, follow_symlinks=False)
         except FileNotFoundError:
@@ -168,7 +168,7 @@ class Part(os.PathLike[str]):
             return False
 
     def require_plain(self, place: int | None) -> None:
-        """``InputError`` where the name is that of anything but a regular file."""
+        """``InputError`` if the name is that of anything but a regular file."""
         found = self.status(place)
         if found is not None:
             _require(found.st_mode, stat.S_IFREG, self)
@@ -184,7 +184,7 @@ class Part(os.PathLike[str]):
                 yield file
 
     def read(self, most: int = TEXT) -> bytes:
-        """The bytes of the file; ``InputError`` where it has more than ``most``, and as in :meth:`opened`."""
+        """The bytes of the file; ``InputError`` if it has more than ``most``, and as in :meth:`opened`."""
         with self.opened() as file:
             size = os.fstat(file.fileno()).st_size
             if size > most:

@@ -35,7 +35,7 @@ def free_memory(machine: str = _MACHINE, group: str = _GROUP) -> int:
 
 
 def _number(path: str, pattern: str = r"(\d+)") -> int | None:
-    """The number in a file of the system; None where there is none."""
+    """The number in a file of the system; None if there is none."""
     with suppress(OSError):
         match = re.search(pattern, Path(path).read_text("utf-8"))
         return None if match is None else int(match[1])

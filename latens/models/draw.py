@@ -20,7 +20,7 @@ class Draw:
         z: tree of ``[K, B, ...]``.
         log_px: ln p(x|z), ``[K, B]``.
         log_pz: ln p(z), ``[K, B]``.
-        log_qz: ln q(z|x), ``[K, B]``; None where the posterior has no density.
+        log_qz: ln q(z|x), ``[K, B]``; None if the posterior has no density.
         px: the likelihood.
         p: the prior.
         q: the posterior.
@@ -71,7 +71,7 @@ class Draw:
         the draws.
 
         Args:
-            kl: "closed" (``ValueError`` where there is no closed form), "sampled" (unbiased), or "auto": closed where
+            kl: "closed" (``ValueError`` if there is no closed form), "sampled" (unbiased), or "auto": closed where
                 the table of pairs has it.
         """
         if kl not in ("auto", "closed", "sampled"):
@@ -107,7 +107,7 @@ class Draw:
 
     @property
     def no_bound(self) -> str | None:
-        """Why these parts give no bound on ln p(x), or None where they give one.
+        """Why these parts give no bound on ln p(x), or None if they give one.
 
         The posterior may have no density, or the likelihood may be a score of likeness (its ``no_density`` says so).
         """

@@ -54,7 +54,7 @@ class VAE(nn.Module):
 
     @property
     def reads(self) -> frozenset[str] | None:
-        """The keys of the condition that the parts read; None where a part takes one without declaring which."""
+        """The keys of the condition that the parts read; None if a part takes one without declaring which."""
         taking = [getattr(self, name) for name, takes in self._conditioned.items() if takes]
         if not all(hasattr(part, "reads") for part in taking):
             return None

@@ -133,7 +133,7 @@ class Penalised(Objective):
 
 
 def check_disjoint(players: dict[str, Player]) -> None:
-    """``ValueError`` where two players share a parameter."""
+    """``ValueError`` if two players share a parameter."""
     owner: dict[int, str] = {}
     for name, player in players.items():
         for parameter in _unique(player.parameters):

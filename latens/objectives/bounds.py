@@ -12,7 +12,7 @@ from latens.tensors.trees import Tree
 
 
 def annealed_log_w(draw: Draw, anneal: Tensor) -> Tensor:
-    """ln p(x|z) + anneal [ln p(z) - ln q(z|x)], in nats, ``[K, B]``; ``ValueError`` where there is no bound."""
+    """ln p(x|z) + anneal [ln p(z) - ln q(z|x)], in nats, ``[K, B]``; ``ValueError`` if there is no bound."""
     if draw.no_bound is not None or draw.log_qz is None:
         return draw.log_w  # raises, with the reason
     return draw.log_px + anneal * (draw.log_pz - draw.log_qz)

@@ -53,7 +53,7 @@ class RateTargets(RateTarget):
 
     .. math:: \mathrm{distortion} + \mathrm{weight} \sum_l \left|\mathrm{rate}_l - \mathrm{target}_l\right|
 
-    Raises ``ValueError`` where a draw has a different number of parts (``Draw.rates``).
+    Raises ``ValueError`` if a draw has a different number of parts (``Draw.rates``).
     """
 
     def __init__(self, targets: Sequence[float], weight: float = 100.0, warmup: float = 0.0):

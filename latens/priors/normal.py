@@ -18,7 +18,7 @@ LEAST_VARIANCE = 1e-4  # the least variance of a component of a mixture
 
 
 def require_given(reads: tuple[str, ...], c: Tree) -> None:
-    """``ValueError`` where a key of the condition that the prior reads was not given."""
+    """``ValueError`` if a key of the condition that the prior reads was not given."""
     missing = [key for key in reads if c is None or key not in c]
     if missing:
         raise ValueError(f"the prior reads the condition {missing[0]!r}, which was not given: pass it in c")
@@ -80,7 +80,7 @@ class ConditionalNormal(nn.Module):
 
     .. math:: p(z \mid c) = \mathcal{N}(z; g(c), \operatorname{diag} h(c))
 
-    Raises ``ValueError`` where a key of the condition was not given.
+    Raises ``ValueError`` if a key of the condition was not given.
 
     Args:
         network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, 2 Z]``: g, then the raw variance.

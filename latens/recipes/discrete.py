@@ -109,7 +109,7 @@ def reinforce(
     r"""Categorical codes with an unbiased score-function gradient.
 
     The gradient of the encoder weighs the score of each draw by how much better it is than the mean of the other draws
-    of the row, which is a baseline without parameters. Unbiased, but noisy.
+    of the row, a baseline without parameters. The gradient is unbiased, but noisy.
 
     .. math::
 
@@ -143,7 +143,7 @@ def vimco(
     r"""Categorical codes under the importance-weighted bound.
 
     The bound of iwae for draws that carry no gradient. The score of each draw is weighed by what the bound loses when
-    the draw's weight is replaced by the geometric mean of the others'. Unbiased.
+    the draw's weight is replaced by the geometric mean of the others'. The gradient is unbiased.
 
     .. math::
 
@@ -353,8 +353,8 @@ def joint_vae(
 ) -> Built:  # fmt: skip
     r"""Normal numbers and categorical variables side by side in one code.
 
-    Some codes are numbers, as in vae; others are categories with a straight-through gradient, which can take up classes
-    that numbers would have to bend around. Both rates are exact.
+    Some codes are numbers, as in vae; others are categories with a straight-through gradient, which can represent
+    classes that numbers capture badly. Both rates are exact.
 
     .. math::
 

@@ -114,7 +114,7 @@ def factor_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with a critic that keeps the dimensions of its codes independent.
 
-    A critic learns to distinguish codes from codes whose dimensions were shuffled over the batch, each by itself. Its
+    A critic learns to distinguish codes from codes with each dimension shuffled over the batch independently. Its
     log-odds estimate the total correlation, which the model pays for.
 
     .. math::
@@ -143,8 +143,8 @@ def dip_vae_i(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE whose posterior means have a covariance near the identity.
 
-    The covariance over the batch of the posterior means is drawn to the identity: entries off the diagonal to 0, those
-    on it to 1.
+    The covariance of the posterior means over the batch is pulled towards the identity: entries off the diagonal to 0,
+    those on it to 1.
 
     .. math::
 
@@ -176,7 +176,7 @@ def dip_vae_ii(
     r"""The VAE whose codes as a whole have a covariance near the identity.
 
     As dip_vae_i, for the covariance of the codes that are drawn: that of the posterior means plus the mean of the
-    posterior variances. Dimensions that carry nothing satisfy it as they are.
+    posterior variances. Dimensions that carry nothing satisfy it without any change.
 
     .. math::
 
@@ -221,7 +221,7 @@ def info_vae(
 
     Args:
         alpha: α, the share of the rate that is left out, a number up to 1.
-        weight: λ, the weight of the MMD, a number from 0.5 with the default α, in general from 1 - α.
+        weight: λ, the weight of the MMD, a number from 0.5 with the default α (in general, from 1 - α).
 
     References:
         * Zhao, Song & Ermon (2019), InfoVAE: Balancing learning and inference in variational autoencoders. AAAI

@@ -20,7 +20,7 @@ def sphere(
     r"""The VAE on the unit sphere: von Mises-Fisher posterior, uniform prior.
 
     A code is a point of the unit sphere: the encoder gives a direction μ(x) and a concentration κ(x). A uniform prior
-    has no centre that codes would crowd around, and the rate is exact and depends on κ alone.
+    has no centre around which codes would crowd; the rate is exact and depends on κ alone.
 
     .. math::
 

@@ -90,7 +90,7 @@ def mopoe(
     r"""Several modalities: a mixture over all subsets of products of experts.
 
     The posterior is the even mixture, over all non-empty subsets of the modalities that a row has, of the product of
-    their experts: between moe, which has subsets of one, and poe, which has the whole. The prior is no expert here.
+    their experts. It lies between moe (subsets of one) and poe (the full set). The prior is not one of the experts.
 
     .. math::
 

@@ -18,7 +18,7 @@ def lead(subject: Subject) -> str:
 
 
 def kept_variance(subject: Subject) -> float | None:
-    """Share of the variance of the numbers that reconstructions keep, at most 1; None where there are no numbers."""
+    """Share of the variance of the numbers that reconstructions keep, at most 1; None if there are no numbers."""
     f = subject.figures
     if isinstance(subject.schema, Table):
         return None if f.relative_rmse is None else 1 - f.relative_rmse**2

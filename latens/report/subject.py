@@ -121,7 +121,7 @@ class Subject:
 
     @cached_property
     def no_bound(self) -> str | None:
-        """Why the model has no bound on ln p(x); None where it has one. Without data, the evaluation decides."""
+        """Why the model has no bound on ln p(x); None if it has one. Without data, the evaluation decides."""
         if self.tensor is not None:
             with torch.no_grad(), seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
                 x, c = on_device(self.run.model, slice(0, 1), self.tensor, self.c)
@@ -180,7 +180,7 @@ class Subject:
 
     @cached_property
     def prior_variance(self) -> Any:
-        """The variance of p(z_i) of each dimension, ``[Z]`` float64; None where it is not known."""
+        """The variance of p(z_i) of each dimension, ``[Z]`` float64; None if it is not known."""
         found = prior_variance(self.run.model, self.x, self.c)
         return found.double().numpy() if isinstance(found, Tensor) else found
 

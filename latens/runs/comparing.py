@@ -51,7 +51,7 @@ class Row:
         rmse: that of reconstructions, in the units of the data.
         relative_rmse: the same in standard deviations of the training data, taken per column if columns have different
             units.
-        nll: nats per row, by importance weighting for a VAE; None where there is no density.
+        nll: nats per row, by importance weighting for a VAE; None if there is no density.
         minus_elbo: nats per row, an upper bound on -ln p(x).
         energy: energy distance between codes and sampled codes, in units of the sampled distribution's spread.
         energy_null, energy_null_high: the same, mean and 95 % quantile, between two samples of one distribution.

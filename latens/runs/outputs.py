@@ -33,7 +33,7 @@ REDRAWS = 20  # how often a row is drawn again if a rule takes it out of range; 
 
 
 def schema_of(run: Run) -> AnySchema:
-    """The schema of a run made from data; ``InputError`` where it has none."""
+    """The schema of a run made from data; ``InputError`` if it has none."""
     if run.schema is None:
         raise InputError("this run has no schema (your own parts on a tree of data)", "use its model directly")
     return run.schema
@@ -232,7 +232,7 @@ class _Gapped:
 
     @classmethod
     def of(cls, run: Run, n: int, c: Tree, seed: int) -> _Gapped | None:
-        """Those of a run; None where no cell of its data was missing."""
+        """Those of a run; None if no cell of its data was missing."""
         if not isinstance(run.schema, Table) or not run.data.get("gaps"):
             return None
         known = {name: v.double().numpy() for name, v in (c or {}).items()} if isinstance(c, Mapping) else {}

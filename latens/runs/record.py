@@ -175,7 +175,7 @@ class Run(InNotebooks):
         }  # fmt: skip
 
     def open_folder(self, folder: str | Path) -> Run:
-        """Create a folder for this run; ``InputError`` where it exists already."""
+        """Create a folder for this run; ``InputError`` if it exists already."""
         self.folder = require_free(folder)
         self.made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         try:
@@ -302,7 +302,7 @@ def remove(folder: Path) -> None:
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """run.json of a folder, checked; ``InputError`` where it is missing, damaged, or of a newer format."""
+    """run.json of a folder, checked; ``InputError`` if it is missing, damaged, or of a newer format."""
     if not str(folder).strip():
         raise InputError("the name of the run's folder is empty", "give the folder of a run made by `latens fit`")
     path = Path(folder)
@@ -322,7 +322,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
 
 
 def _require_entries(record: dict[str, Any], path: Path) -> None:
-    """``InputError`` where an entry of run.json is missing or of a wrong type."""
+    """``InputError`` if an entry of run.json is missing or of a wrong type."""
     for name, kinds in ENTRIES.items():
         if name not in record or not isinstance(record[name], kinds) or isinstance(record[name], bool):
             raise InputError(f"{path} has no valid entry {name!r}", RESTORE)
@@ -462,7 +462,7 @@ def _write_a_row(schema: Table) -> None:
 
 
 def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:
-    """The weights of a finished run, checked against their checksum; ``InputError`` where it is not finished."""
+    """The weights of a finished run, checked against their checksum; ``InputError`` if it is not finished."""
     record, folder = record or read_record(folder), Path(folder)
     if record["status"] != "finished":
         name = (record["recipe"] or {}).get("name")

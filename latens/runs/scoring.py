@@ -137,7 +137,7 @@ def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
 
 def _by_column(model: Any, x: Any, c: trees.Tree, k: int, figure: Callable[..., torch.Tensor]) -> np.ndarray | None:
     """``figure(x, p(x|z), ln w)`` for all rows, part by part, with ``k`` draws z ~ q(z|x) and their weights w. All rows
-    share the noise. None where the likelihood does not split by column."""
+    share the noise. None if the likelihood does not split by column."""
     found = []
     for _, xs, cs in chunks(model, x, c, max(1, chunk_rows(x, k)[0] // 2)):
         with evaluating(model), torch.no_grad(), shared():
@@ -197,7 +197,7 @@ def require_score(run: Run, rows: Rows) -> None:
 
 
 def no_bound(run: Run, rows: Rows) -> str | None:
-    """Why the model gives no bound on ln p(x); None where it does."""
+    """Why the model gives no bound on ln p(x); None if it does."""
     model: Any = run.model
     x, c = on_device(model, slice(0, 1), rows.inside, rows.c)
     with evaluating(model):
@@ -508,7 +508,7 @@ def write_calibration(folder: Path, found: Calibration | None) -> None:
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """The calibration in a run's folder, its checksum verified; None where there is none."""
+    """The calibration in a run's folder, its checksum verified; None if there is none."""
     path = Folder(folder) / CALIBRATION
     if not path.exists():
         return None

@@ -154,7 +154,7 @@ def _fetch(name: str, place: Path) -> list[str]:
 
 
 def _require_sizes(name: str, sizes: dict[str, int | None], place: Path) -> None:
-    """``InputError`` where a file of text is too large, or all files together are too large for the disk."""
+    """``InputError`` if a file of text is too large, or all files together are too large for the disk."""
     for path, size in sizes.items():
         if size is None or (size > TEXT and not path.endswith(".safetensors")):
             raise InputError(f"{name} on the hub: {path} has {size or 0:,} bytes, more than a run's", "name another")

@@ -134,7 +134,7 @@ class Schema:
             between (None: levels stand for 0 .. levels - 1); for continuous values, the range to which the model's
             output is clipped (None: no clipping).
         constant_values: the value of each cell in ``constant``, with which the cell is always returned.
-        ranges: the values seen, to which those drawn are moved; None where any may be drawn.
+        ranges: the values seen, to which those drawn are moved; None if any may be drawn.
 
     Raises:
         InputError: the fields contradict each other.

@@ -95,7 +95,7 @@ class Calendar:
         return np.where(np.isnan(numbers), np.nan, np.where(self._is_on(x), x, found))
 
     def spread(self, step: float) -> tuple[float, float] | None:
-        """(length, start) of the periods over which :meth:`snap` keeps numbers evenly spread; None where it takes each
+        """(length, start) of the periods over which :meth:`snap` keeps numbers evenly spread; None if it takes each
         number to the nearest value. A period starts half a ``step``, the width of a place, before its first value."""
         several, monday = len(self.times) > 1, 4.0  # 1970-01-05
         if self.months or self.days or not (self.weekdays or several):

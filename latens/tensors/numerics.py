@@ -93,7 +93,7 @@ def surely_missing(x: Tensor) -> bool:
 
 
 def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
-    """The shape that the shapes broadcast to; ``RuntimeError`` where they do not.
+    """The shape that the shapes broadcast to; ``RuntimeError`` if they do not.
 
     ``torch.broadcast_shapes`` does the same, but its first call imports torch's compiler, which takes a third of a
     second.

@@ -59,7 +59,7 @@ def leaves(tree: Tree) -> list[Tensor]:
 
 
 def rows(tree: Tree) -> int:
-    """The number of rows; ``ValueError`` where the leaves disagree."""
+    """The number of rows; ``ValueError`` if the leaves disagree."""
     counts = [leaf.shape[0] for leaf in leaves(tree)]
     if not counts or any(count != counts[0] for count in counts):
         raise ValueError(f"the tensors of one tree must have the same number of rows, got {sorted(set(counts))}")

@@ -104,7 +104,7 @@ def read_whole(path: Path | Part, expected: str | None, missing: str = RESTORE, 
 
 
 def unpack(path: Path | Part, expected: str | None, missing: str = RESTORE) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, read by :func:`read_whole`; ``InputError`` where it is damaged."""
+    """The tensors of a safetensors file, read by :func:`read_whole`; ``InputError`` if it is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -142,7 +142,7 @@ def sealed(record: dict[str, Any]) -> str:
 
 
 def unseal(path: Path | Part, what: str, remedy: str = RESTORE) -> dict[str, Any]:
-    """The record of a sealed JSON file; ``InputError`` where the file is missing (``what``, in words), not JSON, or
+    """The record of a sealed JSON file; ``InputError`` if the file is missing (``what``, in words), not JSON, or
     altered (with the ``remedy``)."""
     try:
         record = loads(Part.of(path).read().decode("utf-8"))
@@ -213,7 +213,7 @@ class Checkpoints:
                 old.remove()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(tensors, record) of the checkpoint; ``InputError`` where it is missing or damaged."""
+        """(tensors, record) of the checkpoint; ``InputError`` if it is missing or damaged."""
         record = unseal(self.folder / "state.json", "there is no checkpoint to resume from")
         file = self.folder / str(record.get("tensors", ""))
         return unpack(file, str(record.get("sha256", "")), "there is no checkpoint to resume from"), record

@@ -118,7 +118,7 @@ class Trainer:
             self.forward = compiled(step.whole if self._captured else step.losses, model, backend)
 
     def _require_whole_batches(self) -> None:
-        """``InputError`` where an objective that compares the rows of a batch would see part of one, or weights."""
+        """``InputError`` if an objective that compares the rows of a batch would see part of one, or weights."""
         if not self.objective.joint:
             return
         if self.processes.count > 1:

@@ -49,7 +49,7 @@ class LostProcess(FitError):
 
 @contextmanager
 def _all_here(remedy: str = "see its message") -> Iterator[None]:
-    """A block that exchanges with the other processes; ``LostProcess`` where one has ended."""
+    """A block that exchanges with the other processes; ``LostProcess`` if one has ended."""
     try:
         yield
     except RuntimeError as error:  # raised by the transport, in words that differ by backend
@@ -110,7 +110,7 @@ class Processes:
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The sums of the tensors over processes, in one exchange with the precision of the most precise tensor
-        (float64 for whole numbers). With one process, the tensors themselves. Raises ``FitError`` where a process has
+        (float64 for whole numbers). With one process, the tensors themselves. Raises ``FitError`` if a process has
         ended."""
         if self.count == 1 or not tensors:
             return list(tensors)

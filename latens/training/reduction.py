@@ -82,7 +82,7 @@ class Reduction:
 
     @torch.no_grad()
     def finish(self, figures: Sequence[Tensor]) -> tuple[dict[nn.Parameter, Tensor | None], list[Tensor]]:
-        """({parameter: the sum of its gradients, None where no process has one}, the sums of ``figures``)."""
+        """({parameter: the sum of its gradients, None if no process has one}, the sums of ``figures``)."""
         self._send(lambda bucket: True)
         last = [bucket.filled() for bucket in self.buckets[-1:]]
         summed = self.processes.sum([*last, *figures])

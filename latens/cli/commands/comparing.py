@@ -78,7 +78,7 @@ def compare(
 
 
 def _require_room(out: str, densities: str) -> None:
-    """``InputError`` where the comparison cannot be written to ``out``."""
+    """``InputError`` if the comparison cannot be written to ``out``."""
     if Path(out).suffix not in (".html", ".json", ".csv"):
         raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
     if densities and out.endswith(".csv"):

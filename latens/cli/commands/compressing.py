@@ -218,7 +218,7 @@ def _same_as_text(run: Run, found: Unpacked, extension: str) -> bool:
 
 
 def _require_form(run: Run, out: str, file: str, found: Unpacked) -> None:
-    """``InputError`` where a file with the extension of ``out`` would change the data."""
+    """``InputError`` if a file with the extension of ``out`` would change the data."""
     extension = Path(out).suffix.lower()
     good: tuple[str, ...] = (".npz",) if found.beside else (".npy", ".npz")
     if found.is_table:

@@ -54,7 +54,7 @@ class Job:
         return cls(**dict(fields) | {"inputs": Inputs(**fields["inputs"])})
 
     def seed_of(self, part: Piece) -> int | None:
-        """The seed of a part, or None where nothing is random. Draws of different parts are independent, because each
+        """The seed of a part, or None if nothing is random. Draws of different parts are independent, because each
         part's seed is a function of the job's seed and the part's name. Estimates use the job's seed in every part,
         because all rows share their noise."""
         if "seed" not in self.options:

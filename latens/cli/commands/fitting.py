@@ -137,7 +137,7 @@ class Fit:
             )  # fmt: skip
 
     def _require_labels_apart(self, source: AnySource) -> None:
-        """``InputError`` where a column of labels is also to be modelled or conditioned on."""
+        """``InputError`` if a column of labels is also to be modelled or conditioned on."""
         if self.labels is None or not isinstance(source, Source) or not source.is_table:
             return
         for option, names in (("--condition", self.condition), ("--column", self.columns)):

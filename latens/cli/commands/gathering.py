@@ -69,7 +69,7 @@ def of_samples(
 
 
 def _require_outside(out: str, data: str) -> None:
-    """``InputError`` where the output would lie in the data's folder, or the other way round."""
+    """``InputError`` if the output would lie in the data's folder, or the other way round."""
     if "://" in data or "://" in out:
         return
     here, there = Path(out).resolve(), Path(data).expanduser().resolve()
@@ -93,7 +93,7 @@ class Manifest:
         self._file, self._saved, self._took = Folder(folder) / MANIFEST, 0.0, 0.0
 
     def read(self) -> None:
-        """Read the file; ``InputError`` where the folder holds anything but parts of the same job."""
+        """Read the file; ``InputError`` if the folder holds anything but parts of the same job."""
         if not self._file.exists():
             if self.folder.exists() and any(not part.name.startswith(".") for part in Folder(self.folder).parts()):
                 raise InputError(f"{self.folder} holds other files, and no {MANIFEST}", "name a new folder")
@@ -182,7 +182,7 @@ def _written(
 
 
 def _engine(name: str) -> Engine:
-    """The engine of that name; ``InputError`` where there is none, or it is not installed."""
+    """The engine of that name; ``InputError`` if there is none, or it is not installed."""
     if name not in ENGINES:
         raise InputError(f"there is no engine {name!r}", f"pass --engine {' or '.join(ENGINES)}")
     if name == "ray" and importlib.util.find_spec("ray") is None:
@@ -191,7 +191,7 @@ def _engine(name: str) -> Engine:
 
 
 def _place(folder: str) -> Path:
-    """The folder of the parts; ``InputError`` where it cannot be one."""
+    """The folder of the parts; ``InputError`` if it cannot be one."""
     out = Path(folder)
     if address_of(folder):
         raise InputError(f"cannot write parts to {folder}", "name a folder on this machine, and copy it later")
@@ -238,7 +238,7 @@ def _tidy(place: Path) -> None:
 
 
 def _fill(job: Job, engine: Engine, left: Sequence[Piece], count: int, tally: _Tally) -> None:
-    """Let the engine write the parts; ``InputError`` where none could be written."""
+    """Let the engine write the parts; ``InputError`` if none could be written."""
     job = replace(job, out=os.path.abspath(job.out))
     try:
         with tally.bar(len(left)), closing(engine(job, left, count, tally.note)) as answers:  # type: ignore[type-var]

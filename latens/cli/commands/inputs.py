@@ -241,7 +241,7 @@ def read_for(
 
 
 def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
-    """``InputError`` where a column that the model reads is missing from ``names``, with the nearest name."""
+    """``InputError`` if a column that the model reads is missing from ``names``, with the nearest name."""
     wanted = (*schema.names, *schema.conditions) if isinstance(schema, Table) else schema.names or ()
     missing = [name for name in wanted if name not in set(names)]
     if missing:
@@ -277,7 +277,7 @@ def data_for(
 
 
 def require_kept(keep: Sequence[str], names: Sequence[str], where: str) -> None:
-    """``InputError`` where a column to be kept is not among the ``names`` of the data."""
+    """``InputError`` if a column to be kept is not among the ``names`` of the data."""
     for name in keep:
         if name not in names:
             there = f"it has {listed(names)}" if names else "it has no named columns: omit --keep"
@@ -285,7 +285,7 @@ def require_kept(keep: Sequence[str], names: Sequence[str], where: str) -> None:
 
 
 def require_spare(keep: Sequence[str], made: Sequence[str] | None) -> None:
-    """``InputError`` where a column to be kept has the name of one that the command makes."""
+    """``InputError`` if a column to be kept has the name of one that the command makes."""
     for name in keep:
         if name in (made or ()):
             raise InputError(f"--keep {name}: the output has a column {name!r} of its own", "omit it, or rename it")

@@ -80,7 +80,7 @@ def _through(
 
 
 def _require_no_parts(out: str, parts: Mapping[str, Any]) -> None:
-    """``InputError`` where options for a folder of parts are given with a single file."""
+    """``InputError`` if options for a folder of parts are given with a single file."""
     for name in ("workers", "engine", "part_rows"):
         if parts.get(name) is not None:
             option, end = name.replace("_", "-"), Path(out).suffix.lower() in FORMATS

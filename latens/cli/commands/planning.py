@@ -101,7 +101,7 @@ def _below(root: Path, arrays: bool, wanted: Sequence[str]) -> tuple[list[Piece]
 
 
 def _of_files(root: Path, names: Sequence[str], arrays: bool, wanted: Sequence[str]) -> list[Piece]:
-    """A part for each table or array; ``InputError`` where partitions name what is read, and not all are Parquet."""
+    """A part for each table or array; ``InputError`` if partitions name what is read, and not all are Parquet."""
     keys = sorted({key for name in names for key in keys_of(name)} & set(wanted))
     if not keys:
         return [Piece(_named(name, arrays), str(root / name), _fingerprint(root / name)) for name in names]

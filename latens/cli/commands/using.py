@@ -90,7 +90,7 @@ class InMemory:
         return z[0] if samples == 1 else z
 
     def require_fillable(self, draws: int) -> None:
-        """``InputError`` where missing cells cannot be filled, or not ``draws`` times."""
+        """``InputError`` if missing cells cannot be filled, or not ``draws`` times."""
 
     @contextmanager
     def copies(self, writer: Writer, draws: int) -> Iterator[Put]:
@@ -161,7 +161,7 @@ class Streaming(InMemory):
         return rows
 
     def require_apart(self, out: str) -> None:
-        """``InputError`` where the output would lie in the folder that is read."""
+        """``InputError`` if the output would lie in the folder that is read."""
         if _is_below(out, self.stream.origin):
             raise InputError(f"cannot write {out}: it would lie in the folder of the data", "name another folder")
 
@@ -177,7 +177,7 @@ class Streaming(InMemory):
             return evaluation.codes(self.run.model, rows.inside, rows.c, sample=True).numpy().astype(np.float32)
 
     def require_fillable(self, draws: int) -> None:
-        """``InputError`` where missing cells cannot be filled, or not ``draws`` times."""
+        """``InputError`` if missing cells cannot be filled, or not ``draws`` times."""
         if draws and not isinstance(self.run.schema, Table):
             raise InputError(f"{self.stream.origin}: a streamed array has no missing cells to fill", "omit --draws")
         if draws > MOST_COPIES:
@@ -290,7 +290,7 @@ def require_free_output(
 
 
 def _require_table_for(out: str, rows: Rows) -> None:
-    """``InputError`` where a column without numbers would go to an array."""
+    """``InputError`` if a column without numbers would go to an array."""
     if Path(out).suffix.lower() in TABLES or not isinstance(rows.schema, Table):
         return
     for name, cells in zip(rows.x.column_names, rows.x.columns):
@@ -334,7 +334,7 @@ def _or_in_memory(command: Callable[..., Answer]) -> Callable[..., Answer]:
 def _is_annotated(
     folder: str | Run, data: Readable, out: str, asked: Inputs, samples: int, key: str | None
 ) -> bool:  # fmt: skip
-    """Whether codes go to an .h5ad; ``InputError`` where the output cannot hold what is asked for."""
+    """Whether codes go to an .h5ad; ``InputError`` if the output cannot hold what is asked for."""
     annotated = Path(out).suffix.lower() == H5AD
     if annotated and asked.keep:
         raise InputError(f"--keep: {out} is a copy of the data, with all of their columns", "omit --keep")

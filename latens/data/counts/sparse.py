@@ -174,7 +174,7 @@ def _column_of(place: Path, name: str) -> ObsColumn:
 
 def read_sparse(path: Path) -> SparseRows | None:
     """The matrix that ``scipy.sparse.save_npz`` wrote, read without unpickling; None for another .npz. Raises
-    ``InputError`` where it is damaged."""
+    ``InputError`` if it is damaged."""
     from scipy import sparse
 
     part = read_arrays(path, ("format", "shape", "data"))

@@ -38,7 +38,7 @@ class File:
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes from ``start`` to before ``stop``; without a shared position, so several threads may call it.
-        ``InputError`` where the file can no longer be read."""
+        ``InputError`` if the file can no longer be read."""
         try:
             if self.system is not None:
                 return bytes(self.system.cat_file(self.path, start=start, end=stop))

@@ -107,7 +107,7 @@ class Stream:
         raise NotImplementedError
 
     def understood(self, piece: Any) -> Read | None:
-        """The values of the rows of a piece that holds text; None where a piece holds values."""
+        """The values of the rows of a piece that holds text; None if a piece holds values."""
         return None
 
     def pieces(self, workers: int = 1) -> Iterator[tuple[int, Any]]:

@@ -98,7 +98,7 @@ class TextStream(Stream):
 
     def understood(self, piece: Any) -> Read:
         """The values of rows of text, as the whole file gives them: every column is read by the form that ``hints``
-        knows. Raises ``Whole`` where that form does not read a cell, since all cells then decide on the form."""
+        knows. Raises ``Whole`` if that form does not read a cell, since all cells then decide on the form."""
         try:
             read = read_columns(piece, self.origin, self.hints, is_file=True)
         except InputError:

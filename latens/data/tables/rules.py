@@ -260,8 +260,8 @@ def joined_combinations(
                        or [np.zeros(rows.size, bool)], 0).reshape(rows.shape)  # fmt: skip
         if (never.all(-1) & ~apart.any(-1)).any():
             if rule.reason.endswith(ASKED):
-                what = (f"--rule {rule.text!r} and {joined.text!r} leave {rule.target!r} no level for some levels of "
-                        f"{listed(sources)} that no row combines")  # fmt: skip
+                what = (f"--rule {rule.text!r} and {joined.text!r} leave no level of {rule.target!r} for some "
+                        f"combinations of {listed(sources)} that no row has")  # fmt: skip
                 raise InputError(what, f"pass --rule {' & '.join(map(named, names))!r} instead")
         else:
             joined, reasons = impossible(names, rows, never, ""), [*reasons, rule.reason]

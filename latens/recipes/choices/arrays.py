@@ -24,7 +24,7 @@ COUNT_UNIT = 0.1  # the standard deviation of ln(1 + x) if one row in fifty has 
 
 
 def likelihood_name(info: DataInfo, likelihood: str) -> str:
-    """The likelihood that suits the values seen. ``InputError`` where the one asked for does not fit the values."""
+    """The likelihood that suits the values seen. ``InputError`` if the one asked for does not fit the values."""
     one_of("likelihood", likelihood, LIKELIHOODS)
     schema = info.schema
     if likelihood == "auto":
@@ -69,7 +69,7 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     A column that does not vary in the sample gets the mean unit of the others (1 if none varies). If it never varies,
     it has no density anyway (``varying_cells``); if only held-out rows vary, they stay comparable. Counts are seen as
     ln(1 + x), in units of at least ``COUNT_UNIT``, so that a single count in a column that is almost always 0 does not
-    move a code far. ``InputError`` where the spread is beyond the floats that networks compute in.
+    move a code far. ``InputError`` if the spread is beyond the floats that networks compute in.
     """
     schema, default = info.schema, torch.get_default_dtype()
     pooled = schema.is_image or schema.is_discrete
@@ -101,7 +101,7 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
 
 
 def varying_cells(info: DataInfo) -> Tensor | None:
-    """A mask of the columns that vary, ``[*shape]``; None where all do, and for pixels, which share one unit."""
+    """A mask of the columns that vary, ``[*shape]``; None if all do, and for pixels, which share one unit."""
     if not info.schema.constant or info.schema.is_image or info.schema.is_discrete:
         return None
     mask = torch.ones(info.columns, dtype=torch.bool)

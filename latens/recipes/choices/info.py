@@ -23,7 +23,7 @@ class DataInfo:
     Args:
         schema: What each column or pixel is.
         rows: The number of rows.
-        sample: Some rows ``[N, *shape]`` in storage type, or None where a run is rebuilt without its data.
+        sample: Some rows ``[N, *shape]`` in storage type, or None if a run is rebuilt without its data.
         conditions: The columns that are given, not modelled.
         sample_c: The conditions of the sample, ``{name: [N]}``.
         choices: What "auto" meant, ``{option: sentence}``, filled by the recipe.

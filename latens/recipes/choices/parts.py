@@ -32,7 +32,7 @@ MIXTURE_ROWS = 5000
 
 
 def condition_for(info: DataInfo) -> networks.Condition | None:
-    """What the networks see of the conditions; None where nothing is given. Each part has its own.
+    """What the networks see of the conditions; None if nothing is given. Each part has its own.
 
     Raises ``InputError`` for a condition with missing cells."""
     for column in info.conditions:

@@ -69,7 +69,7 @@ class Explorer:
 
 
 def traced(run: Run) -> tuple[DecoderGraph | None, str]:
-    """(the decoder's graph, or None where it cannot be traced; what keeps the page from running it, "" for nothing)."""
+    """(the decoder's graph, or None if it cannot be traced; what keeps the page from running it, "" for nothing)."""
     try:
         decoder = graphs.decoder(run)
         found = graph(graphs.program(decoder), decoder.outputs)

@@ -345,7 +345,7 @@ def _leveled(labels: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarra
 
 
 def _umap(z: np.ndarray, seed: int) -> np.ndarray | None:
-    """UMAP of at most 50,000 codes to the plane; None where umap-learn is not installed."""
+    """UMAP of at most 50,000 codes to the plane; None if umap-learn is not installed."""
     try:
         from umap import UMAP  # type: ignore[import-not-found,unused-ignore]
     except ImportError:

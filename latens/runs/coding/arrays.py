@@ -99,7 +99,7 @@ def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpacked(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of :func:`packed`; ``ValueError`` where they are damaged."""
+    """The arrays of :func:`packed`; ``ValueError`` if they are damaged."""
     if not data:
         return {}
     found, inflated = {}, Inflated(data)

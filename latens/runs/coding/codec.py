@@ -326,7 +326,7 @@ def _exact_conditions(kept: dict[str, np.ndarray]) -> Any:
 
 
 def _index(back: Any) -> Any:
-    """The index of the rows of a pandas frame, as plain values; None where there is none."""
+    """The index of the rows of a pandas frame, as plain values; None if there is none."""
     index = getattr(back, "index", None)
     try:
         return None if index is None else frames.index_record(index)

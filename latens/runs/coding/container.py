@@ -45,7 +45,7 @@ class Container:
 
     @classmethod
     def read(cls, data: bytes) -> Container:
-        """The parts of a file's bytes; ``InputError`` where they are damaged, or of a newer format."""
+        """The parts of a file's bytes; ``InputError`` if they are damaged, or of a newer format."""
         if data[:8] != MAGIC:
             raise InputError("the file was not written by `latens compress`", "name one that ends in .latens")
         head, at = _head(data)

@@ -50,7 +50,7 @@ class Alphabet(ABC):
         """(whole numbers ``[B, dim]``, components ``[B]``) from the stack."""
 
     def pop_component(self, stack: Stack, z: Tensor, rounding: Rounding) -> np.ndarray | None:
-        """Components ``[B]`` from the stack, by their shares in p(z); None where there are none."""
+        """Components ``[B]`` from the stack, by their shares in p(z); None if there are none."""
         return None
 
     def push_component(self, stack: Stack, z: Tensor, which: np.ndarray | None, rounding: Rounding) -> None:
@@ -198,7 +198,7 @@ class Bins(Alphabet):
         return stack.pop(self.normals.of(rows, which).find, rows * dim).reshape(rows, dim), which
 
     def pop_component(self, stack: Stack, z: Tensor, rounding: Rounding) -> np.ndarray | None:
-        """Components ``[B]`` from the stack, by their shares in p(z); None where there are none."""
+        """Components ``[B]`` from the stack, by their shares in p(z); None if there are none."""
         if not isinstance(self.p, d.NormalMixture):
             return None
         return stack.pop(self._component_shares(z, rounding).find, len(z), turned=True)

@@ -28,7 +28,7 @@ def varints(values: list[int]) -> bytes:
 
 
 def from_varints(data: bytes) -> list[int]:
-    """The numbers of :func:`varints`; ``ValueError`` where the last is cut off.
+    """The numbers of :func:`varints`; ``ValueError`` if the last is cut off.
 
     >>> from_varints(varints([0, 300]))
     [0, 300]

@@ -23,7 +23,7 @@ _OTHERS = {
 
 class Drawing(TorchFunctionMode):
     """Inside, ``torch.randn``, ``torch.rand`` and related functions return ``give(shape)`` in place of normal numbers;
-    uniform numbers are made from those by the normal distribution function. Raises ``NotImplementedError`` where the
+    uniform numbers are made from those by the normal distribution function. Raises ``NotImplementedError`` if the
     model draws in another way, which no fixed number of normal numbers can replace.
     """
 

@@ -70,7 +70,7 @@ def export(run: Run, out: str | Path, *, opset: int = OPSETS[1]) -> dict[str, An
 
 
 def require_onnx() -> None:
-    """``InputError`` where a package that writes ONNX is missing."""
+    """``InputError`` if a package that writes ONNX is missing."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
