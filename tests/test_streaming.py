@@ -420,9 +420,9 @@ def test_bad_files_and_options(folder: Path, tmp_path: Path, run: Run, monkeypat
     (place / "p.parquet").write_bytes(whole[:-100])
     with pytest.raises(InputError, match="is truncated"):
         commands.fit(asked(place, tmp_path / "run"), quiet=True)
-    (tmp_path / "x.csv").write_text("a,b\n1,2\n3,4\n")
+    np.savez(tmp_path / "x.npz", np.zeros((3, 2)))
     with pytest.raises(InputError, match="cannot be streamed, as only Parquet"):
-        commands.fit(asked(tmp_path / "x.csv", tmp_path / "run"), quiet=True)
+        commands.fit(asked(tmp_path / "x.npz", tmp_path / "run"), quiet=True)
     for option in ({"split": "group=word"}, {"labels": "word"}, {"weights": "w.npy"}):
         with pytest.raises(InputError, match="takes no --"):
             commands.fit(asked(folder / "set", tmp_path / "run", **option), quiet=True)

@@ -92,7 +92,10 @@ def fit(
     stream: Annotated[
         bool,
         option(
-            "--stream", help="Read the data in blocks, as is always done for data larger than memory.", title="Data"
+            "--stream",
+            help="Read the data (Parquet, .npy or plain text) in blocks, as is done where a fit in memory would take "
+            "more than half of the free memory.",
+            title="Data",
         ),
     ] = False,
     weights: Annotated[

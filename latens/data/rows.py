@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -19,9 +19,10 @@ from latens.data.lazy import Lazy, Subset, View
 from latens.data.tables.reading import Hints, Read, read_columns
 from latens.data.tables.types import INDEX, index_names, index_notes, with_index
 from latens.errors import InputError
-from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, sift_array, sift_table
+from latens.schema import KINDS, LIBRARY, AnySchema, Column, Odd, Schema, Table, chunks, sift_array, sift_table
 from latens.schema.arrow import as_numbers, is_empty, listed, pa, require_once
 from latens.schema.column import CODED
+from latens.schema.ranges import SeenValues
 from latens.tensors.trees import Tree
 
 LEAST_SIZE = 1e-3  # counts assumed for a row without any, so that the logarithm is finite
@@ -607,7 +608,24 @@ def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
     schema = infer(first, None, asked.kind, levels, layout=asked.layout)
     seen = f" (from the first {len(first)} of {len(x):,} rows)"
     reason = schema.reason.partition(": ")[2] + seen
-    return dataclasses.replace(schema, constant=(), constant_values=(), ranges=None, reason=reason)
+    ranges = _lazy_ranges(x, schema) if levels is None else None
+    return dataclasses.replace(schema, constant=(), constant_values=(), ranges=ranges, reason=reason)
+
+
+def _lazy_ranges(x: Lazy, schema: Schema) -> SeenValues | None:
+    """The ranges of lazy rows, from two passes over all of them; None where they have none, or a number is not
+    finite."""
+    from latens.data.ranges import cells_of, has_ranges, ranges_of_parts
+
+    if not has_ranges(schema):
+        return None
+
+    def parts() -> Iterator[np.ndarray]:
+        return (cells_of(x.rows(np.arange(len(x))[rows]), schema) for rows in chunks(x))
+
+    ends = [(part.min(0), part.max(0)) for part in parts()]
+    low, high = np.min([low for low, _ in ends], 0), np.max([high for _, high in ends], 0)
+    return ranges_of_parts(parts(), schema, low, high) if np.isfinite([low, high]).all() else None
 
 
 def _sparse_schema(x: counts.sparse.SparseRows, first: np.ndarray, names: Sequence[str] | None, asked: Asked) -> Schema:

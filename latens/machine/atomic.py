@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -66,6 +68,19 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         reason = error.strerror or f"{error}; the disk may be full"
         why = f"{reason[:1].lower()}{reason[1:]}"
         raise InputError(f"cannot write {path} ({why})", "make room there, or name another file") from error
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM is Ctrl-C inside the block, so that what is being written is finished or removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def address_of(path: str | os.PathLike[str]) -> str | None:

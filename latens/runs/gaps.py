@@ -83,12 +83,15 @@ def _nearest(values: np.ndarray, holes: np.ndarray, own: np.ndarray, seen: list[
 
 
 def drawn(
-    trees: list[dict[str, Any]], names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray], seed: int
-) -> np.ndarray:
-    """``x``, ``[N, D]``, with NaN in cells drawn to be missing."""
-    x, random = np.array(x, dtype=np.float64), np.random.default_rng([seed % 2**63, Key.GAPS])
+    trees: list[dict[str, Any]], names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray], seed: int,
+    within: tuple[int, int] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """``x``, ``[N, D]``, with NaN in cells drawn to be missing; ``within`` is (number of the first row, number of all
+    rows) where these rows are a part, whose gaps are those that they have in the whole."""
+    x, (first, total) = np.array(x, dtype=np.float64), within or (0, len(x))
     columns = {name: x[:, j] for j, name in enumerate(names)} | {k: np.asarray(v, float) for k, v in given.items()}
-    for tree in trees:
+    for number, tree in enumerate(trees):
+        stream = np.random.PCG64([seed % 2**63, Key.GAPS]).advance(number * total + first)  # a step per row and tree
         at = np.zeros(len(x), dtype=np.int64)
         left, right, threshold = (np.array(tree[name]) for name in ("left", "right", "threshold"))
         for _ in range(DEPTH):
@@ -97,5 +100,5 @@ def drawn(
                 value = np.nan_to_num(columns[tree["feature"][node]][here], nan=_ABSENT).astype(np.float32)
                 at[here] = np.where(value <= threshold[node], left[node], right[node])
         own = columns[tree["column"]]  # a view of x
-        own[random.random(len(x)) < np.array(tree["share"])[at]] = np.nan
+        own[np.random.Generator(stream).random(len(x)) < np.array(tree["share"])[at]] = np.nan
     return x

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from latens import evaluation
 from latens.data import tables
 from latens.data.rows import Rows, condition_column
+from latens.data.streams.sources import joined_rows
 from latens.data.tables.reading import written as in_forms
 from latens.data.tables.types import with_index
 from latens.distributions import center, drawing_within, extrapolating
@@ -29,6 +32,7 @@ from latens.tensors.trees import Tree
 if TYPE_CHECKING:
     from latens.densities import Fitted
 
+WINDOW = 1 << 17  # rows of a window of samples, approximately
 REDRAWS = 20  # how often a row is drawn again if a rule takes it out of range; then values are clipped
 
 
@@ -39,9 +43,11 @@ def schema_of(run: Run) -> AnySchema:
     return run.schema
 
 
-def conditions(run: Run, n: int, given: Mapping[str, Any], seed: int) -> tuple[Tree, dict[str, Any]]:
+def conditions(
+    run: Run, n: int, given: Mapping[str, Any], seed: int | np.random.Generator
+) -> tuple[Tree, dict[str, Any]]:  # fmt: skip
     """Conditions of ``n`` rows: those in ``given``; others are drawn from rows of the fit, if possible from rows that
-    agree with those given.
+    agree with those given. A generator in place of the seed continues where the rows before ended.
 
     Returns:
         (c in the model's form, or None; the columns of conditions as arrow arrays).
@@ -103,7 +109,9 @@ def _number(column: Column, value: Any) -> float:
     return number
 
 
-def _draw(seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, seed: int) -> dict[str, np.ndarray]:
+def _draw(
+    seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, seed: int | np.random.Generator
+) -> dict[str, np.ndarray]:  # fmt: skip
     others = [name for name in seen if name not in named]
     found = {name: np.full(n, value) for name, value in named.items()}
     if not others:
@@ -112,7 +120,8 @@ def _draw(seen: Mapping[str, np.ndarray], named: Mapping[str, float], n: int, se
     for name, value in named.items():
         agree = rows[seen[name][rows] == value] if name in seen else rows
         rows = agree if len(agree) else rows
-    pick = np.random.default_rng([seed % 2**63, Key.CONDITIONS]).choice(rows, n)
+    random = seed if isinstance(seed, np.random.Generator) else np.random.default_rng([seed % 2**63, Key.CONDITIONS])
+    pick = random.choice(rows, n)
     return found | {name: seen[name][pick] for name in others}
 
 
@@ -154,49 +163,97 @@ def sample(
         extrapolate: whether draws of numbers may lie beyond the range of the data.
 
     Raises:
-        InputError: ``extrapolate`` with means.
+        InputError: ``extrapolate`` with means, or more rows than fit into memory.
     """
+    require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
+    require_memory(n, schema_of(run).columns, f"{n:,} samples")
+    with sampling(
+        run, n, mean=mean, seed=seed, given=given, density=density, missing=missing, extrapolate=extrapolate
+    ) as windows:
+        first = next(windows)
+        if len(first) == n:
+            return first
+        if hasattr(first, "column_names"):
+            return joined_rows([first, *windows])
+        whole, done = np.empty((n, *first.shape[1:]), first.dtype), len(first)
+        whole[:done] = first
+        for x in windows:
+            whole[done : done + len(x)] = x
+            done += len(x)
+        return whole
+
+
+@contextmanager
+def sampling(
+    run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None,
+    missing: bool = True, extrapolate: bool = False,
+) -> Iterator[Iterator[Any]]:  # fmt: skip
+    """The samples of :func:`sample` in windows of rows, one of which is in memory at a time. Iterate inside the block,
+    in which torch draws from the seed."""
     schema = schema_of(run)
     if extrapolate and mean:
         raise InputError("extrapolate applies to draws, not to means", "omit it")
-    require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
-    require_memory(n, schema.columns, f"{n:,} samples")
-    c, cells = conditions(run, n, given or {}, seed)
-    model: Any = run.model
-    z = None if density is None else density.draw(model, n, seed)
     count = rows_at_once(schema.columns)
-    gapped = None if mean else _Gapped.of(run, n, c, seed)
+    size = count * max(1, WINDOW // count)
+    random = np.random.default_rng([seed % 2**63, Key.CONDITIONS])
 
-    def draw(rows: Any) -> Tensor:
-        some = trees.take(c, rows)
-        size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-        if z is None and (gapped is None or not hasattr(model, "generated")):
-            return model.sample(size, some, mean=mean)
-        px = model.generated(size, some) if z is None else model.decode(z[rows].to(model_device(model)), some)
-        return gapped.draw(px, rows) if gapped is not None else center(px) if mean else px.sample()
-
-    def redrawn(x: np.ndarray, schema: Table) -> np.ndarray:
-        """Draw rows again if a rule takes its target out of range; laws of columns never do so."""
-        for _ in range(REDRAWS):
-            beyond = np.concatenate([
-                start + np.flatnonzero(schema.outward(x[start : start + count])[1]) for start in range(0, n, count)
-            ])  # fmt: skip
-            if not len(beyond):
-                break
-            for start in range(0, len(beyond), count):
-                rows = beyond[start : start + count]
-                x[rows] = draw(rows).numpy()
-        return x
+    def window(first: int) -> Any:
+        rows = min(size, n - first)
+        c, cells = conditions(run, rows, given or {}, random)
+        own = seed_of(seed, Key.PART, first) if first else seed
+        z = None if density is None else density.draw(run.model, rows, own)
+        gapped = None if mean else _Gapped.of(run, rows, c, seed, within=(first, n))
+        x = _Drawing(run, rows, c, z, gapped, mean).drawn()
+        leave_out = gapped.leave_out if gapped is not None and missing else None
+        return to_user(schema, x, cells, mean=mean, beyond=extrapolate, leave_out=leave_out)
 
     with (
-        evaluating(model), seeded(seed, Key.SAMPLE), torch.no_grad(), extrapolating(extrapolate),
+        evaluating(run.model), seeded(seed, Key.SAMPLE), torch.no_grad(), extrapolating(extrapolate),
         drawing_within(schema.limits),
     ):  # fmt: skip
-        x = trees.below((draw(slice(i, min(i + count, n))) for i in range(0, n, count)), n).numpy()
-        if isinstance(schema, Table) and schema.rules and not mean:
-            x = redrawn(x, schema)
-    leave_out = gapped.leave_out if gapped is not None and missing else None
-    return to_user(schema, x, cells, mean=mean, beyond=extrapolate, leave_out=leave_out)
+        yield map(window, range(0, n, size))
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """Rows that are drawn one part after another: their number, conditions, codes (None: from the prior), gaps, and
+    whether they are means."""
+
+    run: Run
+    rows: int
+    c: Tree
+    z: Tensor | None
+    gapped: _Gapped | None
+    mean: bool
+
+    def drawn(self) -> np.ndarray:
+        """The numbers of the rows, ``[rows, *event]``."""
+        count = rows_at_once(schema_of(self.run).columns)
+        parts = (self._part(slice(i, min(i + count, self.rows))) for i in range(0, self.rows, count))
+        return trees.below(parts, self.rows).numpy()
+
+    def _part(self, rows: slice) -> Tensor:
+        """Draw rows, and again those in which a rule takes its target out of range; laws of columns never do so."""
+        x, schema = self._draw(rows), schema_of(self.run)
+        if not isinstance(schema, Table) or not schema.rules or self.mean:
+            return x
+        for _ in range(REDRAWS):
+            beyond = np.flatnonzero(schema.outward(x.numpy())[1])
+            if not len(beyond):
+                break
+            x[torch.from_numpy(beyond)] = self._draw(rows.start + beyond)
+        return x
+
+    def _draw(self, rows: Any) -> Tensor:
+        model, some = self.run.model, trees.take(self.c, rows)
+        size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        if self.z is None and (self.gapped is None or not hasattr(model, "generated")):
+            return model.sample(size, some, mean=self.mean)  # type: ignore[operator]
+        px = (
+            model.generated(size, some) if self.z is None  # type: ignore[operator]
+            else model.decode(self.z[rows].to(model_device(model)), some)  # type: ignore[operator]
+        )  # fmt: skip
+        return self.gapped.draw(px, rows) if self.gapped is not None else center(px) if self.mean else px.sample()
 
 
 def drawn(run: Run, n: int, seed: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
@@ -221,22 +278,27 @@ class _Gapped:
         trees: see :func:`latens.runs.gaps.learned`.
         known: conditions, ``[n]`` each.
         seed: the seed of the draws.
+        within: (number of the first row, number of all rows) where these rows are a part.
     """
 
-    def __init__(self, schema: Table, n: int, trees: list[dict[str, Any]], known: dict[str, np.ndarray], seed: int):
+    def __init__(
+        self, schema: Table, n: int, trees: list[dict[str, Any]], known: dict[str, np.ndarray], seed: int,
+        within: tuple[int, int] | None = None,
+    ):  # fmt: skip
         self.schema, self.trees, self.known, self.seed = schema, trees, known, seed
+        self.within = within or (0, n)
         self.names = tuple(field.name for field in schema.outer)
         self.places = [self.names.index(name) for name in schema.names]
         self.mask: np.ndarray | None = None
         self.rows = n
 
     @classmethod
-    def of(cls, run: Run, n: int, c: Tree, seed: int) -> _Gapped | None:
+    def of(cls, run: Run, n: int, c: Tree, seed: int, within: tuple[int, int] | None = None) -> _Gapped | None:
         """Those of a run; None if no cell of its data was missing."""
         if not isinstance(run.schema, Table) or not run.data.get("gaps"):
             return None
         known = {name: v.double().numpy() for name, v in (c or {}).items()} if isinstance(c, Mapping) else {}
-        return cls(run.schema, n, run.data["gaps"], known, seed)
+        return cls(run.schema, n, run.data["gaps"], known, seed, within)
 
     def draw(self, px: Any, rows: Any) -> Tensor:
         """Draws of px. If each column sees those before it, values and gaps are drawn in turn."""
@@ -248,7 +310,8 @@ class _Gapped:
 
         def gaps_in(x: Tensor, number: int) -> Tensor:
             u = np.stack(list(self.schema.outward(x.flatten(end_dim=-2).numpy())[0].values()), 1)
-            seed = seed_of(self.seed, Key.GAPS, number, rows.start if isinstance(rows, slice) else int(rows[0]))
+            first = self.within[0] + (rows.start if isinstance(rows, slice) else int(rows[0]))
+            seed = seed_of(self.seed, Key.GAPS, number, first)
             found[:] = [np.isnan(gaps.drawn(self.trees, self.names, u, known, seed))]
             return torch.from_numpy(found[0][:, self.places]).reshape(x.shape)
 
@@ -261,7 +324,7 @@ class _Gapped:
     def leave_out(self, u: np.ndarray) -> np.ndarray:
         """The numbers ``[n, columns]`` with NaN in the cells that are missing."""
         if self.mask is None:
-            return gaps.drawn(self.trees, self.names, u, self.known, self.seed)
+            return gaps.drawn(self.trees, self.names, u, self.known, self.seed, self.within)
         return np.where(self.mask, np.nan, u)
 
 

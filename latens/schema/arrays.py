@@ -71,8 +71,8 @@ _LOGARITHM = 20.0  # ln(1 + x) of a count is never larger
 _CHUNK = 1 << 20  # cells checked at once, so that no temporary array is large
 
 
-def chunks(x: np.ndarray) -> Iterator[slice]:
-    """Slices of rows that cover ``x`` ``[N, ...]``, about a million cells in each."""
+def chunks(x: Any) -> Iterator[slice]:
+    """Slices of rows that cover an array or lazy rows ``x`` ``[N, ...]``, about a million cells in each."""
     step = max(1, _CHUNK // max(1, math.prod(x.shape[1:])))
     return (slice(start, start + step) for start in range(0, len(x), step))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -137,16 +135,3 @@ class StopSignal:
     def __exit__(self, *error: object) -> None:
         for name, handler in self._before.items():
             signal.signal(name, handler)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM is Ctrl-C inside the block, so that what is being written is finished or removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

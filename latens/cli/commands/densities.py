@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from latens import densities
 from latens.cli.commands.answer import Answer
-from latens.cli.commands.inputs import figures_for, pairs, trained_on
+from latens.cli.commands.inputs import figures_for, pairs, row_bar, trained_on
 from latens.cli.commands.using import TABLES, loaded, require_free_output, written
 from latens.data.streams.writer import Writer
 from latens.densities import Fitted
 from latens.densities.fitted import require_unconditional
 from latens.densities.kinds import PRIOR, check_options
 from latens.errors import InputError, concerning
-from latens.machine.atomic import write_bytes
+from latens.machine.atomic import address_of, terminable, write_bytes
 from latens.runs import outputs
 from latens.runs import record as runs
 from latens.runs.outputs import schema_of
@@ -94,15 +96,31 @@ def sample(
             f"cannot write {out}: an array cannot hold a table of mixed columns", f"write {', '.join(TABLES)}"
         )
     fitted = None if density == PRIOR else density_of(run, str(run.folder), density, quiet=quiet)
-    x = outputs.sample(run, n, mean=mean, seed=seed, given=conditions, density=fitted, missing=gaps,
-                       extrapolate=extrapolate)  # fmt: skip
+    asked: dict[str, Any] = {"mean": mean, "seed": seed, "given": conditions, "density": fitted, "missing": gaps,
+                             "extrapolate": extrapolate}  # fmt: skip
     if extension == ".png":
+        x = outputs.sample(run, n, **asked)
         write_bytes(out, _picture(schema, x))  # type: ignore[arg-type]
     else:
-        with Writer(out, n, schema.names) as writer:
-            writer.write(outputs.written(x, run, out=out))
-    shape = [len(x), *x.shape[1:]]
-    return written(out, "samples" if fitted is None else f"samples ({fitted.line()})", shape)
+        _require_space(out, n, schema.columns)
+        bar, writer = row_bar(f"writing {Path(out).name}", n, quiet), Writer(out, n, schema.names)
+        with terminable(), outputs.sampling(run, n, **asked) as windows, writer, bar as done:
+            for x in windows:
+                writer.write(outputs.written(x, run, out=out))
+                done(writer.shape[0])
+    return written(out, "samples" if fitted is None else f"samples ({fitted.line()})", [n, *x.shape[1:]])
+
+
+def _require_space(out: str, rows: int, columns: int) -> None:
+    """``InputError`` where the rows cannot fit on the disk, even with a bit per cell."""
+    if address_of(out) is None:
+        needed, there = rows * columns // 8, shutil.disk_usage(Path(out).resolve().parent).free
+        if needed > there:
+            raise InputError(
+                f"{rows:,} samples would take at least {needed / 2**30:,.0f} GiB on the disk of {out}, and "
+                f"{there / 2**30:,.0f} are free",
+                "ask for fewer",
+            )
 
 
 def _picture(schema: Schema, x: np.ndarray) -> bytes:

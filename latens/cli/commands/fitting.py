@@ -22,6 +22,7 @@ from latens.cli.commands.inputs import (
     AnySource,
     absolute,
     again,
+    blocks_of,
     held_out,
     in_memory,
     reading,
@@ -33,12 +34,13 @@ from latens.data import Source, columns_of, read
 from latens.data.rows import LABEL, Asked, Rows, known_columns, numbers_of, rows_of
 from latens.data.sources import check_reading
 from latens.data.splits import Split
-from latens.data.streams.sources import IN_MEMORY, SHARE, Stream, is_large, open_stream, unpacked
+from latens.data.streams.sources import IN_MEMORY, SHARE, Stream, is_large, unpacked
 from latens.data.streams.survey import survey
+from latens.data.tables.files import bytes_of_text
 from latens.data.tables.frames import ArrowBack, recorded
 from latens.data.tables.types import with_index
 from latens.errors import FitError, InputError, Stopped, concerning, printable
-from latens.machine.atomic import writable, write_text
+from latens.machine.atomic import terminable, writable, write_text
 from latens.machine.folder import Folder
 from latens.machine.launcher import is_first, was_restarted
 from latens.machine.memory import free_memory
@@ -49,7 +51,6 @@ from latens.runs.record import Run
 from latens.schema import Table
 from latens.schema.arrow import listed
 from latens.training import Bar, Interrupted, Progress, Settings, Tracker
-from latens.training.callbacks import terminable
 from latens.training.checkpoint import dumps, loads
 from latens.training.processes import LostProcess
 from latens.training.tracking import require_tracker
@@ -112,7 +113,12 @@ class Fit:
             return read(self.data, labels=self.labels, drop=self.drop, reading=self.reading)
         for name in in_memory:
             raise InputError(f"{self.data} is read as a stream, which takes no --{name}", f"omit --{name}")
-        stream = open_stream(self.data, drop=self.drop, na=self.reading.get("na"))
+        try:
+            stream = blocks_of(self.data, self.drop, self.reading)
+        except InputError:
+            if self.stream or not bytes_of_text(self.data):
+                raise
+            return read(self.data, labels=self.labels, drop=self.drop, reading=self.reading)
         if not self.stream and "://" not in self.data:
             needed, free = (f"{size / 2**30:,.1f} GiB" for size in (IN_MEMORY * unpacked(self.data), free_memory()))
             stream.notes += (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +18,8 @@ from latens.data.rows import LABEL, Rows, columns_left, known_columns, rows_like
 from latens.data.sources import check_reading, option_of
 from latens.data.splits import Split, split_rows
 from latens.data.streams.sources import AsTable, Stream, StreamOrder, is_large, open_stream, stored_names, unpacked
-from latens.data.streams.text import TextStream, Whole, bytes_of_text
+from latens.data.streams.text import READ_WHOLE, TextStream, ValueStream, Whole
+from latens.data.tables.files import bytes_of_text
 from latens.data.tables.reading import Hints
 from latens.errors import InputError, concerning, nearest
 from latens.machine.launcher import is_first
@@ -94,13 +95,27 @@ def origin_of(record: dict[str, Any], folder: Path) -> AnySource:
     source: AnySource
     with concerning(f"the data of {folder} cannot be read again"):
         if info.get("stream"):
-            na = (info.get("reading") or {}).get("na")
-            source = open_stream(origin, drop=drop, order=StreamOrder.from_json(info["stream"]), na=na)
+            source = blocks_of(origin, drop, info.get("reading") or {}, StreamOrder.from_json(info["stream"]))
         else:
             source = read(origin, labels=info.get("labels"), drop=drop, reading=info.get("reading"))
     if source.fingerprint != info.get("fingerprint"):
         raise InputError(f"{origin} has changed since {folder} was fitted to it", "name the data to use, or fit again")
     return source
+
+
+def blocks_of(
+    data: str, drop: Sequence[str], reading: Mapping[str, Any], order: StreamOrder | None = None
+) -> Stream:  # fmt: skip
+    """Data for a fit as a stream: Parquet, .npy or plain text; ``InputError`` for other data."""
+    if not bytes_of_text(data):
+        return open_stream(data, drop=drop, order=order, na=reading.get("na"))
+    tables.types.chosen(columns_of(data, reading), drop, None, data)
+    try:
+        if not reading.get("encoding"):
+            return ValueStream(data, Hints.of(reading), drop=drop, order=order)
+    except Whole:
+        pass
+    raise InputError(f"{data} cannot be streamed, as only the whole file says what its cells are", READ_WHOLE)
 
 
 def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: bool = True) -> Rows:
@@ -131,19 +146,24 @@ def again(record: dict[str, Any], folder: Path) -> tuple[AnySource, AnyRows]:
             )
 
 
+def reading_bar(stream: Stream) -> AbstractContextManager[Callable[[int], None]]:
+    """A progress bar of the rows read from a stream."""
+    return row_bar(f"reading {Path(stream.origin).name}", stream.rows)
+
+
 @contextmanager
-def reading_bar(stream: Stream) -> Iterator[Callable[[int], None]]:
-    """A progress bar of the rows read from a stream, on stderr where it is a terminal."""
-    if not is_first():
-        yield lambda rows: None
+def row_bar(title: str, rows: int, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """A progress bar of the rows done, on stderr where it is a terminal; none with ``quiet``."""
+    if quiet or not is_first():
+        yield lambda done: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"reading {Path(stream.origin).name}", total=stream.rows)
-        yield lambda rows: bar.update(task, completed=rows)
+        task = bar.add_task(title, total=rows)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def split_of(source: AnySource, asked: str | None, labels: str | None = None) -> Split | None:

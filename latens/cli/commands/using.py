@@ -28,6 +28,7 @@ from latens.data.streams.writer import Writer
 from latens.data.tables.files import table_batches
 from latens.errors import InputError, concerning
 from latens.evaluation.likelihood import chunk_rows, rows_at_once
+from latens.machine.atomic import terminable
 from latens.runs import outputs, record
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
@@ -317,9 +318,11 @@ def _beside(names: Path | None) -> list[str]:
 
 
 def _or_in_memory(command: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Run the command, and run it again in memory if parts of a text file turn out to need the whole file."""
+    """Run the command, and run it again in memory if parts of a text file turn out to need the whole file. A SIGTERM
+    leaves no part of a file."""
 
     @wraps(command)
+    @terminable()
     def done(folder: str | Run, data: Readable, out: str, asked: Inputs, **options: Any) -> Answer:
         try:
             return command(folder, data, out, asked, **options)

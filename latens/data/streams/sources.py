@@ -17,6 +17,7 @@ from latens.data.streams.addresses import fingerprint_files
 from latens.data.streams.blocks import cut, starts
 from latens.data.streams.loader import WINDOW_BYTES, WINDOW_ROWS, ahead
 from latens.data.streams.parquet import MOST_ROWS, UNIT_ROWS, ParquetBlocks, stored_columns, unpacked_bytes
+from latens.data.tables.files import bytes_of_text
 from latens.data.tables.folders import tables_below
 from latens.data.tables.reading import Read, without_marks
 from latens.data.tables.types import chosen, index_names, index_notes, plain_schema, plain_table
@@ -24,6 +25,7 @@ from latens.errors import InputError, concerning, is_whole
 from latens.machine.memory import free_memory
 from latens.schema import require_numeric
 from latens.schema.arrow import pa
+from latens.schema.form import Form
 
 BLOCK_ROWS = 1 << 16  # rows of a block if the data has no blocks of its own ...
 BLOCK_BYTES = 1 << 25  # ... and at most this many bytes, which matters if rows are large
@@ -73,6 +75,7 @@ class Stream:
         finite: whether infinite numbers of a table are refused.
         na: the texts of a table that mean missing, as in :class:`latens.data.tables.reading.Hints`.
         kept: columns of a table that are read for the output, whether or not the model knows them.
+        forms: the forms of the columns of text, where pieces hold their values; None where pieces hold the text.
         notes: what a person should know about how the data are read, in sentences.
     """
 
@@ -87,6 +90,7 @@ class Stream:
     finite: bool = True
     na: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    forms: Mapping[str, Form] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -289,7 +293,7 @@ def open_stream(
         return NpyStream(path, order=order)
     if not _is_parquet(path):
         raise InputError(
-            f"{path} cannot be streamed, as only Parquet (a file or a folder of files) and .npy can",
+            f"{path} cannot be streamed, as only Parquet (a file or a folder of files), .npy and plain text can",
             "omit --stream to read it into memory, or write it as Parquet",
         )
     with concerning(path):
@@ -316,8 +320,11 @@ def is_large(path: str, share: float = SHARE) -> bool:
 
 def unpacked(path: str) -> int:
     """The bytes that the values at a local path take in memory, by the footers of Parquet or the size of an .npy file;
-    0 where they cannot be streamed, or are damaged (the reader then says what is wrong)."""
+    for text, whose cells are in memory beside their values, its own size. 0 where they cannot be streamed, or are
+    damaged (the reader then says what is wrong)."""
     place = os.path.expanduser(path)
+    if text := bytes_of_text(path):
+        return text
     if _is_npy(path):
         return os.path.getsize(place) if os.path.isfile(place) else 0
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +12,17 @@ import numpy as np
 import torch
 
 from latens.data.infer import distinct
-from latens.data.rows import LABEL, Asked, Rows, is_number, require_for_table, rows_like, rows_of
+from latens.data.ranges import cells_of, has_ranges, ranges_of_parts
+from latens.data.rows import LABEL, Asked, Rows, as_matrix, is_number, require_for_table, rows_like, rows_of
 from latens.data.splits import held_count
 from latens.data.streams.loader import StreamLoader
 from latens.data.streams.samples import held_out_rows
 from latens.data.streams.sources import AsTable, Stream, joined_rows
-from latens.data.tables.kinds import SAMPLE, ColumnScan, schema_of
-from latens.data.tables.reading import Hints, read_columns
+from latens.data.tables.kinds import SAMPLE, ColumnScan, sampled, schema_of
+from latens.data.tables.reading import Hints, Read, read_columns
 from latens.data.tables.rules import with_rules_of_all
 from latens.errors import InputError, concerning
-from latens.schema import AnySchema, Schema, Table
+from latens.schema import AnySchema, Schema, Table, chunks
 from latens.schema.arrow import arrow_type, pa
 from latens.schema.form import Form
 from latens.tensors.trees import Tree
@@ -57,6 +59,7 @@ class Encoded:
         text are values already."""
         where = self.stream.origin
         if isinstance(self.schema, Table):
+            is_read = is_read or self.stream.forms is not None
             piece = piece if is_read else read_columns(piece, where, Hints().like(self.schema.fields)).table
             x = torch.from_numpy(
                 self.schema.to_model(piece, where, first_row=first, unknown=unknown, broken=broken)
@@ -128,8 +131,7 @@ def survey(
         raise InputError(f"{stream.origin} has {stream.rows} row", "give at least 2")
     stream = _as_asked(stream, asked, schema)
     numbers = held_out_rows(stream.rows, held_count(stream.rows, validation), seed)
-    count = max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells)))
-    looked = held_out_rows(stream.rows, min(count, stream.rows), _SAMPLE)
+    looked = _looked_at(stream)
     scan = None if schema is not None else _scan(stream, asked, seen)
     kept: list[Any] = []
     held: list[Any] = []
@@ -144,20 +146,46 @@ def survey(
     sample = joined_rows(kept)
     if scan is not None:
         with concerning(stream.origin):
-            schema = scan.schema(sample, asked)
+            schema = _with_ranges(scan, scan.schema(sample, asked))
         given = schema if isinstance(schema, Table) and schema.conditions else None
     assert schema is not None
     apart = np.flatnonzero(~np.isin(looked, numbers))
-    common: dict[str, Any] = {"schema": schema, "given": given, "where": stream.origin}
-    rest = rows_like(sample, **common)
+    rest = _rows(stream, sample, schema, given)
     return Streamed(
         stream, schema, given, rest.take(apart) if len(apart) else rest,
-        rows_like(joined_rows(held), **common) if held else None, numbers,
+        _rows(stream, joined_rows(held), schema, given) if held else None, numbers,
     )  # fmt: skip
 
 
+def _looked_at(stream: Stream) -> np.ndarray:
+    """The numbers of the rows of the sample: those that are looked at in memory, or fewer where rows are wide."""
+    count = max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells)))
+    return sampled(stream.rows) if count == SAMPLE else held_out_rows(stream.rows, min(count, stream.rows), _SAMPLE)
+
+
+def _rows(stream: Stream, x: Any, schema: AnySchema, given: Table | None) -> Rows:
+    found = None if stream.forms is None else Read(x, stream.forms)
+    return rows_like(x, schema, given, where=stream.origin, found=found)
+
+
 def _scan(stream: Stream, asked: Asked, seen: Seen) -> _TableScan | _ArrayScan:
-    return _ArrayScan(stream) if stream.arrow is None else _TableScan(stream, asked, seen)
+    return _ArrayScan(stream, seen) if stream.arrow is None else _TableScan(stream, asked, seen)
+
+
+def _with_ranges(scan: _TableScan | _ArrayScan, schema: AnySchema) -> AnySchema:
+    """The schema, if it is that of an array, with the ranges of all rows, from another pass."""
+    if not isinstance(schema, Schema) or not has_ranges(schema):
+        return schema
+
+    def parts() -> Iterator[np.ndarray]:
+        for first, piece in scan.stream.pieces():
+            array = piece if isinstance(piece, np.ndarray) else as_matrix(scan.read(piece))
+            yield from (cells_of(array[rows], schema) for rows in chunks(array))
+            scan.seen(first + len(piece))
+
+    kind = next(parts()).dtype
+    low, high = (cells_of(each[None].astype(kind), schema) for each in scan.extremes)
+    return dataclasses.replace(schema, ranges=ranges_of_parts(parts(), schema, low.min(0), high.max(0)))
 
 
 def _take(piece: Any, numbers: np.ndarray, first: int) -> Any:
@@ -209,7 +237,8 @@ def _table_schema(
 
 
 def _of_all(schema: Schema, rows: int) -> Schema:
-    return dataclasses.replace(schema, reason=f"{schema.reason.partition(': ')[2]} (of {rows:,} rows)")
+    """The schema with the number of all rows in its reason, which was found from some."""
+    return dataclasses.replace(schema, reason=re.sub(", [0-9,]+ x", f", {rows:,} x", schema.reason, count=1))
 
 
 class _TableScan:
@@ -217,20 +246,21 @@ class _TableScan:
 
     def __init__(self, stream: Stream, asked: Asked, seen: Seen):
         self.stream, self.where, self.seen = stream, stream.origin, seen
-        self.forms = text_forms(stream, asked.hints)
+        self.is_read = stream.forms is not None
+        self.forms = text_forms(stream, asked.hints) if stream.forms is None else stream.forms
         self.hints = Hints(frozenset(stream.names or ()) - set(self.forms), known=self.forms, settled=True)
-        means = {name: arrow_type(form.means) for name, form in self.forms.items()}
+        means = {} if self.is_read else {name: arrow_type(form.means) for name, form in self.forms.items()}
         self.scans = [ColumnScan(field.name, means.get(field.name, field.type)) for field in stream.arrow]
 
     def update(self, piece: Any, first: int, asked: Asked) -> bool:
         """Look at more rows; returns False, as the data stay a table."""
-        for scan, cells in zip(self.scans, self._read(piece).columns):
+        for scan, cells in zip(self.scans, self.read(piece).columns):
             scan.update(cells, first)
         return False
 
     def schema(self, sample: Any, asked: Asked) -> AnySchema:
         """The schema, from the pass and a sample of rows; the rules of a table are found in further passes."""
-        sample = self._read(sample)
+        sample = self.read(sample)
         found = _table_schema(self.scans, sample, asked, self.forms)
         if not isinstance(found, Table):
             return found
@@ -238,18 +268,24 @@ class _TableScan:
 
     def _pieces(self) -> Iterator[tuple[int, Any]]:
         for first, piece in self.stream.pieces():
-            yield first, self._read(piece)
+            yield first, self.read(piece)
             self.seen(first + len(piece))
 
-    def _read(self, piece: Any) -> Any:
-        return read_columns(piece, self.where, self.hints).table if self.forms else piece
+    @property
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest and the largest number of each column."""
+        return np.array([scan.low for scan in self.scans]), np.array([scan.high for scan in self.scans])
+
+    def read(self, piece: Any) -> Any:
+        """The values of a piece."""
+        return piece if self.is_read or not self.forms else read_columns(piece, self.where, self.hints).table
 
 
 class _ArrayScan:
     """What one pass over an array sees: the extremes of each cell, and whether all numbers are whole."""
 
-    def __init__(self, stream: Stream):
-        self.where, self.rows = stream.origin, stream.rows
+    def __init__(self, stream: Stream, seen: Seen):
+        self.stream, self.where, self.rows, self.seen = stream, stream.origin, stream.rows, seen
         self.low: np.ndarray | None = None
         self.high: np.ndarray | None = None
         self.whole = True
@@ -273,15 +309,24 @@ class _ArrayScan:
         self.high = high if self.high is None else np.maximum(self.high, high)
         return False
 
+    @property
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest and the largest number in each place of a row."""
+        assert self.low is not None and self.high is not None
+        return self.low, self.high
+
+    def read(self, piece: np.ndarray) -> np.ndarray:
+        """The piece itself."""
+        return piece
+
     def schema(self, sample: np.ndarray, asked: Asked) -> Schema:
         """The schema, from the pass and a sample of rows; ``InputError`` if conditions are asked for."""
-        assert self.low is not None and self.high is not None
         if asked.condition:
             raise InputError(f"{self.where} is a streamed array, which has no labels for a condition",
                              "use a Parquet table")  # fmt: skip
         few = self.whole or self.distinct is not None
         kind = "continuous" if asked.kind == "auto" and not few else asked.kind
-        seen = np.concatenate([sample, self.low[None], self.high[None]])
+        seen = np.concatenate([sample, *(each[None] for each in self.extremes)])
         found = self._inferred(seen, kind, asked)
         values = self.distinct if asked.kind == "auto" and found.span and found.levels else None
         if values is not None and found.between(values).any():

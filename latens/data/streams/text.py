@@ -15,13 +15,21 @@ from latens.data.streams.sources import Stream, StreamOrder
 from latens.data.tables import text
 from latens.data.tables.files import parts_of_text
 from latens.data.tables.folders import same_columns
-from latens.data.tables.reading import Hints, Read, read_columns
+from latens.data.tables.reading import CellCounts, Hints, Read, read_columns
 from latens.data.tables.types import chosen
 from latens.errors import InputError
-from latens.schema.arrow import pa
+from latens.schema.arrow import pa, pc
+from latens.schema.form import Form, Times, Words
 
 WINDOW = 1 << 22  # bytes of a window, approximately
 LONGEST = 1 << 26  # longest record searched for, in bytes
+READ_WHOLE = "omit --stream to read it into memory, or write it as Parquet"
+MOST_CELLS = 100_000  # distinct cells of a column that are kept; of others, one of each shape
+_SHAPES = (  # what is alike in cells of one shape: the length of numbers, and leading zeros, hours, days and months
+    (r"(^|[^0-9.,])0([0-9]{2})", r"\1z\2"), ("[0-9]{3}", "###"), ("#[0-9]{2}", "###"), ("#[0-9]", "##"),
+    (r"(^|[^0-9#])0[1-9]", r"\1za"), (r"(^|[^0-9#])1[0-2]", r"\1ma"), (r"(^|[^0-9#])(1[3-9]|2[0-9]|3[01])", r"\1da"),
+    (r"(^|[^0-9#])[3-5][0-9]", r"\1sa"), (r"(^|[^0-9#])[6-9][0-9]", r"\1ea"), (r"(^|[^0-9#])[1-9]($|[^0-9])", r"\1u\2"),
+)  # fmt: skip
 _QUOTE = ord('"')
 
 
@@ -51,6 +59,7 @@ class TextStream(Stream):
         path: a local path.
         hints: what is known of the columns; see :meth:`understood`.
         columns: the columns to read; all by default.
+        drop: columns to leave out.
         order: what decides the order of rows in training.
 
     Raises:
@@ -60,15 +69,16 @@ class TextStream(Stream):
     """
 
     def __init__(
-        self, path: str, hints: Hints, *, columns: Sequence[str] | None = None, order: StreamOrder | None = None
-    ):
+        self, path: str, hints: Hints, *, columns: Sequence[str] | None = None, drop: Sequence[str] = (),
+        order: StreamOrder | None = None,
+    ):  # fmt: skip
         self.order, self.hints = order or StreamOrder(), hints
         self.origin = os.path.abspath(os.path.expanduser(path))
         self._parts = plain_parts(path)
-        self._layouts = [_layout(part, columns) for part in self._parts]
+        self._layouts = [_layout(part, columns, drop) for part in self._parts]
         stored = [list(filter(None, layout.names)) for layout in self._layouts]
         same_columns(self._parts, stored)
-        self.names = tuple(chosen(stored[0], (), columns, self.origin))
+        self.names = tuple(chosen(stored[0], drop, columns, self.origin))
         self._read = [""] * all(layout.names[0] == "" for layout in self._layouts) + list(self.names)
         self.arrow = pa.schema([(name, pa.string()) for name in self.names])
         self.cells, self.fingerprint = len(self.names), fingerprint_files(self._parts)
@@ -80,9 +90,14 @@ class TextStream(Stream):
     def _cut(self, part: int) -> Iterator[_Window]:
         layout = self._layouts[part]
         for start, data in _windows(self._parts[part], layout.start):
-            rows = len(next(iter(_cells(layout, data, self._parts[part]).values())))
+            cells = _cells(layout, data, self._parts[part])
+            rows = len(next(iter(cells.values())))
             if rows:
                 yield _Window(part, start, start + len(data), rows)
+                self.look(cells, layout.delimiter, data)
+
+    def look(self, cells: dict[str, Any], delimiter: str, data: bytes) -> None:
+        """Look at the cells of a window, and the bytes from which they are cut; called in order."""
 
     def piece(self, block: int) -> Any:
         """The rows of one block, an arrow table of text."""
@@ -109,6 +124,122 @@ class TextStream(Stream):
         return read
 
 
+class ValueStream(TextStream):
+    """The values of text files. The form of each column is that which :func:`latens.data.tables.reading.read_columns`
+    finds for all of its cells, from the tallies of cells that the first pass over the windows makes.
+
+    Raises:
+        Whole: as in :class:`TextStream`, or a column has so many different cells that its form cannot be told from
+            their shapes.
+        InputError: as in :func:`latens.data.tables.reading.read_columns`.
+    """
+
+    def __init__(self, path: str, hints: Hints, *, drop: Sequence[str] = (), order: StreamOrder | None = None):
+        self._tallies: dict[str, _Cells] = {}
+        self._comma: bool | None = False
+        super().__init__(path, hints, drop=drop, order=order)
+        most = max(len(tally.cells) for tally in self._tallies.values())
+        columns = {name: tally.padded(most) for name, tally in self._tallies.items()}
+        self.hints = replace(hints, tallies={name: tally.tally(most) for name, tally in self._tallies.items()})
+        read = read_columns(pa.table(columns), self.origin, self.hints, is_file=True, comma=self._comma)
+        if not all(tally.decides(read.forms[name]) for name, tally in self._tallies.items()):
+            raise Whole
+        self.hints = replace(hints, known=read.forms)
+        self.forms, self.arrow, self.notes = dict(read.forms), read.table.schema, read.notes
+        del self._tallies
+
+    def look(self, cells: dict[str, Any], delimiter: str, data: bytes) -> None:
+        """Add the cells to the tallies."""
+        for name in self.names or ():
+            self._tallies.setdefault(name, _Cells()).add(cells[name])
+        comma = text.has_decimal_comma(data)
+        self._comma = None if delimiter == "," or self._comma is None else self._comma or comma
+
+    def piece(self, block: int) -> Any:
+        """The rows of one block, an arrow table of values."""
+        try:
+            found = self.understood(super().piece(block)).table
+            columns = [
+                pa.nulls(len(found)) if pa.types.is_null(field.type) else found.column(field.name).cast(field.type)
+                for field in self.arrow
+            ]
+        except (Whole, pa.ArrowException):
+            raise InputError(f"{self.origin} can only be understood as a whole", READ_WHOLE) from None
+        return pa.table(columns, schema=self.arrow)
+
+
+class _Cells:
+    """The distinct cells of a column in the order in which they first occur, how often each occurs, and the number of
+    the first row with each. Beyond :data:`MOST_CELLS` only cells of a new shape are added; others count as the first
+    cell of their shape."""
+
+    def __init__(self) -> None:
+        self.cells: Any = pa.array([], pa.string())
+        self.counts, self.rows = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._seen = 0
+        self._shapes: Any = None  # of the cells, once there are too many
+        self._is_full = False
+
+    def add(self, cells: Any) -> None:
+        """Add the cells of the next rows."""
+        found = cells.combine_chunks().dictionary_encode()
+        places = found.indices.to_numpy(zero_copy_only=False)
+        rows = np.empty(len(found.dictionary), np.int64)
+        rows[places[::-1]] = self._seen + np.arange(len(places))[::-1]
+        self._seen += len(places)
+        self._count(found.dictionary, np.bincount(places, minlength=len(rows)), rows)
+
+    def _count(self, texts: Any, counts: np.ndarray, rows: np.ndarray) -> None:
+        at = pc.fill_null(pc.index_in(texts, self.cells), -1).to_numpy(zero_copy_only=False)
+        np.add.at(self.counts, at[at >= 0], counts[at >= 0])
+        new = at < 0
+        texts, counts, rows = texts.filter(pa.array(new)), counts[new], rows[new]
+        if self._shapes is None and len(self.cells) + len(texts) > MOST_CELLS:
+            self._shapes = _shapes(self.cells)
+        if self._shapes is not None:
+            texts, counts, rows = self._of_new_shape(texts, counts, rows)
+        self.cells = pa.concat_arrays([self.cells, texts])
+        self.counts, self.rows = np.append(self.counts, counts), np.append(self.rows, rows)
+
+    def _of_new_shape(self, texts: Any, counts: np.ndarray, rows: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
+        """The first cell of each new shape; the others are counted as the first cells of their shapes."""
+        found = _shapes(texts).dictionary_encode()
+        places = found.indices.to_numpy(zero_copy_only=False)
+        first = np.empty(len(found.dictionary), np.int64)
+        first[places[::-1]] = np.arange(len(places))[::-1]
+        counts = np.bincount(places, counts, len(first)).astype(np.int64)
+        at = pc.fill_null(pc.index_in(found.dictionary, self._shapes), -1).to_numpy(zero_copy_only=False)
+        np.add.at(self.counts, at[at >= 0], counts[at >= 0])
+        new = at < 0
+        self._is_full = self._is_full or len(self.cells) + int(new.sum()) > 2 * MOST_CELLS
+        new &= not self._is_full
+        self._shapes = pa.concat_arrays([self._shapes, found.dictionary.filter(pa.array(new))])
+        return texts.take(pa.array(first[new])), counts[new], rows[first[new]]
+
+    def padded(self, rows: int) -> Any:
+        """The distinct cells and then null, ``[rows]``."""
+        return pa.concat_arrays([self.cells, pa.nulls(rows - len(self.cells), pa.string())])
+
+    def tally(self, rows: int) -> CellCounts:
+        """How often each of the padded cells occurs."""
+        rest = np.zeros(rows - len(self.cells), np.int64)
+        return CellCounts(*(pa.array(np.append(each, rest)) for each in (self.counts, self.rows)))
+
+    def decides(self, form: Form) -> bool:
+        """Whether all cells of the column would give this form: where only shapes are known, the clocks of a zone
+        cannot be checked, nor anything but words where not even these are."""
+        if self._shapes is None or isinstance(form, Words):
+            return True
+        return not (self._is_full or (isinstance(form, Times) and "/" in form.zone))
+
+
+def _shapes(texts: Any) -> Any:
+    """The shape of each cell: numbers of the same length, and days, months and hours of the same kind, are alike."""
+    for pattern, shape in _SHAPES:
+        texts = pc.replace_substring_regex(texts, pattern, shape)
+    return texts
+
+
 def plain_parts(path: str) -> list[Path]:
     """The files of the text table at a path; ``Whole`` where it is another table, packed, or in partitions."""
     try:
@@ -120,18 +251,10 @@ def plain_parts(path: str) -> list[Path]:
     return parts
 
 
-def bytes_of_text(path: str) -> int:
-    """The bytes of the text files at a local path; 0 where there are other data, or none."""
-    try:
-        return sum(part.stat().st_size for part in plain_parts(path)) if os.path.exists(os.path.expanduser(path)) else 0
-    except Whole:
-        return 0
-
-
-def _layout(path: Path, columns: Sequence[str] | None) -> text.Layout:
+def _layout(path: Path, columns: Sequence[str] | None, drop: Sequence[str] = ()) -> text.Layout:
     """The layout of a file, from its head; ``data`` is then empty."""
     try:
-        layout = text.head_of(path, lambda names: chosen(names, (), columns, str(path)))
+        layout = text.head_of(path, lambda names: chosen(names, drop, columns, str(path)))
     except InputError:
         raise Whole from None
     if layout is None or layout.row_names or ord(layout.delimiter) > 127:

@@ -250,6 +250,15 @@ def parts_of_text(path: str | os.PathLike[str]) -> list[Path]:
     return found.parts if found.kind == "csv" and plain and not any(found.keys) else []
 
 
+def bytes_of_text(path: str | os.PathLike[str]) -> int:
+    """The bytes of the text files that :func:`parts_of_text` gives; 0 where there are none."""
+    try:
+        there = "://" not in os.fspath(path) and os.path.exists(os.path.expanduser(path))
+        return sum(part.stat().st_size for part in parts_of_text(path)) if there else 0
+    except InputError:
+        return 0
+
+
 # Parquet and feather
 
 

@@ -504,10 +504,13 @@ def infer_table(
         for first in range(0, len(column), PIECE) or [0]:  # a whole column as float64 would take twice its float32
             scan.update(column.slice(first, PIECE), first)
     if table.num_rows > SAMPLE:
-        pick = np.random.default_rng(0).choice(table.num_rows, SAMPLE, replace=False)
-        pick.sort()
-        table = table.take(pick)
+        table = table.take(sampled(table.num_rows))
     return schema_of(scans, table, asked, drop=drop, condition=condition, forms=forms)
+
+
+def sampled(rows: int) -> np.ndarray:
+    """The numbers of the rows from which families, means and spreads are found, increasing: at most ``SAMPLE``."""
+    return np.sort(np.random.default_rng(0).choice(rows, min(rows, SAMPLE), replace=False))
 
 
 def schema_of(

@@ -55,6 +55,14 @@ class Unsettled(InputError):
 
 
 @dataclass(frozen=True)
+class CellCounts:
+    """How often each cell of a column occurs, and the number of the first row with it: arrow arrays ``[N]``."""
+
+    counts: Any
+    rows: Any
+
+
+@dataclass(frozen=True)
 class Hints:
     """What is known about columns of text before their cells are looked at.
 
@@ -71,6 +79,7 @@ class Hints:
             numbers that are not text are then kept.
         usual: with ``lenient``, forms for columns that were not text in the fit, used if the text has no form of its
             own.
+        tallies: for columns that are given as their distinct cells, how often each of these occurs.
     """
 
     words: frozenset[str] = frozenset()
@@ -82,6 +91,7 @@ class Hints:
     settled: bool = False
     lenient: bool = False
     usual: Mapping[str, Form] = field(default_factory=dict)
+    tallies: Mapping[str, CellCounts] = field(default_factory=dict)
 
     @classmethod
     def of(cls, reading: Mapping[str, Any]) -> Hints:
@@ -184,10 +194,10 @@ def understood(
     if known is not None:
         return _known(column, name, where, hints, known, comma, order)
     if name in hints.words or name in hints.levels or hints.formats.get(name) == "text":
-        return _as_words(column, hints.missing_words(name))
+        return _as_words(column, hints.missing_words(name), hints.tallies.get(name))
     asked = hints.formats.get(name, "")
     if asked and asked not in ORDERS:
-        return _as_asked(column, name, where, asked)
+        return _as_asked(column, name, where, asked, hints.tallies.get(name))
     return _Looked(column, name, where, hints, comma, asked or order).result()
 
 
@@ -221,25 +231,44 @@ def _kin(one: str, other: str) -> bool:
     return one[:4] == other[:4] or {one, other} <= {"int64", "double"} or {one[:4], other[:4]} <= {"date", "time"}
 
 
-def _as_words(column: Any, gaps: tuple[str, ...]) -> Understood:
+def tallied(cells: Any, tally: CellCounts | None = None, mask: Any = None) -> tuple[Any, Any]:
+    """(the distinct cells of those in the ``mask``, in the order in which they first occur; how often each does);
+    missing cells do not count."""
+    some = cells if mask is None else cells.filter(mask)
+    if tally is None:
+        counted = some.drop_null().value_counts()
+        return counted.field("values"), counted.field("counts")
+    counts = tally.counts if mask is None else tally.counts.filter(mask)
+    pairs = pa.table({"cell": some, "count": pa.chunked_array([counts])}).filter(some.is_valid())
+    found = pairs.group_by("cell", use_threads=False).aggregate([("count", "sum")]).combine_chunks()
+    values, counts = (found[name].combine_chunks() for name in ("cell", "count_sum"))
+    return values, counts
+
+
+def row_of(row: int, tally: CellCounts | None) -> int:
+    """The number of the row of a cell."""
+    return row if tally is None or row < 0 else int(tally.rows[row].as_py())
+
+
+def _as_words(column: Any, gaps: tuple[str, ...], tally: CellCounts | None = None) -> Understood:
     form = Words("string", gaps=gaps)
     values, _ = form.read(column)
-    gone = pc.utf8_trim_whitespace(column).filter(values.is_null()).drop_null().value_counts()
-    counted = sorted(zip(gone.field("counts").to_pylist(), gone.field("values").to_pylist()), reverse=True)
+    texts, counts = tallied(pc.utf8_trim_whitespace(column), tally, values.is_null())
+    counted = sorted(zip(counts.to_pylist(), texts.to_pylist()), reverse=True)
     seen = tuple(text for _, text in counted)
     remarks = tuple(("word", text, count) for count, text in counted if text)
     return Understood(values, dataclasses.replace(form, gaps=(*seen, *(g for g in gaps if g not in seen))), remarks)
 
 
-def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
+def _as_asked(column: Any, name: str, where: str, asked: str, tally: CellCounts | None = None) -> Understood:
     """Read by the form that the user named."""
     form: Form = asked_times(asked, name) if "%" in asked.rstrip("%") else asked_numbers(asked, name)
     values, bad = form.read(column)
     if pc.any(bad, min_count=0).as_py():
         row = pc.index(bad, True).as_py()
         raise InputError(
-            f"{where}: column {shown(name)}, row {row} is {shown(column[row].as_py())}, which --format {name}={asked} "
-            "does not read",
+            f"{where}: column {shown(name)}, row {row_of(row, tally)} is {shown(column[row].as_py())}, which --format "
+            f"{name}={asked} does not read",
             "correct the cell, or name another form",
         )
     stripped = pc.utf8_trim_whitespace(column)
@@ -250,17 +279,15 @@ def _as_asked(column: Any, name: str, where: str, asked: str) -> Understood:
         form = with_places(form, bodies)
         values, _ = form.read(column)
     elif isinstance(form, Times) and len(texts):
-        counted = texts.value_counts()
-        form = times_written(form, counted.field("values"), counted.field("counts"))
+        form = times_written(form, *tallied(stripped, tally, values.is_valid()))
         values, _ = form.read(column)
-    return Understood(values, dataclasses.replace(form, gaps=tuple(_gaps(stripped, values))))
+    return Understood(values, dataclasses.replace(form, gaps=tuple(_gaps(stripped, values, tally))))
 
 
-def _gaps(stripped: Any, values: Any) -> dict[str, int]:
+def _gaps(stripped: Any, values: Any, tally: CellCounts | None) -> dict[str, int]:
     """The texts of missing cells, the most frequent first, and how often each occurs."""
-    counted = stripped.filter(values.is_null()).drop_null().value_counts()
-    pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist())
-    return dict(sorted(pairs, key=lambda pair: -pair[1])[:20])
+    texts, counts = tallied(stripped, tally, values.is_null())
+    return dict(sorted(zip(texts.to_pylist(), counts.to_pylist()), key=lambda pair: -pair[1])[:20])
 
 
 def _any(cells: Any, pattern: str) -> bool:
@@ -292,7 +319,7 @@ class _Looked:
 
     def __init__(self, column: Any, name: str, where: str, hints: Hints, comma: bool | None, order: str | None) -> None:
         self.column, self.name, self.where, self.hints = column, name, where, hints
-        self.comma, self.order = comma, order
+        self.comma, self.order, self.tally = comma, order, hints.tallies.get(name)
         self.stripped = pc.utf8_trim_whitespace(column)
         more = pa.array([*BLANKS, *MARKS])
         gone = pc.is_in(pc.utf8_lower(self.stripped), more)
@@ -304,9 +331,12 @@ class _Looked:
     def result(self) -> Understood:
         """The column as what all its cells are; ``InputError`` if some cells are not."""
         if self.cells.null_count == len(self.cells):
-            gaps = tuple(_gaps(self.stripped, self.cells))
+            gaps = tuple(_gaps(self.stripped, self.cells, self.tally))
             return Understood(pa.chunked_array([pa.nulls(len(self.cells))]), Words("string", gaps=gaps))
-        return self._plain() or self._any_kind() or _as_words(self.column, self.hints.missing_words(self.name))
+        return self._plain() or self._any_kind() or self._words()
+
+    def _words(self) -> Understood:
+        return _as_words(self.column, self.hints.missing_words(self.name), self.tally)
 
     # Plain numbers, which need no look at distinct cells
 
@@ -367,13 +397,12 @@ class _Looked:
             return None
         if (ends["max"] < 1_000_000 or shape == _YEAR_LAST) and pc.count_distinct(values).as_py() < _MONTHS:
             return None
-        counted = self.cells.drop_null().value_counts()
-        fit = self._time_form(counted.field("values"), counted.field("counts"))
+        fit = self._time_form(*tallied(self.cells, self.tally))
         return None if fit is None or fit.share < 1 else self._found(fit.form.read(self.cells)[0], fit.form)
 
     def _found(self, values: Any, form: Form) -> Understood:
         values = without_codes(values, self.na) if isinstance(form, Numbers) else values
-        gaps = _gaps(self.stripped, values)
+        gaps = _gaps(self.stripped, values, self.tally)
         odd = {gap: count for gap, count in gaps.items() if gap.lower() in MARKS or gap == "?"}
         remarks = tuple(("missing", gap, count) for gap, count in odd.items())
         return Understood(values, dataclasses.replace(form, gaps=tuple(gaps)), remarks)
@@ -382,9 +411,8 @@ class _Looked:
 
     def _any_kind(self) -> Understood | None:
         """Numbers with a currency, separators or units, truth values or dates; None for words."""
-        counted = self.cells.drop_null().value_counts()
-        self.values, self.counts = counted.field("values"), counted.field("counts")
-        self.total = len(self.cells) - self.cells.null_count
+        self.values, self.counts = tallied(self.cells, self.tally)
+        self.total = pc.sum(self.counts).as_py()
         if _any(self.values, _CODE):
             return None
         if (found := self._clothed()) is not None:
@@ -436,11 +464,9 @@ class _Looked:
         texts = pc.if_else(pc.match_substring_regex(self.cells, _INFINITE), self.cells, pa.chunked_array([digits]))
         infinite = pc.index(pc.is_inf(texts.cast(pa.float64())), True).as_py()
         if infinite >= 0:
-            raise InputError(
-                f"{self.where}: column {shown(self.name)}, row {infinite} is {shown(self.cells[infinite].as_py())}, "
-                "which is not finite in 64 bits",
-                "give a finite number, or leave the cell empty",
-            )
+            row, text = row_of(infinite, self.tally), shown(self.cells[infinite].as_py())
+            what = f"{self.where}: column {shown(self.name)}, row {row} is {text}, which is not finite in 64 bits"
+            raise InputError(what, "give a finite number, or leave the cell empty")
 
     def _whole(self, values: Any, form: Numbers) -> Any:
         """Whole numbers that do not fit 64 bits are refused unless a double holds them exactly."""
@@ -508,7 +534,7 @@ class _Looked:
     def _row(self, mask: Any) -> tuple[int, str]:
         """The number and the text of the first row whose value is in ``mask``."""
         row = pc.index(pc.is_in(self.cells, self.values.filter(mask)), True).as_py()
-        return row, shown(self.cells[row].as_py())
+        return row_of(row, self.tally), shown(self.cells[row].as_py())
 
     def _refuse(self, mask: Any, is_what: str, remedy: str) -> InputError:
         row, text = self._row(mask)
@@ -522,10 +548,11 @@ class _Looked:
     def _mixed(self, mask: Any, kind: str) -> InputError:
         others = pc.invert(mask)
         row, text = self._row(others)
+        first = self.values.filter(others)[0].as_py()
         count = self._count(others)
         units = "remove that row if it states units, " if (row, count) == (0, 1) else ""
         if len(self.values.filter(others)) <= FEW_MARKS:
-            units += f"pass --na {shlex.quote(f'{self.name}={self.cells[row].as_py()}')} if it means missing, "
+            units += f"pass --na {shlex.quote(f'{self.name}={first}')} if it means missing, "
         are = f"is not a {kind.removesuffix('s')}" if count == 1 else f"are not {kind}"
         return InputError(
             f"{self.where}: column {shown(self.name)} holds {kind}, but row {row} is {text} ({count:,} of "

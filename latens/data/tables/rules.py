@@ -552,7 +552,7 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumb
 
 
 NONE = "none"
-MOST_CELLS = 1 << 25  # the most numbers of a table that is searched in all rows at once: 256 MiB
+MOST_CELLS = 1 << 22  # the most numbers of a table that is searched in all rows at once: 32 MiB
 DENYING = 100  # the most rows of a piece, for each rule that they deny, that are added together
 COMBINING = (exclusive, combinations_of_levels)
 LEAVING = Function | Formula | Order | Combinations  # the targets of these rules are not searched for combinations

@@ -314,9 +314,14 @@ def read_text(
 def _part(path: Path, choose: Choice, encoding: str | None) -> tuple[dict[str, pa.ChunkedArray], bool | None]:
     """The cells of one file, and whether its decimals have commas (None if commas separate its fields)."""
     layout = survey(_utf8(_content(path), str(path), encoding), path, choose)
-    comma = _COMMA.search(layout.data, max(layout.start - 1, 0)) is not None
+    comma = has_decimal_comma(layout.data, layout.start)
     cells = cells_of(layout, str(path)) or _named_cells(_cut_exactly(layout, str(path)), layout, str(path))
     return cells, None if layout.delimiter == "," else comma
+
+
+def has_decimal_comma(data: bytes, start: int = 0) -> bool:
+    """Whether a field of the records from byte ``start`` on is a number with a decimal comma."""
+    return _COMMA.search(data, max(start - 1, 0)) is not None
 
 
 def _with_keys(read: Read, more: Read, names: Sequence[str]) -> Read:
