@@ -102,7 +102,7 @@ class Codebook(nn.Module):
         dim: the dimensions of an entry, D.
         decay: with a number in (0, 1), codes are moving averages of the vectors that chose them, kept in buffers (van
             den Oord et al. 2017, appendix). A code with less than a twentieth of an even share of the data then moves
-            next to the most used one, and the two split its share (Linde, Buzo & Gray 1980). With None, codes are
+            next to the most used code, whose share the two split (Linde, Buzo & Gray 1980). With None, codes are
             parameters, moved by the gradient of :class:`latens.objectives.CodebookLoss`.
 
     >>> codes, index = Codebook(1, 4, 2)(torch.zeros(3, 2))

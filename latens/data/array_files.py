@@ -298,7 +298,7 @@ def read_idx(path: Path) -> np.ndarray:
         shape = tuple(int(n) for n in np.frombuffer(header, ">u4"))
         dtype = np.dtype(_IDX_TYPES[code])
         declared, size = math.prod(shape) * dtype.itemsize, path.stat().st_size
-        if isinstance(file, gzip.GzipFile):  # its length is only known at its end, but cannot exceed this
+        if isinstance(file, gzip.GzipFile):  # known only at its end, but at most this
             _require_size(str(path), f"shape {shape}", declared, min(declared, _DEFLATE * size))
         else:
             _require_size(str(path), f"shape {shape}", declared, size - file.tell())

@@ -196,7 +196,7 @@ class _Scan:
     low: np.ndarray
     high: np.ndarray
     finite: bool
-    small: np.ndarray | None  # which of 0..255 occur, or None if other values do
+    small: np.ndarray | None  # the mask of the numbers 0..255 that occur; None if others do
 
 
 def _scan(x: np.ndarray) -> _Scan:

@@ -150,7 +150,7 @@ class _Path:
         the estimate. Step sizes aim at two thirds of accepted moves, row by row; temperatures are spaced evenly in the
         arc length :math:`\\int sd_\\beta[\\ln p(x, z) - \\ln f_0(z)] d\\beta` (Gelman & Meng 1998).
         """
-        beta = torch.linspace(0, 1, _PILOT + 1).square().tolist()  # closer near f_0, where most changes
+        beta = torch.linspace(0, 1, _PILOT + 1).square().tolist()  # closer together near f_0, where most changes
         step = torch.full((self.joint.rows,), 0.5 * self.joint.dim**-0.25).to(self.scale)
         z, steps, spread = self.draw(_PILOT_CHAINS), [step], []
         for at in beta[1:]:

@@ -15,7 +15,7 @@ from latens.tensors.trees import Tree
 class ELBOWithSingles(ELBO):
     """The ELBO of all modalities plus that of each one alone, so that an expert also works when others are missing.
 
-    The loss is minus their sum (Wu & Goodman 2018, with the subsets of one).
+    The loss is minus their sum (Wu & Goodman 2018, with subsets of a single modality).
     """
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:

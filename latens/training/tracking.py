@@ -74,7 +74,7 @@ class Tracker(Callback):
         try:
             tracker = LOGGER_TYPE_TO_CLASS[self.name](run_name, **own, **self.options)
             tracker.start()
-            if self.name != "tensorboard":  # which would make a folder of its own for them
+            if self.name != "tensorboard":  # TensorBoard would make another folder for them
                 tracker.store_init_configuration(_flat(self._about))
         except (Exception, SystemExit) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")

@@ -58,8 +58,8 @@ class PixelForm:
 
 
 def read_heads(path: Path, pages: bool = False) -> tuple[list[ImageHead], int]:
-    """(the headers of the first page, or with ``pages`` of all; the number of pages). Only later frames of a GIF are
-    decoded for this. An ``InputError`` names a file that is damaged or has absurd sizes."""
+    """(the headers of the first page or, with ``pages``, of all pages; the number of pages). Only later frames of a GIF
+    are decoded for this. An ``InputError`` names a file that is damaged or has absurd sizes."""
     with _opened(path) as image:
         try:  # the second picture in a JPEG is its preview
             there = int(getattr(image, "n_frames", 1)) if image.format in PAGED else 1

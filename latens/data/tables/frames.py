@@ -315,7 +315,7 @@ def restored(record: Any) -> Any:
         return _BACKS[record["library"]](record)
     except ImportError:
         return None
-    except Exception as error:  # its parts are read by several libraries
+    except Exception as error:  # several libraries read its parts, and raise what they like
         what = "run.json is damaged (its entry data.frame)"
         raise InputError(what, "restore it from a copy, or fit again") from error
 

@@ -124,8 +124,9 @@ def _numbered(record: list[str]) -> list[str]:
 
 
 def _is_short(head: list[list[str]], quoted: bool) -> bool:
-    """Whether the first record names all columns but one: an empty last column (each row ends in a delimiter), or a
-    first column of row names as R's write.table writes them: words, ``quoted`` numbers, or 1, 2, 3 ..."""
+    """Whether the first record names all columns but one. The one without a name is an empty last column (each row ends
+    in a delimiter), or a first column of row names as R's write.table writes them: words, ``quoted`` numbers, or 1, 2,
+    3 ..."""
     top, rows = head[0], head[1:]
     if {len(row) for row in rows} != {len(top) + 1} or any(map(DATUM.fullmatch, top)):
         return False
@@ -441,7 +442,7 @@ def _named_cells(found: dict[str, pa.ChunkedArray], layout: Layout, where: str) 
 
 
 def _cut(layout: Layout) -> dict[str, pa.ChunkedArray] | None:
-    """The columns as text, cut by pyarrow; None if anything is unusual, which :func:`_cut_exactly` then names."""
+    """The columns as text, cut by pyarrow. None if anything is unusual; :func:`_cut_exactly` then says what."""
     from pyarrow import csv as arrow
 
     if layout.data.count(b'"') % 2:

@@ -25,7 +25,7 @@ _NEAR = 4  # symbols: most wrong guesses are off by fewer
 _WIDEST = 4000  # steps of a log-scale on either side of 0
 
 ALL = slice(None)
-Cells = slice | np.ndarray  # which of all cells, in order
+Cells = slice | np.ndarray  # selects some of the cells, in order
 
 
 @cache
