@@ -11,6 +11,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,10 @@ from scipy import sparse
 
 import latens
 from latens.errors import InputError
-from latens.runs.coding import arrays, rans
+from latens.runs.coding import arrays, rans, tables
 from latens.runs.coding.codec import Codec
-from latens.runs.coding.container import MAGIC
-from latens.runs.coding.rounding import Rounding
+from latens.runs.coding.container import MAGIC, Container
+from latens.runs.coding.rounding import Rounding, from_varints, varints
 
 ROOT = Path(__file__).parent.parent
 KEPT = Path(__file__).parent / "compressed"  # a run, rows and their file, which every later version decodes
@@ -460,6 +461,62 @@ def test_a_file_of_types_is_written_as_text_where_its_values_are_the_same_there(
             assert latens.data.read("y.csv").x.equals(changed)
         else:
             refused("decompress", "run", "x.latens", "--out", "z.csv")
+
+
+def changed(data: bytes, block: Callable[[bytes], bytes] | None = None, /, head: dict | None = None,
+            **kept: np.ndarray) -> bytes:  # fmt: skip
+    """A file with other entries of its head, another first block or other arrays, under checksums that agree."""
+    found = Container.read(data)
+    blocks = list(found.blocks)
+    if block is not None:
+        body = block(blocks[0][1][:-16])
+        blocks[0] = (blocks[0][0], body + blake2b(body, digest_size=8).digest() + blocks[0][1][-8:])
+    parts = arrays.unpacked(found.residue) | kept
+    plain = {name: value for name, value in found.head.items() if name not in ("format", "blocks", "residue")}
+    return Container(plain | (head or {}), blocks, arrays.packed(parts)).packed()
+
+
+def with_dimensions(body: bytes) -> bytes:
+    """A block whose head says 2^19 dimensions of the code."""
+    (length,) = struct.unpack_from("<I", body)
+    lanes, lent, _, *rest = from_varints(body[4 : 4 + length])
+    head = varints([lanes, lent, 1 << 19, *rest])
+    return struct.pack("<I", len(head)) + head + body[4 + length :]
+
+
+def test_what_a_head_or_an_array_claims_is_checked_before_memory_is_taken_for_it(
+    of_people: latens.VAE, codecs: dict[str, Codec]
+):
+    table, x = of_people.codec(), codecs["counts"]
+    people_, counts = table.encode(odd(people())), x.encode(drawn("counts", 300))
+    assert table.decode(changed(people_)).equals(odd(people()))
+    assert np.array_equal(x.decode(changed(counts)), x.decode(counts))
+    many = tables.packed_table(pa.table({"": pa.array(np.zeros(10**7, "i1"))}))
+    tops = arrays.unpacked(Container.read(counts).residue)["tops"]
+    bad = [
+        (table, changed(people_, with_dimensions)), (x, changed(counts, with_dimensions)),
+        *((x, changed(counts, tops=wrong)) for wrong in (tops + 2**40, tops - 2**40, tops[1:], tops[None])),
+        *((table, changed(people_, **{name: many})) for name in ("whole", "cells age", "levels cut")),
+        *((table, changed(people_, head={"frame": wrong})) for wrong in ([1], {"back": 1}, {"back": {"index": 3}})),
+        *((table, Container({"rows": sum(n for n, _ in blocks), "run": table.fingerprint}, blocks).packed())
+          for blocks in ([(2**40, b"x" * 99)], [(10**5, b"x" * 99)] * 999, [(1, b"x" * 24)] * 9)),
+    ]  # fmt: skip
+    for codec, data in bad:
+        tracemalloc.start()
+        with pytest.raises(InputError):
+            codec.decode(data)
+        assert tracemalloc.get_traced_memory()[1] < 2 * 10**7
+        tracemalloc.stop()
+
+
+def test_a_column_of_no_type_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    table = pa.table({"a": np.arange(60) % 7, "none": pa.nulls(60), "w": ["x", "y"] * 30})
+    parquet.write_table(table, "x.parquet")
+    done("fit", "x.parquet", "--out", "run", "--epochs", 1, "--latent-dim", 2)
+    done("compress", "run", "x.parquet", "--out", "x.latens")
+    done("decompress", "run", "x.latens", "--out", "y.parquet")
+    assert parquet.read_table("y.parquet").equals(table)
 
 
 def test_the_bound_of_a_grid_is_in_bits_of_its_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -262,6 +262,17 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
 }  # fmt: skip
 
 
+def test_a_foreign_density_whose_codes_are_no_numbers_is_refused(run: Path) -> None:
+    record_of = run / "densities" / "kde.json"
+    found = unseal(record_of, "")
+    path = run / "densities" / found["tensors"]
+    data = path.read_bytes()
+    at = 8 + int.from_bytes(data[:8], "little")
+    path.write_bytes(data[:at] + b"\xff" * (len(data) - at))
+    record_of.write_text(sealed(found | {"sha256": digest(path.read_bytes())}))
+    assert "kde.json" in refused("sample", "run", "-n", 3, "--density", "kde", "--out", "out.csv")
+
+
 @pytest.mark.parametrize("case", HOSTILE)
 def test_what_a_foreign_run_says_is_refused_in_a_sentence(case: str, run: Path) -> None:
     change, words = HOSTILE[case]

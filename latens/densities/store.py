@@ -63,6 +63,8 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
     with restoring(path):
         z = fitted.draw(model, 1)
         fitted.line()
+    if not z.isfinite().all():
+        raise InputError(f"{path} gives codes that are not finite", remedy)
     found, wanted = list(z.shape[1:]), _shape_of_codes(model)
     if wanted not in (None, found):
         raise InputError(f"{path} is of codes of shape {found}, and those of this run have shape {wanted}", remedy)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.runs.coding.cells import array_masses, elementwise, groups_of, require_masses
+from latens.runs.coding.cells import MOST_COUNTED, array_masses, elementwise, groups_of, require_masses
 from latens.runs.coding.rans import Stack
 from latens.runs.coding.rounding import Rounding
 from latens.schema import Schema
@@ -31,6 +31,8 @@ class ArrayCells:
     """
 
     def __init__(self, schema: Schema, tops: np.ndarray | None = None):
+        if tops is not None and (tops.shape != (schema.columns,) or not ((tops >= 0) & (tops < MOST_COUNTED)).all()):
+            raise ValueError("its largest counts are impossible")
         self.schema, self.tops = schema, tops
         self.groups = groups_of(tops, schema.columns)
         self.weight = sum(len(group.places) * (group.top + 1) for group in self.groups)

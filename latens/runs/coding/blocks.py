@@ -139,6 +139,8 @@ class Bits:
         for batch in reversed(range(len(sizes))):
             rows, size = slice(first - sizes[batch], first), sizes[batch]
             prior = self._prior(rows, batch, rounding)
+            if prior.dim != dim:
+                raise Damaged("the head of a block is impossible")
             bins, which = prior.pop(stack, size, dim)
             z = prior.codes(bins)
             symbols = self.likelihood.pop(stack, self._px(z, rows, batch, rounding), rows, rounding, batch)

@@ -109,14 +109,15 @@ class Codec:
             InputError: the bytes are damaged, or come from another run or a newer format.
         """
         found = self.unpack(data)
-        frame = found.frame or {}
-        back = frames.restored(frame.get("back"))
-        if back is None:
-            return found.x
-        x = back(found.x)
-        if frame.get("index") is not None:
-            x.index = frames.index_of(frame["index"])
-        return x
+        with _verified():
+            frame = found.frame or {}
+            back = frames.restored(frame.get("back"))
+            if back is None:
+                return found.x
+            x = back(found.x)
+            if frame.get("index") is not None:
+                x.index = frames.index_of(frame["index"])
+            return x
 
     def pack(
         self, rows: Rows, original: Any = None, frame: dict[str, Any] | None = None, *,
@@ -355,5 +356,5 @@ def _verified() -> Iterator[None]:
         raise
     except Exhausted:
         raise damaged("it does not decode with this run") from None
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise damaged(str(error)) from None
+    except Exception as error:
+        raise damaged(" ".join(str(error).split())[:150]) from None

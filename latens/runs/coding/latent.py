@@ -37,6 +37,8 @@ def _bins() -> tuple[np.ndarray, np.ndarray]:
 class Alphabet(ABC):
     """p(z) over codes as whole numbers ``[B, dim]``: of a batch of rows, or of all."""
 
+    dim: int
+
     @abstractmethod
     def codes(self, numbers: np.ndarray) -> Tensor:
         """z ``[B, Z]`` of the whole numbers."""
@@ -78,6 +80,7 @@ class Entries(Alphabet):
 
     def __init__(self, p: d.UniformCodes):
         self.books, self.positions = p.codes, p.positions
+        self.dim = len(self.books) * self.positions
         self.masses = Uniform(p.codes.shape[1])
 
     def codes(self, numbers: np.ndarray) -> Tensor:
@@ -107,7 +110,7 @@ class Categories(Alphabet):
     """Categories as one-hot vectors."""
 
     def __init__(self, p: d.OneHot, rounding: Rounding):
-        self.size = p.categories
+        self.size, self.dim = p.categories, p.variables
         self.logits = rounding(_log_shares(p), LOGIT)
 
     def codes(self, numbers: np.ndarray) -> Tensor:
@@ -157,6 +160,7 @@ class Bins(Alphabet):
     def __init__(self, p: Any, rounding: Rounding):
         require_prior(p)
         self.p, self.shift, self.unit = p, torch.zeros(()), torch.ones(())
+        self.dim = p.loc.shape[-1]
         if isinstance(p, d.NormalMixture) and len(p.batch_shape) == 0:
             location = rounding(p.mean.numpy(), 2.0**-8)
             width = np.maximum(rounding(p.variance.sqrt().numpy(), 2.0**-8), 1)

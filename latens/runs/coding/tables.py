@@ -30,6 +30,7 @@ from latens.schema.arrow import pa, pc
 
 MOST_SPELLED = 1 << 12  # the most texts of one column that may be spelt differently from how latens writes them
 MANY = 0.25  # a column in which a larger share of cells differs is kept whole
+MOST_ROWS = 64  # of levels or spellings, which differ, in a byte of Parquet
 _COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
 
 
@@ -205,6 +206,8 @@ def remade(schema: AnySchema, x: np.ndarray, like: Any) -> dict[str, Any]:
 def differs(cells: Any, made: Any) -> np.ndarray:
     """Which cells of two columns of one type differ in any bit, NaN and the sign of 0 included, ``[N]``."""
     null, other = cells.is_null().to_numpy(), made.is_null().to_numpy()
+    if pa.types.is_null(cells.type):
+        return np.zeros(len(cells), bool)
     if pa.types.is_floating(cells.type):
         kind = f"u{cells.type.bit_width // 8}"
         one, two = (np.ascontiguousarray(pc.fill_null(each, 0).to_numpy()).view(kind) for each in (cells, made))
@@ -223,11 +226,15 @@ def packed_table(table: Any) -> np.ndarray:
     return np.frombuffer(sink.getvalue(), np.uint8)
 
 
-def unpacked_table(data: np.ndarray) -> Any:
-    """The table of :func:`packed_table`."""
+def unpacked_table(data: np.ndarray, rows: int | None = None) -> Any:
+    """The table of :func:`packed_table`; ``ValueError`` unless it has that many rows, or may have those it declares."""
     import pyarrow.parquet as parquet
 
-    return parquet.read_table(pa.BufferReader(pa.py_buffer(data.tobytes())))
+    file = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(data.tobytes())))
+    declared = file.metadata.num_rows
+    if declared != rows and (rows is not None or declared > MOST_ROWS * len(data)):
+        raise ValueError(f"a part of it has {declared:,} rows")
+    return file.read()
 
 
 def plain(table: Any) -> Any:
@@ -304,7 +311,7 @@ def schema_of(kept: Mapping[str, np.ndarray]) -> Any:
 def rebuilt(kept: Mapping[str, np.ndarray], made: Mapping[str, Any], rows: int) -> Any:
     """The table from which :func:`residue` was taken."""
     schema = schema_of(kept)
-    whole = unpacked_table(kept["whole"]) if "whole" in kept else None
+    whole = unpacked_table(kept["whole"], rows) if "whole" in kept else None
     columns = []
     for field in schema:
         cells: Any = made.get(field.name)
@@ -313,7 +320,7 @@ def rebuilt(kept: Mapping[str, np.ndarray], made: Mapping[str, Any], rows: int) 
         if whole is not None and field.name in whole.column_names:
             column = whole.column(field.name)
         elif f"at {field.name}" in kept:
-            odd = unpacked_table(kept[f"cells {field.name}"]).column(0)
+            odd = unpacked_table(kept[f"cells {field.name}"], len(kept[f"at {field.name}"])).column(0)
             index = np.arange(rows)
             index[np.cumsum(kept[f"at {field.name}"])] = rows + np.arange(len(odd))
             column = pa.chunked_array([*cells.chunks, *odd.cast(cells.type).chunks], cells.type).take(pa.array(index))
@@ -334,7 +341,7 @@ def _levelled(column: Any, field: Any, kept: Mapping[str, np.ndarray]) -> Any:
 def known(kept: Mapping[str, np.ndarray], schema: AnySchema, given: Table | None, rows: int) -> Any:
     """The rows in the columns that are kept whole; cells of other columns are missing."""
     types = schema_of(kept)
-    whole = unpacked_table(kept["whole"]) if "whole" in kept else pa.table({})
+    whole = unpacked_table(kept["whole"], rows) if "whole" in kept else pa.table({})
     table = pa.table({
         f.name: whole.column(f.name) if f.name in whole.column_names else pa.nulls(rows, f.type) for f in types
         if f.name
