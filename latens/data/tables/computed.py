@@ -462,7 +462,9 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
     if np.abs(k * a + m - b).max() <= 1e-10 * top:  # numbers that are not rounded
         half = 4e-16 * top / max(a[j] - a[i], 1e-300)
         k = _simplest(*sorted(((b[j] - b[i]) / (a[j] - a[i]) - half, (b[j] - b[i]) / (a[j] - a[i]) + half)))
-        m = _simplest(float((b - k * a).min() - 1e-15 * top), float((b - k * a).max() + 1e-15 * top)) if m else 0.0
+        apart = b - k * a
+        near = [_simplest(float(apart.min() - 1e-15 * top), float(apart.max() + 1e-15 * top)), *np.unique(apart).tolist()]
+        m = max(near, key=lambda number: int((k * a + number == b).sum())) if m else 0.0
     return [_times(k, word) + (f" + {_written(m)}" if m > 0 else f" - {_written(-m)}" if m else "")]
 
 
