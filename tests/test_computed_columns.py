@@ -35,7 +35,8 @@ def frame(n: int = N, seed: int = 0) -> pd.DataFrame:
             (bmi >= 18.5).astype(int) + (bmi >= 25)], "score": score, "grade": np.array(list("DCBA"))[
             np.searchsorted([50, 65, 80], score, side="right")], "mix": (0.3 * score - 0.7 * minutes + 2).round(3),
         "count": count, "unit": unit, "off": off, "total": (count * unit * (1 - off / 100)).round(2), "day": day,
-        "year": day.year, "part": part, "whole": whole, "share": (100 * part / whole).round(2),
+        "year": day.year, "month": day.month_name(), "weekend": day.dayofweek >= 5,
+        "part": part, "whole": whole, "share": (100 * part / whole).round(2),
     })  # fmt: skip
 
 
@@ -52,6 +53,8 @@ RULES = {  # text: how many rows of a frame break it
     "mix = 0.3 * score - 0.7 * minutes + 2": lambda t: _apart(t.mix, 0.3 * t.score - 0.7 * t.minutes + 2, 3),
     "total = count * unit * [off]": lambda t: _apart(t.total, t["count"] * t.unit * (1 - t.off / 100), 2),
     "day -> year": lambda t: (t.day.dt.year != t.year).sum(),
+    "month of day -> month": lambda t: (t.day.dt.month_name() != t.month).sum(),
+    "weekday of day -> weekend": lambda t: ((t.day.dt.dayofweek >= 5) != t.weekend).sum(),
     "share = 100 * part / whole": lambda t: _apart(t.share, 100 * t.part / t.whole, 2),
 }  # fmt: skip
 
@@ -91,7 +94,7 @@ def test_none_is_found_among_columns_with_noise(seed):
     rng, data = np.random.default_rng(seed), frame(seed=seed)
     for name, digits in (("price", 2), ("bmi", 1), ("mix", 3), ("total", 2), ("share", 2)):
         data[name] = (data[name] + rng.normal(size=N) * data[name].std() / 10).round(digits)
-    for name in ("band", "grade", "year"):
+    for name in ("band", "grade", "year", "month", "weekend"):
         data[name] = data[name].where(rng.random(N) < 0.8, data[name].sample(frac=1, random_state=seed).to_numpy())
     assert written_by(schema_of(data)) == {}
 
@@ -123,7 +126,7 @@ def test_rows_come_back_as_they_are(library):
     schema = schema_of(given)
     again = back(schema.to_user(schema.to_model(table)))
     again = again.to_pandas() if library == "polars" else again
-    assert not {"band", "grade", "year"} & {field.name for field in schema.modelled}
+    assert not {"band", "grade", "year", "month", "weekend"} & {field.name for field in schema.modelled}
     pd.testing.assert_frame_equal(again, pl.from_pandas(data).to_pandas() if library == "polars" else data, rtol=1e-6)
 
 
@@ -135,10 +138,10 @@ def test_filled_cells_keep_each_and_those_that_are_told_are_exact(vae):
     filled = vae.impute(holes, k=5)
     assert filled.notna().all().all()
     assert (filled.where(holes.notna()) == holes.where(holes.notna())).where(holes.notna(), True).all().all()
-    for name in ("score", "grade", "day", "year"):
+    for name in ("score", "grade", "day", "year", "month"):
         data[name] = data[name].mask(rng.random(300) < 0.4)
     filled = vae.impute(data, k=5)
-    assert RULES["score -> grade"](filled) == RULES["day -> year"](filled) == 0
+    assert RULES["score -> grade"](filled) == RULES["weekday of day -> weekend"](filled) == 0
     told_by = {"price": ["minutes", "bike"], "bmi": ["weight", "height"], "minutes": ["price", "bike"]}
     for target, sources in told_by.items():
         told = holes[target].isna() & holes[sources].notna().all(axis=1)
@@ -150,6 +153,8 @@ ODD = [
     ("price = [bike] + 0.2 * minutes", "no number of each level of 'bike' holds in all rows"),
     ("height -> grade", "nor in each of at most 30 intervals"), ("price = [score] * minutes", "[ ] needs levels"),
     ("price = [bike * 2", "cannot be read"), ("price = [bike] + [grade]", "a formula needs numbers"),
+    ("month of score -> grade", "column 'score' is continuous, and has no month"),
+    ("month of day -> weekend", "no single value at each month of 'day'"),
     ("price = [bicycle] + 2", "there is no column 'bicycle"), ("price = []", "does not compute a number"),
 ]  # fmt: skip
 

@@ -52,7 +52,9 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
         "computed": {"bike": np.array(["classic", "cargo", "electric"])[bike], "ridden": ridden, "start": start,
                      "price": (np.array([1, 2.5, 2])[bike] + 0.15 * ridden).round(2), "net": net,
                      "level": np.array(["low", "high"])[(net > 80).astype(int)], "square": (net / ridden**2).round(2),
-                     "year": start.astype("datetime64[Y]").astype(int) + 1970},
+                     "year": start.astype("datetime64[Y]").astype(int) + 1970,
+                     "month": start.astype("datetime64[M]").astype(int) % 12 + 1,
+                     "weekend": (start.astype(int) + 3) % 7 > 4},
         "combinations": {"ward": ward, "sex": np.where(ward == "births", "f", random.choice(["f", "m"], N))},
     }  # fmt: skip
 

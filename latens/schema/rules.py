@@ -104,7 +104,7 @@ class Rule:
         """The rule of any class that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         try:
             own = dict(fields)
-            kinds: tuple[type[Rule], ...] = (Order, Function, Intervals, Formula, Missing, Combinations)
+            kinds: tuple[type[Rule], ...] = (Order, Function, Intervals, DatePart, Formula, Missing, Combinations)
             kind = {each.kind: each for each in kinds}[own.pop("rule")]
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
             if isinstance(values.get("difference"), dict):
@@ -417,6 +417,84 @@ class Intervals(Function):
             moved = [min(max(source[row], low), high) for low, high in ends]
             source[row] = min(moved, key=lambda value: abs(value - source[row]), default=source[row])
         u[self.target] = np.where(np.isnan(own), self.of(source)[0], own)
+
+
+DATE_PARTS = {"month": 366.0, "day": 31.0, "weekday": 7.0, "hour": 1.0, "minute": 1 / 24}  # days that hold all values
+
+
+@dataclass(frozen=True)
+class DatePart(Function):
+    """The target has one value for each month of the source, or for each other part of its dates: if the weekday is 5
+    or 6 (Monday is 0), weekend is true.
+
+    Args:
+        part: "month", "day" (of the month), "weekday", "hour" or "minute".
+    """
+
+    part: str = ""
+
+    kind: ClassVar[str] = "date part"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.part not in DATE_PARTS:
+            raise InputError(f"there is no part {self.part!r} of dates", f"name one of {', '.join(DATE_PARTS)}")
+
+    @property
+    def text(self) -> str:
+        """The rule as a user writes it, "month of day -> season"."""
+        return f"{self.part} of {super().text}"
+
+    def of(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(the target for each date ``[N]``, NaN if unknown; mask of the known dates)."""
+        return super().of(part_of(source, self.part))
+
+    def inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
+        """NaN, as many dates have the same target."""
+        return np.full(own.shape, np.nan)
+
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Write the target from the source, both ``[N]``, in place; mask of the dates whose part was not seen."""
+        source = u[self.sources[0]]
+        found, known = self.of(source)
+        keys, values = self.numbers()
+        nearest = values[np.abs(part_of(source, self.part)[:, None] - keys).argmin(1)]
+        u[self.target] = np.where(known | np.isnan(source), found, nearest)
+        return ~known & ~np.isnan(source)
+
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Move a filled date to the nearest one with the target seen; compute a filled target, in place."""
+        name, own = self.sources[0], seen[self.target]
+        step = {"hour": 1 / 24, "minute": 1 / 1440}.get(self.part, 1.0)
+        for k in range(round(DATE_PARTS[self.part] / step) + 1):
+            for apart in (k * step, -k * step):
+                other = np.isnan(seen[name]) & ~np.isnan(own) & (self.of(u[name])[0] != own)
+                moved = np.where(np.isnan(seen[name]), u[name] + apart, u[name])
+                u[name] = np.where(other & (self.of(moved)[0] == own), moved, u[name])
+        u[self.target] = np.where(np.isnan(own), self.of(u[name])[0], own)
+
+
+def part_of(days: Any, part: str) -> Any:
+    """A part of dates in days since 1970-01-01, an array or tensor ``[N]`` of whole numbers; NaN remains NaN. Months
+    and days count from 1 March in eras of 146,097 days, which are 400 years (Hinnant 2013).
+
+    >>> date = np.array([np.datetime64("2024-02-29"), np.datetime64("2023-12-31")]).astype(float)
+    >>> part_of(date, "month").tolist(), part_of(date, "day").tolist(), part_of(date + 0.75, "weekday").tolist()
+    ([2.0, 12.0], [29.0, 31.0], [3.0, 6.0])
+    """
+    minutes = (days * 1440 + 1e-4) // 1
+    if part == "minute":
+        return minutes % 60
+    if part == "hour":
+        return minutes // 60 % 24
+    day = minutes // 1440
+    if part == "weekday":
+        return (day + 3) % 7
+    era = (day + 719_468) % 146_097
+    year = (era - era // 1460 + era // 36_524 - era // 146_096) // 365
+    in_year = era - (365 * year + year // 4 - year // 100)
+    month = (5 * in_year + 2) // 153
+    return in_year - (153 * month + 2) // 5 + 1 if part == "day" else month + 3 - 12 * (month // 10)
 
 
 Operations = Mapping[type, Callable[[Any, Any], Any]]

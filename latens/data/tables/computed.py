@@ -13,13 +13,16 @@ from latens.data.tables.kinds import DAYS, SECONDS
 from latens.schema import Column
 from latens.schema.column import CODED, NUMERIC
 from latens.schema.rules import (
+    DATE_PARTS,
     EXACT,
     ColumnNumbers,
+    DatePart,
     Formula,
     Function,
     Intervals,
     Rule,
     inverted,
+    part_of,
     values_of,
 )
 
@@ -116,6 +119,19 @@ def function_of(
     if None in given and made[given.index(None)] is None and not np.isnan(own[np.isnan(keys[place])]).all():
         return None
     return Function(target, (source,), in_words(int(seen.sum()), chance), given, made, tuple(rows.tolist()))
+
+
+def parts(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+    """Columns that are a function of a part of a date: months, weekdays, weekends, hours, seasons."""
+    names = list(fields)[:WIDE]
+    found: dict[str, DatePart] = {}
+    for source in [name for name in names if fields[name].time == "dates"]:
+        for part in DATE_PARTS:
+            keys, place = np.unique(part_of(u[source], part), return_inverse=True)
+            for target in [name for name in names if name not in {source, *taken, *found} and len(keys) > 1]:
+                if (rule := function_of(source, target, keys, place, u[target], fields)) is not None:
+                    found[target] = DatePart(**vars(rule), part=part)
+    return list(found.values())
 
 
 def intervals(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
@@ -463,7 +479,8 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
         half = 4e-16 * top / max(a[j] - a[i], 1e-300)
         k = _simplest(*sorted(((b[j] - b[i]) / (a[j] - a[i]) - half, (b[j] - b[i]) / (a[j] - a[i]) + half)))
         apart = b - k * a
-        near = [_simplest(float(apart.min() - 1e-15 * top), float(apart.max() + 1e-15 * top)), *np.unique(apart).tolist()]
+        low, high = float(apart.min() - 1e-15 * top), float(apart.max() + 1e-15 * top)
+        near = [_simplest(low, high), *np.unique(apart).tolist()]
         m = max(near, key=lambda number: int((k * a + number == b).sum())) if m else 0.0
     return [_times(k, word) + (f" + {_written(m)}" if m > 0 else f" - {_written(-m)}" if m else "")]
 

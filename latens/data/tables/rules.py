@@ -28,6 +28,7 @@ from latens.data.tables.computed import (
     keys_of,
     mixtures,
     or_none,
+    parts,
     with_table,
 )
 from latens.data.tables.kinds import DAYS, PIECE, SECONDS, _decimals, law_of
@@ -38,14 +39,17 @@ from latens.schema.arrow import listed, pa, value_of
 from latens.schema.column import CODED
 from latens.schema.law import Law
 from latens.schema.rules import (
+    DATE_PARTS,
     ColumnNumbers,
     Combinations,
+    DatePart,
     Formula,
     Function,
     Missing,
     Order,
     Rule,
     named,
+    part_of,
     values_of,
 )
 
@@ -336,7 +340,8 @@ def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rul
 def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
     if match := re.fullmatch(r"(.+?)\s+missing\s+(?:exactly\s+)?where\s+(.+?)\s*(?:==?|\bis\b)\s*(.+)", text.strip()):
         return [_missing_asked(text, match, schema, u)]
-    tokens = _tokens(text, [field.name for field in schema.fields])
+    part, rest = _part(text, schema)
+    tokens = _tokens(rest, [field.name for field in schema.fields])
     signs, sides = [token for token in tokens if token in _SIGNS], _split(tokens)
     if not signs or not all(sides):
         raise InputError(f"--rule {text!r} cannot be read", _HELP)
@@ -344,7 +349,7 @@ def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule
     if set(signs) == {"&"}:
         return [_combinations_asked(text, sides, schema, u)]
     if signs == ["->"]:
-        return [_function_asked(text, sides, schema, u)]
+        return [_function_asked(text, sides, schema, u, part)]
     if signs in (["="], ["=="]):
         return [_formula_asked(text, sides, schema, u)]
     if set(signs) <= {"<=", "<", "≤"} or set(signs) <= {">=", ">", "≥"}:
@@ -493,9 +498,20 @@ def _require_numbers(
         raise InputError(f"--rule {text!r} does not compute a number {target!r} from other columns", way)
 
 
-def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
+def _part(text: str, schema: Table) -> tuple[str, str]:
+    """(the part of a date that the rule names first, "" for none; the rest of the rule)."""
+    match = re.fullmatch(rf"\s*({'|'.join(DATE_PARTS)})\s+of\s+(.+)", text)
+    is_name = any(text.strip().startswith(field.name) for field in schema.fields if " of " in field.name)
+    return (match[1], match[2]) if match and not is_name else ("", text)
+
+
+def _function_asked(
+    text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers, part: str
+) -> Rule:  # fmt: skip
     source, target = (_only_name(text, side) for side in sides)
     fields = schema.outer_by_name
+    if part:
+        return _part_asked(text, part, source, target, schema, u)
     keys = keys_of(fields[source], u[source])
     if keys is None and source != target and is_numeric(fields[source]):
         if (bands := intervals_of(source, target, fields, u, least=-np.inf)) is not None:
@@ -513,6 +529,19 @@ def _function_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnN
     draft = Function(target, (source,), "", (0.0,), (0.0,), (1,))
     _require_kept(text, draft, bad, fields, u, schema.reason)
     raise AssertionError("a function that no row breaks")
+
+
+def _part_asked(text: str, part: str, source: str, target: str, schema: Table, u: ColumnNumbers) -> Rule:
+    fields = schema.outer_by_name
+    if fields[source].time != "dates":
+        what = f"column {source!r} is {fields[source].kind}, and has no {part}"
+        raise InputError(f"--rule {text!r}: {what}", "omit the rule")
+    keys, place = np.unique(part_of(u[source], part), return_inverse=True)
+    rule = function_of(source, target, keys, place, u[target], fields, least=-np.inf)
+    if rule is None or source == target:
+        what = f"{target!r} has no single value at each {part} of {source!r}"
+        raise InputError(f"--rule {text!r}: {what}", "omit the rule")
+    return DatePart(**vars(rule), part=part)
 
 
 def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
@@ -626,7 +655,7 @@ def _denying(schema: Table, u: ColumnNumbers, first: int, added: set[int]) -> li
 def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
     """The rules asked for and those found in the rows, without circles and with one rule per target."""
     found = list(rules)
-    for search in (functions, intervals, formulas, mixtures, exclusive, orders, combinations_of_levels, gaps):
+    for search in (functions, intervals, parts, formulas, mixtures, exclusive, orders, combinations_of_levels, gaps):
         kinds = Function | Missing if search is gaps else LEAVING if search in COMBINING else Rule
         taken = {rule.target for rule in found if isinstance(rule, kinds)}
         for rule in search(fields, u, taken):

@@ -22,7 +22,7 @@ from latens.schema import Column, Table, rules
 from latens.schema.arrow import pa
 from latens.schema.column import CODED
 from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law
-from latens.schema.rules import EXACT, Combinations, Formula, Function, Intervals, Missing, Order, Rule
+from latens.schema.rules import EXACT, Combinations, DatePart, Formula, Function, Intervals, Missing, Order, Rule
 
 MOST = 20_000  # combinations of levels, or dates of a calendar, that a graph holds as a table
 
@@ -246,11 +246,12 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
     if isinstance(rule, Order):
         return _ordered(rule, u, fields)
     if isinstance(rule, Function):
-        found, known = _mapped(rule, u[rule.sources[0]])
-        if not mean:
+        source = u[rule.sources[0]]
+        found, known = _mapped(rule, source)
+        if not mean and not isinstance(rule, DatePart):
             return found
         keys, values = rule.numbers()
-        source = u[rule.sources[0]]
+        source = rules.part_of(source, rule.part) if isinstance(rule, DatePart) else source
         near = _take(values, _place((keys[1:] + keys[:-1]) / 2, source))
         return torch.where(known | source.isnan(), found, near)
     assert isinstance(rule, Formula)
@@ -305,6 +306,8 @@ def _next(column: Column, base: Tensor, strict: bool) -> Tensor:
 def _mapped(rule: Function, source: Tensor) -> tuple[Tensor, Tensor]:
     """(the target for each value of the source, NaN if unknown; mask of the known values)."""
     keys, values = rule.numbers()
+    if isinstance(rule, DatePart):
+        source = rules.part_of(source, rule.part)
     if isinstance(rule, Intervals):
         place = (_place(keys, source + SAME * source.abs(), right=True) - 1).clamp(0, len(keys) - 1)
         known = ~source.isnan()
