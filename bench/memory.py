@@ -47,7 +47,7 @@ COMMANDS: dict[str, list[str]] = {  # the words of each command, with placeholde
     "sample": ["sample", "{run}", "--out", "{out}", "--number", "{rows}"],
     "evaluate": ["evaluate", "{run}", "{data}", "--k", "2"],
 }
-WITHOUT = {("fit --stream", "csv"), ("impute", "npy")}  # a csv is not streamed in fitting; an array has no gaps
+WITHOUT = {("impute", "npy")}  # an array has no gaps
 
 
 def write(path: Path, rows: int, gaps: float = 0.0) -> None:
