@@ -195,7 +195,7 @@ class HeapedHead(Spread):
     """A margin of logistics in the score T(x), and atoms.
 
     The outputs are, in this order: the locations of the score, one for each component; their scales; the logits of
-    their weights where there are several; the logits of the atoms relative to the margin. A column with fewer atoms
+    their weights, if there is more than one; the logits of the atoms relative to the margin. A column with fewer atoms
     than another leaves out the last of these.
     """
 

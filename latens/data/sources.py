@@ -129,7 +129,7 @@ def read(
     dropped = (drop,) if isinstance(drop, str) else tuple(drop)
     options = dict(reading or {})
     if unknown := sorted(set(options) - set(READING)):
-        raise InputError(f"there is no option of reading {unknown[0]!r}", f"use {', '.join(READING)}")
+        raise InputError(f"{unknown[0]!r} is not an option of reading", f"use {', '.join(READING)}")
     if name in EMBEDDED:
         found, origin = _embedded(name, dropped, label), name
     else:

@@ -81,7 +81,7 @@ class Table:
 
     @cached_property
     def modelled(self) -> tuple[Column, ...]:
-        """The columns of x, in order; a column that a rule bounds is replaced by what the rule leaves of it."""
+        """The columns of x, in order. In place of a column that a rule bounds is the one that the rule leaves open."""
         left = {rule.target: rule for rule in self.rules if rule.bounds}
         return tuple(left[field.name].left(field) if field.name in left else field
                      for field in self.outer if field.name not in self.reproduced)  # fmt: skip
