@@ -217,8 +217,10 @@ class Table:
             where: what messages call the data.
             unknown: if given, collects for each column the number of cells with a level that was never seen.
             first_row: the row number of the first row, for messages.
-            broken: if given, collects the number of rows that break each rule, by the rule's text. Returns: ``[N, D]``
-            in ``storage``, NaN for missing cells and unknown levels.
+            broken: if given, collects the number of rows that break each rule, by the rule's text.
+
+        Returns:
+            ``[N, D]`` in ``storage``, NaN for missing cells and unknown levels.
 
         Raises:
             InputError: a column is missing, or a value does not fit, with its row.
