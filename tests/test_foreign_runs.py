@@ -174,7 +174,8 @@ NAMED = {
     ("cli/commands/fitting.py", "read_text"), ("cli/main.py", "open"), ("machine/memory.py", "read_text"),
     ("report/explore/graph.py", "read_text"), ("report/explore/page.py", "read_text"),
     ("cli/commands/exploring.py", "open"), ("runs/export/writing.py", "read_text"),
-    ("cli/commands/compressing.py", "read_bytes"), ("cli/commands/engines.py", "open"),
+    ("cli/commands/compressing.py", "read_bytes"), ("cli/commands/compressing.py", "open"),
+    ("cli/commands/engines.py", "open"),
     ("cli/commands/gathering.py", "open"), ("runs/sharing.py", "iterdir"),
     *(("runs/export/writing.py", name) for name in ("write_text", "write_bytes", "iterdir", "rmtree")),
 }  # fmt: skip

@@ -171,7 +171,7 @@ def test_samples_of_known_faults_show_them(evaluated: images.ImageEvaluation) ->
     # P(closer) of 150 and 150 rows has a standard error of at most 0.034
     assert evaluated.closer["perfect"] == pytest.approx(0.5, abs=4.5 * 0.034)
     assert len(evaluated.table()) == 9 and len(evaluated.lines()) == 4
-    assert evaluated.notes[0].startswith("the classifier is right on")
+    assert evaluated.notes[0].startswith("the accuracy of the classifier is")
 
 
 def test_without_labels_there_is_no_classifier_and_a_note_says_so() -> None:

@@ -136,7 +136,7 @@ def people(n: int = 700, gaps: bool = False) -> pd.DataFrame:
 @pytest.mark.parametrize("gaps", [False, True])
 def test_samples_have_the_shares_of_the_data_whatever_the_likelihood_had(gaps: bool, tmp_path: Path) -> None:
     """Every log weight a nat off, then matched with 700 draws; 4,000 samples. 5 standard errors of both in eight
-    shares: one false alarm in 200,000. Before, five of the shares are off by more than that."""
+    shares: one false alarm in 200,000. Before, four of the shares are off by more than that; "old" follows from age."""
     data = people(gaps=gaps)
     data.to_csv(tmp_path / "people.csv", index=False)
     vae = latens.VAE(epochs=10, random_state=0).fit(data)
@@ -152,7 +152,7 @@ def test_samples_have_the_shares_of_the_data_whatever_the_likelihood_had(gaps: b
             found.append(abs(a - b) > 5 * np.sqrt(a * (1 - a) * (1 / 4000 + 1 / len(data))))
         return found
 
-    assert sum(off()) >= 5
+    assert sum(off()) >= 4
     matching.match(vae.run_, data_for(vae.run_, str(tmp_path / "people.csv")).inside)
     assert not any(off())
 
