@@ -29,7 +29,10 @@ from latens.runs.record import Run
 WEB = Path(__file__).parent.parent / "web"
 ASSETS = Path(__file__).parent.parent / "latens" / "report" / "explore" / "assets"
 MIXED = "age,group,visits,since\n" + "".join(
-    f"{20 + i % 50}.5,{'abc'[i % 50 // 17 if i % 10 else i // 10 % 3]},{i % 7},2020-{1 + i % 12:02}-{1 + i % 28:02}\n" for i in range(300)
+    f"{20 + i % 50}.5,{'abc'[i % 50 // 17 if i % 10 else i // 10 % 3]},{i % 7},"
+    f"2020-{1 + i % 12:02}-{1 + i % 28:02}\n"
+    for i in range(300)
+)
 )
 
 

@@ -22,9 +22,12 @@ CELLS = 4_000_000  # numbers in a decoded chunk
 
 @dataclass(frozen=True)
 class Imputation:
-    """Missing cells of rows, given the observed ones. Attributes: filled: the rows, ``[N, *event]``, with missing cells
-    replaced by E[x_m | x_o], or by the most probable level. spread: the standard deviation of missing cells given the
-    observed ones, or one minus the probability of the level; 0 where observed.
+    """Missing cells of rows, given the observed ones.
+
+    Attributes:
+        filled: the rows, ``[N, *event]``, with missing cells replaced by E[x_m | x_o], or by the most probable level.
+        spread: the standard deviation of missing cells given the observed ones, or one minus the probability of the
+            level; 0 where observed.
         draws: ``[m, N, *event]`` draws from p(x_m | x_o), or None.
         ess: the effective sample size of each row, ``[N]``.
     """
