@@ -33,7 +33,6 @@ MIXED = "age,group,visits,since\n" + "".join(
     f"2020-{1 + i % 12:02}-{1 + i % 28:02}\n"
     for i in range(300)
 )
-)
 
 
 @pytest.fixture(scope="module")
