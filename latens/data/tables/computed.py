@@ -184,8 +184,8 @@ def intervals_of(
 def _roundest(low: float, high: float) -> float:
     """The number with the fewest digits that is above the one and at most the other.
 
-    >>> _roundest(29.7, 30.2), _roundest(0.1234, 0.1239), _roundest(-7, 3)
-    (30.0, 0.1239, 0.0)
+    >>> _roundest(29.7, 30.2), _roundest(0.1234, 0.1239), _roundest(-7, 3), _roundest(50.0, 50.25)
+    (30.0, 0.1239, 0.0, 50.2)
     """
     for digits in range(-15, 16):
         if low < (found := round(math.floor(high * 10.0**digits) / 10.0**digits, max(0, digits))) <= high:
