@@ -169,6 +169,27 @@ def test_the_user_may_declare_them(tmp_path, monkeypatch):
         assert words in refused("schema", "trips.csv", "--rule", text), text
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e6, 1e-3])
+def test_the_unit_of_the_numbers_does_not_matter(scale):
+    rng = np.random.default_rng(0)
+    a, b, level = rng.normal(size=N) * scale, rng.gamma(2, size=N) * scale, rng.choice(list("xy"), N)
+    data = pd.DataFrame({"a": a, "b": b, "level": level, "sum": 2 * a - 3 * b, "size": np.where(a > scale, "hi", "lo"),
+                         "part": b * np.where(level == "x", 1 / 3, 2)})  # fmt: skip
+    wanted = {"sum": "sum = 2 * a - 3 * b", "size": "a -> size", "part": "part = b * [level]"}
+    assert written_by(schema_of(data)) == wanted
+
+
+def test_filled_numbers_move_to_the_nearest_interval_of_the_level_seen():
+    schema = schema_of(frame())
+    rule, levels = next(rule for rule in schema.rules if rule.target == "grade"), schema.field("grade").levels
+    code, gap = {level: float(code) for code, level in enumerate(levels)}, np.full(4, np.nan)
+    u = {"score": np.array([10.0, 55.0, 90.0, 40.0]), "grade": gap}
+    own = np.array([code["B"], code["C"], code["D"], np.nan])
+    rule.fill(u, {"score": gap, "grade": own}, schema.outer_by_name, u)
+    np.testing.assert_allclose(u["score"], [65, 55, 49.99, 40])
+    assert [levels[int(j)] for j in u["grade"]] == list("BCDD")
+
+
 def test_a_level_without_rows_of_its_own_is_not_computed():
     """Rows of a level for which no number is known have no computed cell, rather than one that is wrong."""
     schema = schema_of(frame())

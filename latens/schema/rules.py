@@ -410,12 +410,14 @@ class Intervals(Function):
         name, own = self.sources[0], seen[self.target]
         source, (keys, values) = u[name], self.numbers()
         other = np.isnan(seen[name]) & ~np.isnan(own) & (self.of(source)[0] != own)
-        step = step_of(fields[name]) or 0.0
-        for row in np.flatnonzero(other).tolist():
-            last = [key - (step or 1e-6 * abs(key)) for key in keys[1:]] + [math.inf]
-            ends = [(-math.inf if j == 0 else keys[j], last[j]) for j in range(len(keys)) if values[j] == own[row]]
-            moved = [min(max(source[row], low), high) for low, high in ends]
-            source[row] = min(moved, key=lambda value: abs(value - source[row]), default=source[row])
+        low = np.append(-np.inf, keys[1:])
+        high = np.append(keys[1:] - (step_of(fields[name]) or 1e-6 * np.abs(keys[1:])), np.inf)
+        moved, apart = source, np.full(len(source), np.inf)
+        for j, value in enumerate(values):
+            near = source.clip(low[j], high[j])
+            here = other & (own == value) & (np.abs(near - source) < apart)
+            moved, apart = np.where(here, near, moved), np.where(here, np.abs(near - source), apart)
+        u[name] = moved
         u[self.target] = np.where(np.isnan(own), self.of(source)[0], own)
 
 

@@ -188,6 +188,8 @@ def _roundest(low: float, high: float) -> float:
     (30.0, 0.1239, 0.0, 50.2)
     """
     for digits in range(-15, 16):
+        if not abs(high) * 10.0**digits < 2.0**53:
+            return high  # further digits change nothing
         if low < (found := round(math.floor(high * 10.0**digits) / 10.0**digits, max(0, digits))) <= high:
             return found
     return high
@@ -427,7 +429,8 @@ def _with_numbers(
     if level is not None:
         return _holding(numbered, values | {level: codes}, fields)
     number = numbered.table[0]
-    if number is not None and number != float(is_product):
+    least = 0.0 if is_product else EXACT * float(np.nanmax(np.abs(values[rule.target])))
+    if number is not None and number != float(is_product) and abs(number) > least:
         sign = "+" if number > 0 else "-"
         how = _times(number, rule.how) if is_product else f"{rule.how} {sign} {_written(abs(number))}"
         rule = dataclasses.replace(rule, how=how)
