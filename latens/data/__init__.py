@@ -1,4 +1,4 @@
-"""How data enter latens: a source, its array or table, its schema.
+"""Read data from a source as an array or a table, and infer its schema.
 
 >>> import latens.data
 >>> source = latens.data.read("digits")

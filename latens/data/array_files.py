@@ -26,7 +26,7 @@ from latens.schema.arrow import listed, pa
 
 DATA_KEYS = ("x", "X", "data", "images", "x_train", "X_train", "features")
 LABEL_KEYS = ("y", "labels", "label", "target", "targets")
-_DEFLATE = 1040  # a deflate stream grows at most about 1032 times
+_DEFLATE = 1040  # a deflate stream grows by a factor of at most about 1032
 
 
 @dataclass
@@ -36,14 +36,14 @@ class Found:
     Args:
         x: the rows.
         names: the names of the columns, or None.
-        labels: one label per row as found, or codes 0.. of ``label_names``; None if there are none.
+        labels: one label per row, either as found or as codes 0.. of ``label_names``; None if there are none.
         label_names: the words that the codes stand for, or None.
-        key: the name of the array among several in an .npz, or None.
+        key: the name of the array, if the .npz holds several; else None.
         fingerprint: SHA-256 of what was read, in hexadecimal, if it was computed while reading.
         notes: what the reader noticed and did, one sentence each.
         read: how the text of a table is written.
         row_names: the name of each row, if the source has names.
-        row_kind: what the names are of, "file" or "cell".
+        row_kind: what the row names refer to, "file" or "cell".
     """
 
     x: Any
@@ -61,8 +61,8 @@ class Found:
 def files_below(root: Path, hidden: tuple[str, ...] = (".", "_")) -> list[str]:
     """The files below a folder as paths relative to it, separated by "/", sorted by name.
 
-    Files and folders that begin with one of ``hidden`` are left out. Real folders come before linked ones, and none is
-    entered twice, so that links cannot form a circle. ``InputError`` if a folder cannot be read.
+    Files and folders whose names begin with one of ``hidden`` are left out. Real folders come before linked ones, and
+    no folder is entered twice, so links cannot form a circle. ``InputError`` if a folder cannot be read.
     """
     found, seen, waiting = [], set[tuple[int, int]](), [(root, "")]
     while waiting:
@@ -109,7 +109,7 @@ def sentences(path: Path) -> Iterator[None]:
 
 
 def open_plain(path: Path) -> IO[bytes]:
-    """Open a file for reading; it is decompressed if its first bytes say gzip, bzip2, xz or Zstandard."""
+    """Open a file for reading, decompressed if its first bytes are those of gzip, bzip2, xz or Zstandard."""
     with open(path, "rb") as file:
         head = file.read(10)
     if head.startswith(b"\x1f\x8b"):
@@ -150,7 +150,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def npy_header(file: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, whether in Fortran order, dtype) of the .npy array in ``file``, which then stands at the data.
+    """(shape, whether in Fortran order, dtype) of the .npy array in ``file``, whose position is then at the data.
 
     ``InputError`` unless the declared shape fits the ``size`` bytes of the file exactly and the dtype holds no Python
     objects.
@@ -190,7 +190,7 @@ def _require_size(what: str, declared_as: str, declared: int, there: int) -> Non
 
 
 def _fill(file: IO[bytes], values: np.ndarray, what: str) -> None:
-    """Read exactly the bytes of ``values``, which must be C-contiguous, and require the end of the file there."""
+    """Read exactly the bytes of ``values``, which must be C-contiguous; the file must end after them."""
     target = values.reshape(-1).view(np.uint8)
     done = 0
     while done < target.size:
@@ -241,7 +241,7 @@ def _open_npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.Z
 def _labels_within(
     archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], chosen: str, path: Path, rows: int
 ) -> np.ndarray | None:
-    """The labels that belong to the chosen array by their name (y_test to x_test) and their length, or None."""
+    """The labels whose name belongs to that of the chosen array (y_test to x_test) and whose length fits, or None."""
     partner = "y" + chosen[1:] if chosen[:1] in "xX" else "y"
     for name in (partner,) if partner != "y" else LABEL_KEYS:
         if name in members and name != chosen:
@@ -298,7 +298,7 @@ def read_idx(path: Path) -> np.ndarray:
         shape = tuple(int(n) for n in np.frombuffer(header, ">u4"))
         dtype = np.dtype(_IDX_TYPES[code])
         declared, size = math.prod(shape) * dtype.itemsize, path.stat().st_size
-        if isinstance(file, gzip.GzipFile):  # known only at its end, but at most this
+        if isinstance(file, gzip.GzipFile):  # the exact size is known only at the end; this is an upper bound
             _require_size(str(path), f"shape {shape}", declared, min(declared, _DEFLATE * size))
         else:
             _require_size(str(path), f"shape {shape}", declared, size - file.tell())
@@ -310,7 +310,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def labels_beside(path: Path) -> Path | None:
-    """The IDX file of labels that belongs, by its name, to a file of images; None if there is none."""
+    """The IDX file of labels whose name belongs to that of a file of images; None if there is none."""
     name = re.sub(r"images([-.])idx3", r"labels\1idx1", path.name)
     if name == path.name:
         return None

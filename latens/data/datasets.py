@@ -20,7 +20,7 @@ Items = list[Any]
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Data with a label for each row, if there are any.
+    """Data, with one label per row if there are labels.
 
     Args:
         x: what the estimator takes: an array, a mapping of columns, or lazy rows.
@@ -41,7 +41,7 @@ def is_dataset(data: Any) -> bool:
     """Whether the data are a map-style dataset of torch.
 
     Raises:
-        InputError: they are an iterable dataset or a loader, which have no rows to ask for by number.
+        InputError: they are an iterable dataset or a loader, whose rows cannot be fetched by number.
     """
     from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -56,11 +56,11 @@ def is_dataset(data: Any) -> bool:
 
 
 def labelled(data: Any) -> Labelled:
-    """The rows of a dataset, and their labels; other data are unchanged.
+    """The rows of a dataset and their labels; data that are not a dataset are returned unchanged.
 
-    An item is a row (an array, an image); a tuple of a row and its label; or a mapping of cells, which are the columns
-    of a table, or of one array and its label. Each item is asked for once, in order; if all of them would take more
-    than half of the free memory, each is asked for when it is needed.
+    An item is one of three: a row (an array, an image); a tuple of a row and its label; a mapping of cells, which are
+    the columns of a table, or one array and its label. Each item is fetched once, in order. If all items together would
+    take more than half of the free memory, each is fetched when it is needed instead.
 
     Raises:
         InputError: an item is of another form or shape than the first, or cannot be read.
@@ -81,7 +81,7 @@ def labelled(data: Any) -> Labelled:
 
 
 def _of_mappings(data: Any, first: Mapping[Any, Any]) -> Labelled:
-    """The rows of a dataset whose items are mappings like ``first``: columns, or one array and its label."""
+    """The rows of a dataset whose items are mappings like ``first``: columns of a table, or one array and its label."""
     arrays = [name for name, value in first.items() if not _is_cell(value)]
     if not arrays:
         items = _items(data)
@@ -97,8 +97,8 @@ def _of_mappings(data: Any, first: Mapping[Any, Any]) -> Labelled:
 
 
 def tree(data: Any) -> Any:
-    """The rows of a dataset as an array, or, if its items are mappings, as a mapping of arrays. Of a pair, the first
-    element is taken. Errors as in :func:`labelled`."""
+    """The rows of a dataset as an array or, if its items are mappings, as a mapping of arrays. If an item is a pair,
+    its first element is the row. Errors as in :func:`labelled`."""
     items = _items(data)
     if isinstance(items[0], Mapping):
         return {name: _stacked(items, _member(name)) for name in items[0]}
@@ -106,8 +106,8 @@ def tree(data: Any) -> Any:
 
 
 class DatasetRows(Lazy):
-    """The rows of a dataset, made when they are indexed; an item must be the same each time. Labels are read on demand,
-    in one pass over all items."""
+    """The rows of a dataset, made when they are indexed; the dataset must return the same item each time. Labels are
+    read on demand, in one pass over all items."""
 
     def __init__(
         self, data: Any, part: Callable[[Any], Any], first: np.ndarray, label: Callable[[Any], Any] | None = None
@@ -157,7 +157,7 @@ def _rows(data: Any) -> int:
 
 
 def _items(data: Any) -> Items:
-    """All items, each of the form of the first."""
+    """All items; each must have the form of the first."""
     count = _rows(data)
     items = [_item(data, number, count) for number in range(count)]
     keys = set(items[0]) if isinstance(items[0], Mapping) else None
@@ -217,7 +217,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_pair(item: Any) -> bool:
-    """Whether an item is a pair of a row and its label, not a row of cells."""
+    """Whether an item is a pair of a row and its label, and not a row of cells."""
     if not isinstance(item, tuple | list) or not item or _is_cell(item[0]):
         return False
     return isinstance(item, tuple) or (len(item) == 2 and _is_cell(item[1]))

@@ -63,29 +63,29 @@ def infer(
 ) -> Schema:  # fmt: skip
     """Infer the schema of an array: layout, kind of values, dtype kept in memory.
 
-    *Layout.* 2 axes are vectors; 3 are images ``N x H x W``; 4 are ``N x C x H x W`` if the second axis
-    has 1 to 4 entries, and ``N x H x W x C`` if only the last has.
+    *Layout.* 2 axes are vectors; 3 axes are images ``N x H x W``; 4 axes are images, ``N x C x H x W`` if the second
+    axis has 1 to 4 entries, and ``N x H x W x C`` if only the last axis has.
 
-    *Kind.* Booleans and {0, 1} are binary. Whole numbers 0..255 are levels if the dtype is uint8, if the data are
-    images, or if they are vectors with at least 16 columns on one scale: at least half of the columns that vary reach
-    half of the largest value overall. There are max + 1 levels, or 256 if max > 127. Floats with at most 256 different
-    values, evenly spaced over 0..1 or -1..1 (in images: over any range), are levels too: they keep their numbers and
-    have masses, not densities. Everything else is continuous; if all floats lie in 0..1 (in images: in -1..1 or
-    0..255), the model's output is clipped to that range.
+    *Kind.* Booleans and {0, 1} are binary. Whole numbers 0..255 are levels in three cases: the dtype is uint8, the data
+    are images, or the data are vectors with at least 16 columns on one scale. One scale means that at least half of the
+    columns that vary reach half of the largest value overall. There are max + 1 levels, or 256 if max > 127. Floats
+    with at most 256 different values, evenly spaced over 0..1 or -1..1 (in images: over any range), are levels too:
+    they keep their numbers and have masses, not densities. Everything else is continuous; if all floats lie in 0..1
+    (in images: in -1..1 or 0..255), the model's output is clipped to that range.
 
     *Storage.* uint8 for 8-bit data and up to 256 levels, otherwise float32, or float64 if float32 would
     lose more than a thousandth of a column's standard deviation.
 
     Args:
         x: ``[N, D]``, ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``; anything :func:`as_array` reads.
-        names: column names, in place of those of ``x``.
+        names: column names, which replace those of ``x``.
         kind: "auto", "continuous", "binary", "levels" or "count".
         levels: number of levels; implies kind "levels".
         layout: "auto", or one of ``latens.schema.LAYOUTS``: "TC" for sequences N x T x C.
 
     Raises:
-        InputError: empty data, a single row, a different number of axes, a value that is not finite (with its
-            position), or values that are not of the kind asked for.
+        InputError: the data are empty, have a single row or an unusual number of axes, hold a value that is not finite
+            (the message has its position), or have values that are not of the given kind.
 
     >>> infer(np.arange(12.0).reshape(3, 2, 2)).reason
     'float64, 3 x 2 x 2, whole numbers 0..11: 12 levels'
@@ -123,7 +123,8 @@ def _is_frame(x: Any) -> bool:
 
 
 def _from_frame(frame: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """The array and the names of a data frame, read by column: a column of text would make every number an object."""
+    """The array and names of a data frame, column by column: as a whole, one column of text would make all numbers
+    objects."""
     labels = list(getattr(frame, "column_names", frame.columns))
     require_once(labels, "the data frame")
     columns = [np.asarray(frame[label]) for label in labels]
@@ -167,7 +168,7 @@ def _asked_layout(x: np.ndarray, layout: str) -> tuple[str, tuple[int, ...], str
 
 
 def _layout(x: np.ndarray) -> tuple[str, tuple[int, ...], str]:
-    """Layout, event shape, and a note if there was a choice."""
+    """Layout, event shape, and a note if several layouts were possible."""
     if x.ndim == 2 and x.shape[1] == 0:
         raise InputError(f"0 feature(s) (shape={x.shape}) while a minimum of 1 is required", "give at least one column")
     if x.ndim in (2, 3, 4) and x.size == 0:
@@ -196,7 +197,7 @@ class _Scan:
     low: np.ndarray
     high: np.ndarray
     finite: bool
-    small: np.ndarray | None  # the mask of the numbers 0..255 that occur; None if others do
+    small: np.ndarray | None  # the mask of the numbers 0..255 that occur; None if other numbers occur
 
 
 def _scan(x: np.ndarray) -> _Scan:
@@ -270,10 +271,10 @@ def _kind(x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
 
 
 def distinct(x: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray | None:
-    """The different values of ``x``, of any shape, and of those ``[M]`` seen before, sorted; None if there are more
-    than MAX_DISTINCT."""
+    """The different values of ``x``, of any shape, and of ``seen`` ``[M]``, sorted; None if there are more than
+    MAX_DISTINCT."""
     found = np.zeros(0, x.dtype) if seen is None else seen
-    step = 1 << 12  # ends early if values hardly repeat
+    step = 1 << 12  # in steps, so that the search ends early if values hardly repeat
     for start in range(0, x.size, step):
         found = np.union1d(found, x.reshape(-1)[start : start + step])
         if len(found) > MAX_DISTINCT:
@@ -285,7 +286,8 @@ def distinct(x: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray | None
 def _grid(
     x: np.ndarray, scan: _Scan, layout: str, kind: str, levels: int | None
 ) -> tuple[int, tuple[float, float]] | None:
-    """(levels, span) of floats that are evenly spaced, with ``levels`` levels if that is asked; None for others."""
+    """(levels, span) of floats that are evenly spaced, with exactly ``levels`` levels if that is given; None if they
+    are not."""
     if x.dtype.kind != "f" or not scan.finite:
         return None
     image, varying = layout not in ("vector", "TC"), scan.high[scan.high > scan.low]
@@ -303,8 +305,8 @@ def _grid(
 
 
 def _spacing(values: np.ndarray, span: tuple[float, float], levels: int | None) -> int | None:
-    """The smallest number L of evenly spaced levels over the span that include all values; None if they do so by
-    chance: a value other than an end lies within the rounding r of one of L levels with probability 2 (L - 1) r."""
+    """The smallest number L of evenly spaced levels over the span that include all values. None if they may do so by
+    chance: a value that is no end lies within the rounding r of one of L levels with probability 2 (L - 1) r."""
     inside = int(((values > span[0]) & (values < span[1])).sum())
     for count in range(2, MAX_DISTINCT + 1) if levels is None else [levels]:
         level, loose = levels_of(values, span, count)
@@ -315,12 +317,13 @@ def _spacing(values: np.ndarray, span: tuple[float, float], levels: int | None) 
 
 
 def _usual_span(low: float, high: float, *, every: bool) -> tuple[float, float] | None:
-    """The first of the usual ranges that holds all values, or None; unless ``every``, only 0..1 is tried."""
+    """The first of the usual ranges that holds all values, or None; without ``every``, only 0..1 is tried."""
     return next((span for span in SPANS[: None if every else 1] if span[0] <= low < high <= span[1]), None)
 
 
 def _levels(top: int) -> int:
-    """The number of levels up to a largest value: data that exceed 127 have 8 bits, even if 255 does not occur."""
+    """The number of levels for a largest value. Data that exceed 127 have 8 bits, so 256 levels, even if 255 does not
+    occur."""
     return 256 if 127 < top < 256 else top + 1
 
 
@@ -343,7 +346,7 @@ def _fits_float32(x: np.ndarray, scan: _Scan) -> bool:
         return False
     span = high - low
     worst = np.maximum(largest * 2.0**-24, 2.0**-150)  # half the spacing of float32
-    # the standard deviation is at least span / sqrt(2 N), which nearly always settles the question in one pass
+    # The standard deviation is at least span / sqrt(2 N). This bound nearly always decides without a second pass.
     doubtful = np.flatnonzero((span > 0) & (worst > MAX_LOSS * span / np.sqrt(2 * len(x))))
     for column in doubtful.tolist():
         cell: Any = (slice(None), *np.unravel_index(column, x.shape[1:]))

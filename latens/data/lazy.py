@@ -1,6 +1,6 @@
 """Data whose rows become tensors only when they are indexed: files of images, sparse counts, and views of them.
 
-A :class:`Lazy` takes the place of a tensor in a loader; only the rows of a batch are ever dense in memory.
+A :class:`Lazy` takes the place of a tensor in a loader; only the rows of one batch are dense in memory at a time.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # torch is imported where tensors are made, as reading data does not need it
+if TYPE_CHECKING:  # at run time, torch is imported only where tensors are made: reading data does not need it
     import torch
     from torch import Tensor
 
 
-COPIED_BYTES = 2**26  # up to this size rows are copied; larger ones are viewed in place
+COPIED_BYTES = 2**26  # rows of up to this size are copied; larger ones are viewed in place
 
 
 class Lazy(ABC):
     """A leaf ``[N, *event]`` of a tree of data, whose rows are made when they are indexed. A subclass defines
     ``shape``, the numpy ``kind`` of its values, and :meth:`rows`; a row must be a function of its number alone.
-    Indexing takes an int, a slice, a boolean mask ``[N]``, or a list, array or tensor of row numbers in any order, with
-    repeats, and raises ``IndexError`` for a row that does not exist.
+    An index is an int, a slice, a boolean mask ``[N]``, or a list, array or tensor of row numbers, in any order and
+    with repeats. A row that does not exist raises ``IndexError``.
 
     >>> class Squares(Lazy):
     ...     shape, kind = (5, 1), np.dtype("float32")
@@ -63,7 +63,7 @@ class Lazy(ABC):
         return len(self.shape)
 
     def dim(self) -> int:
-        """The same as ``ndim``, as tensors have it."""
+        """The same as ``ndim``; tensors have this method."""
         return len(self.shape)
 
     def numel(self) -> int:
@@ -107,7 +107,7 @@ class Subset(Lazy):
 
     @property
     def given(self) -> np.dtype[Any]:
-        """That of the viewed leaf."""
+        """The dtype in which the values of the viewed leaf were given."""
         return self.lazy.given
 
     def rows(self, index: np.ndarray) -> np.ndarray:
@@ -116,7 +116,7 @@ class Subset(Lazy):
 
 
 class LazyTensor(Lazy):
-    """A tensor as a lazy leaf, so that some of its rows are a :class:`Subset`, not a copy."""
+    """A tensor as a lazy leaf, so that some of its rows can be a :class:`Subset` instead of a copy."""
 
     def __init__(self, tensor: Tensor):
         self.array = tensor.detach().cpu().numpy()
@@ -128,8 +128,8 @@ class LazyTensor(Lazy):
 
 
 def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
-    """The rows ``index`` ``[B]`` of a tensor or a lazy leaf ``[N, ...]``: a copy of few rows of a tensor, else a
-    view."""
+    """The rows ``index`` ``[B]`` of a tensor or a lazy leaf ``[N, ...]``: a copy if they are few rows of a tensor, else
+    a view."""
     if isinstance(x, Lazy):
         return Subset(x, index)
     few = x[:1].numel() * x.element_size() * len(index) < COPIED_BYTES or x.device.type != "cpu"
@@ -137,7 +137,7 @@ def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
 
 
 class View(Lazy):
-    """A lazy leaf whose rows have a different event shape (with the same number of cells) or type.
+    """A lazy leaf whose rows have another event shape (with the same number of cells) or another type.
 
     Gray images ``N x H x W`` become the model's ``N x 1 x H x W``, and 16-bit levels become floats. Raises
     ``ValueError`` if the number of cells differs.
@@ -156,7 +156,7 @@ class View(Lazy):
 
 
 def row_numbers(index: Any, rows: int) -> np.ndarray:
-    """The row numbers, from 0 to rows - 1, that an index selects: an array ``[B]``, without axes for an int.
+    """The row numbers, from 0 to rows - 1, that an index selects: an array ``[B]``, or one without axes for an int.
 
     >>> row_numbers(slice(-2, None), 5), row_numbers([-1, 0], 5)
     (array([3, 4]), array([4, 0]))

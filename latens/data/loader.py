@@ -1,7 +1,7 @@
 """Batches with a position that can be saved.
 
-A loader is anything with ``rows``, ``__len__`` (batches per epoch) and ``batches(epoch, start)``. The position is the
-pair of integers (epoch, batch); the batches from any position on are a function of it and of the seed.
+A loader has ``rows``, ``__len__`` (batches per epoch) and ``batches(epoch, start)``. A position is the pair of integers
+(epoch, batch). The position and the seed determine all batches from there on.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from latens.tensors.randomness import Key, seed_of
 from latens.tensors.trees import Tree
 
 Transform = Callable[[Tree, Tensor, int], Tree]  # (x, rows, seed) -> x
-Share = Callable[[int], slice]  # (rows of a joint batch) -> those of one process
+Share = Callable[[int], slice]  # from the number of rows of a joint batch to the rows of one process
 
 
 def whole(total: int) -> slice:
-    """All rows of a joint batch: the share of a process that is alone."""
+    """All rows of a joint batch: the share of a process that runs alone."""
     return slice(0, total)
 
 
@@ -38,8 +38,8 @@ class Batch:
         weight: ``[B]`` or None.
         rows: ``[B]``, the index of each row in the loader's data, which seeds random transforms.
         numbers: ``[B]``, the number of each row in the user's data, for messages; ``rows`` by default.
-        total: the number of rows of the joint batch, of which these are the share of one process; 0: these are all of
-            it.
+        total: the number of rows of the joint batch, of which this batch is the share of one process; 0 if this batch
+            is the joint batch.
     """
 
     x: Tree
@@ -62,30 +62,30 @@ class Batch:
 
 
 class Loader(Protocol):
-    """What training and evaluation require of a loader of batches."""
+    """What training and evaluation require of a loader."""
 
     rows: int
 
     def __len__(self) -> int: ...
 
     def batches(self, epoch: int, start: int = 0, share: Share = whole) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on; of each, the rows that belong to this process."""
+        """The batches of an epoch from number ``start`` on, each reduced to the rows of this process (``share``)."""
         ...
 
 
 class ArrayLoader:
-    """Batches of tensors in memory, each made by one index operation. 8-bit data stay 8-bit.
+    """Batches of tensors in memory, each made by a single index operation. 8-bit data stay 8-bit.
 
     Args:
         x: the rows, a tree of tensors ``[N, ...]``.
         c: the conditions, a tree of tensors ``[N, ...]``, or None.
         batch_size: rows per batch.
-        shuffle: whether every epoch has an order of its own, a function of (seed, epoch); rows that do not fill the
-            last batch are then left out of that epoch. Without it, all rows come in order.
+        shuffle: whether rows are shuffled. Each epoch then has a different order, a function of (seed, epoch), and
+            rows that do not fill the last batch are left out of that epoch. Without it, all rows come in order.
         seed: the seed of orders and transforms.
         weight: ``[N]``, scaled to mean 1 over the data.
-        transform: ``transform(x, rows, seed)``, applied to each batch with a seed made of (seed, epoch), or with a
-            fixed one without ``shuffle``.
+        transform: ``transform(x, rows, seed)``, applied to each batch. Its seed depends on (seed, epoch); without
+            ``shuffle`` it is the same in all epochs.
         numbers: ``[N]``, the number of each row in the user's data, for messages.
 
     Raises:
@@ -116,7 +116,7 @@ class ArrayLoader:
         return torch.randperm(self.rows, generator=generator)
 
     def batches(self, epoch: int, start: int = 0, share: Share = whole) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on; of each, the rows that belong to this process."""
+        """The batches of an epoch from number ``start`` on, each reduced to the rows of this process (``share``)."""
         order = self.order(epoch)
         seed = seed_of(self.seed, Key.TRANSFORM, epoch if self.shuffle else 0)
         for number in range(start, len(self)):
@@ -133,7 +133,7 @@ class ArrayLoader:
             yield Batch(x, c, weight, rows, numbers, len(joint))
 
     def in_order(self) -> ArrayLoader:
-        """A loader of the same data without shuffle: every row once, in order, with a fixed transform."""
+        """A loader of the same data without shuffling: every row once, in order, and the same transform every time."""
         other = copy.copy(self)
         other.shuffle = False
         return other

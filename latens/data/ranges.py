@@ -1,4 +1,4 @@
-"""Find the values that occur in an array: their range, their grid, or the complete set if they are few."""
+"""Find the values that occur in an array: their range, their grid, or all of them if they are few."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from latens.schema import Schema, chunks
 from latens.schema.ranges import DIGITS, SeenValues
 
-FEWEST = 20  # cells, with fewer of which a grid may be an accident
-FEW = 64  # values that may be all that occur
-HEAP, LEAST = 0.01, 3  # the least share, and number, of cells at an end that many values share
+FEWEST = 20  # a grid may be an accident if there are fewer cells than this
+FEW = 64  # up to this many different values may be all that can occur
+HEAP, LEAST = 0.01, 3  # an end of the range is an atom if it has at least this share, and this number, of the cells
 _LOOSE = 0.05  # a float may be off the grid by this share of a step
 
 
 def ranges_of(x: np.ndarray, schema: Schema) -> SeenValues | None:
-    """The ranges of an array ``[N, *user_shape]`` of finite numbers; None for values that are 0 and 1, and for counts.
+    """The ranges of an array ``[N, *user_shape]`` of finite numbers; None if all values are 0 or 1, and for counts.
 
     >>> from latens.data import infer
     >>> infer(np.arange(60.0).reshape(30, 2) / 4).ranges.steps
@@ -30,7 +30,7 @@ def ranges_of(x: np.ndarray, schema: Schema) -> SeenValues | None:
 
 
 def has_ranges(schema: Schema) -> bool:
-    """Whether an array of the schema has ranges."""
+    """Whether arrays of this schema have ranges."""
     return schema.kind not in ("binary", "count") and schema.dtype != "bool"
 
 
@@ -42,7 +42,8 @@ def cells_of(x: np.ndarray, schema: Schema) -> np.ndarray:
 
 
 def ranges_of_parts(parts: Iterable[np.ndarray], schema: Schema, low: np.ndarray, high: np.ndarray) -> SeenValues:
-    """The ranges of cells that come in parts ``[n, C]``; ``low`` and ``high`` ``[C]`` are their extremes."""
+    """The ranges of cells that come in parts ``[n, C]``; ``low`` and ``high`` ``[C]`` are their smallest and largest
+    values."""
     count, heaps = 0, np.zeros((2, len(low)), np.int64)
     grid = None if schema.kind == "levels" else _Grids(low, high)
     values: list[np.ndarray | None] = [np.zeros(0, low.dtype) for _ in low]
@@ -63,9 +64,9 @@ def ranges_of_parts(parts: Iterable[np.ndarray], schema: Schema, low: np.ndarray
 
 
 class _Grids:
-    """The grid of each column ``[C]`` with the extremes ``low`` and ``high``: the digits after the point of its numbers
-    (-1 for more than :data:`DIGITS`, or more than the dtype can distinguish), and the largest step that leads from the
-    lowest number to all others, in units of the last digit."""
+    """The grid of each column ``[C]``, given its extremes ``low`` and ``high``. A grid is the number of decimals (-1
+    for more than :data:`DIGITS`, or more than the dtype can distinguish) and the largest step that leads from the
+    lowest number to all others, in units of the last decimal."""
 
     def __init__(self, low: np.ndarray, high: np.ndarray):
         is_float = low.dtype.kind == "f"
@@ -76,7 +77,7 @@ class _Grids:
         self._common = np.zeros(len(low), np.int64)
 
     def add(self, part: np.ndarray) -> None:
-        """Look at more numbers ``[n, C]``."""
+        """Take more numbers ``[n, C]`` into account."""
         left = np.flatnonzero(self._digits >= 0)
         while len(left):
             scale, loose = 10.0 ** self._digits[left], self._loose[left]
@@ -93,7 +94,7 @@ class _Grids:
             self._common[on] = np.gcd(self._common[on], np.gcd.reduce(places, axis=0))
 
     def steps(self, count: int, above: np.ndarray) -> np.ndarray:
-        """The step of each column ``[C]``, 0 where there is none; ``above`` is the share of the ``count`` cells above
+        """The step of each column ``[C]``, 0 if it has none; ``above`` is the share of the ``count`` cells that exceed
         the lowest."""
         on = (self._digits >= 0) & self._varies & (count >= FEWEST)
         common = np.where(above * count > FEWEST / 2, self._common, 1)
@@ -101,13 +102,13 @@ class _Grids:
 
 
 def _few(cells: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
-    """The different values of cells ``[n]`` and those ``seen`` before; None if they are not few."""
+    """The different values of cells ``[n]`` and those ``seen`` before; None if they are too many."""
     found = np.union1d(seen, cells[: 1 << 12])
     return None if len(found) > FEW else np.union1d(found, cells[1 << 12 :]) if len(cells) > 1 << 12 else found
 
 
 def _only(found: np.ndarray | None, count: int, step: float) -> tuple[float, ...]:
-    """The different values of ``count`` cells if they are few, each occurs ten times on average, and they do not fill
+    """The different values of ``count`` cells, if they are few, each occurs ten times on average, and they do not fill
     a grid of that step; else ()."""
     if found is None or not 1 < len(found) <= min(FEW, count // 10):
         return ()

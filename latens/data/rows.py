@@ -1,4 +1,4 @@
-"""Rows of data in the user's form, with the schema that reads them and their conditions."""
+"""Rows of data in the user's form, with the schema that reads them, and their conditions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from latens.schema.column import CODED
 from latens.schema.ranges import SeenValues
 from latens.tensors.trees import Tree
 
-LEAST_SIZE = 1e-3  # counts assumed for a row without any, so that the logarithm is finite
+LEAST_SIZE = 1e-3  # a row without any counts is treated as having this total, so that its logarithm is finite
 LABEL = "label"  # the name of labels that are not a column of a table
 
 
@@ -36,9 +36,9 @@ class Asked:
     Args:
         columns: the kinds of columns, ``{name: kind}``.
         condition: the columns that are given, not modelled.
-        kind, layout: those of an array; see :func:`latens.data.infer`.
+        kind, layout: the kind and the layout of an array; see :func:`latens.data.infer`.
         formats: the forms of columns of text, ``{name: form}``.
-        rules: rules between columns; "none" keeps none of those found.
+        rules: rules between columns; with "none" among them, no rules are searched for.
     """
 
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -50,7 +50,7 @@ class Asked:
 
     @property
     def hints(self) -> Hints:
-        """The part of it that concerns columns of text."""
+        """The options that concern columns of text."""
         words = {name for name, kind in self.columns.items() if kind.partition(":")[0] in CODED}
         return Hints(frozenset(words), formats=self.formats)
 
@@ -62,20 +62,20 @@ class Rows:
     Args:
         x: an array in the user's layout, an arrow table, or a :class:`latens.data.lazy.Lazy`.
         schema: what a row is.
-        given: the schema of the conditions (that of the table, or one of the labels), or None.
+        given: the schema of the conditions (of the table itself, or of the labels), or None.
         cells: the conditions, an arrow table of N rows, or None.
         labels: one value per row ``[N]``, words as codes of ``label_names``; or None.
         label_names: the words that the codes of labels stand for, or None.
         where: what messages call the data.
         back: the function from an arrow table to a frame of the library that ``x`` came from, or None.
         found: for a table, how its columns of text are written, and their cells as they were found.
-        order: if columns were found by name in another order, for each column of the user's array its place in the
-            schema; else None.
+        order: for each column of the user's array, its place in the schema, if columns were matched by name and have
+            another order; else None.
         index: the columns that name the rows in their file, an arrow table of N rows, or None.
-        kept: columns that stand in front of the output for the rows, an arrow table of N rows, or None.
+        kept: columns to put in front of the output for these rows, an arrow table of N rows, or None.
         notes: what a person should know about how the columns were found, in sentences.
         row_names: the name of each row, or None.
-        row_kind: what is named, "file" or "cell".
+        row_kind: what the row names refer to, "file" or "cell".
     """
 
     x: Any
@@ -121,17 +121,17 @@ class Rows:
         return names if names is None or self.order is None else tuple(names[j] for j in self.order)
 
     def in_order(self, x: Any) -> Any:
-        """Put an array ``[N, D]`` from the schema's order of columns into the user's."""
+        """Put the columns of an array ``[N, D]`` from the schema's order into the user's order."""
         return x if self.order is None else x[:, self.order]
 
     @cached_property
     def unknown(self) -> dict[str, int]:
-        """For each column, the number of cells with a level that was never seen; they count as missing."""
+        """For each column, the number of cells with a level that the fit never saw; these cells count as missing."""
         return self._encoded[1] if isinstance(self.schema, Table) else {}
 
     @property
     def broken(self) -> dict[str, int]:
-        """The number of rows that break each rule, by its text; the rule's target counts as missing there."""
+        """For each rule, by its text, the number of rows that break it; the rule's target counts as missing there."""
         return self._encoded[2] if isinstance(self.schema, Table) else {}
 
     @property
@@ -150,8 +150,8 @@ class Rows:
         return table if self.found is None else self.found.written(table, as_text=as_text)
 
     def sifted(self, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
-        """The same rows with impossible cells hidden from the model, and their odd cells; lazy rows are not checked.
-        ``refuse`` as in :func:`latens.schema.sift_table`."""
+        """(the same rows with impossible cells hidden from the model; their odd cells). Lazy rows are not checked.
+        ``refuse`` is that of :func:`latens.schema.sift_table`."""
         if isinstance(self.x, Lazy):
             return self, []
         if isinstance(self.schema, Table):
@@ -160,7 +160,7 @@ class Rows:
         else:
             inside, odd = sift_array(self.schema, self.x)
         rows = dataclasses.replace(self)
-        vars(rows).update(inside=torch.from_numpy(np.array(inside)))  # a cached property of the rows
+        vars(rows).update(inside=torch.from_numpy(np.array(inside)))  # sets a cached property of the rows
         return rows, odd
 
     @property
@@ -175,7 +175,7 @@ class Rows:
 
     @property
     def handed_through(self) -> dict[str, Any]:
-        """The columns of a table that are not modelled and pass through unchanged (conditions, and those left out)."""
+        """The columns of a table that pass through unchanged: conditions, and columns that are not modelled."""
         if not isinstance(self.schema, Table):
             return {}
         made = {field.name for field in self.schema.outer}
@@ -183,7 +183,7 @@ class Rows:
         return {name: self.x.column(name) for name in kept if name in self.x.column_names}
 
     def named(self, table: Any) -> Any:
-        """Put the columns that name these rows, and those kept, in front of an arrow table of N rows."""
+        """Put the columns that name these rows, and the ``kept`` ones, in front of an arrow table of N rows."""
         like = self.found.stored if self.found else getattr(self.x, "schema", None)
         for name in reversed(() if self.kept is None else self.kept.column_names):
             if name not in table.column_names:
@@ -206,7 +206,7 @@ class Rows:
 
     @cached_property
     def _encoded(self) -> tuple[np.ndarray, dict[str, int], dict[str, int]]:
-        """The numbers ``[N, D]`` of a table, its counts of unknown levels, and its counts of rows that break rules."""
+        """The numbers ``[N, D]`` of a table, and the counts that :attr:`unknown` and :attr:`broken` give."""
         assert isinstance(self.schema, Table)
         found: tuple[dict[str, int], dict[str, int]] = {}, {}
         return self.schema.to_model(self.x, self.where, unknown=found[0], broken=found[1]), *found
@@ -264,8 +264,8 @@ def library_sizes(x: Tensor | Lazy, count: int = 1024) -> Tensor:
 
 
 def canonical_order(x: Tensor | Lazy, weight: np.ndarray | None = None) -> np.ndarray:
-    """An order ``[N]`` of the rows that depends on their contents alone, so that a fit does not depend on the order in
-    which they are given."""
+    """An order ``[N]`` of the rows that depends only on their contents, so that a fit does not depend on the order in
+    which the rows are given."""
     first = np.arange(len(x)) if weight is None else np.argsort(weight, kind="stable")
     flat = _digests(x) if isinstance(x, Lazy) else x.numpy().reshape(len(x), -1)
     flat = np.ascontiguousarray(flat[first])
@@ -274,20 +274,20 @@ def canonical_order(x: Tensor | Lazy, weight: np.ndarray | None = None) -> np.nd
 
 
 def _digests(x: Lazy, count: int = 1024) -> np.ndarray:
-    """A digest of sixteen bytes for each row, equal for equal rows."""
+    """A digest of sixteen bytes for each row; equal rows have equal digests."""
     rows = (row.tobytes() for i in range(0, len(x), count) for row in x[i : i + count].numpy())
     return np.array([list(blake2b(row, digest_size=16).digest()) for row in rows], dtype=np.uint8)
 
 
 def is_counts(x: Any) -> bool:
-    """Whether x is a sparse matrix or annotated counts (with .X and .obs), not a frame with columns of these names."""
+    """Whether x is a sparse matrix or annotated counts (an object with .X and .obs that is not a data frame)."""
     annotated = hasattr(x, "X") and hasattr(x, "obs") and not tables.frames.is_frame(x)
     return annotated or (hasattr(x, "nnz") and hasattr(x, "tocsr"))
 
 
 def sparse_rows(X: Any, layer: str | None = None) -> counts.sparse.SparseRows:
-    """Sparse counts as rows that become dense one batch at a time; ``layer`` of annotated counts as in
-    :func:`latens.data.counts.sparse.counts_of`."""
+    """Sparse counts as rows that become dense one batch at a time. ``layer`` chooses a matrix of annotated counts, as
+    in :func:`latens.data.counts.sparse.counts_of`."""
     return counts.sparse.counts_of(X, layer=layer).x if hasattr(X, "obs") else counts.sparse.SparseRows(X)
 
 
@@ -297,9 +297,9 @@ def rows_of(
 ) -> Rows:  # fmt: skip
     """Rows with the schema that their values suggest; ``labels`` are ``[N]``.
 
-    A table whose columns all hold whole numbers 0 .. levels - 1 on one scale (pixels in columns), or all 0 and 1, is
-    read as an array. In any other table each column has a schema of its own; a matrix with missing cells (NaN), or with
-    columns that the user named (column_1, …), is read as such a table.
+    A table is read as an array if all its columns hold whole numbers 0 .. levels - 1 on one scale (pixels in columns),
+    or all hold 0 and 1. In any other table each column has a separate schema. A matrix with missing cells (NaN), or of
+    which the user named columns (column_1, …), is read as such a table.
 
     Raises:
         InputError: as in :func:`latens.data.infer` and :func:`latens.data.infer_table`, or a condition does not exist.
@@ -331,7 +331,7 @@ def rows_of(
 
 
 def _is_matrix_of_columns(x: Any, asked: Asked, where: str) -> bool:
-    """Whether an array is read as a table: it has missing cells, or the user named columns of it."""
+    """Whether an array is read as a table: it has missing cells, or the user named some of its columns."""
     if not isinstance(x, np.ndarray) or x.ndim != 2:
         return False
     named = bool(asked.columns) or any(name != LABEL for name in asked.condition)
@@ -343,7 +343,7 @@ def _is_matrix_of_columns(x: Any, asked: Asked, where: str) -> bool:
 
 
 def require_for_table(asked: Asked, where: str) -> None:
-    """Raise ``InputError`` for an option that belongs to arrays and has no meaning for a table."""
+    """Raise ``InputError`` for an option that applies only to arrays."""
     if asked.layout != "auto":
         raise InputError(f"--layout is for arrays, and {where} is a table", "omit --layout")
     if asked.kind != "auto" and (asked.columns or asked.condition):
@@ -351,8 +351,8 @@ def require_for_table(asked: Asked, where: str) -> None:
 
 
 def without_index(table: Any, known: Iterable[str]) -> tuple[Any, Any]:
-    """(the table without the columns that hold a pandas index; those columns, or None if there are none). Columns whose
-    names are ``known`` stay in the table."""
+    """(the table without the columns that hold a pandas index; these columns, or None if there are none). Columns in
+    ``known`` stay in the table."""
     names = [name for name in index_names(table.schema) if name not in set(known)]
     return (table.drop_columns(names), table.select(names)) if names else (table, None)
 
@@ -373,11 +373,12 @@ def rows_like(
     labels: np.ndarray | None = None, label_names: tuple[str, ...] | None = None, where: str = "the data",
     found: Read | None = None, check: bool = True,
 ) -> Rows:  # fmt: skip
-    """New rows for an existing schema; columns are found by name, if there are names, and others are not used;
-    ``labels`` are ``[N]``. Without ``check``, values that do not fit are looked at later (:meth:`Rows.sifted`).
+    """New rows for an existing schema. Columns are matched by name if both sides have names; columns that the schema
+    lacks are ignored. ``labels`` are ``[N]``. Without ``check``, values that do not fit are left for
+    :meth:`Rows.sifted`.
 
     Raises:
-        InputError: a column is missing, or a value does not fit; the message names the first place.
+        InputError: a column is missing, or a value does not fit; the message names the first such place.
     """
     names = getattr(x, "names", names) if isinstance(x, Lazy) else names
     rows = Rows(x, schema, given, None, labels, label_names, where, notes=tuple(getattr(x, "notes", ())))
@@ -404,7 +405,7 @@ def _indexed(rows: Rows, found: Read | None) -> Rows:
 
 
 def with_kept(rows: Rows, kept: Any) -> Rows:
-    """The rows, and columns that stand in front of their output, an arrow table of N rows."""
+    """The rows, with columns to put in front of their output, an arrow table of N rows."""
     found = dataclasses.replace(rows, kept=kept)
     vars(found).update({name: vars(rows)[name] for name in ("inside", "c") if name in vars(rows)})
     return found
@@ -442,8 +443,8 @@ def _like_array(rows: Rows, schema: Schema, names: Sequence[str] | None, found: 
 def _columns_found(
     x: Any, schema: Schema, names: Sequence[str] | None, where: str
 ) -> tuple[Any, np.ndarray | None, tuple[str, ...]]:
-    """(x with its columns in the schema's order; ``Rows.order``; a note on columns left out). Columns are found by name
-    if both sides have names, else by position."""
+    """(x with its columns in the schema's order; :attr:`Rows.order`; a note on columns left out). Columns are matched
+    by name if both sides have names, else by position."""
     table = hasattr(x, "column_names")
     names = tuple(x.column_names) if table else names
     if schema.names is None or names is None:
@@ -458,11 +459,12 @@ def _columns_found(
 def matched(
     names: Sequence[str], wanted: Sequence[str], where: str
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Find columns by name.
+    """Match columns by name.
 
     Returns:
-        Three things: for each wanted column, its place among ``names``; for each of ``names`` that is wanted, its place
-            among the wanted columns, or None if the orders agree; and a note on the other columns, if there are any.
+        Three things: for each wanted column, its place among ``names``; for each of the ``names`` that is wanted, its
+            place among the wanted columns, or None if the orders agree; and a note on the other columns, if there are
+            any.
 
     >>> matched(["c", "x", "a"], ["a", "c"], "here")
     (array([2, 0]), array([1, 0]), ('here: 1 column that the model was not fitted to is left out (x)',))
@@ -497,7 +499,7 @@ def _require_matched(names: Sequence[str], wanted: Sequence[str], known: Sequenc
 
 
 def known_columns(schema: AnySchema, given: Table | None = None) -> set[str]:
-    """The names of the columns that a model was fitted to."""
+    """The names of the columns to which a model was fitted."""
     tables = [part for part in (schema, given) if isinstance(part, Table)]
     return {field.name for part in tables for field in part.fields} | set(schema.names or ())
 
@@ -510,7 +512,7 @@ def columns_left(names: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def _check_lazy(x: Lazy, schema: Schema) -> None:
-    """Raise ``InputError`` unless lazy rows have the schema's shape and, if they are sparse, values that fit."""
+    """Raise ``InputError`` unless lazy rows have the schema's shape and, if they are sparse, valid values."""
     schema.check_shape(x.shape, x.kind)
     if isinstance(x, counts.sparse.SparseRows):
         bad, wanted = schema.misfits(x.csr.data)
@@ -520,7 +522,7 @@ def _check_lazy(x: Lazy, schema: Schema) -> None:
 
 
 def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
-    """A matrix ``[N, D]`` as an arrow table, NaN as null; without names its columns are column_1, column_2, …"""
+    """A matrix ``[N, D]`` as an arrow table, with null for NaN; columns without names become column_1, column_2, …"""
     header = [f"column_{j + 1}" for j in range(x.shape[1])] if names is None else [str(name) for name in names]
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         x = x.astype(np.float64)
@@ -529,7 +531,7 @@ def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
 
 
 def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
-    """The columns of an arrow table as one matrix ``[N, D]`` of their common type; ``InputError`` unless all of them
+    """The columns of an arrow table as one matrix ``[N, D]`` of their common type; ``InputError`` unless all columns
     are numbers without gaps."""
     columns = []
     for name in names or table.column_names:
@@ -555,8 +557,8 @@ def numbers_of(cells: Any) -> np.ndarray | None:
 
 
 def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
-    """The columns of a table that a schema of an array knows, in the schema's order, as a matrix ``[N, D]``;
-    ``InputError`` if one is missing or holds no numbers."""
+    """The columns of a table that the schema of an array names, in the schema's order, as a matrix ``[N, D]``.
+    ``InputError`` if a column is missing or does not hold numbers."""
     names = schema.names
     if names is None:
         if table.num_columns != schema.columns:
@@ -568,7 +570,7 @@ def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
 
 
 def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
-    """The table as a matrix if all of its columns are whole numbers on one scale, or if a kind was asked for."""
+    """The table as a matrix, if all its columns are whole numbers on one scale or the user named a kind; else None."""
     if asked.kind != "auto":
         try:
             return as_matrix(table)
@@ -585,13 +587,13 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
 
 
 def _is_8_bit(cells: Any) -> bool:
-    """Whether all numbers of a column are whole and from 0 to 255, as levels on one scale must be."""
+    """Whether all numbers of a column are whole and from 0 to 255, which levels on one scale must be."""
     numbers = (as_numbers(chunk) for chunk in cells.chunks)
     return all(bool(((n >= 0) & (n <= 255) & (n == np.floor(n))).all()) for n in numbers if n is not None)
 
 
 def is_number(type: Any) -> bool:
-    """Whether an arrow type is one of integers, truth values or floats."""
+    """Whether an arrow type holds integers, truth values or floats."""
     return pa.types.is_integer(type) or pa.types.is_boolean(type) or pa.types.is_floating(type)
 
 
@@ -600,7 +602,7 @@ def _array_schema(x: np.ndarray, names: Sequence[str] | None, asked: Asked) -> S
 
 
 def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
-    """The schema of lazy rows, from the first of them; for sparse counts, from all."""
+    """The schema of lazy rows: from the first rows, or from all rows of sparse counts."""
     first = x.rows(np.arange(min(len(x), 256)))
     if isinstance(x, counts.sparse.SparseRows):
         return _sparse_schema(x, first, names, asked)
@@ -613,7 +615,7 @@ def _lazy_schema(x: Lazy, names: Sequence[str] | None, asked: Asked) -> Schema:
 
 
 def _lazy_ranges(x: Lazy, schema: Schema) -> SeenValues | None:
-    """The ranges of lazy rows, from two passes over all of them; None where they have none, or a number is not
+    """The ranges of lazy rows, from two passes over all of them; None if such rows have no ranges, or a number is not
     finite."""
     from latens.data.ranges import cells_of, has_ranges, ranges_of_parts
 
@@ -665,8 +667,8 @@ def _given_cells(
     x: Any, names: Sequence[str], labels: np.ndarray | None, label_names: tuple[str, ...] | None, where: str,
     none: str = " for a condition",
 ) -> Any:  # fmt: skip
-    """An arrow table of the conditions: columns of obs by name, and labels as "label". ``none`` completes the message
-    if there are no labels."""
+    """An arrow table of the conditions: columns of obs by name, and labels as "label". ``none`` ends the message if
+    there are no labels."""
     obs, found = getattr(x, "obs", {}), {}
     for name in names:
         if name in obs:
@@ -683,7 +685,7 @@ def _given_cells(
 
 
 def condition_column(given: Table, name: str) -> Column:
-    """The column of the condition of that name; an ``InputError`` lists those there are."""
+    """The column of the condition with that name; if there is none, the ``InputError`` lists the conditions."""
     if name not in given.conditions:
         there = listed(given.conditions)
         raise InputError(f"there is no condition {name!r}", f"name one of {there}" if there else "omit it")

@@ -46,8 +46,8 @@ FORMATS = (
     ".npy, .npz, .csv, .tsv, .txt, .dat, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX "
     "ones, or a folder of images, .parquet or .csv files"
 )
-IMAGES = (".tif", ".tiff", ".gif", ".webp", ".png")  # extensions of which one file may hold several pages
-READING = ("size", "skip_bad", "pages", "encoding", "layer", "text", "levels", "formats", "na")  # kept with the run
+IMAGES = (".tif", ".tiff", ".gif", ".webp", ".png")  # one file with such an extension may hold several pages
+READING = ("size", "skip_bad", "pages", "encoding", "layer", "text", "levels", "formats", "na")  # stored with a run
 _USES = {"size": "a folder of images", "skip_bad": "a folder of images",
          "pages": "a folder of images", "encoding": "text (.csv, .txt …)",
          "layer": "an .h5ad"}  # fmt: skip
@@ -63,13 +63,13 @@ class Source:
         names: column names, or None.
         labels: one value per row ``[N]``, numbers or codes 0.. of ``label_names``; or None.
         label_names: the words that the codes stand for, if labels are words.
-        origin: the absolute path (``file.npz:key`` for one array of several), or the embedded name.
+        origin: the absolute path (``file.npz:key`` for one of several arrays), or the embedded name.
         hashed: the fingerprint, if it was computed while reading.
         notes: what a person should know about how the data were read, in sentences.
         found: for a table, how its text is written (:class:`latens.data.tables.reading.Read`).
-        row_names: the name of each row, or None: the files of a folder of images ("name.tif#2" for the second of
-            several pages), the cells of an .h5ad.
-        row_kind: what is named, "file" or "cell".
+        row_names: the name of each row, or None. For a folder of images these are the files ("name.tif#2" for the
+            second of several pages), for an .h5ad its cells.
+        row_kind: what the row names refer to, "file" or "cell".
     """
 
     x: Any
@@ -108,17 +108,18 @@ def read(
             subfolders are labels, or of ``.parquet`` files; or one of digits, wine, breast_cancer, iris, diabetes.
         labels: a column of a table, a key of the .npz, a column of an .h5ad's obs, or a file with one value per row.
             Words become codes.
-        drop: columns to leave out. Columns of a file without a header are column_1, column_2, ...; a first
-            column without a name is taken for a row index and left out.
-        reading: options: ``size`` (height, width), ``skip_bad`` and ``pages`` (each a row) for a folder of images,
-            ``encoding`` for a csv, ``layer`` for an .h5ad; for columns of text, ``text`` (the names of columns of
-            words), ``levels`` (the levels of columns, by name), ``formats`` and ``na``. like: the columns of a run;
-            text is read as theirs was. lenient: whether cells that cannot be read in that way count as missing and are
-            listed in ``found.unread``. keep_text: whether the original cells of text are kept, in ``found.text``.
+        drop: columns to leave out. Columns of a file without a header are column_1, column_2, ...; a first column
+            without a name is a row index and left out.
+        reading: a mapping of options. For a folder of images: ``size`` (height, width), ``skip_bad``, and ``pages``
+            (each page is a row). For a csv: ``encoding``. For an .h5ad: ``layer``. For columns of text: ``text`` (the
+            names of columns of words), ``levels`` (the levels of columns, by name), ``formats`` and ``na``.
+        like: the columns of a run; text is read as it was in their fit.
+        lenient: whether cells that cannot be read in that way count as missing and are listed in ``found.unread``.
+        keep_text: whether the original cells of text are kept, in ``found.text``.
         index: whether a Parquet table keeps its row index, in front; see :func:`latens.data.read_table`.
 
     Raises:
-        InputError: the file is missing, damaged or of an unknown format; the message has its name and the position.
+        InputError: the file is missing, damaged or of an unknown format; the message names the file and the position.
 
     >>> source = read("iris")
     >>> source.x.num_rows, source.names[0], source.label_names
@@ -162,7 +163,7 @@ def check_reading(reading: Mapping[str, Any], data: Sequence[str]) -> None:
 
 
 def option_of(name: str) -> str:
-    """The command-line option that sets an option of reading.
+    """The command-line option that sets a given option of reading.
 
     >>> option_of("skip_bad"), option_of("formats")
     ('--skip-bad', '--format')
@@ -211,7 +212,7 @@ def fingerprint(x: Any) -> str:
 
 
 def _table_fingerprint(table: Any) -> str:
-    """The fingerprint of a table; it does not depend on how the cells are cut into chunks."""
+    """The fingerprint of a table; it does not depend on how the columns are cut into chunks."""
     from latens.schema.arrow import as_numbers, plain
 
     digest = hashlib.sha256(f"{table.schema.names} {[str(t) for t in table.schema.types]} {table.num_rows}".encode())
@@ -219,7 +220,7 @@ def _table_fingerprint(table: Any) -> str:
     for cells in pieces:
         numbers = as_numbers(cells)
         if numbers is not None:
-            numbers[np.isnan(numbers)] = np.nan  # NaN has many bit patterns; this is one
+            numbers[np.isnan(numbers)] = np.nan  # NaN has many bit patterns; use one of them
             digest.update(numbers.astype("<f8", copy=False).data)
         else:
             for text in plain(cells).to_pylist():
@@ -227,7 +228,7 @@ def _table_fingerprint(table: Any) -> str:
     return digest.hexdigest()
 
 
-# Which file, and what is it?
+# Which file it is, and of which format
 
 
 def _locate(name: str) -> tuple[Path, str | None]:
@@ -321,7 +322,7 @@ def _read_columns(path: Path, label: str | None, drop: tuple[str, ...], more: di
     """A table without its column of labels, and the labels."""
     values = None
     if label is not None and label not in (names := table_names(path, more["encoding"])):
-        try:  # a first line with numbers in it is a header if it has the name that the user asked for
+        try:  # a first line that contains numbers is still a header if it has the name that the user asked for
             values = read_found(path, columns=[label], **more).table.column(0)
         except InputError:
             require_labels(label, names, str(path))
@@ -357,11 +358,11 @@ def _label_file(label: str, rows: int) -> np.ndarray:
     if any(len(record) != 1 for record in found):
         raise InputError(f"{path} has more than one column", "give a file with one label per row")
     texts = [record[0].strip() for record in found]
-    return np.array(texts[1:] if len(texts) == rows + 1 else texts, dtype=str)  # a file with a header has one line more
+    return np.array(texts[1:] if len(texts) == rows + 1 else texts, dtype=str)  # one line too many means a header
 
 
 def _labels_of(found: Found, name: str, label: str | None) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """(one label per row, a number or the code of a word; the words, or None)."""
+    """(one label per row: a number, or the code of a word; the words that the codes stand for, or None)."""
     values, rows = found.labels, len(found.x)
     if values is None:
         return None, found.label_names
@@ -395,7 +396,7 @@ def _codes(values: np.ndarray, what: str) -> tuple[np.ndarray, tuple[str, ...] |
 
 
 def _embedded(name: str, drop: tuple[str, ...], label: str | None) -> Found:
-    """A data set of scikit-learn, with its own labels unless the user asks for others."""
+    """A data set of scikit-learn with its labels, or with other labels if the user asks for them."""
     from sklearn import datasets
 
     data = getattr(datasets, f"load_{name}")()

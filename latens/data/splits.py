@@ -1,4 +1,4 @@
-"""Choose the rows that are held out: at random, in whole groups, the latest ones, or the same share of every level."""
+"""Choose the rows to hold out: at random, in whole groups, the latest rows, or the same share of every level."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = ("group", "time", "stratified")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """How rows are held out.
+    """How held-out rows are chosen.
 
     Args:
         kind: "group" (no group is on both sides), "time" (the latest rows) or "stratified" (the same share of every
@@ -30,7 +30,7 @@ class Split:
 
     @classmethod
     def of(cls, kind: str, cells: Any, name: str) -> Split:
-        """The split by a column's cells; ``InputError`` for an unknown kind, a missing cell, or texts as times."""
+        """The split by the cells of a column; ``InputError`` for an unknown kind, a missing cell, or texts as times."""
         if kind not in KINDS:
             raise InputError(f"--split must be {', '.join(f'{k}=COLUMN' for k in KINDS)}, got {kind}={name}")
         values = cells if isinstance(cells, np.ndarray) else _plain_values(cells)
@@ -52,8 +52,8 @@ def _plain_values(cells: Any) -> np.ndarray:
 
 
 def held_count(rows: int, validation: float | str) -> int:
-    """The number of rows held out: with "auto", a tenth of the rows, at most 5,000, and none below 200 rows; else a
-    fraction of all rows.
+    """The number of rows to hold out. With "auto" it is a tenth of the rows, at most 5,000, or 0 if there are fewer
+    than 200 rows; otherwise ``validation`` is the fraction of all rows.
 
     ``InputError`` for a fraction outside [0, 1), or one that leaves no rows for training or for validation.
 
@@ -72,8 +72,8 @@ def held_count(rows: int, validation: float | str) -> int:
 
 
 def split_rows(rows: int, validation: float | str, seed: int, split: Split | None = None) -> tuple[Tensor, Tensor]:
-    """(training rows, validation rows) as row numbers in the order of the data; a random part is held out unless
-    ``split`` is given. ``validation`` and errors as in :func:`held_count`.
+    """(training rows, validation rows) as row numbers in the order of the data. A random part is held out unless
+    ``split`` is given. ``validation`` and errors are as in :func:`held_count`.
     """
     held = held_count(rows, validation)
     if validation == "auto" and split is not None:
@@ -87,14 +87,14 @@ def split_rows(rows: int, validation: float | str, seed: int, split: Split | Non
 
 
 def _chosen(split: Split, held: int, order: np.ndarray) -> np.ndarray:
-    """About ``held`` row numbers, chosen by the rule of the split."""
+    """About ``held`` row numbers, chosen as the split says."""
     values = split.values
     if split.kind == "time":
         latest = np.argsort(values, kind="stable")
         return latest[-held:]
     sizes = np.bincount(values)
     if split.kind == "stratified":
-        ranks = np.empty(len(values), dtype=np.int64)  # the rank of each row among those of its level, in random order
+        ranks = np.empty(len(values), dtype=np.int64)  # the rank of each row among the rows of its level, at random
         by_level = order[np.argsort(values[order], kind="stable")]
         ranks[by_level] = np.arange(len(values)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return np.flatnonzero(ranks < np.floor(sizes * (held / len(values)) + 0.5)[values])

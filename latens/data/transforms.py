@@ -1,4 +1,4 @@
-"""Random changes to data as functions of (seed, row): a row gets the same noise in any batch and any worker."""
+"""Random transforms as functions of (seed, row): a row gets the same noise in any batch and any worker."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from latens.tensors.randomness import uniform
 def dequantize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
     r"""x + u with u uniform in [0, 1), so that a density of the result bounds the mass of x.
 
-    For whole numbers x, :math:`\mathbb{E}_u \ln p(x + u) \le \ln P(x)` (Theis, van den Oord & Bethge 2016).
-    ``[B, ...]`` becomes floats (float32 if stored as integers), below x + 1 even after rounding.
+    For whole numbers x, :math:`\mathbb{E}_u \ln p(x + u) \le \ln P(x)` (Theis, van den Oord & Bethge 2016). The result
+    has the shape ``[B, ...]`` of x, in floats (float32 for integers), and is below x + 1 even after rounding.
     """
     whole = x if x.is_floating_point() else x.float()
     added = whole + uniform(seed, rows, x[0].numel()).view(x.shape).to(x.device)
@@ -20,10 +20,11 @@ def dequantize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
 
 
 def binarize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
-    """Dynamic binarisation of grey values in [0, 1] or with 8 bits: 1 with probability x (Salakhutdinov & Murray 2008).
+    """Dynamic binarisation: 1 with probability x, for grey values in [0, 1] or with 8 bits (Salakhutdinov & Murray
+    2008).
 
-    The seed of the training loader changes with the epoch, that of the validation loader does not. ``[B, ...]``
-    becomes uint8.
+    The training loader passes a new seed in each epoch, the validation loader always the same. The result is uint8, in
+    the shape ``[B, ...]`` of x.
     """
     level = x.float() / 255 if not x.is_floating_point() else x
     return (uniform(seed, rows, x[0].numel()).view(x.shape).to(x.device) < level).byte()

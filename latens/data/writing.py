@@ -56,7 +56,7 @@ def write(path: str | os.PathLike[str], values: Any, names: Sequence[str] | None
 
 
 def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequence[str] | None) -> Any:
-    """An array ``[N]`` or ``[N, D]`` as an arrow table; ``InputError`` for one of more axes."""
+    """An array ``[N]`` or ``[N, D]`` as an arrow table; ``InputError`` if it has more axes."""
     require_numeric(array.dtype, f"cannot write {path}")
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2:
@@ -71,8 +71,8 @@ def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequenc
 
 
 def require_output(path: str | os.PathLike[str], more: Sequence[str] = ()) -> str:
-    """The extension of ``path``; ``InputError`` unless :func:`write` knows it (or it is one of ``more``) and can write
-    there."""
+    """The extension of ``path``. ``InputError`` unless it is one that :func:`write` knows, or one of ``more``, and a
+    file can be written there."""
     known = (*FORMATS, *more)
     extension = Path(path).suffix.lower()
     if extension not in known:

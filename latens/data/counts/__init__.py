@@ -1,4 +1,4 @@
-"""Counts of many things: .h5ad files and sparse matrices, dense one batch at a time."""
+"""Counts in .h5ad files and sparse matrices, made dense one batch at a time."""
 
 from typing import TYPE_CHECKING
 

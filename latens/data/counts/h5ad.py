@@ -17,14 +17,14 @@ import numpy as np
 
 from latens.errors import InputError
 
-_SUSPECT = 1 << 28  # a declared size of at least this many bytes is compared with what is stored
-_RATIO = 10_000  # no filter compresses real values more
-ObsColumn = tuple[np.ndarray, tuple[str, ...] | None]  # (numbers or codes, the words of the codes or None)
+_SUSPECT = 1 << 28  # a declared size of at least this many bytes is compared with the stored size
+_RATIO = 10_000  # no filter compresses real values by more than this factor
+ObsColumn = tuple[np.ndarray, tuple[str, ...] | None]  # (numbers or codes, the words that codes stand for or None)
 
 
 @dataclass
 class Store:
-    """What a file or an AnnData-like object holds; matrices and columns are read when their functions are called.
+    """The contents of a file or an AnnData-like object; matrices and columns are read when their functions are called.
 
     Args:
         what: what messages call the file or object.
@@ -42,7 +42,7 @@ class Store:
 
 
 def store_of(file: Any, path: Path) -> Store:
-    """The contents of an open file, of which nothing is read yet."""
+    """The contents of an open file; nothing is read yet."""
     reader = _Reader(path)
     root = reader.members(file)
     layers = root.get("layers")
@@ -122,7 +122,7 @@ class _Reader:
     # Matrices
 
     def matrix(self, member: Any, what: str) -> Any:
-        """A dense array ``[N, G]`` or a compressed matrix, as scipy's CSR."""
+        """A dense array ``[N, G]``, or a compressed matrix as scipy's CSR."""
         from scipy import sparse
 
         if not self.is_group(member):
@@ -168,10 +168,10 @@ class _Reader:
         value = member.attrs.get(name, "")
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
-    # Tables: a group of columns, or in old files one array of records
+    # Tables: a group of columns, or one array of records in old files
 
     def columns(self, table: Any, extra: Any) -> dict[str, Callable[[], ObsColumn]]:
-        """The names of the columns of obs, without its index."""
+        """The columns of obs by name, as functions that read them; the index is left out."""
         if self.is_group(table):
             inside = self.members(table)
             index = self.word(table, "_index") or "_index"
@@ -192,7 +192,7 @@ class _Reader:
         }
 
     def column(self, member: Any, name: str, categories: Any = None, table: str = "obs") -> ObsColumn:
-        """A column in any encoding: values, values with a mask, or codes of categories."""
+        """A column in any encoding: as values, as values with a mask, or as codes of categories."""
         what = f"{table}/{name}"
         if not self.is_group(member):
             values = self.values(member, what)
@@ -219,7 +219,8 @@ class _Reader:
         return self.coded(values, self.values(categories, f"uns/{name}_categories"), f"obs/{name}")
 
     def coded(self, codes: np.ndarray, categories: np.ndarray, what: str) -> ObsColumn:
-        """(codes of the words that occur, in the order of the categories; the words), or the numbers of categories."""
+        """(codes of the words that occur, in the order of the categories; the words), or (the numbers, None) if the
+        categories are numbers."""
         if codes.dtype.kind not in "iu" or (codes.size and int(codes.max()) >= len(categories)):
             raise self.refuse(f"the codes of {what} do not fit its {len(categories):,} categories")
         if codes.size and int(codes.min()) < 0:

@@ -1,4 +1,4 @@
-"""Write a copy of an .h5ad with codes of its cells in obsm."""
+"""Write a copy of an .h5ad with the codes of its cells in obsm."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from latens.data.array_files import sentences
 from latens.errors import InputError
 from latens.machine.atomic import atomic_write
 
-KEY = "X_latens"  # where codes are put, as scanpy and others name theirs (X_pca, X_umap)
+KEY = "X_latens"  # the name of the codes, in the style of scanpy and others (X_pca, X_umap)
 
 
 class ObsmWriter:
     """A copy of an .h5ad that appears, with codes in ``obsm[key]``, when the block ends without an exception.
 
-    Everything else in the file stays as it is; codes of that name are replaced. ``shape`` is that of the codes.
+    Everything else in the file stays as it is; codes of the same name are replaced. ``shape`` is the shape of the
+    codes.
 
     Args:
         path: the copy; it may be the source itself.
@@ -28,7 +29,7 @@ class ObsmWriter:
         key: the name of the codes in obsm.
 
     Raises:
-        InputError: the source is not an .h5ad, or its obsm has another form; the copy cannot be written.
+        InputError: the source is not an .h5ad, its obsm has an unusual form, or the copy cannot be written.
     """
 
     beside: Path | None = None  # as in :class:`latens.data.streams.writer.Writer`

@@ -1,6 +1,7 @@
 """Counts of cells x genes, or of documents x words: sparse in memory, dense one batch at a time.
 
-:func:`read_h5ad` and :func:`counts_of` find the raw counts in an .h5ad file or an AnnData-like object, and say where.
+:func:`read_h5ad` and :func:`counts_of` find the raw counts in an .h5ad file or an AnnData-like object, and note where
+they were.
 """
 
 from __future__ import annotations
@@ -22,29 +23,29 @@ from latens.data.lazy import Lazy, Subset
 from latens.errors import InputError
 from latens.schema.arrow import listed
 
-SIZES = ("n_counts", "total_counts", "nCount_RNA")  # the names that tools give to the column of library sizes in obs
+SIZES = ("n_counts", "total_counts", "nCount_RNA")  # names that tools give to the library size, a column of obs
 PARTS = ("indices", "indptr", "row", "col", "offsets", "format", "shape", "data", "_is_array")  # of a sparse .npz
 TARGET = 1e4  # the library size to which tools scale before ln(1 + x)
 _FORMATS = {
     "csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "bsr": ("indices", "indptr"), "coo": ("row", "col"),
     "dia": ("offsets",),
 }  # fmt: skip
-_SUSPECT = 10_000  # a file with more rows or columns per stored value is not believed
-_CLOSE = 1e-2  # how close to whole numbers restored counts must be,
-_ROUNDED = 5e-4  # plus this fraction of them, for logarithms kept to three decimals
-_PIECE = 1 << 22  # stored values checked at once
+_SUSPECT = 10_000  # a file that declares more rows or columns than this per stored value is refused
+_CLOSE = 1e-2  # restored counts must be whole numbers up to this error,
+_ROUNDED = 5e-4  # plus this fraction of each count, since logarithms may be stored with three decimals
+_PIECE = 1 << 22  # stored values that are checked together
 
 
 class SparseRows(Lazy):
-    """A sparse matrix ``[N, D]`` in memory, float32, of which only the rows that are indexed become dense.
+    """A sparse matrix ``[N, D]`` in memory, float32; only the rows that are indexed become dense.
 
     Args:
         matrix: a scipy matrix or array of any format, or a dense array.
         what: what messages call the data.
         names: the names of the columns (genes), or None.
-        obs: functions that read columns about the rows, by name.
+        obs: functions that read columns of data about the rows, by name.
         notes: how the matrix was found, one sentence each.
-        given: the dtype of the values as they were given; None: that of the matrix.
+        given: the dtype in which the values were given; None for the matrix's own dtype.
 
     Raises:
         InputError: a value is not finite, or the matrix is damaged.
@@ -74,7 +75,7 @@ class SparseRows(Lazy):
 
     @staticmethod
     def of(x: Lazy) -> Lazy:
-        """``x``; if it is a view of sparse rows, the rows in view as a sparse matrix."""
+        """``x``; if it is a view of sparse rows, the viewed rows as a sparse matrix."""
         if not isinstance(x, Subset) or not isinstance(x.lazy, SparseRows):
             return x
         whole, index = x.lazy, x.index
@@ -82,7 +83,7 @@ class SparseRows(Lazy):
         return SparseRows(whole.csr[index], names=whole.names, obs=obs, notes=whole.notes, given=whole.given)
 
     def columns(self, index: np.ndarray) -> SparseRows:
-        """The same rows with the columns of these numbers, in that order."""
+        """The same rows with only the columns of these numbers, in the given order."""
         names = None if self.names is None else tuple(self.names[j] for j in index)
         return SparseRows(self.csr[:, index], names=names, obs=self.obs, notes=self.notes, given=self.given)
 
@@ -126,10 +127,10 @@ class Counts(Found):
 def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels: str | None = None) -> Counts:
     """Read counts from an .h5ad file that any version of anndata wrote.
 
-    Without ``layer``, the counts are the first of these that holds whole numbers, none negative: the layer "counts", X,
-    raw/X. Failing that, if raw/X or X is ln(1 + 1e4 count / n) with the library size n in obs (n_counts, total_counts
-    or nCount_RNA), the counts are restored, provided that they are whole within 0.01 + 0.0005 count. Otherwise X is
-    taken unchanged, and a note says so.
+    Without ``layer``, the counts are the first of these that holds only whole, non-negative numbers: the layer
+    "counts", X, raw/X. If none does, raw/X or X may be ln(1 + 1e4 count / n) with the library size n in obs (n_counts,
+    total_counts or nCount_RNA). The counts are then restored, provided that they are whole within 0.01 + 0.0005 count.
+    Otherwise X is taken unchanged, and a note says so.
 
     Args:
         path: the file.
@@ -156,8 +157,8 @@ def read_h5ad(path: str | os.PathLike[str], *, layer: str | None = None, labels:
 
 
 def _opened(place: Path) -> Any:
-    """The file, opened without a lock, since a folder may forbid one; with a lock if this process already has it open
-    with one."""
+    """The file, opened without a lock, since some folders forbid locks; with a lock if this process has already opened
+    it with one."""
     import h5py
 
     try:
@@ -232,14 +233,14 @@ def counts_of(data: Any, *, layer: str | None = None, labels: str | None = None)
 
 
 def _itself(matrix: Any) -> Any:
-    """A matrix of an object, read into memory. (That of a backed AnnData stays in its file until then.)"""
+    """A matrix of an object, read into memory; the matrix of a backed AnnData stays in its file until then."""
     return matrix.to_memory() if hasattr(matrix, "to_memory") else matrix
 
 
 @dataclass(frozen=True, eq=False)
 class ColumnSummaries:
-    """For each column ``[D]``, zeros included, the mean, the variance (divided by N), the largest value and the
-    fraction of zeros; and whether every value of the matrix is whole."""
+    """The mean, variance (divided by N), largest value and fraction of zeros of each column ``[D]``, zeros included;
+    and whether every value of the matrix is whole."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -276,11 +277,11 @@ def column_summaries(matrix: Any) -> ColumnSummaries:
     return ColumnSummaries(mean, (square + absent * mean**2) / max(rows, 1), high, absent / max(rows, 1), whole)
 
 
-# Which matrix holds the counts?
+# Which matrix holds the counts
 
 
 def _counts(store: Store, layer: str | None, labels: str | None, obs: Mapping[str, Callable[[], ObsColumn]]) -> Counts:
-    """The counts of a store, chosen or found, with their labels and the functions that read the columns of obs."""
+    """The counts of a store, chosen or found, with labels and the functions that read the columns of obs."""
     if labels is not None and labels not in store.columns:
         remedy = f"choose one of {listed(tuple(store.columns))}" if store.columns else "omit --labels, as it has none"
         raise InputError(f"the obs of {store.what} has no labels {labels!r}", remedy)
@@ -339,7 +340,7 @@ def _found(store: Store) -> tuple[str, Any, list[str]]:
 def _restored(csr: Any, sizes: np.ndarray) -> Any | None:
     """The counts whose ln(1 + TARGET count / size) the matrix holds, or None if they are not whole.
 
-    Rounding makes large counts pass as whole, so most counts must be small enough for the test to mean something.
+    Because of rounding, large counts always pass as whole. So most counts must be small for the test to be valid.
     """
     good = sizes.shape == (csr.shape[0],) and sizes.dtype.kind in "iuf" and bool((sizes > 0).all())
     if not good or _lowest(csr) < 0 or csr.max() > np.log(2.0**53):
@@ -381,7 +382,7 @@ def _labels(store: Store, name: str, rows: int) -> ObsColumn:
 
 
 def _object_column(frame: Any, name: str) -> ObsColumn:
-    """A column of a data frame: categories as codes, numbers unchanged, the rest as text."""
+    """A column of a data frame: categories as codes, numbers unchanged, other values as text."""
     column = frame[name]
     if hasattr(column, "cat"):
         codes, words = np.asarray(column.cat.codes), np.asarray(column.cat.categories)

@@ -1,1 +1,1 @@
-"""Folders of images of any format, as arrays or as rows that are decoded when they are indexed."""
+"""Folders of images in any format, as arrays, or as rows that are decoded when they are indexed."""

@@ -24,7 +24,7 @@ from latens.machine.processor import cores
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
-IN_MEMORY = 2 << 30  # up to this many bytes of pixels (and of files, for the fingerprint) everything is read at once
+IN_MEMORY = 2 << 30  # up to this many bytes of pixels, or of files for the fingerprint, all is read at once
 
 
 @dataclass
@@ -36,10 +36,10 @@ class ImageFolder(Found):
         labels: codes ``[N]`` of ``label_names``, or None.
         label_names: the names of the subfolders, or None.
         row_names: the paths of the files relative to the folder, separated by "/"; "name#2" is the second page.
-        fingerprint: SHA-256 of the form of ``x``, the names and the bytes of the files (or, if they exceed 2 GiB, their
-            sizes and times).
+        fingerprint: SHA-256 of the form of ``x``, the names of the files, and their bytes (or their sizes and times, if
+            they exceed 2 GiB).
         notes: what was done to the images, in sentences.
-        skipped: the files left out as damaged, with the reason.
+        skipped: the files that were left out as damaged, each with the reason.
     """
 
     row_kind: str = "file"
@@ -52,21 +52,21 @@ def image_folder(
 ) -> ImageFolder:  # fmt: skip
     """Read every image in a folder and its subfolders, rotated as EXIF says.
 
-    Of a file with several pages (TIFF) or frames (GIF, WebP, PNG), the first is read; with ``pages``, each is a row. A
-    single file is a stack whose pages are rows. Files are sorted by path, compared letter by letter; hidden ones are
-    left out. If every image is gray, so is the array: 16-bit if all images are, and of 0 and 1 if all are black and
+    Of a file with several pages (TIFF) or frames (GIF, WebP, PNG), the first is read; with ``pages``, each page is a
+    row. A single file is a stack whose pages are rows. Files are sorted by path, character by character; hidden files
+    are left out. If every image is gray, so is the array: 16-bit if all images are, and of 0 and 1 if all are black and
     white. Otherwise it is RGB. Transparent images are laid on white, unless all have transparency and at least one is
     in colour (then RGBA). With ``size``, images of other sizes are scaled to cover it (Lanczos, aspect ratio kept)
-    and cropped around its centre. Subfolders of the first level are labels if at least two hold images and no image
-    lies next to them.
+    and cropped around the centre. Subfolders of the first level are labels if at least two of them hold images and no
+    image lies next to them.
 
     Args:
         path: the folder, or one file.
         size: (height, width), or one number for both.
-        skip_bad: whether to leave damaged files (and pages) out, listed in ``skipped``, instead of refusing them.
-        pages: whether every page is a row; otherwise a note says how many were left out.
+        skip_bad: whether to leave out damaged files (and pages) and list them in ``skipped``, instead of an error.
+        pages: whether every page is a row; otherwise a note says how many pages were left out.
         progress: called with (files read, all files).
-        in_memory: up to this many bytes of pixels the array is made at once; beyond, ``x`` is an ``ImageFiles``.
+        in_memory: up to this many bytes of pixels, the array is made at once; beyond, ``x`` is an ``ImageFiles``.
 
     Raises:
         InputError: there is no folder or no image, sizes differ and ``size`` is not given, or a file is damaged or has
@@ -112,7 +112,7 @@ def _heads(folder: Path, files: list[str], pages: bool, skip_bad: bool, skipped:
     """The headers of all pages, or of the first page of each file."""
     heads: dict[Page, ImageHead] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL's warnings; what matters is an error
+        warnings.simplefilter("ignore")  # PIL warns of minor damage; only errors matter
         for name in files:
             try:
                 found, there = read_heads(folder / name, pages)
@@ -136,14 +136,14 @@ def _left_out(first_pages: Iterable[Page]) -> list[str]:
 
 
 class Page(NamedTuple):
-    """A page of a file: its ``number``, counted from 0, of ``of`` pages."""
+    """A page of a file: its ``number``, counted from 0, and the number of pages, ``of``."""
 
     file: str
     number: int
     of: int
 
     def name(self, pages: bool) -> str:
-        """The file, with the number of the page (from 1) if every page is a row and there are several."""
+        """The file's name, with the page number (from 1) if every page is a row and the file has several pages."""
         return f"{self.file}#{self.number + 1}" if pages and self.of > 1 else self.file
 
 
@@ -164,7 +164,7 @@ class ImageFiles(Lazy):
         return self.numel() * self.kind.itemsize
 
     def each(self, rows: Sequence[int]) -> list[np.ndarray | InputError]:
-        """The pixels ``[*shape]`` of each row, or the error; each file is opened once."""
+        """The pixels ``[*shape]`` of each row, or the error if it cannot be decoded; each file is opened once."""
         of_file: dict[str, set[int]] = {}
         for row in rows:
             of_file.setdefault(self.places[row].file, set()).add(self.places[row].number)
@@ -190,11 +190,11 @@ class ImageFiles(Lazy):
         return out
 
 
-# Which files?
+# Which files there are
 
 
 def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """The images below ``root``, and a note of what else is there."""
+    """The images below ``root``, and a note on the other files there."""
     if not root.is_dir():
         raise InputError(f"{root} is not a folder", "give a folder of images")
     names = files_below(root, hidden=(".",))
@@ -242,7 +242,7 @@ def _decode_all(
     files: ImageFiles, pixels: np.ndarray | None, skip_bad: bool, skipped: list[str],
     progress: Callable[[int, int], None] | None,
 ) -> list[int]:  # fmt: skip
-    """Decode every image, into ``pixels`` if that is an array; the numbers of the rows that could be decoded."""
+    """Decode every image, into ``pixels`` if it is an array; returns the numbers of the rows that could be decoded."""
     kept: list[int] = []
     for start in range(0, len(files), 64):
         some = range(start, min(start + 64, len(files)))
@@ -258,7 +258,7 @@ def _decode_all(
     return kept
 
 
-# Words
+# Notes and errors
 
 
 def _size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
@@ -272,7 +272,7 @@ def _size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
 
 
 def _skip(error: InputError, skip_bad: bool, skipped: list[str]) -> None:
-    """Raise the error, or note what is wrong without the remedy."""
+    """Raise the error or, with ``skip_bad``, note what is wrong, without the remedy."""
     if not skip_bad:
         raise error
     skipped.append(str(error).rpartition(": ")[0])

@@ -1,4 +1,4 @@
-"""One image file: its header, the common form of all images of a folder, the pixels in that form.
+"""One image file: its header, the form to which all images of a folder are converted, and the pixels in that form.
 
 Files are not trusted: the format is found from the contents, and sizes are read from headers before decoding.
 """
@@ -19,12 +19,12 @@ from latens.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 PAGED = ("TIFF", "GIF", "WEBP", "PNG")  # formats that can have several pages or frames
-NAMED = 5  # at most this many sizes are named in a message
+NAMED = 5  # a message names at most this many sizes
 MAX_SIDE = 4_096  # the largest side to which images are scaled, in pixels
-_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; some versions of PIL read it as "I" in PNG
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # modes of 16-bit gray; for PNG some versions of PIL use "I"
 _GRAY = ("1", "L", "LA", "La", *_DEEP)
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-# EXIF orientation: PIL's transposition that undoes it
+# For each EXIF orientation, PIL's transposition that undoes it
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
           7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
 
@@ -58,10 +58,10 @@ class PixelForm:
 
 
 def read_heads(path: Path, pages: bool = False) -> tuple[list[ImageHead], int]:
-    """(the headers of the first page or, with ``pages``, of all pages; the number of pages). Only later frames of a GIF
-    are decoded for this. An ``InputError`` names a file that is damaged or has absurd sizes."""
+    """(the headers of the first page or, with ``pages``, of all pages; the number of pages). Nothing is decoded except
+    the later frames of a GIF. ``InputError`` if the file is damaged or has absurd sizes."""
     with _opened(path) as image:
-        try:  # the second picture in a JPEG is its preview
+        try:  # the second picture in a JPEG is a preview of the first
             there = int(getattr(image, "n_frames", 1)) if image.format in PAGED else 1
         except Exception as error:
             raise damaged(path, error) from error
@@ -75,7 +75,7 @@ def _head(path: Path, image: Any, page: int) -> ImageHead:
     alpha = mode in _ALPHA or ("transparency" in image.info and mode not in _DEEP)
     width, height = _shown_size(path, image)
     gray = mode in _GRAY or (mode == "P" and _gray_palette(image))
-    if page and image.format == "GIF" and not gray:  # PIL sets the colours of later frames
+    if page and image.format == "GIF" and not gray:  # PIL turns later frames into colour
         try:
             values = np.asarray(image.convert("RGB"))
         except Exception as error:
@@ -85,7 +85,7 @@ def _head(path: Path, image: Any, page: int) -> ImageHead:
 
 
 def _turn_to(path: Path, image: Any, page: int) -> None:
-    """Go to a page, which must respect the same limits as the first."""
+    """Go to a page; the same limits hold for it as for the first."""
     try:
         if page:
             image.seek(page)
@@ -109,7 +109,7 @@ def _gray_palette(image: Any) -> bool:
 def common_form(
     root: Path, heads: Mapping[str, ImageHead], wanted: tuple[int, int] | None, notes: list[str]
 ) -> PixelForm:
-    """The form that suits all images; every loss is noted. ``InputError`` if sizes differ and none is asked for."""
+    """The form that suits all images; every loss is noted. ``InputError`` if sizes differ and no size is given."""
     sizes = Counter((head.height, head.width) for head in heads.values())
     if len(sizes) > 1 and wanted is None:
         raise _several_sizes(root, heads, sizes)
@@ -144,8 +144,8 @@ def _several_sizes(root: Path, heads: Mapping[str, ImageHead], sizes: Counter[tu
 
 
 def _shown_size(path: Path, image: Any) -> tuple[int, int]:
-    """Width and height after rotation. PIL rotates TIFF itself, and whether ``size`` already shows this depends on
-    PIL's version."""
+    """Width and height after rotation. PIL rotates TIFF files itself; it depends on PIL's version whether ``size``
+    already shows this."""
     turn, (width, height) = _orientation(image), image.size
     if image.format == "TIFF":
         try:
@@ -156,11 +156,11 @@ def _shown_size(path: Path, image: Any) -> tuple[int, int]:
 
 
 def _orientation(image: Any) -> int:
-    """The EXIF orientation of the header, 1 if PIL undoes it while decoding."""
+    """The EXIF orientation in the header; 1 if PIL undoes the rotation while decoding."""
     from PIL import Image
 
     if image.format != "TIFF":
-        with suppress(Exception):  # pixels are good even if EXIF is damaged
+        with suppress(Exception):  # damaged EXIF does not harm the pixels
             return int(Image.Image.getexif(image).get(274, 1))
     return 1
 
@@ -199,7 +199,7 @@ def _too_large(path: Path, pixels: int) -> InputError:
 
 
 def _require_plain(path: Path, image: Any) -> None:
-    """Raise ``InputError`` for a page with too many pixels, or with values of a type that is not read."""
+    """Raise ``InputError`` for a page with too many pixels, or with values of a type that latens does not read."""
     from PIL import Image
 
     pixels = image.width * image.height
@@ -210,8 +210,8 @@ def _require_plain(path: Path, image: Any) -> None:
 
 
 def pixels_of(path: Path, form: PixelForm, pages: Sequence[int]) -> list[np.ndarray | InputError]:
-    """The pixels ``[H, W]`` or ``[C, H, W]``, in that form, of pages of one file in increasing order; in place of a
-    page that cannot be decoded, its error."""
+    """The pixels ``[H, W]`` or ``[C, H, W]`` of pages of one file, in increasing order, in that form. A page that
+    cannot be decoded gives its error instead."""
     found: list[np.ndarray | InputError] = []
     try:
         with _opened(path) as image:
@@ -246,7 +246,7 @@ def _page(path: Path, image: Any, form: PixelForm, page: int) -> np.ndarray:
 
 
 def _in_mode(image: Any, form: PixelForm) -> Any:
-    """The decoded image in the mode and the size of the form; as an array if it has 16 bits."""
+    """The decoded image in the mode and size of the form; an array if it has 16 bits."""
     from PIL import Image, ImageOps
 
     def fit(image: Any) -> Any:
@@ -266,7 +266,7 @@ def _in_mode(image: Any, form: PixelForm) -> Any:
     return fit(image.convert("L" if form.mode == "1" else form.mode))
 
 
-# Words
+# Notes and errors
 
 
 def damaged(path: Path, error: Exception) -> InputError:
@@ -282,7 +282,7 @@ def damaged(path: Path, error: Exception) -> InputError:
 
 
 def count(number: int, what: str) -> str:
-    """A number of things in words, singular or plural.
+    """A number and what is counted, in the singular or plural.
 
     >>> count(1, "file"), count(1200, "file")
     ('1 file', '1,200 files')

@@ -1,4 +1,4 @@
-"""Data larger than memory: blocks on disk, batches with exact positions, one pass that sees all rows."""
+"""Data larger than memory: blocks on disk, batches with exact positions, and one pass that sees all rows."""
 
 from typing import TYPE_CHECKING
 

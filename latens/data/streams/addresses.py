@@ -1,4 +1,4 @@
-"""Files by path or address: list a folder, read parts of a file by position, and fingerprint files."""
+"""Files at a path or address: list a folder, read parts of a file by position, and fingerprint files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latens.data.array_files import files_below, in_order
 from latens.data.tables.folders import Keys, is_shown, keys_of
 from latens.errors import InputError
 
-TAIL = 1 << 16  # the fingerprint reads this many bytes at the end of a file: a Parquet footer, or most of one
+TAIL = 1 << 16  # the fingerprint reads this many bytes at the end of a file: all or most of a Parquet footer
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class File:
 
     Args:
         name: the name that messages show.
-        path: where the file system finds it.
+        path: the path by which the file system finds it.
         size: in bytes.
         system: an fsspec file system, or None for a local file.
         keys: the partitions that the file is in, ``{column: value}``.
@@ -37,7 +37,7 @@ class File:
     keys: Keys = field(default_factory=dict)
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from ``start`` to before ``stop``; without a shared position, so several threads may call it.
+        """The bytes from ``start`` to before ``stop``. No position is shared, so several threads may call this.
         ``InputError`` if the file can no longer be read."""
         try:
             if self.system is not None:
@@ -50,12 +50,12 @@ class File:
             raise InputError(what, "try again, or check its permissions") from error
 
     def handle(self) -> str | Ranges:
-        """What pyarrow can open: a local path, or a file whose every read is one request for a range of bytes."""
+        """An argument for pyarrow: a local path, or a file object of which every read requests one range of bytes."""
         return self.path if self.system is None else Ranges(self)
 
 
 class Ranges(io.RawIOBase):
-    """A read-only file over :meth:`File.read`, with a position of its own."""
+    """A read-only file object over :meth:`File.read`, with a separate position."""
 
     def __init__(self, file: File):
         self._file, self._at = file, 0
@@ -73,12 +73,12 @@ class Ranges(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move the position, as files do, and return it."""
+        """Move the position, as file objects do, and return it."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """The next ``size`` bytes, or all that are left."""
+        """The next ``size`` bytes, or all that remain."""
         stop = self._file.size if size is None or size < 0 else min(self._file.size, self._at + size)
         data = self._file.read(self._at, stop) if stop > self._at else b""
         self._at += len(data)
@@ -86,8 +86,8 @@ class Ranges(io.RawIOBase):
 
 
 def files_at(path: str | os.PathLike[str], suffix: str = "") -> list[File]:
-    """The file at a path or fsspec address, or the files below a folder whose names end in ``suffix``, sorted by name;
-    hidden files and folders are ignored.
+    """The file at a path or fsspec address, or the files below a folder whose names end in ``suffix``, sorted by name.
+    Hidden files and folders are ignored.
 
     Raises:
         InputError: nothing is there, the folder has no such file, or the address cannot be reached.
@@ -119,7 +119,7 @@ def _remote_files(address: str, suffix: str) -> list[File]:
 
 
 def _remote_entries(address: str, suffix: str) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """(the file system of an address; what it says about each file there, by its path below the address)."""
+    """(the file system of an address; its entry for each file there, by the file's path below the address)."""
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
@@ -133,7 +133,7 @@ def _remote_entries(address: str, suffix: str) -> tuple[Any, dict[str, dict[str,
         return system, {own: below[own] for own in wanted}
     except FileNotFoundError as error:
         raise InputError(f"there is no file or folder {address}", "correct the address") from error
-    except Exception as error:  # a protocol's package may raise anything
+    except Exception as error:  # the package of a protocol may raise anything
         what = f"{address} cannot be reached ({_reason(error)})"
         raise InputError(what, "correct the address, or check your access") from error
 
@@ -143,12 +143,12 @@ def _reason(error: Exception) -> str:
 
 
 def fingerprint_files(paths: Iterable[str | os.PathLike[str]], suffix: str = "") -> str:
-    """SHA-256 of the names, sizes and last 64 KiB of files: for Parquet the footer, with the size and bounds of every
-    chunk.
+    """SHA-256 of the names, sizes and last 64 KiB of files. For Parquet the last 64 KiB hold the footer, with the size
+    and bounds of every chunk.
 
     Names are relative to the folder that the files share, and their order does not matter, so a moved folder keeps its
-    fingerprint. A file that is rewritten with the same size and the same last 64 KiB is not noticed, as only the end of
-    a large file is read. A folder stands for the files in it that end in ``suffix``. Errors as in :func:`files_at`.
+    fingerprint. A large file that is rewritten with the same size and the same last 64 KiB goes unnoticed. A folder
+    stands for the files in it that end in ``suffix``. Errors as in :func:`files_at`.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:

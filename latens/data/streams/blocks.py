@@ -1,4 +1,4 @@
-"""Data on disk as consecutive blocks of rows; each is read alone, so that memory holds only a few."""
+"""Data on disk as consecutive blocks of rows; each block is read alone, so that memory holds only a few blocks."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ class Blocks(Protocol):
     Attributes:
         rows: the number of rows.
         sizes: the number of rows of each block.
-        row_bytes: optional; roughly the memory of a row in bytes, from which a loader chooses how many rows to hold.
-        units: optional; for each block the number of its unit, whose blocks are best read in order.
+        row_bytes: optional; the approximate memory of a row in bytes, from which a loader chooses how many rows to
+            hold.
+        units: optional; for each block, the number of its unit. The blocks of a unit are best read in order.
     """
 
     rows: int
     sizes: list[int]
 
     def read(self, block: int) -> tuple[Tree, Tree]:
-        """(x, c) of one block in the model's form, new tensors that nobody else holds; several threads may call it."""
+        """(x, c) of one block in the model's form, as new tensors that nothing else uses; several threads may call
+        this."""
         ...
 
 
 def starts(sizes: Sequence[int]) -> np.ndarray:
-    """The number of the first row of each block, and of the row after the last: ``[blocks + 1]`` int64.
+    """The number of the first row of each block, and lastly the number of rows: ``[blocks + 1]`` int64.
 
     >>> starts([3, 4]).tolist()
     [0, 3, 7]
@@ -54,8 +56,8 @@ def cut(rows: int, size: int) -> list[int]:
 class GatheredRows:
     """A tree of ``count`` rows that several threads fill in any order, each row once.
 
-    ``space`` is memory to reuse: the ``space`` of an earlier object with room for ``count`` rows; None allocates memory
-    for ``capacity`` rows. (Allocating large memory for every window fragments the heap.)
+    ``space`` is memory to reuse, the ``space`` of an earlier object with room for ``count`` rows. With None, memory for
+    ``capacity`` rows is allocated. (Allocating large memory for every window would fragment the heap.)
     """
 
     def __init__(self, count: int, capacity: int = 0, space: Tree = None):
@@ -64,7 +66,7 @@ class GatheredRows:
         self._lock = threading.Lock()
 
     def put(self, tree: Tree, where: slice | Tensor, kept: Tensor | None = None) -> None:
-        """Write the rows of ``tree``, or those at ``kept`` ``[M]`` in it, to the rows ``where`` ``[M]``; ``InputError``
+        """Write the rows of ``tree``, or only its rows ``kept`` ``[M]``, to the rows ``where`` ``[M]``; ``InputError``
         for a block of another form."""
         with self._lock:
             if self.space is None:
@@ -91,7 +93,7 @@ def forms(leaves: Sequence[Tensor]) -> str:
 
 
 def read_block(blocks: Blocks, block: int) -> tuple[Tree, Tree]:
-    """The rows of one block; ``InputError`` unless there are as many as declared."""
+    """The rows of one block; ``InputError`` unless it has as many as it declares."""
     tree = blocks.read(block)
     if {leaf.shape[0] for leaf in trees.leaves(tree)} != {blocks.sizes[block]}:
         found = sorted({leaf.shape[0] for leaf in trees.leaves(tree)})
@@ -101,7 +103,7 @@ def read_block(blocks: Blocks, block: int) -> tuple[Tree, Tree]:
 
 
 def concat(parts: Sequence[Tree]) -> Tree:
-    """Concatenate the rows of several trees of one structure.
+    """Concatenate the rows of several trees of the same structure.
 
     >>> concat([{"a": torch.tensor([1])}, {"a": torch.tensor([2, 3])}])
     {'a': tensor([1, 2, 3])}

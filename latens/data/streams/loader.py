@@ -1,7 +1,7 @@
 """Batches of data larger than memory, with exact positions: blocks in random order, rows shuffled within windows.
 
 An epoch is a function of (seed, epoch): blocks are permuted, consecutive blocks form windows, rows are permuted within
-their window, and batches run on across windows. Batches from any position on thus need only the windows from there.
+their window, and a batch may span two windows. To start at any batch, only the windows from there on are read.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ T = TypeVar("T")
 def ahead(groups: Iterable[Sequence[Callable[[], T]]], workers: int) -> Generator[list[T]]:
     """Yield the results of each group of jobs, in order, while ``workers`` threads work on the next group.
 
-    The caller must release a group before it asks for the next, so that at most two are alive. An error in a job is
-    raised here; when the iterator is closed, jobs that have not begun are dropped and the threads end. With 0 workers,
-    jobs are done in the caller's thread when they are asked for.
+    The caller must release a group before it asks for the next, so that at most two groups are in memory. An error in a
+    job is raised here. When the iterator is closed, jobs that have not begun are dropped and the threads end. With 0
+    workers, the caller's thread does the jobs when they are asked for.
 
     >>> list(ahead([[lambda: 1, lambda: 2], [lambda: 3]], workers=2))
     [[1, 2], [3]]
@@ -66,8 +66,8 @@ def ahead(groups: Iterable[Sequence[Callable[[], T]]], workers: int) -> Generato
 
 @dataclass(frozen=True)
 class Window:
-    """Blocks that are shuffled together: the window's ``number`` in the epoch, and the positions that it fills in the
-    epoch, from ``start`` to before ``stop``."""
+    """Blocks that are shuffled together: the ``number`` of the window in its epoch, and the positions in the epoch that
+    it fills, from ``start`` to before ``stop``."""
 
     number: int
     blocks: list[int]
@@ -78,28 +78,29 @@ class Window:
 class StreamLoader:
     """Batches of the rows of ``blocks`` with bounded memory; a :class:`~latens.data.loader.Loader`.
 
-    With ``shuffle`` every epoch has an order of its own, a function of (seed, epoch), and the rows that do not fill the
-    last batch are left out of that epoch; without it, all rows come in order. Results do not depend on ``workers``.
+    With ``shuffle``, each epoch has a different order, a function of (seed, epoch), and the rows that do not fill the
+    last batch are left out of that epoch. Without it, all rows come in order. Results do not depend on ``workers``.
 
     A window has at least ``window`` blocks and 1,048,576 rows, or 128 MiB if that is less. Rows in different windows
-    are not mixed within an epoch, but meet in other epochs. Memory holds two windows (one in use, one being read) and a
-    block for each worker. Blocks of a unit are read in order; ``window`` units take turns, one block at a time.
+    are not mixed within an epoch, but share windows in other epochs. Memory holds two windows (one in use, one being
+    read) and a block for each worker. Blocks of a unit are read in order; ``window`` units take turns, one block at a
+    time.
 
     Args:
         blocks: the data, see :class:`~latens.data.streams.blocks.Blocks`.
         batch_size: rows per batch, at most all of them.
         shuffle: whether rows are shuffled.
         seed: the seed of orders and transforms.
-        exclude: the numbers of the rows held out, increasing, ``[H]`` int64.
+        exclude: the numbers of the held-out rows, increasing, ``[H]`` int64.
         window, window_rows: the smallest number of blocks, and of rows, that are shuffled together.
-        window_bytes: about the largest number of bytes that are shuffled together.
-        workers: threads that read ahead; with 0, blocks are read when they are needed.
+        window_bytes: the approximate largest number of bytes that are shuffled together.
+        workers: the number of threads that read ahead; with 0, blocks are read when they are needed.
         transform: ``transform(x, rows, seed)`` for each batch, as in ``ArrayLoader``; ``rows`` are row numbers in the
-            whole data, including rows held out.
+            whole data, held-out rows included.
 
     Raises:
-        InputError: the rows held out are not increasing, out of range, or all rows; ``batches`` raises what reading
-            raises.
+        InputError: the held-out rows are not increasing, are out of range, or are all rows. ``batches`` also raises
+            the errors of reading.
 
     >>> class Numbers:
     ...     rows, sizes = 10, [3, 3, 3, 1]
@@ -122,7 +123,7 @@ class StreamLoader:
         self.window, self.window_rows, self.window_bytes, self.workers = window, window_rows, window_bytes, workers
         self.exclude = _increasing(exclude, blocks.rows)
         self._first = starts(blocks.sizes)
-        self._cuts = np.searchsorted(self.exclude, self._first)  # bounds of the held-out rows of each block
+        self._cuts = np.searchsorted(self.exclude, self._first)  # where the held-out rows of each block begin and end
         self._kept = np.diff(self._first) - np.diff(self._cuts)
         self.rows = blocks.rows - len(self.exclude)
         if self.rows == 0:
@@ -133,13 +134,13 @@ class StreamLoader:
         return self.rows // self.batch_size if self.shuffle else -(-self.rows // self.batch_size)
 
     def in_order(self) -> StreamLoader:
-        """A loader of the same data without shuffle: every row once, in order, with a fixed transform."""
+        """A loader of the same data without shuffling: every row once, in order, and the same transform every time."""
         other = copy.copy(self)
         other.shuffle = False
         return other
 
     def windows(self, epoch: int) -> list[Window]:
-        """The windows of an epoch; blocks whose rows are all held out are left out."""
+        """The windows of an epoch; blocks whose rows are all held out are skipped."""
         order = self._order(epoch) if self.shuffle else np.arange(len(self._kept))
         row_bytes = int(getattr(self.blocks, "row_bytes", 0))
         found: list[Window] = []
@@ -165,8 +166,8 @@ class StreamLoader:
         return np.array(taking_turns)
 
     def batches(self, epoch: int, start: int = 0, share: Share = whole) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on, of each the rows that belong to this process; only the
-        windows with their rows are read."""
+        """The batches of an epoch from number ``start`` on, each reduced to the rows of this process (``share``). Only
+        the windows that hold these rows are read."""
         seed = seed_of(self.seed, Key.TRANSFORM, epoch if self.shuffle else 0)
         for (x, c, rows), total in self._trees(epoch, start, share):
             if self.transform is not None:
@@ -174,12 +175,12 @@ class StreamLoader:
             yield Batch(x, c, None, rows, rows, total)
 
     def _trees(self, epoch: int, start: int, share: Share) -> Iterator[tuple[tuple[Tree, Tree, Tensor], int]]:
-        """((x, c, rows) of this process, in memory of its own; rows of all) for each batch."""
+        """For each batch, ((x, c, rows) of this process, copied; the row numbers of the joint batch)."""
         size, first = self.batch_size, start * self.batch_size
         last = min(len(self) * size, self.rows)
         needed = [w for w in self.windows(epoch) if max(w.start, first) < min(w.stop, last)]
         own, left = share(size), None
-        spaces: list[Tree] = []  # memory of finished windows, for later ones
+        spaces: list[Tree] = []  # memory of finished windows, to reuse
         capacity = max((window.stop - window.start for window in needed), default=0)
 
         def jobs(window: Window) -> list[Callable[[], GatheredRows]]:
@@ -243,7 +244,7 @@ class _Read:
 
 
 def _copy(tree: Tree, start: int, stop: int) -> Any:
-    """Rows in memory of their own, so that a batch that a caller keeps does not keep its window alive."""
+    """A copy of some rows, so that a batch that the caller keeps does not keep its whole window in memory."""
     return trees.map_tree(lambda leaf: leaf[start:stop].clone(), tree)
 
 

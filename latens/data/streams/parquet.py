@@ -20,16 +20,16 @@ from latens.schema.arrow import listed, pa
 
 MOST_ROWS = 1 << 16  # a larger row group is cut into blocks of this many rows ...
 UNIT_ROWS = 1 << 20  # ... of which those within this many rows are read one after the other
-_OPEN = 16  # units that are read side by side
-_BUFFER = 1 << 18  # bytes of a column that are read at once
-_DECLARED = 1 << 40  # a footer that declares more rows in a group is not believed
-_BATCH = 1 << 16  # rows decoded at once if a row group is cut
+_OPEN = 16  # units whose readers are open at the same time
+_BUFFER = 1 << 18  # bytes of a column that are read together
+_DECLARED = 1 << 40  # a footer that declares more rows than this in a group is refused
+_BATCH = 1 << 16  # rows that are decoded together if a row group is cut
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Part of a row group, the rows from ``start`` on: its unit, whether it is the whole group, and whether it is the
-    last of its unit."""
+    """The rows of a row group from ``start`` on, all or part of them: the unit that they belong to, whether they
+    are the whole group, and whether they are the last of their unit."""
 
     file: int
     group: int
@@ -41,7 +41,7 @@ class _Piece:
 
 
 class _GroupReader:
-    """The rows of one row group from front to back, in record batches, one of them in memory at a time."""
+    """The rows of one row group from front to back, in record batches; one batch is in memory at a time."""
 
     def __init__(self, file: File, footer: Any, group: int, columns: list[str]):
         self._lock, self._file, self._footer = threading.Lock(), file, footer
@@ -59,7 +59,7 @@ class _GroupReader:
         self._at, self._left, self._batches = 0, None, handle.iter_batches(_BATCH, **self._options)
 
     def rows(self, start: int, count: int) -> list[pa.RecordBatch]:
-        """The rows from ``start`` on; those before it that were not read yet are decoded and dropped."""
+        """``count`` rows from ``start`` on; earlier rows that were not read yet are decoded and dropped."""
         with self._lock:
             if start < self._at:
                 self._open()
@@ -78,25 +78,25 @@ class _GroupReader:
 
 
 class ParquetBlocks:
-    """Blocks of a Parquet file, or of the ``.parquet`` files below a folder, sorted by name; the keys of partitions
+    """Blocks of a Parquet file, or of the ``.parquet`` files below a folder, sorted by name. The keys of partitions
     are columns after those of the files.
 
-    ``schema`` has the chosen columns, in types that can hold those of all files. At first only the footers are read.
-    Several threads may read tables at once.
+    ``schema`` has the chosen columns, in types that can hold the values of all files. Only the footers are read at
+    first. Several threads may read tables at the same time.
 
     Args:
         path: a local path, or an fsspec address such as ``s3://bucket/folder`` (with its protocol's package installed).
         columns: the columns to read, in this order; all by default.
         most_rows: a larger row group is cut into blocks of this many rows. Memory then holds only the block.
-        unit_rows: the blocks of a row group within this many rows make a unit. They are decoded once where they are
-            read in order; the first also decodes the rows before it in its group.
+        unit_rows: the blocks of a row group within this many rows form a unit. If they are read in order, each is
+            decoded once; the first also decodes the rows before it in its group.
 
     Attributes:
         units: for each block, the number of its unit.
 
     Raises:
-        InputError: a file is missing, damaged or truncated, files have different columns or types that no common type
-            can hold, a column does not exist, or there are no rows.
+        InputError: a file is missing, damaged or truncated, a column does not exist, there are no rows, or files have
+            different columns or types without a common type.
 
     >>> import tempfile, pyarrow as pa, pyarrow.parquet as pq
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +134,7 @@ class ParquetBlocks:
             raise InputError(f"{os.fspath(path)} has no rows", "give at least one")
 
     def _cut(self, file: int, group: int, start: int, stop: int, most_rows: int, rows: int) -> None:
-        """Add the pieces of a unit, which is part of a group of ``rows`` rows."""
+        """Add the pieces of one unit, which belongs to a group of ``rows`` rows."""
         unit = self._pieces[-1].unit + 1 if self._pieces else 0
         for size in cut(stop - start, most_rows):
             self._pieces.append(_Piece(file, group, start, size, unit, size == rows, start + size == stop))
@@ -142,7 +142,7 @@ class ParquetBlocks:
 
     @property
     def groups(self) -> list[tuple[int, int]]:
-        """For each block, the numbers of its file and of its row group there."""
+        """For each block, the number of its file, and of its row group in that file."""
         return [(piece.file, piece.group) for piece in self._pieces]
 
     def file_of(self, block: int) -> str:
@@ -156,7 +156,7 @@ class ParquetBlocks:
         piece = self._pieces[block]
         file, footer = self.files[piece.file], self._footers[piece.file]
         with _named(file):
-            # arrow's threads are off: the loader's threads read in parallel, and none outlives the interpreter
+            # Arrow's own threads are off: the loader's threads read in parallel, and none outlives the interpreter.
             if piece.is_whole:
                 with pq.ParquetFile(file.handle(), metadata=footer, pre_buffer=file.system is not None) as parquet:
                     table = parquet.read_row_group(piece.group, columns=self._stored, use_threads=False)
@@ -170,7 +170,7 @@ class ParquetBlocks:
         return with_keys(table, self.schema.names, self._keys, piece.file)
 
     def _reader(self, piece: _Piece) -> _GroupReader:
-        """The reader of the unit of a piece. The readers used last stay open."""
+        """The reader of the unit that a piece belongs to. The most recently used readers stay open."""
         with self._lock:
             reader = self._readers.pop(piece.unit, None)
             if reader is None:
@@ -182,7 +182,7 @@ class ParquetBlocks:
 
 
 def stored_columns(path: str | os.PathLike[str]) -> tuple[pa.Schema, list[str]]:
-    """(the schema of the first file; the names of its columns and of partitions); errors as in
+    """(the schema of the first file; the names of its columns and of the partitions). Errors as in
     :class:`ParquetBlocks`."""
     files = files_at(path, ".parquet")
     schema = _footer(files[0]).schema.to_arrow_schema()
@@ -190,8 +190,8 @@ def stored_columns(path: str | os.PathLike[str]) -> tuple[pa.Schema, list[str]]:
 
 
 def unpacked_bytes(path: str | os.PathLike[str]) -> int:
-    """The bytes that the values of all row groups take in memory, by the widths of their types. For text, the footers
-    give the size, but at least 8 bytes per cell, since dictionaries make files smaller; errors as in
+    """The bytes that the values of all row groups take in memory, by the widths of their types. The size of text is
+    taken from the footers, with at least 8 bytes per cell, since dictionaries make files smaller. Errors as in
     :class:`ParquetBlocks`."""
     footers = [_footer(file) for file in files_at(path, ".parquet")]
     total = 0
@@ -205,7 +205,7 @@ def unpacked_bytes(path: str | os.PathLike[str]) -> int:
 
 
 def _widths(schema: pa.Schema) -> dict[int, int]:
-    """{column: bytes of a cell} of the columns whose types have a fixed width, in a schema without nested types."""
+    """{column: bytes per cell} of the columns whose types have a fixed width, in a schema without nested types."""
     if any(pa.types.is_nested(type) for type in schema.types):
         return {}
     widths = {}
@@ -216,7 +216,7 @@ def _widths(schema: pa.Schema) -> dict[int, int]:
 
 
 def _named(file: File) -> Any:
-    return sentences(cast("Path", file.name))  # it only uses the name
+    return sentences(cast("Path", file.name))  # only the name is used
 
 
 def _footer(file: File) -> Any:
@@ -246,7 +246,7 @@ def _require_once(files: list[File], schemas: list[Any], names: list[str]) -> No
 
 
 def _common(files: list[File], schemas: list[Any], names: list[str], chosen: bool) -> Any:
-    """The schema of the columns ``names``, in types that can hold those of all files."""
+    """The schema of the columns ``names``, in types that can hold the values of all files."""
     first = schemas[0]
     _require_once(files, schemas, names)
     own = [[name for name in schema.names if not chosen or name in set(names)] for schema in schemas]

@@ -11,15 +11,15 @@ from latens.tensors.randomness import Key, _int64, _mix, seed_of
 
 
 def _hashes(seed: int, numbers: Tensor) -> Tensor:
-    """A hash of (seed, number) in 64 bits, one to one in the number: ``[N]`` int64."""
+    """A 64-bit hash of (seed, number), one to one in the number: ``[N]`` int64."""
     return _mix(_mix(numbers + _int64(seed)))
 
 
 def held_out_rows(rows: int, count: int, seed: int = 0) -> np.ndarray:
-    """``count`` distinct row numbers below ``rows``, increasing int64; every set of that size is equally likely.
+    """``count`` distinct row numbers below ``rows``, increasing int64; every set of this size is equally likely.
 
-    Memory grows with ``count`` (or, if that is less, with the rows left, plus the answer). Raises ``InputError`` unless
-    0 <= count <= rows.
+    Memory grows with ``count``, or with the number of rows not chosen if that is less, plus the answer. Raises
+    ``InputError`` unless 0 <= count <= rows.
 
     >>> held_out_rows(10**12, 3, seed=1).shape
     (3,)
@@ -32,9 +32,9 @@ def held_out_rows(rows: int, count: int, seed: int = 0) -> np.ndarray:
         return np.setdiff1d(np.arange(rows, dtype=np.int64), held_out_rows(rows, rows - count, seed), True)
     key, drawn = seed_of(seed, Key.STREAM_SPLIT), np.empty(0, dtype=np.int64)
     start = 0
-    while len(drawn) < count:  # the first `count` distinct numbers of an endless sequence of independent ones
+    while len(drawn) < count:  # the result is the first `count` distinct numbers of an endless independent sequence
         fresh = _hashes(key, torch.arange(start, start + 2 * count + 16)).numpy()
         start += len(fresh)
-        drawn = np.concatenate([drawn, (fresh & (2**63 - 1)) % rows])  # 63 bits: uniform within rows / 2^63
+        drawn = np.concatenate([drawn, (fresh & (2**63 - 1)) % rows])  # 63 bits: uniform up to rows / 2^63
         drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
     return np.sort(drawn[:count])

@@ -27,17 +27,18 @@ from latens.schema import require_numeric
 from latens.schema.arrow import pa
 from latens.schema.form import Form
 
-BLOCK_ROWS = 1 << 16  # rows of a block if the data has no blocks of its own ...
+BLOCK_ROWS = 1 << 16  # rows of a block, if the data come without blocks ...
 BLOCK_BYTES = 1 << 25  # ... and at most this many bytes, which matters if rows are large
 IN_MEMORY = 3  # a fit in memory takes at most this many times the bytes of the values ...
-SHARE = 0.5  # ... and where that is more than this share of the free memory, the data are read as a stream
+SHARE = 0.5  # ... and if that exceeds this share of the free memory, the data are read as a stream
 
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """What, besides the data and the seed, decides the order of rows in training; kept with a run, so that a continued
-    run repeats it. ``most_rows`` and ``unit_rows`` are those of :class:`~latens.data.streams.parquet.ParquetBlocks`,
-    the others those of :class:`~latens.data.streams.loader.StreamLoader`.
+    """What decides the order of rows in training, besides the data and the seed. A run stores it, so that a continued
+    run repeats the order. ``most_rows`` and ``unit_rows`` are those of
+    :class:`~latens.data.streams.parquet.ParquetBlocks`, the rest those of
+    :class:`~latens.data.streams.loader.StreamLoader`.
     """
 
     most_rows: int = MOST_ROWS
@@ -69,13 +70,13 @@ class Stream:
         names: the names of a table's columns, or None.
         arrow: the arrow schema of a table, or None.
         sizes: the number of rows of each block.
-        units: for each block the number of its unit, whose blocks are best read in order; None if any order will do.
+        units: for each block the number of its unit, whose blocks are best read in order; None if any order is fine.
         order: what decides the order of rows in training.
-        cells: the numbers in a row.
+        cells: the number of cells in a row.
         finite: whether infinite numbers of a table are refused.
         na: the texts of a table that mean missing, as in :class:`latens.data.tables.reading.Hints`.
-        kept: columns of a table that are read for the output, whether or not the model knows them.
-        forms: the forms of the columns of text, where pieces hold their values; None where pieces hold the text.
+        kept: columns of a table that are read for the output, even if the model does not know them.
+        forms: the forms of the columns of text, if pieces hold their values; None if pieces hold the text.
         notes: what a person should know about how the data are read, in sentences.
     """
 
@@ -103,7 +104,7 @@ class Stream:
 
     @property
     def firsts(self) -> np.ndarray:
-        """The number of the first row of each block, and of the row after the last, ``[blocks + 1]``."""
+        """The number of the first row of each block, and lastly the number of rows, ``[blocks + 1]``."""
         return starts(self.sizes)
 
     def piece(self, block: int) -> Any:
@@ -115,7 +116,7 @@ class Stream:
         return None
 
     def pieces(self, workers: int = 1) -> Iterator[tuple[int, Any]]:
-        """(number of the first row, rows) of each block in order, while the next block is being read."""
+        """(number of the first row, rows) of each block in order; the next block is read meanwhile."""
         jobs = ([lambda block=block: self.piece(block)] for block in range(len(self.sizes)))
         with closing(ahead(jobs, workers)) as found:
             for group, first in zip(found, self.firsts.tolist()):
@@ -149,8 +150,8 @@ class ParquetStream(Stream):
     """The Parquet file, or the files of a folder, at a path or fsspec address.
 
     Raises:
-        InputError: as in :class:`~latens.data.streams.parquet.ParquetBlocks`; a column in ``drop`` does not exist, or a
-            column is of a nested type.
+        InputError: as in :class:`~latens.data.streams.parquet.ParquetBlocks`, a column in ``drop`` does not exist, or
+            a column is of a nested type.
     """
 
     def __init__(
@@ -191,10 +192,10 @@ class ParquetStream(Stream):
 
 
 class NpyStream(Stream):
-    """The rows of an .npy file of numbers by memory map, in blocks of 65,536 rows and at most 32 MiB.
+    """The rows of an .npy file of numbers, read by memory map, in blocks of 65,536 rows and at most 32 MiB.
 
-    The header is checked against the size of the file before anything is mapped, objects are never unpickled, and each
-    block has a map of its own, so that pages already read are released.
+    The header is checked against the size of the file before anything is mapped, and objects are never unpickled. Each
+    block has a separate map, so that pages that were read are released.
 
     Raises:
         InputError: the file is missing, damaged, truncated or empty, or its values are not numbers.
@@ -244,7 +245,7 @@ class Excerpt(Stream):
 
 
 class AsTable(Stream):
-    """The rows of a matrix as a table of its columns, NaN as null."""
+    """The rows of a matrix as a table of its columns, with null for NaN."""
 
     def __init__(self, stream: Stream, names: Iterable[str] | None = None):
         self._stream, self.order, self.sizes = stream, stream.order, stream.sizes
@@ -278,7 +279,7 @@ def open_stream(
         na: the texts of a table that mean missing.
 
     Raises:
-        InputError: another format, which must be read whole, or as the streams themselves.
+        InputError: the data have another format, which must be read whole; or as for the stream of the format.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -313,15 +314,15 @@ def stored_names(path: str) -> list[str] | None:
 
 
 def is_large(path: str, share: float = SHARE) -> bool:
-    """Whether data should be read as a stream: always for Parquet at an address; for other data that can be streamed,
-    if a fit in memory would take more than this ``share`` of the free memory."""
+    """Whether data should be read as a stream. Parquet at an address always is. Other data that can be streamed are if
+    a fit in memory would take more than this ``share`` of the free memory."""
     return "://" in path or IN_MEMORY * unpacked(path) > share * free_memory()
 
 
 def unpacked(path: str) -> int:
-    """The bytes that the values at a local path take in memory, by the footers of Parquet or the size of an .npy file;
-    for text, whose cells are in memory beside their values, its own size. 0 where they cannot be streamed, or are
-    damaged (the reader then says what is wrong)."""
+    """The bytes that the values at a local path take in memory: from the footers of Parquet, or the size of an .npy
+    file. For text the size of the file is added, since cells are in memory together with their values. 0 if the data
+    cannot be streamed, or are damaged (the reader then says what is wrong)."""
     place = os.path.expanduser(path)
     if text := bytes_of_text(path):
         return text

@@ -27,9 +27,9 @@ from latens.schema.arrow import arrow_type, pa
 from latens.schema.form import Form
 from latens.tensors.trees import Tree
 
-MOST_VALUES = 1_000_000  # distinct cells of a column of text from which its form is found
-SAMPLE_CELLS = 20_000_000  # at most this many numbers of the sample are kept in memory
-LEAST = 256  # rows of the sample, however wide
+MOST_VALUES = 1_000_000  # a column's form is found from up to this many distinct cells of text
+SAMPLE_CELLS = 20_000_000  # the sample keeps at most this many numbers in memory
+LEAST = 256  # the sample has at least this many rows, however wide they are
 _SAMPLE = 2**62 + 33  # the seed of the sample
 
 Seen = Callable[[int], None]  # called with the number of rows read so far
@@ -54,9 +54,9 @@ class Encoded:
         self, piece: Any, first: int, unknown: dict[str, int] | None = None, broken: dict[str, int] | None = None, *,
         is_read: bool = False,
     ) -> tuple[Tree, Tree]:  # fmt: skip
-        """(x, c) of rows whose first is number ``first``; ``unknown`` collects levels that were never seen and
-        ``broken`` rows that break rules, as in :meth:`latens.schema.Table.to_model`. ``is_read`` says that columns of
-        text are values already."""
+        """(x, c) of rows, the first of which has the number ``first``. ``unknown`` collects levels that the fit never
+        saw, and ``broken`` rows that break rules, as in :meth:`latens.schema.Table.to_model`. ``is_read`` says that
+        columns of text are values already."""
         where = self.stream.origin
         if isinstance(self.schema, Table):
             is_read = is_read or self.stream.forms is not None
@@ -74,7 +74,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """N rows on disk, with the part of them that is in memory.
+    """N rows on disk, and the part of them that is in memory.
 
     Args:
         stream: the rows in the user's form.
@@ -82,7 +82,7 @@ class Streamed:
         given: the schema of the conditions, or None.
         seen: a uniform sample of the rows that are not held out.
         held: the rows held out for validation, or None.
-        numbers: the numbers of the rows held out, increasing.
+        numbers: the numbers of the held-out rows, increasing.
     """
 
     stream: Stream
@@ -106,7 +106,7 @@ class Streamed:
         return self.stream.rows - len(self.numbers)
 
     def loader(self, batch_size: int, seed: int, workers: int = 2) -> StreamLoader:
-        """Batches of the rows for training, in an order that the data, the seed and the stream's ``order`` decide."""
+        """Batches of the training rows. The data, the seed and the stream's ``order`` decide their order."""
         order = self.stream.order
         return StreamLoader(
             Encoded(self.stream, self.schema, self.given), batch_size=batch_size, seed=seed, exclude=self.numbers,
@@ -118,13 +118,13 @@ def survey(
     stream: Stream, asked: Asked | None = None, *, validation: float | str = "auto", seed: int = 0,
     schema: AnySchema | None = None, given: Table | None = None, seen: Seen = lambda rows: None,
 ) -> Streamed:  # fmt: skip
-    """Pass once over a stream to find its schema (unless one is given), a sample of its rows, and the rows held out.
+    """Pass once over a stream to find its schema (unless one is given), a sample of its rows, and the held-out rows.
 
-    The sample is uniform, of at most 20,000 rows, and does not depend on ``seed``; the rows held out do. A matrix with
-    missing cells, or with columns that the user named, is a table, as in :func:`latens.data.rows.rows_of`.
+    The sample is uniform, has at most 20,000 rows, and does not depend on ``seed``; the held-out rows do. A matrix with
+    missing cells, or of which the user named columns, is a table, as in :func:`latens.data.rows.rows_of`.
 
     Raises:
-        InputError: the schema cannot be inferred, or a value does not fit the schema given.
+        InputError: the schema cannot be inferred, or a value does not fit the given schema.
     """
     asked = asked or Asked()
     if stream.rows < 2:
@@ -158,7 +158,7 @@ def survey(
 
 
 def _looked_at(stream: Stream) -> np.ndarray:
-    """The numbers of the rows of the sample: those that are looked at in memory, or fewer where rows are wide."""
+    """The numbers of the rows of the sample: as many as for data in memory, or fewer if rows are wide."""
     count = max(LEAST, min(SAMPLE, SAMPLE_CELLS // max(1, stream.cells)))
     return sampled(stream.rows) if count == SAMPLE else held_out_rows(stream.rows, min(count, stream.rows), _SAMPLE)
 
@@ -173,7 +173,7 @@ def _scan(stream: Stream, asked: Asked, seen: Seen) -> _TableScan | _ArrayScan:
 
 
 def _with_ranges(scan: _TableScan | _ArrayScan, schema: AnySchema) -> AnySchema:
-    """The schema, if it is that of an array, with the ranges of all rows, from another pass."""
+    """The schema; if it is that of an array, with the ranges of all rows, which take another pass."""
     if not isinstance(schema, Schema) or not has_ranges(schema):
         return schema
 
@@ -189,13 +189,13 @@ def _with_ranges(scan: _TableScan | _ArrayScan, schema: AnySchema) -> AnySchema:
 
 
 def _take(piece: Any, numbers: np.ndarray, first: int) -> Any:
-    """The rows of a piece, whose first is number ``first``, that are among these increasing numbers."""
+    """The rows of a piece whose numbers are in ``numbers`` (increasing); its first row has the number ``first``."""
     inside = numbers[slice(*np.searchsorted(numbers, [first, first + len(piece)]))] - first
     return piece[inside] if isinstance(piece, np.ndarray) else piece.take(inside)
 
 
 def _as_asked(stream: Stream, asked: Asked, schema: AnySchema | None) -> Stream:
-    """The stream; a matrix becomes a table if the schema, or what the user asks for, is about columns."""
+    """The stream, with a matrix turned into a table if the schema, or an option of the user, is about columns."""
     if stream.arrow is None and isinstance(schema, Table):
         return AsTable(stream, [field.name for field in schema.fields])
     named = bool(asked.columns) or any(name != LABEL for name in asked.condition)
@@ -207,8 +207,8 @@ def _as_asked(stream: Stream, asked: Asked, schema: AnySchema | None) -> Stream:
 
 
 def text_forms(stream: Stream, hints: Hints, most: int = MOST_VALUES) -> dict[str, Form]:
-    """The forms of a stream's columns of text, for those with only numbers, dates or truth values. If the first block
-    of a column has only these, the distinct cells of all blocks are checked, at most ``most`` per column."""
+    """The forms of those columns of text that hold only numbers, dates or truth values. If the first block of a column
+    holds only these, the distinct cells of all blocks are checked, at most ``most`` per column."""
     first = stream.piece(0)
     names = list(read_columns(first, stream.origin, hints).forms)
     distinct: dict[str, Any] = {name: pa.array([], first.schema.field(name).type) for name in names}
@@ -223,11 +223,12 @@ def text_forms(stream: Stream, hints: Hints, most: int = MOST_VALUES) -> dict[st
 def _table_schema(
     scans: list[ColumnScan], sample: Any, asked: Asked, forms: Mapping[str, Form] | None = None
 ) -> AnySchema:
-    """The schema of columns, or that of an array if all are whole numbers on one scale or a kind is asked for."""
+    """The schema of a table; that of an array if all columns are whole numbers on one scale or the user named a
+    kind."""
     complete = all(is_number(s.type) and s.whole and s.present and not s.missing for s in scans)
     if not (asked.columns or asked.condition or asked.rules) and (complete or asked.kind != "auto"):
         edges = sample.slice(0, 0)
-        if complete:  # the sample may miss the extremes, which decide on levels and constants
+        if complete:  # the sample may miss the extremes, which decide about levels and constants
             ends = [pa.array([scan.low, scan.high]).cast(scan.type) for scan in scans]
             edges = pa.table(ends, schema=sample.schema)
         found = rows_of(pa.concat_tables([sample, edges]), None, asked).schema
@@ -237,7 +238,7 @@ def _table_schema(
 
 
 def _of_all(schema: Schema, rows: int) -> Schema:
-    """The schema with the number of all rows in its reason, which was found from some."""
+    """The schema, with the number of all rows in the text of its reason, instead of the rows it was found from."""
     return dataclasses.replace(schema, reason=re.sub(", [0-9,]+ x", f", {rows:,} x", schema.reason, count=1))
 
 
@@ -253,13 +254,13 @@ class _TableScan:
         self.scans = [ColumnScan(field.name, means.get(field.name, field.type)) for field in stream.arrow]
 
     def update(self, piece: Any, first: int, asked: Asked) -> bool:
-        """Look at more rows; returns False, as the data stay a table."""
+        """Take more rows into account; returns False, as the data stay a table."""
         for scan, cells in zip(self.scans, self.read(piece).columns):
             scan.update(cells, first)
         return False
 
     def schema(self, sample: Any, asked: Asked) -> AnySchema:
-        """The schema, from the pass and a sample of rows; the rules of a table are found in further passes."""
+        """The schema, from the pass and a sample of rows; the rules of a table take further passes."""
         sample = self.read(sample)
         found = _table_schema(self.scans, sample, asked, self.forms)
         if not isinstance(found, Table):
@@ -289,10 +290,10 @@ class _ArrayScan:
         self.low: np.ndarray | None = None
         self.high: np.ndarray | None = None
         self.whole = True
-        self.distinct: np.ndarray | None = np.zeros(0, np.float16)  # while they are few
+        self.distinct: np.ndarray | None = np.zeros(0, np.float16)  # None once they are too many
 
     def update(self, piece: np.ndarray, first: int, asked: Asked) -> bool:
-        """Look at more rows; True if they show that the array is a table with missing cells."""
+        """Take more rows into account; returns True if they show that the array is a table with missing cells."""
         if piece.dtype.kind == "f":
             matrix = piece.ndim == 2 and asked.kind == "auto" and asked.layout == "auto"
             if matrix and np.isnan(piece).any():
@@ -311,7 +312,7 @@ class _ArrayScan:
 
     @property
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
-        """The smallest and the largest number in each place of a row."""
+        """The smallest and the largest number at each position of a row."""
         assert self.low is not None and self.high is not None
         return self.low, self.high
 
@@ -320,7 +321,7 @@ class _ArrayScan:
         return piece
 
     def schema(self, sample: np.ndarray, asked: Asked) -> Schema:
-        """The schema, from the pass and a sample of rows; ``InputError`` if conditions are asked for."""
+        """The schema, from the pass and a sample of rows; ``InputError`` if the user asked for conditions."""
         if asked.condition:
             raise InputError(f"{self.where} is a streamed array, which has no labels for a condition",
                              "use a Parquet table")  # fmt: skip
@@ -330,7 +331,7 @@ class _ArrayScan:
         found = self._inferred(seen, kind, asked)
         values = self.distinct if asked.kind == "auto" and found.span and found.levels else None
         if values is not None and found.between(values).any():
-            found = self._inferred(seen, "continuous", asked)  # the sample missed values between its levels
+            found = self._inferred(seen, "continuous", asked)  # some values between the levels are not in the sample
         return _of_all(found, self.rows)
 
     def _inferred(self, seen: np.ndarray, kind: str, asked: Asked) -> Schema:

@@ -1,4 +1,4 @@
-"""Text files as blocks of rows: windows that end where a record ends, each cut into cells by itself."""
+"""Text files as blocks of rows: windows that end where a record ends, each cut into cells separately."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from latens.errors import InputError
 from latens.schema.arrow import pa, pc
 from latens.schema.form import Form, Times, Words
 
-WINDOW = 1 << 22  # bytes of a window, approximately
-LONGEST = 1 << 26  # longest record searched for, in bytes
+WINDOW = 1 << 22  # approximate bytes of a window
+LONGEST = 1 << 26  # a record may have at most this many bytes
 READ_WHOLE = "omit --stream to read it into memory, or write it as Parquet"
-MOST_CELLS = 100_000  # distinct cells of a column that are kept; of others, one of each shape
-_SHAPES = (  # what is alike in cells of one shape: the length of numbers, and leading zeros, hours, days and months
+MOST_CELLS = 100_000  # distinct cells that are kept per column; beyond, one cell of each shape is kept
+_SHAPES = (  # cells of one shape agree in the length of numbers, and in leading zeros, hours, days and months
     (r"(^|[^0-9.,])0([0-9]{2})", r"\1z\2"), ("[0-9]{3}", "###"), ("#[0-9]{2}", "###"), ("#[0-9]", "##"),
     (r"(^|[^0-9#])0[1-9]", r"\1za"), (r"(^|[^0-9#])1[0-2]", r"\1ma"), (r"(^|[^0-9#])(1[3-9]|2[0-9]|3[01])", r"\1da"),
     (r"(^|[^0-9#])[3-5][0-9]", r"\1sa"), (r"(^|[^0-9#])[6-9][0-9]", r"\1ea"), (r"(^|[^0-9#])[1-9]($|[^0-9])", r"\1u\2"),
@@ -34,8 +34,7 @@ _QUOTE = ord('"')
 
 
 class Whole(Exception):
-    """Raised for text whose windows may not mean what the whole file means, so that the file must be read into
-    memory."""
+    """Raised for text whose windows may not mean what the whole file means; the file must then be read into memory."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,19 @@ class TextStream(Stream):
     """The rows of text files in UTF-8 (a file or a folder of files), as the texts of their cells.
 
     All windows are cut once when the stream is opened, so that anything unusual is found before any row is used. A
-    block is a table of text with the columns asked for and, under the name "", a row index; :meth:`understood` reads
-    it.
+    block is a table of text with the chosen columns and, under the name "", a row index; :meth:`understood` turns it
+    into values.
 
     Args:
         path: a local path.
-        hints: what is known of the columns; see :meth:`understood`.
+        hints: what is known about the columns; see :meth:`understood`.
         columns: the columns to read; all by default.
         drop: columns to leave out.
         order: what decides the order of rows in training.
 
     Raises:
-        Whole: the files are packed, not UTF-8, in partitions, separated by spaces, with row names or quotes within
-            cells, damaged, or have lines of a different length.
+        Whole: the files are packed, damaged, not UTF-8, in partitions, or separated by spaces, or they have row names,
+            quotes within cells, or lines of different lengths.
         InputError: a column does not exist.
     """
 
@@ -97,7 +96,7 @@ class TextStream(Stream):
                 self.look(cells, layout.delimiter, data)
 
     def look(self, cells: dict[str, Any], delimiter: str, data: bytes) -> None:
-        """Look at the cells of a window, and the bytes from which they are cut; called in order."""
+        """Take the cells of a window, and the bytes from which they are cut, into account; called in order."""
 
     def piece(self, block: int) -> Any:
         """The rows of one block, an arrow table of text."""
@@ -112,8 +111,8 @@ class TextStream(Stream):
         return pa.table({name: cells[name] for name in self._read})
 
     def understood(self, piece: Any) -> Read:
-        """The values of rows of text, as the whole file gives them: every column is read by the form that ``hints``
-        knows. Raises ``Whole`` if that form does not read a cell, since all cells then decide on the form."""
+        """The values of rows of text, as the whole file gives them: every column is read by the form in ``hints``.
+        Raises ``Whole`` if that form cannot read a cell, since the form then depends on all cells."""
         try:
             read = read_columns(piece, self.origin, self.hints, is_file=True)
         except InputError:
@@ -125,12 +124,12 @@ class TextStream(Stream):
 
 
 class ValueStream(TextStream):
-    """The values of text files. The form of each column is that which :func:`latens.data.tables.reading.read_columns`
-    finds for all of its cells, from the tallies of cells that the first pass over the windows makes.
+    """The values of text files. The first pass over the windows tallies the cells of each column. From these tallies,
+    :func:`latens.data.tables.reading.read_columns` finds the form that fits all cells.
 
     Raises:
-        Whole: as in :class:`TextStream`, or a column has so many different cells that its form cannot be told from
-            their shapes.
+        Whole: as in :class:`TextStream`, or a column has so many different cells that their shapes alone do not show
+            its form.
         InputError: as in :func:`latens.data.tables.reading.read_columns`.
     """
 
@@ -169,15 +168,15 @@ class ValueStream(TextStream):
 
 
 class _Cells:
-    """The distinct cells of a column in the order in which they first occur, how often each occurs, and the number of
-    the first row with each. Beyond :data:`MOST_CELLS` only cells of a new shape are added; others count as the first
-    cell of their shape."""
+    """The distinct cells of a column in the order in which they first occur, how often each occurs, and the row in
+    which each occurs first. Beyond :data:`MOST_CELLS` cells, only a cell of a new shape is added; any other cell counts
+    as the first cell of its shape."""
 
     def __init__(self) -> None:
         self.cells: Any = pa.array([], pa.string())
         self.counts, self.rows = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._seen = 0
-        self._shapes: Any = None  # of the cells, once there are too many
+        self._shapes: Any = None  # the shapes of the cells, once there are too many cells
         self._is_full = False
 
     def add(self, cells: Any) -> None:
@@ -202,7 +201,7 @@ class _Cells:
         self.counts, self.rows = np.append(self.counts, counts), np.append(self.rows, rows)
 
     def _of_new_shape(self, texts: Any, counts: np.ndarray, rows: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
-        """The first cell of each new shape; the others are counted as the first cells of their shapes."""
+        """The first cell of each new shape; other cells are counted as the first cell of their shape."""
         found = _shapes(texts).dictionary_encode()
         places = found.indices.to_numpy(zero_copy_only=False)
         first = np.empty(len(found.dictionary), np.int64)
@@ -217,7 +216,7 @@ class _Cells:
         return texts.take(pa.array(first[new])), counts[new], rows[first[new]]
 
     def padded(self, rows: int) -> Any:
-        """The distinct cells and then null, ``[rows]``."""
+        """The distinct cells, padded with null to ``[rows]``."""
         return pa.concat_arrays([self.cells, pa.nulls(rows - len(self.cells), pa.string())])
 
     def tally(self, rows: int) -> CellCounts:
@@ -226,22 +225,22 @@ class _Cells:
         return CellCounts(*(pa.array(np.append(each, rest)) for each in (self.counts, self.rows)))
 
     def decides(self, form: Form) -> bool:
-        """Whether all cells of the column would give this form: where only shapes are known, the clocks of a zone
-        cannot be checked, nor anything but words where not even these are."""
+        """Whether all cells of the column would give this form. If only their shapes are known, the clocks of a zone
+        cannot be checked; if not even these are known, only words are certain."""
         if self._shapes is None or isinstance(form, Words):
             return True
         return not (self._is_full or (isinstance(form, Times) and "/" in form.zone))
 
 
 def _shapes(texts: Any) -> Any:
-    """The shape of each cell: numbers of the same length, and days, months and hours of the same kind, are alike."""
+    """The shape of each cell: cells of one shape have numbers of the same length, and alike days, months and hours."""
     for pattern, shape in _SHAPES:
         texts = pc.replace_substring_regex(texts, pattern, shape)
     return texts
 
 
 def plain_parts(path: str) -> list[Path]:
-    """The files of the text table at a path; ``Whole`` where it is another table, packed, or in partitions."""
+    """The files of the text table at a path; ``Whole`` if it is another table, packed, or in partitions."""
     try:
         parts = parts_of_text(path)
     except InputError:
@@ -263,7 +262,7 @@ def _layout(path: Path, columns: Sequence[str] | None, drop: Sequence[str] = ())
 
 
 def _windows(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
-    """(the first byte, the bytes) of parts of a file that end where a record ends, in order."""
+    """(the position of the first byte, the bytes) of consecutive parts of a file, each of which ends with a record."""
     waiting = b""
     with open(path, "rb") as file:
         file.seek(start)
@@ -280,7 +279,7 @@ def _windows(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _record_end(data: bytes) -> int:
-    """The byte after the last line end outside of quotes, 0 if there is none."""
+    """The position just after the last line end outside of quotes; 0 if there is none."""
     end = data.rfind(b"\n") + 1
     if _QUOTE in data:
         quotes = np.flatnonzero(np.frombuffer(data, np.uint8) == _QUOTE)
@@ -290,7 +289,7 @@ def _record_end(data: bytes) -> int:
 
 
 def _cells(layout: text.Layout, data: bytes, path: Path) -> dict[str, Any]:
-    """The cells of the records in ``data``; ``Whole`` where the whole file might be cut differently."""
+    """The cells of the records in ``data``; ``Whole`` if the whole file might be cut differently."""
     try:
         plain = data.isascii() or bool(data.decode("utf-8"))
         if b"\0" in data or not plain or not _is_clean(data, layout.delimiter):
@@ -304,7 +303,7 @@ def _cells(layout: text.Layout, data: bytes, path: Path) -> dict[str, Any]:
 
 
 def _is_clean(data: bytes, delimiter: str) -> bool:
-    """Whether quotes stand only around whole cells, or doubled within these.
+    """Whether quotes only surround whole cells, or are doubled within these.
 
     >>> _is_clean(b'a,"b, ""c"\\n', ","), _is_clean(b'5" pipe,6" pipe\\n', ",")
     (True, False)

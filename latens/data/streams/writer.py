@@ -1,4 +1,4 @@
-"""Write results part by part in order: tables, .npy and .npz, each file atomically."""
+"""Write results part by part, in order, as tables, .npy or .npz; each file is written atomically."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from latens.schema.arrow import pa
 class Writer:
     """A file of ``rows`` rows that is written part by part and appears when the block ends without an exception.
 
-    The first part decides the columns and types. Arrays of more than two axes are flattened for a table, and tables of
-    numbers become a matrix for an array. If the rows of a single part have names, a table has them in its last column,
-    named after their kind ("file"), and an .npz in an array named by the plural ("files"). An .npy has no place for
-    them: they are the lines of a text file next to it (codes.npy: codes.files.txt), whose path is ``beside``. ``shape``
-    is the shape of what was written.
+    The first part decides the columns and types. An array with more than two axes is flattened for a table; a table of
+    numbers becomes a matrix for an array. If the rows of a single part have names, they are written too: a table has
+    them in its last column, named after their kind ("file"), and an .npz in an array named by the plural ("files"). An
+    .npy has no place for names, so they are the lines of a text file next to it (codes.npy: codes.files.txt), whose
+    path is ``beside``. ``shape`` is the shape of what was written.
 
     Args:
         path: as for :func:`latens.data.write`.
-        rows: the number of rows that there will be.
-        names: the header of a table that is made of arrays; a single word is numbered (z0, z1, …).
+        rows: the number of rows that will be written.
+        names: the header of a table made from arrays; a single word is numbered (z0, z1, …).
 
     Raises:
         InputError: as in :func:`latens.data.write`, or rows of another type follow.

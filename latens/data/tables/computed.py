@@ -26,21 +26,21 @@ from latens.schema.rules import (
     values_of,
 )
 
-LEAST = 100  # a rule is found only if at least this many rows can check it
-ACCIDENT = -6.0  # and only if log10 of the chance that it holds by accident is below this
-KEYS = 1000  # the most values of the source of a function
+LEAST = 100  # a rule needs at least this many rows that can check it
+ACCIDENT = -6.0  # and log10 of the chance that it holds by accident must be below this
+KEYS = 1000  # the source of a function may have at most this many values
 WIDE, SUMMED = 100, 24  # the most columns checked for functions and orders, and for formulas
 BANDS = 30  # the most intervals of a function of intervals
-MIXED = 300  # the rows that sums with any weights and products are fitted to
-LEVELS = 20  # the most levels that have numbers of their own in a formula
+MIXED = 300  # the number of rows to which weighted sums and products are fitted
+LEVELS = 20  # a formula has one number per level only for columns with at most this many levels
 POWER = 2  # the largest power of a column in a product
-PARTS = {2: 24, 3: 16, 4: 12}  # number of parts of a sum: the most columns checked for them
+PARTS = {2: 24, 3: 16, 4: 12}  # for each number of terms in a sum, the most columns that are searched
 GAPPED = 0.2  # columns with a larger share of missing cells are not checked for formulas
 SAMPLE = 1000  # rows that candidates must hold in before all rows are checked
 
 
 def in_words(rows: int, chance: float) -> str:
-    """The reason for a rule.
+    """The reason for a rule, in words.
 
     >>> in_words(4000, -12.3)
     'in all 4,000 rows; by accident 1 in 10^12'
@@ -52,8 +52,8 @@ def in_words(rows: int, chance: float) -> str:
 
 
 def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns that are a function of one other column. If two determine each other, the one with levels becomes the
-    source."""
+    """Columns that are a function of one other column. If two columns determine each other, the one with levels becomes
+    the source."""
     names = list(fields)[:WIDE]
     found = _functions_by_target([name for name in names if name not in taken], fields, u)
 
@@ -98,8 +98,8 @@ def function_of(
     source: str, target: str, keys: np.ndarray, place: np.ndarray, own: np.ndarray, fields: dict[str, Column],
     least: float = ACCIDENT,
 ) -> Function | None:  # fmt: skip
-    """The target as a function of the source, whose value in row i is ``keys[place[i]]``; None if there is no such
-    function."""
+    """The target as a function of the source, whose value in row i is ``keys[place[i]]``; None if it is not a
+    function of it."""
     seen = ~np.isnan(own)
     values = np.full(len(keys), np.nan)
     values[place[:SAMPLE][seen[:SAMPLE]]] = own[:SAMPLE][seen[:SAMPLE]]
@@ -135,7 +135,7 @@ def parts(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[
 
 
 def intervals(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns of few values that change only at certain values of a column of many: bands, grades, years of dates."""
+    """Columns with few values that change only at certain values of another column: bands, grades, years of dates."""
     names = list(fields)[:WIDE]
     few = [name for name in names if name not in taken and len(np.unique(u[name][:SAMPLE])) <= BANDS]
     found: dict[str, list[Intervals]] = {}
@@ -155,12 +155,12 @@ def intervals(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> l
 def intervals_of(
     source: str, target: str, fields: dict[str, Column], u: ColumnNumbers, least: float = ACCIDENT
 ) -> Intervals | None:  # fmt: skip
-    """The target as a function of intervals of the source; None if it is not one, or may be by accident."""
+    """The target as a function of intervals of the source; None if it is not one, or may be one by accident."""
     x, y = u[source], u[target]
     seen = ~np.isnan(x) & ~np.isnan(y)
     order = np.argsort(x[seen], kind="stable")
     x_seen, y_seen = x[seen][order], y[seen][order]
-    ends = np.flatnonzero(np.diff(y_seen))  # the last row of each interval but one
+    ends = np.flatnonzero(np.diff(y_seen))  # the last row of each interval, except the last interval
     if not 0 < len(ends) < BANDS or (x_seen[ends] == x_seen[ends + 1]).any():
         return None
     void = np.unique(y[np.isnan(x)])
@@ -182,7 +182,7 @@ def intervals_of(
 
 
 def _roundest(low: float, high: float) -> float:
-    """The number with the fewest digits that is above the one and at most the other.
+    """The number with the fewest digits that is above ``low`` and at most ``high``.
 
     >>> _roundest(29.7, 30.2), _roundest(0.1234, 0.1239), _roundest(-7, 3), _roundest(50.0, 50.25)
     (30.0, 0.1239, 0.0, 50.2)
@@ -196,7 +196,7 @@ def _roundest(low: float, high: float) -> float:
 
 
 def _simplest(low: float, high: float) -> float:
-    """The number from the one to the other that has the fewest digits, or whose inverse has.
+    """The number from ``low`` to ``high`` that has the fewest digits, or whose inverse has the fewest.
 
     >>> _simplest(0.01111111, 0.01111112) == 1 / 90, _simplest(0.149, 0.151)
     (True, 0.15)
@@ -237,7 +237,7 @@ def formulas(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> li
     values = {name: values_of(fields[name], u[name]) for name in names}
     found: list[Rule] = []
     for search in (_straight, _sums_of(2), _sums_of(3), _sums_of(4), _products, _spans):
-        for target in reversed(names):  # a computed column mostly follows those from which it is computed
+        for target in reversed(names):  # a computed column usually stands after the columns it is computed from
             gone = {name for rule in found for name in (rule.target, *rule.sources)}
             if fields[target].kind in CODED or target in gone:
                 continue
@@ -281,8 +281,8 @@ def _formula(
 
 
 def mixtures(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns that are a sum of others with any weights, or a product of their powers; a column of levels may add a
-    number of each level, or multiply by it: price = 0.15 * minutes + [bike], bmi = weight / height / height."""
+    """Columns that are a weighted sum of others, or a product of their powers. A column of levels may add, or multiply
+    by, one number per level: price = 0.15 * minutes + [bike], bmi = weight / height / height."""
     names, levels = _mixed(fields, u, taken)
     values = {name: values_of(fields[name], u[name]) for name in names}
     free, groups = _some_rows(values, {name: u[name] for name in levels})
@@ -300,7 +300,7 @@ def mixtures(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> li
 
 
 def _mixed(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> tuple[list[str], list[str]]:
-    """(the columns of numbers, those of few levels) that are checked for sums and products."""
+    """(numeric columns, columns with few levels) that are checked for sums and products."""
     free = [name for name in fields if name not in taken and np.isnan(u[name]).mean() <= GAPPED]
     names = [name for name in free if is_numeric(fields[name]) and fields[name].time != "dates"]
     levels = [name for name in free if fields[name].kind in CODED and len(fields[name].levels or ()) <= LEVELS]
@@ -310,8 +310,8 @@ def _mixed(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> tupl
 def _some_rows(
     values: ColumnNumbers, levels: ColumnNumbers
 ) -> tuple[ColumnNumbers, dict[str | None, np.ndarray]]:  # fmt: skip
-    """(the columns of numbers that vary, groups by the column of levels that makes them and None for a single one) in
-    some rows without a gap, evenly spaced; nothing if they are too few."""
+    """A sample of evenly spaced rows without gaps: (the numeric columns that vary; the groups of the rows by each
+    column of levels, and under None a single group of all rows). Both are empty if too few rows have no gap."""
     columns = [*values.values(), *levels.values()]
     whole = np.flatnonzero(~np.isnan(np.stack(columns)).any(0)) if columns else np.zeros(0, int)
     if len(whole) < LEAST:
@@ -324,8 +324,8 @@ def _some_rows(
 def _mixtures_of(
     target: str, y: np.ndarray, x: ColumnNumbers, groups: dict[str | None, np.ndarray], fields: dict[str, Column]
 ) -> Iterable[tuple[Formula, str | None, bool]]:
-    """Sums and products that give the target in some rows but for a number of each group: (formula, groups, whether it
-    is a product)."""
+    """Sums and products that give the target in the sample of rows, up to one number per group of rows. Each comes as
+    (formula, column of the groups, whether it is a product)."""
     slack = _slack_of(fields[target], y)
     positive = {name: np.log(numbers) for name, numbers in x.items() if (numbers > 0).all()}
     for way, sources, aim, width in (
@@ -347,14 +347,14 @@ def _mixtures_of(
 
 
 def _slack_of(field: Column, numbers: np.ndarray, share: float = 1e-9) -> float:
-    """The most by which rounding moves a number of the column; a ``share`` of the largest for numbers not rounded."""
+    """The largest error of rounding in the column; for numbers that are not rounded, a ``share`` of the largest."""
     half = 0.0 if field.decimals is None else (0.5 + 1e-6) * 10.0**-field.decimals
     share = 2e-7 if field.type == "float" else share
     return max(half, share * float(np.nanmax(np.abs(numbers), initial=0.0)))
 
 
 def _is_fit(columns: Sequence[np.ndarray], aim: np.ndarray) -> bool:
-    """Whether a sum of the columns with any weights differs from the aim by at most 1, but for noise of that size."""
+    """Whether some weighted sum of the columns differs from the aim by about 1 at most (1.5, for noise in the fit)."""
     design = np.column_stack(columns)
     if len(aim) < 2 * design.shape[1]:
         return False
@@ -363,7 +363,7 @@ def _is_fit(columns: Sequence[np.ndarray], aim: np.ndarray) -> bool:
 
 
 def _needed(own: np.ndarray, sources: ColumnNumbers, aim: np.ndarray) -> ColumnNumbers:
-    """The sources without which the fit fails; none if it fails with all of them."""
+    """The sources that the fit cannot do without; empty if the fit fails even with all of them."""
     if not _is_fit([own, *sources.values()], aim):
         return {}
     kept = dict(sources)
@@ -374,7 +374,7 @@ def _needed(own: np.ndarray, sources: ColumnNumbers, aim: np.ndarray) -> ColumnN
 
 
 def _weighted(weights: np.ndarray, columns: list[np.ndarray]) -> Iterable[str]:
-    """Sums with these weights, rounded to fewer digits as far as the fit allows, the shortest first."""
+    """Sums with these weights, rounded to as few digits as the fit allows; the shortest sums come first."""
     for digits in range(1, 13):
         rounded = [float(f"{weight:.{digits}g}") for weight in weights.tolist()]
         apart = np.column_stack(columns) @ (np.array(rounded) - weights)
@@ -419,7 +419,7 @@ def _with_numbers(
     rule: Formula, level: str | None, is_product: bool, u: ColumnNumbers, values: ColumnNumbers,
     fields: dict[str, Column],
 ) -> Formula | None:  # fmt: skip
-    """The formula with the number that each group of rows adds, or multiplies it by; None if no number does for all."""
+    """The formula plus (or times) one number per group of rows; None if no number fits all rows of some group."""
     how = f"{rule.how} {'*' if is_product else '+'} t{len(rule.sources)}"
     extended = dataclasses.replace(rule, sources=(*rule.sources, level or ""), how=how)
     codes = np.zeros(len(u[rule.target])) if level is None else u[level]
@@ -440,8 +440,8 @@ def _with_numbers(
 def with_table(
     rule: Formula, codes: np.ndarray, values: ColumnNumbers, fields: dict[str, Column]
 ) -> Formula | None:  # fmt: skip
-    """The formula with the numbers of its levels, from rows whose levels have the given codes; None if a level has no
-    number that fits all of its rows."""
+    """The formula with one number per level, found from rows whose levels have the given codes; None if no number fits
+    all rows of some level."""
     word = next(word for word in rule.words if word[0] == "t")
     inputs = {other: values[name] for other, name in zip(rule.words, rule.sources) if other != word}
     own, places = values[rule.target], range(int(np.nanmax(codes)) + 1)
@@ -457,7 +457,8 @@ def with_table(
 
 
 def _meeting(low: np.ndarray, high: np.ndarray) -> tuple[float, float] | None:
-    """The ends of what all intervals ``[N]`` share, in the wrong order if that is nothing; None for no interval."""
+    """The lower and upper end of the intersection of the intervals ``[N]``: lower > upper if it is empty, None if there
+    are no intervals."""
     known = np.isfinite(low) & np.isfinite(high)
     return (float(low[known].max()), float(high[known].min())) if known.any() else None
 
@@ -489,8 +490,8 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
 
 
 def _sums_of(size: int) -> Callable[[str, ColumnNumbers, set[str]], Hows]:
-    """The target as the sum of ``parts`` columns. If no column is negative, those that exceed the target are not
-    tried."""
+    """The target as the sum of ``parts`` columns. If no column is negative, columns that exceed the target are
+    skipped."""
 
     def sums(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
         y = values[target]

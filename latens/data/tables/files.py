@@ -62,26 +62,26 @@ def read_found(
     encoding: str | None = None,
     index: bool = False,
 ) -> Read:
-    """Read a table of plain types (:func:`latens.data.tables.types.plain_type`) in which only null marks a missing
-    cell, and find out how its columns of text are written.
+    """Read a table of plain types (:func:`latens.data.tables.types.plain_type`), in which null is the only mark of a
+    missing cell, and find out how its columns of text are written.
 
     Args:
         path: a file in one of :data:`FORMATS`. The fields of a csv may be separated by commas, semicolons, tabs or
-            bars; it may have a header, and is in UTF-8 or, with a byte order mark, UTF-16. Decimal commas are read if
-            commas do not separate fields. Its columns, and columns of text in other files whose cells are all numbers,
-            dates or truth values, are read as in :func:`latens.data.tables.reading.understood`. A first column without
-            a name, and the columns to which pandas wrote a frame's index, are row indices and left out; columns without
-            a header are column_1, column_2 ...
-        drop: columns to leave out; their types and cells are not looked at.
+            bars. It may have a header, and is in UTF-8 or, with a byte order mark, UTF-16. Decimal commas are read if
+            commas do not separate fields. All columns of a csv are read as in
+            :func:`latens.data.tables.reading.understood`. So are columns of text in other files if all their cells are
+            numbers, dates or truth values. A first column without a name, and the columns to which pandas wrote a
+            frame's index, are row indices and left out. Columns without a header are called column_1, column_2 ...
+        drop: columns to leave out; their types and cells are not examined.
         columns: the columns to read, in this order; all by default.
-        hints: what is known about columns of text, for example columns to read as words whatever their cells look like.
+        hints: what is known about columns of text, for example which columns to read as words whatever they contain.
         encoding: the encoding of a csv that is not UTF-8: cp1252, latin-1 ...
-        index: whether to keep the row index that pandas wrote, as the first columns; the index of a csv is among the
-            texts kept.
+        index: whether to keep the row index that pandas wrote, as the first columns. The index of a csv is kept with
+            the original text.
 
     Raises:
-        InputError: the file is missing, damaged, empty, of an unknown format, or has a column of a nested type; the
-            message has its name, the column and the first row concerned, counted from 0.
+        InputError: the file is missing, damaged, empty or of an unknown format, or has a column of a nested type. The
+            message names the file, the column and the first row concerned, counted from 0.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +111,7 @@ def read_table(path: str | os.PathLike[str], **options: Any) -> pa.Table:
 
 
 def stored_table(path: str | os.PathLike[str]) -> pa.Table:
-    """A Parquet or Feather file as it is: all its columns, in the types and with the notes that are stored."""
+    """A Parquet or Feather file as it is stored: all its columns, with their types and the schema's metadata."""
     from pyarrow import feather, parquet
 
     where = locate(path)
@@ -146,11 +146,11 @@ def table_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a table in order, at most ``rows`` at a time, in batches of one schema.
 
-    Parquet and feather take memory for one batch; a csv is read whole. The files of a folder must have the same columns
-    with compatible types: numbers of different widths become the wider type.
+    Parquet and feather take the memory of one batch; a csv is read whole. The files of a folder must have the same
+    columns with compatible types: numbers of different widths become the wider type.
 
     Raises:
-        InputError: as in :func:`read_table`, or the type of a column changes between the files of a folder.
+        InputError: as in :func:`read_table`, or a column changes its type between the files of a folder.
     """
     where = locate(path)
     with sentences(where):
@@ -174,7 +174,7 @@ def table_batches(
                 yield from table.combine_chunks().to_batches()
 
 
-# Which file, and what is it?
+# Which file it is, and of which format
 
 
 def locate(path: str | os.PathLike[str]) -> Path:
@@ -227,7 +227,7 @@ class _Files:
     def chosen(
         self, where: Path, drop: str | Sequence[str] = (), columns: Sequence[str] | None = None, index: bool = False
     ) -> list[str]:
-        """The names to read from Parquet or feather, with those of the index in front if it is kept."""
+        """The names to read from Parquet or feather, after the names of the index if it is kept."""
         schema, _ = _stored(self.parts[0])
         require_names(schema.names, str(where))
         of_index = index_names(schema)
@@ -244,14 +244,14 @@ class _Files:
 
 
 def parts_of_text(path: str | os.PathLike[str]) -> list[Path]:
-    """The files of a table of text that are not packed and not in partitions; [] for another table."""
+    """The files of a table of text that are not packed and not in partitions; [] for any other table."""
     found = _Files(locate(path))
     plain = not any(part.name.lower().endswith(PACKED) for part in found.parts)
     return found.parts if found.kind == "csv" and plain and not any(found.keys) else []
 
 
 def bytes_of_text(path: str | os.PathLike[str]) -> int:
-    """The bytes of the text files that :func:`parts_of_text` gives; 0 where there are none."""
+    """The total size in bytes of the files that :func:`parts_of_text` gives; 0 if there are none."""
     try:
         there = "://" not in os.fspath(path) and os.path.exists(os.path.expanduser(path))
         return sum(part.stat().st_size for part in parts_of_text(path)) if there else 0
@@ -263,7 +263,7 @@ def bytes_of_text(path: str | os.PathLike[str]) -> int:
 
 
 def _require_magic(path: Path) -> None:
-    """Raise ``InputError`` unless a parquet file begins and ends as one, and a feather file is not of version 1."""
+    """Raise ``InputError`` for a parquet file without its first and last bytes, or a feather file of version 1."""
     with open(path, "rb") as file:
         head = file.read(6)
         file.seek(-min(4, path.stat().st_size), os.SEEK_END)
@@ -281,7 +281,7 @@ def _require_magic(path: Path) -> None:
 
 
 def _stored(path: Path) -> tuple[pa.Schema, int | None]:
-    """(the schema of one file; its number of rows, or None if only reading the file would tell)."""
+    """(the schema of one file; its number of rows, or None if only reading the whole file would show it)."""
     from pyarrow import parquet
 
     _require_magic(path)
@@ -313,7 +313,7 @@ def _stored_batches(path: Path, names: Sequence[str], rows: int) -> Iterator[pa.
         numbered = hasattr(reader, "num_record_batches")
         batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if numbered else iter(reader)
         for batch in batches:
-            batch.validate(full=True)  # offsets may lead out of the file
+            batch.validate(full=True)  # offsets may point outside the file
             for first in range(0, batch.num_rows, rows):
                 yield pa.Table.from_batches([batch.slice(first, rows)]).select(names)
 
@@ -359,8 +359,8 @@ def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
     words that look like numbers, dates or missing cells, nor spaces around words.
 
     Raises:
-        InputError: another extension, a missing folder, columns without a name of their own or of a type without a
-            plain one, or a full disk; no file is left behind.
+        InputError: another extension, a missing folder, two columns of one name or a column without one, a type that
+            has no plain type, or a full disk. No file is left behind.
 
     >>> import pyarrow as pa, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -376,7 +376,7 @@ def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
 
 
 class TableWriter:
-    """Write a table batch by batch; it appears at ``path`` when the block ends without an exception.
+    """Write a table batch by batch; the file appears at ``path`` when the block ends without an exception.
 
     Args:
         path: ``.csv``, ``.tsv``, ``.parquet``, ``.feather``, ``.arrow`` or ``.ipc``.
@@ -458,7 +458,7 @@ def _described(schema: pa.Schema) -> str:
 
 
 def header_line(names: Sequence[str], delimiter: str) -> bytes:
-    """The first line of a file; names that could be read as numbers are quoted. A row index has no name."""
+    """The header line; names that could be read as numbers are quoted, and a row index has no name."""
     names = ["" if j == 0 and name.startswith(INDEX) and names[1:] else name for j, name in enumerate(names)]
     first, always = io.StringIO(), any(DATUM.fullmatch(name.strip()) or name.startswith("#") for name in names)
     style = {"delimiter": delimiter, "lineterminator": "\n", "quoting": csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL}
@@ -467,8 +467,8 @@ def header_line(names: Sequence[str], delimiter: str) -> bytes:
 
 
 def lines(rows: pa.Table, delimiter: str) -> bytes:
-    r"""Rows as text: the shortest digits that read back as the same number (a point in every double), ISO dates, an
-    empty cell for null, and words in quotes if they need them.
+    r"""Rows as text: the shortest digits that read back as the same number (doubles always have a point), ISO dates,
+    an empty cell for null, and quotes around words that need them.
 
     >>> import pyarrow as pa
     >>> lines(pa.table({"a": [0.1, 2.0, None], "b": ["x", 'say "y" now', "z,"]}), ",")
@@ -487,7 +487,7 @@ def lines(rows: pa.Table, delimiter: str) -> bytes:
 
 
 def _shortest(times: pa.Array) -> pa.Array:
-    """Times, or durations, in seconds if none of them has a fraction of a second."""
+    """Times or durations, in whole seconds if none of them has a fraction of a second."""
     try:
         return times.cast(pa.duration("s") if pa.types.is_duration(times.type) else pa.timestamp("s", times.type.tz))
     except pa.ArrowInvalid:

@@ -18,16 +18,16 @@ from latens.data.tables.types import shown
 from latens.errors import InputError
 from latens.schema.arrow import listed, pa
 
-Keys = Mapping[str, "str | None"]  # the partitions of one file, None for a missing value
+Keys = Mapping[str, "str | None"]  # key and value of each partition that a file is in; None for a missing value
 
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # the quotes around text
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # what text files may be packed in
 FEATHER = (".feather", ".arrow", ".ipc")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def kind_of(name: str, text: tuple[str, ...] = TEXT) -> str | None:
-    """The format by the name of a file, "csv", "parquet" or "feather"; None if it is not a table.
+    """The format that a file's name stands for, "csv", "parquet" or "feather"; None if it is not a table.
 
     >>> kind_of("a.tsv.gz"), kind_of("A.Parquet"), kind_of("a.gz")
     ('csv', 'parquet', None)
@@ -40,16 +40,16 @@ def kind_of(name: str, text: tuple[str, ...] = TEXT) -> str | None:
 
 
 def is_shown(name: str) -> bool:
-    """Whether no file or folder of a path is hidden."""
+    """Whether neither the file nor a folder on its path is hidden."""
     return not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def tables_below(root: Path) -> tuple[str, list[str]]:
-    """(format, names) of the files of the table in a folder, ("", []) if there are none. Of text files only .csv, .tsv
-    and .tab count, since .txt may be anything.
+    """(format, names) of the files that make up the table in a folder; ("", []) if there are none. Of text files, only
+    .csv, .tsv and .tab count, since a .txt may be anything.
 
     Raises:
-        InputError: there are files of several formats, the folder is a Delta table, or it cannot be read.
+        InputError: the files have several formats, the folder is a Delta table, or it cannot be read.
     """
     kinds: dict[str, list[str]] = {}
     for name in files_below(root):
@@ -74,7 +74,7 @@ def holds_tables(root: Path) -> bool:
 
 
 def left_out(path: Path) -> list[str]:
-    """A note on the files in a folder of tables that are not tables."""
+    """A note on the files in a folder of tables that are not tables, if there are any."""
     inside = set(tables_below(path)[1]) if os.path.isdir(path) else set()
     others = [name for name in files_below(path) if name not in inside] if inside else []
     return [f"{path}: left out what is not a table ({listed(others, 3)})"] if others else []
@@ -91,8 +91,8 @@ def keys_of(name: str) -> Keys:
 
 
 def key_columns(keys: Sequence[Keys], files: Sequence[Any], stored: Iterable[str]) -> dict[str, pa.Array]:
-    """For each column that partitions name and files do not store, its values, one per file: whole numbers, dates or
-    words. ``InputError`` if a file is in partitions by other keys than the first."""
+    """The columns that partitions name and the files do not store: for each, one value per file, a whole number, a date
+    or a word. ``InputError`` if a file is partitioned by other keys than the first file."""
     for file, own in zip(files, keys):
         if list(own) != list(keys[0]):
             there, here = (", ".join(found) or "none" for found in (keys[0], own))

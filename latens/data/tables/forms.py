@@ -1,4 +1,4 @@
-"""The forms in which people write numbers and dates: which of them reads the texts of a column."""
+"""The forms in which people write numbers and dates, and the search for the form that reads a column of text."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class AmbiguousNumber(Exception):
 
 
 def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Numbers, tuple[str, ...]] | None:
-    """(the form by which all of the texts are numbers; what that reading rests on), or None if there is none.
+    """(the form by which all of the texts are numbers; what this choice rests on), or None if there is no such form.
 
-    It rests on "thousands" if only custom decides what the comma means, and on "bare" if some texts lack the currency
-    or per cent sign of the others.
+    The choice rests on "thousands" if only custom decides what the comma means, and on "bare" if some texts lack the
+    currency or per cent sign of the others.
 
     Args:
         texts: distinct cells, not empty.
@@ -80,8 +80,8 @@ def number_form(texts: Sequence[str], *, comma: bool | None = None) -> tuple[Num
 
 
 def _clothes(matches: Sequence[re.Match[str]]) -> tuple[str, str, dict[str, float], bool] | None:
-    """(the text before numbers; the text after them; the units that multiply them; whether some numbers have no such
-    text). None if the texts differ in other ways."""
+    """(the text before numbers; the text after them; the units that multiply them; whether some numbers have no text
+    around them). None if the texts differ in other ways."""
     around = Counter((match["before"], match["behind"]) for match in matches).most_common()
     (before, behind), often = around[0]
     kinds = {(a.strip(), b.strip()) for (a, b), _ in around}
@@ -94,7 +94,7 @@ def _clothes(matches: Sequence[re.Match[str]]) -> tuple[str, str, dict[str, floa
 
 
 def _are_names(matches: Sequence[re.Match[str]], naked: bool) -> bool:
-    """Whether they are not quantities: a bracket stays open, 007 is a code, or +49 ... are telephone numbers."""
+    """Whether the texts are names, not quantities: with an open bracket, as a code (007) or a telephone number."""
     return (
         any((match["open"] == "(") != match[0].endswith(")") for match in matches)
         or (naked and any(re.match("0[0-9xX]", match["body"]) for match in matches))
@@ -122,8 +122,8 @@ def _is_sign(before: str, behind: str) -> bool:
 
 
 def _units(behind: Sequence[str], is_money: bool) -> dict[str, float]:
-    """The factors that these texts after numbers stand for; none if there is a single unit, or units of different
-    kinds.
+    """The factors that these texts after numbers stand for; empty if there is a single unit, or if the units are of
+    different kinds.
 
     >>> _units(["K", "M"], False), _units(["° N", "° S"], False), _units([" kg", " lb"], False)
     ({'K': 1000.0, 'M': 1000000.0}, {'° N': 1.0, '° S': -1.0}, {})
@@ -138,7 +138,7 @@ def _units(behind: Sequence[str], is_money: bool) -> dict[str, float]:
 
 
 def with_places(form: Numbers, bodies: Sequence[str]) -> Numbers:
-    """The form with the type and the decimals of these digits."""
+    """The form with the type and the number of decimals that these digits show."""
     widths = [len(body.partition(form.point)[2]) if form.point in body else -1 for body in bodies]
     if "e" in "".join(bodies).lower():
         places, power = _power(bodies) or (None, "")
@@ -161,7 +161,8 @@ def with_decimals(form: Numbers, fewest: int, most: int) -> Numbers:
 
 
 def _power(bodies: Sequence[str]) -> tuple[int, str] | None:
-    """(decimals, form of the power of ten), if all digits end in a power of ten written the same way; else None."""
+    """(decimals, form of the power of ten) if all digits end in a power of ten that is written the same way; else
+    None."""
     found = [match for body in bodies if (match := _POWER.fullmatch(body))]
     decimals, letters = {len(match[1] or "") for match in found}, {match[2] for match in found}
     signs = {match[3] for match in found if match[3] != "-"}
@@ -183,14 +184,14 @@ def _separators(bodies: Sequence[str], comma: bool | None) -> tuple[str, str, bo
 
 
 def _one_mark(bodies: Sequence[str], mark: str, comma: bool | None) -> tuple[str, str, bool] | None:
-    """The same for numbers with only points, or only commas."""
+    """The same as :func:`_separators`, for numbers with only points or only commas."""
     other = "." if mark == "," else ","
     grouped, decimal = _fits(bodies, mark, other), _fits(bodies, "", mark)
     if not (grouped and decimal):
         return (mark, other, False) if grouped else ("", mark, False) if decimal else None
     if mark == "." and not comma:
         return "", ".", False
-    if mark == "," and comma is None:  # commas separate fields, so decimals have points
+    if mark == "," and comma is None:  # commas separate fields, so the decimal mark is a point
         short = [body for body in bodies if mark not in body]
         return ",", ".", not short or max(map(len, short)) > 3
     raise AmbiguousNumber(next(body for body in bodies if mark in body))
@@ -245,13 +246,13 @@ _LAP = re.compile(r"-?[0-9]+:[0-9]{2}[.][0-9]{1,9}")
 _LONG = re.compile(r"(?P<join>-?[0-9]+ days?,? )?-?[0-9]+:[0-9]{2}(?P<second>:[0-9]{2}(?P<fraction>[.][0-9]{1,9})?)?")
 _DAY_FIRST = re.compile(r"%d([/. -]?)%m\1")
 _MONTH_FIRST = re.compile(r"%m([/. -]?)%d\1")
-LEAST_FIRSTS = 4  # the dates must be in this many months of the year
-LEAST_SEASONS = 3  # this many years and months do not form seasons by accident
+LEAST_FIRSTS = 4  # dates must be the first of at least this many different months
+LEAST_SEASONS = 3  # at least this many pairs of years are needed to call them seasons
 ORDERS = ("day-first", "month-first")
 ZONES = (
     "Europe/Berlin", "Europe/London", "Europe/Athens", "America/New_York", "America/Chicago", "America/Denver",
     "America/Los_Angeles", "Australia/Sydney",
-)  # the best known among zones with the same clocks
+)  # the best known of the zones that have the same clocks
 
 
 class AmbiguousDate(Exception):
@@ -260,8 +261,8 @@ class AmbiguousDate(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class TimeFit:
-    """A form that reads ``share`` of the cells, weighted by how often each occurs. ``by_custom``: day and month are
-    told apart only because every date would then be the first of a month."""
+    """A form that reads ``share`` of the cells, weighted by how often each occurs. ``by_custom``: the only evidence on
+    the order of day and month is that in this order every date is the first of a month."""
 
     form: Times
     share: float
@@ -303,7 +304,7 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> TimeFit | No
 
 
 def _ordered(fits: list[TimeFit], best: TimeFit, order: str | None, texts: Any) -> TimeFit:
-    """Among forms that read the same cells, the one with the known order of day and month."""
+    """Of the forms that read the same cells, the one in which day and month have the known order."""
     days, months = ([f for f in fits if way.search(f.form.pattern)] for way in (_DAY_FIRST, _MONTH_FIRST))
     if not (days and months) or best not in (*days, *months):
         return best
@@ -319,7 +320,7 @@ def _ordered(fits: list[TimeFit], best: TimeFit, order: str | None, texts: Any) 
 
 
 def _are_seasons(form: Times, texts: Any) -> bool:
-    """Whether what look like years and months are seasons, pairs of consecutive years: 2009/10, 2010/11, 2011/12."""
+    """Whether what looks like a year and a month is a season, a pair of years: 2009/10, 2010/11, 2011/12."""
     if re.sub("[/-]", "", form.pattern) != "%Y%m":
         return False
     parts = [re.split("[/-]", text) for text in texts.drop_null().to_pylist()]
@@ -340,7 +341,7 @@ def _spread(texts: Sequence[str]) -> list[str]:
 
 
 def patterns(text: str) -> list[str]:
-    """The patterns that read one text: none reads a text without a digit."""
+    """The patterns that read a text; none if it has no digit."""
     if not re.search(r"\d", text):
         return []
     if _SPAN.fullmatch(text):
@@ -385,7 +386,7 @@ def _dates(text: str) -> list[str]:
 
 
 def _form(pattern: str) -> Times:
-    """The form of a pattern, before cells are looked at."""
+    """The form of a pattern, before any cell is examined."""
     if pattern == "ISO" or pattern.startswith("span:"):
         return Times("duration[us]", pattern=pattern.removeprefix("span:"))
     has_clock, has_date = "%H" in pattern or "%I" in pattern, "%Y" in pattern or "%y" in pattern
@@ -421,7 +422,7 @@ def times_written(form: Times, texts: Any, counts: Any) -> Times:
 
 def _with_all_parts(form: Times, texts: Any) -> Times:
     """The form of ISO 8601 time spans with the parts that all cells have (PT0H53M). The form is unchanged if cells have
-    different parts, or are not written in this way."""
+    different parts, or are not in ISO 8601."""
     texts = texts.filter(form.read(texts)[0].combine_chunks().is_valid())
     found = pc.extract_regex(texts, expression(form.pattern))
     parts = {f.name: pc.struct_field(found, f.name) for f in found.type}
@@ -474,8 +475,8 @@ def _zone_stated(form: Times, texts: Any, counts: Any, offsets: Any) -> str:
 
 
 def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
-    """The zone whose clocks show each of these offsets at its time, in summer and winter; "" if there is only one
-    offset, or no such zone."""
+    """The zone whose clocks show these offsets at these times, in summer and in winter; "" if there is only one offset,
+    or no such zone."""
     stated = [offset_of(text) for text in offsets.to_pylist()]
     if len(set(stated)) < 2 or any(text in ("", "z", "Z") for text in offsets.to_pylist()):
         return ""
@@ -489,7 +490,7 @@ def _zone_of_clocks(form: Times, texts: Any, offsets: Any) -> str:
 
 
 def states_zone(form: Times, texts: Any) -> Any:
-    """The mask of the cells that state a time zone; None if the form reads none."""
+    """The mask of the cells that state a time zone; None if the form reads no zone."""
     found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
     if "z" not in {f.name for f in found.type}:
         return None

@@ -1,8 +1,8 @@
 """Data frames to arrow tables and back: pandas, polars, pyarrow, structured arrays, mappings of columns, and anything
 that narwhals knows or that offers an Arrow stream (DuckDB).
 
-Each class of a way back makes frames of one library, and gives columns their former dtypes if the values allow it. A
-run keeps the way back as plain values, so that a loaded run gives the same frames as the fitted one.
+Each class whose name ends in Back makes the frames of one library from tables, and gives columns their former dtypes
+if the values allow it. A run stores it as plain values, so that a loaded run gives the same frames as the fitted one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """Like ``cast``, but also to dictionaries of other values or with narrower indices."""
+    """Like ``cast``, but also casts to dictionaries with other values or narrower indices."""
     if not pa.types.is_dictionary(wanted):
         return column.cast(wanted)
     cells = plain(column).cast(wanted.value_type).dictionary_encode()
@@ -86,8 +86,8 @@ class NarwhalsBack:
 
 
 def category_cells(categories: Any, name: str) -> pa.Array:
-    """The categories of a pandas column as an Arrow array; those without a plain type (intervals, periods, words among
-    numbers) as words. ``InputError`` if two are written the same."""
+    """The categories of a pandas column as an Arrow array. Categories without a plain type (intervals, periods, words
+    among numbers) become words. ``InputError`` if two categories are written the same."""
     try:
         cells = pa.array(categories, from_pandas=True)
         cells = None if plain_type(cells.type) is None else cells.cast(plain_type(cells.type))
@@ -104,12 +104,12 @@ def category_cells(categories: Any, name: str) -> pa.Array:
 
 
 class PandasBack:
-    """Makes pandas frames with the labels and dtypes of another frame.
+    """Makes pandas frames with the labels and dtypes of a given frame.
 
     Args:
-        columns: the index of labels.
+        columns: the index of the column labels.
         dtypes: the dtypes of the columns, in order.
-        intervals: for columns of intervals, by their position, the dtype that they have as categories.
+        intervals: for each column of intervals, by its position, its dtype as categories.
         index: the index of the rows, or None.
     """
 
@@ -173,13 +173,13 @@ class PandasBack:
         except (ValueError, TypeError, OverflowError, pa.ArrowException):
             return own
         lost = changed.isna() != own.isna()
-        if dtype.kind in "iub":  # numpy cuts 1.5 to 1, and wraps 300 to 44
+        if dtype.kind in "iub":  # numpy would turn 1.5 into 1, and 300 into 44
             lost |= (changed != own) & own.notna()
         return own if bool(lost.any()) else changed
 
 
 def _nullable(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
-    """Cells as a pandas dtype that can read Arrow's; ``own`` if that would lose some."""
+    """Cells in a pandas dtype that can hold Arrow's values; ``own`` if some values would be lost."""
     import pandas
 
     if isinstance(dtype, pandas.ArrowDtype):
@@ -189,7 +189,7 @@ def _nullable(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
 
 
 def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
-    """Cells as categories of that dtype, followed by levels that it lacks; ``own`` if those are of another type."""
+    """Cells as categories of that dtype, followed by levels that it lacks; ``own`` if the levels have another type."""
     import pandas
 
     words, cells = category_cells(dtype.categories, ""), plain(column)
@@ -208,7 +208,7 @@ def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
 
 
 class MatrixBack:
-    """Makes matrices ``[N, D]`` of a dtype, or of float64 if columns are fractions; a table with words stays one."""
+    """Makes matrices ``[N, D]`` of a dtype, or of float64 if columns have fractions; a table with words stays one."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
@@ -224,7 +224,7 @@ class MatrixBack:
 
 
 class StructuredBack:
-    """Makes structured arrays with the dtypes of another one's fields."""
+    """Makes structured arrays with the dtypes of a given array's fields."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
@@ -262,7 +262,7 @@ def _numpy(column: pa.ChunkedArray, dtype: np.dtype | None) -> np.ndarray:
 
 
 class ColumnsBack:
-    """Makes mappings of columns: arrays with the ``dtypes`` of another mapping's arrays, lists for its lists."""
+    """Makes mappings of columns: arrays with these ``dtypes``, and lists for columns that were lists."""
 
     def __init__(self, dtypes: Mapping[Any, Any]) -> None:
         self.labels = {str(label): label for label in dtypes}
@@ -281,7 +281,7 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def recorded(back: Any) -> dict[str, Any] | None:
-    """A way back as a mapping that JSON can hold; None if it has labels or dtypes that cannot be written.
+    """A way back as a mapping that JSON can hold; None if some labels or dtypes cannot be written.
 
     >>> recorded(ColumnsBack({"a": np.dtype("f4"), "b": None}))
     {'library': 'mapping', 'labels': ['a', 'b'], 'dtypes': ['<f4', None]}
@@ -315,7 +315,7 @@ def restored(record: Any) -> Any:
         return _BACKS[record["library"]](record)
     except ImportError:
         return None
-    except Exception as error:  # several libraries read its parts, and raise what they like
+    except Exception as error:  # several libraries read the record, and raise errors of any kind
         what = "run.json is damaged (its entry data.frame)"
         raise InputError(what, "restore it from a copy, or fit again") from error
 
@@ -481,15 +481,15 @@ def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Tab
     """A frame as a table of plain types (:mod:`latens.data.tables.types`), and the way back.
 
     The way back turns any table into a frame of the library that ``x`` came from. A column of ``x`` keeps its dtype if
-    the values allow it (whole numbers with gaps do not); labels that are not strings are restored; a missing cell is
-    what the library writes for one. A period becomes the time of its start, and intervals and categories without an
-    Arrow type become words. A lazy polars frame comes back as an eager one, a relation of a database as a pyarrow
-    table. Rows get a new pandas index, since a table may hold other rows than ``x``; ``back.index`` has the old one.
-    With ``finite``, infinite numbers are refused.
+    the values allow it (whole numbers with gaps do not). Labels that are not strings are restored. A missing cell gets
+    the library's own mark. A period becomes the time of its start; intervals, and categories without an Arrow type,
+    become words. A lazy polars frame comes back as an eager frame, and a relation of a database as a pyarrow table.
+    Rows get a new pandas index, since a table may hold other rows than ``x``; ``back.index`` has the old index. With
+    ``finite``, infinite numbers are refused.
 
     Raises:
         InputError: ``x`` is not a frame or has no rows, two columns have one name, or a column holds mixed objects or
-            a type without a plain one; the message has the column and the first row concerned, counted from 0.
+            has a type without a plain type. The message has the column and the first row concerned, counted from 0.
 
     >>> import pandas
     >>> frame = pandas.DataFrame({"a": [1, 2], 7: pandas.Categorical(["u", None], ["v", "u"])})
@@ -508,8 +508,8 @@ def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Tab
 
 
 def without_odd(x: Any, optional: Callable[[str], bool]) -> tuple[Any, list[str]]:
-    """(the frame without those of its ``optional`` columns that :func:`as_table` refuses, such as lists and objects;
-    their names).
+    """(the frame without the ``optional`` columns that :func:`as_table` refuses, such as lists and objects; the names
+    of these columns).
 
     >>> without_odd({"a": [1, 2], "b": [[1], [2]], "c": ["u", "v"]}, lambda name: name != "a")
     ({'a': [1, 2], 'c': ['u', 'v']}, ['b'])
@@ -537,7 +537,7 @@ def _chosen(x: Any, names: set[str]) -> Any:
 
 
 def repeated_labels(index: Any) -> list[str]:
-    """A warning if a label of a pandas index names several rows; nothing if there is no index (None)."""
+    """A warning if a label of a pandas index names several rows; no warning for an index of None."""
     if index is None or index.is_unique:
         return []
     label = index[index.duplicated()].tolist()[0]
@@ -627,7 +627,7 @@ def _from_columns(columns: Mapping[Any, Any]) -> pa.Table:
 
 
 def _array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
-    """One column as Arrow; an ``InputError`` names the first row of another kind than those before it."""
+    """One column as Arrow; an ``InputError`` names the first row whose kind differs from that of the rows before it."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if not hasattr(values, "dtype"):
@@ -637,13 +637,13 @@ def _array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
     try:
         array = pa.array(values, from_pandas=True)
         if pa.types.is_decimal(array.type) and getattr(values, "dtype", None) in (None, np.dtype(object)):
-            array = array.cast(pa.decimal128(38, array.type.scale))  # objects have no width
+            array = array.cast(pa.decimal128(38, array.type.scale))  # Python decimals have no fixed width
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         _require_one_kind(values, name)
         reason = " ".join(str(error).split()).rstrip(".")
         what = f"the data: column {shown(name)} cannot be converted ({reason:.120})"
         raise InputError(what, f"give numbers, words or dates, or leave it out with --drop {shown(name)}") from error
-    doubtful = plain_type(array.type) is None or pa.types.is_date(array.type)  # a time among dates would lose its hours
+    doubtful = plain_type(array.type) is None or pa.types.is_date(array.type)  # as dates, times would lose their hours
     if doubtful and getattr(values, "dtype", None) in (None, np.dtype(object)):
         _require_one_kind(values, name)
     return array

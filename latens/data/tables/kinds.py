@@ -1,10 +1,10 @@
 """What each column of a table is: its kind, its law, its likelihood.
 
 One pass sees every cell, piece by piece, so tables larger than memory are treated like small ones; quantiles come from
-a sample of rows. The density that suits a column is chosen among candidates that are fitted to one half of the sample,
-in closed form or by a few steps of EM, and scored on the other. The candidates are marginal densities: the choice rests
-on support and tails, which the latent variable rarely changes. A score is the mean of ln p in nats per cell, where p is
-the mass of the cell's place if the column has a grid, and otherwise the density in the column's unit.
+a sample of rows. A column's density is chosen among candidates. Each is fitted to one half of the sample, in closed
+form or by a few steps of EM, and scored on the other half. The candidates are marginal densities, because the choice
+rests on support and tails, which the latent variable rarely changes. A score is the mean of ln p in nats per cell,
+where p is the mass of the value's place if the column has a grid, and otherwise the density in the column's unit.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ from latens.schema.law import (
     possible_endings,
 )
 
-MARGIN = 0.01  # nats per cell that a later candidate must gain over an earlier, simpler one
-FEW_HELD_OUT = 250  # with fewer held-out values, a gain must also exceed two standard errors
+MARGIN = 0.01  # nats per cell that a candidate must gain over the simpler ones before it
+FEW_HELD_OUT = 250  # with fewer held-out values, the gain must also exceed two standard errors
 DEGREES = (3.0, 5.0, 10.0)
 
 
@@ -59,8 +59,8 @@ def best_family(values: np.ndarray, candidates: Sequence[str], step: float | Non
 
     Args:
         values: finite values ``[N]`` of a column, in no particular order.
-        candidates: names of densities, the simplest first; a later one must be better by ``MARGIN`` and, if there
-            are few values, by two standard errors of the paired difference.
+        candidates: names of densities, the simplest first. A later one must be better by ``MARGIN`` and, if there
+            are few values, also by two standard errors of the paired difference.
         step: the grid on which the values lie; a density is then scored by its mass around each value.
 
     >>> rng = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def best_family(values: np.ndarray, candidates: Sequence[str], step: float | Non
     for name in candidates[1:]:
         with np.errstate(invalid="ignore"):
             gain = scores[name] - scores[best]
-        few = len(gain) < FEW_HELD_OUT and np.isfinite(gain).all()  # among many, outliers widen the error
+        few = len(gain) < FEW_HELD_OUT and np.isfinite(gain).all()  # if there are many, outliers would widen the error
         error = gain.std() / np.sqrt(len(gain)) if few else 0.0
         if gain.mean() > max(MARGIN, 2 * error):
             best = name
@@ -128,18 +128,18 @@ _SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-HEAP = 0.005  # an atom has at least this share of the rows more than its neighbours
+HEAP = 0.005  # an atom exceeds its neighbours by at least this share of the rows
 MOST = 128  # the most atoms of a column
-OFTEN = 25  # with at least this many rows per value, few values are all atoms
+OFTEN = 25  # if a column has few values, and at least this many rows per value, all its values are atoms
 STRAY = 0.01  # the share of the rows that may be off the grid
-STRAYS = 0.5  # the most distinct values off the grid for each on it
-REPEATED = 3  # with at least this many rows per value, few values with gaps between them are the only ones
+STRAYS = 0.5  # the most distinct values off the grid, per distinct value on it
+REPEATED = 3  # with at least this many rows per value, a column with few values and gaps between them has no others
 KNOTS = 64  # the most pieces of a margin
 ROWS_OF_KNOT = 16
-PLACES = 1024  # about this many places of a grid have edges of their own
-LEAST_PLACES, MOST_PLACES = 20, 100_000  # places of a grid whose step is not a decimal number
+PLACES = 1024  # a margin has separate edges for about this many places of a grid
+LEAST_PLACES, MOST_PLACES = 20, 100_000  # number of places of a grid whose step is not a decimal number
 FLAT = 0.005  # the share of the margin that is uniform over the range
-NEARLY = 0.99  # the share of the values whose digits count
+NEARLY = 0.99  # the number of decimals must hold for at least this share of the values
 DAYS = (1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, 1 / 86_400)
 SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0, 1.0, 0.1, 0.01, 1e-3)
 
@@ -148,15 +148,15 @@ def law_of(
     values: np.ndarray, counts: dict[float, int] | None = None, steps: tuple[float, ...] | None = None,
     ends: tuple[float, float] | None = None, period: tuple[float, float] | None = None,
 ) -> Law | None:  # fmt: skip
-    """The law of a column; None if floats cannot tell its values apart.
+    """The law of a column; None if floats cannot tell its values apart, or the values are not finite.
 
     Args:
         values: a sample ``[N]`` of its values, at least one.
-        counts: how often each value of the column occurs; by default, in the sample.
+        counts: how often each value of the column occurs; by default, how often it occurs in the sample.
         steps: the grids to try, coarsest first; by default, multiples of powers of ten.
-        ends: the smallest and the largest value of the column; by default, of the sample.
-        period: (length, start) of the periods of a calendar (:meth:`latens.schema.law.Calendar.spread`); within a
-            period, the calendar says which values are frequent, not the margin.
+        ends: the smallest and the largest value of the column; by default, those of the sample.
+        period: (length, start) of the periods of a calendar (:meth:`latens.schema.law.Calendar.spread`). Within a
+            period, the calendar, and not the margin, says how frequent each value is.
 
     >>> law_of(np.repeat([1.0, 1.5, 2.0, 4.0], 40)).atoms
     (1.0, 1.5, 2.0, 4.0)
@@ -164,8 +164,8 @@ def law_of(
     >>> law.atoms, law.step, law.low, law.high
     ((-999.0,), 1.0, 0.0, 999.0)
 
-    At least 99 % of the rows are on the grid. Other values are not atoms unless they are frequent enough, and count as
-    the nearest place of the grid; see :class:`latens.distributions.Heaped` for their mass.
+    At least 99 % of the rows are on the grid. A value off the grid is an atom only if it is frequent enough; otherwise
+    it counts as the nearest place of the grid. :class:`latens.distributions.Heaped` gives the mass of each place.
 
     >>> law_of(np.append(np.arange(1000.0), [3.5, 71.25])).step
     1.0
@@ -184,7 +184,7 @@ def law_of(
     inside = ~np.isin(distinct, beyond)
     grid = grid_of(distinct[inside], seen[inside], steps)
     is_repeated = few and _is_repeated(distinct[inside], seen[inside], grid)
-    if grid is not None or is_repeated:  # heaps among others become wide pieces of the margin
+    if grid is not None or is_repeated:  # atoms amid the other values become wide pieces of the margin
         heaps, rest = beyond, inside
         grid = None if is_repeated else grid
     v, c = distinct[rest], seen[rest]
@@ -196,13 +196,13 @@ def law_of(
 
 
 def _beyond(heaps: np.ndarray, others: np.ndarray, grid: Grid | None) -> np.ndarray:
-    """The heaps outside the range of the other values, or off the grid."""
+    """The heaps that lie outside the range of the other values, or off the grid."""
     outside = (heaps < others[0]) | (heaps > others[-1])
     return heaps[outside if grid is None else outside | ~grid.holds(heaps)]
 
 
 def _of_few(distinct: np.ndarray, seen: np.ndarray, rest: np.ndarray, grid: Grid | None, low: float) -> Law | None:
-    """The law of values that are all atoms, with a margin of the ``rest`` from which nothing is drawn."""
+    """The law of a column whose values are all atoms; its margin, of the ``rest``, is never drawn from."""
     v, c = (distinct[rest], seen[rest]) if rest.sum() > 1 else (distinct, seen)
     if len(v) < 2:
         v, c = np.array([low, low + (grid.step if grid else abs(low) or 1.0)]), np.ones(2, int)
@@ -230,21 +230,21 @@ def _sorted(counts: dict[float, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _with_ends(v: np.ndarray, c: np.ndarray, ends: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The values and their counts, with the ends added, counted once, if they lie beyond."""
+    """The values and their counts, extended by those ``ends`` that lie beyond the values, with a count of 1 each."""
     below, above = [end for end in ends if end < v[0]], [end for end in ends if end > v[-1]]
     ones = [np.ones(len(each), c.dtype) for each in (below, above)]
     return np.concatenate([below, v, above]), np.concatenate([ones[0], c, ones[1]])
 
 
 def _is_repeated(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> bool:
-    """Whether values occur several times, and are fewer than the places of the grid between the ends."""
+    """Whether values occur several times each, and fill less than half of the places of the grid between the ends."""
     gaps = grid is None or (values[-1] - values[0]) / grid.step + 1 > 2 * len(values)
     return len(values) > 1 and gaps and seen.sum() >= REPEATED * len(values)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Places ``origin`` + k ``step``, with whole numbers k."""
+    """Places ``origin`` + k ``step`` for all whole numbers k."""
 
     step: float
     origin: float = 0.0
@@ -254,7 +254,7 @@ class Grid:
         return np.rint((values - self.origin) / self.step)
 
     def at(self, places: np.ndarray) -> np.ndarray:
-        """The values of places."""
+        """The values at these places."""
         return self.origin + places * self.step
 
     def holds(self, values: np.ndarray) -> np.ndarray:
@@ -264,20 +264,20 @@ class Grid:
         return np.abs(scaled - np.rint(scaled)) <= np.minimum(slack, 0.01)
 
     def fits(self, values: np.ndarray, seen: np.ndarray) -> bool:
-        """Whether nearly all rows lie on the grid, each distinct value in a place of its own."""
+        """Whether nearly all rows lie on the grid, with each distinct value in a different place."""
         on = self.holds(values)
         few = seen[~on].sum() <= STRAY * seen.sum() and (~on).sum() <= STRAYS * on.sum()
         return few and len(np.unique(self.places(values[on]))) == on.sum()
 
 
 def grid_of(values: np.ndarray, seen: np.ndarray, steps: tuple[float, ...] | None = None) -> Grid | None:
-    """The coarsest grid on which nearly all rows lie, with each distinct value in a place of its own; None if there is
-    none. Grids through 0 with one of the ``steps`` are tried first, then multiples of the step found, and then steps of
-    any length, unless so many values could lie on them by accident.
+    """The coarsest grid on which nearly all rows lie, with each distinct value in a different place; None if there is
+    none. Grids through 0 with one of the ``steps`` come first, then multiples of the step found, and then steps of any
+    length, unless this many values could lie on such a grid by accident.
 
     Args:
         values: distinct values, increasing.
-        seen: the count of each. The value 0, which is on every grid through 0, counts only if a grid has another
+        seen: the count of each value. Every grid through 0 holds the value 0, so 0 counts only for grids of another
             origin.
         steps: the steps to try, coarsest first; by default, 1, 2, 2.5 and 5 times powers of ten with up to six
             decimals.
@@ -312,7 +312,7 @@ PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 
 
 def _coarser(grid: Grid, values: np.ndarray, seen: np.ndarray, most: int) -> Grid:
-    """The grid whose step is the largest multiple, up to ``most``, on which nearly all rows lie."""
+    """The grid with the largest multiple of the step, at most ``most`` times it, on which nearly all rows lie."""
     on = grid.holds(values)
     k, c = grid.places(values[on]).astype(np.int64), seen[on]
     some = k[:: max(1, len(k) // 100)]
@@ -363,12 +363,12 @@ def _placed(v: np.ndarray, seen: np.ndarray, grid: Grid | None) -> tuple[np.ndar
 
 
 def _heaps(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> np.ndarray:
-    """The values that occur more often than their neighbours suggest, by at least ``HEAP`` of the rows and four
+    """The values that occur more often than their neighbours suggest: by at least ``HEAP`` of the rows, and by four
     standard errors."""
     rows, found = seen.sum(), []
     step = grid.step if grid else None
     if step is not None and (values[-1] - values[0]) / step > 100 * len(values):
-        step = None  # places without a neighbour
+        step = None  # no place has a neighbour
     for i in np.flatnonzero(seen >= max(HEAP * rows, 5)).tolist():
         expected = _beside(values, seen, i, step)
         if seen[i] - expected >= max(HEAP * rows, 4 * math.sqrt(expected + 1)):
@@ -377,8 +377,8 @@ def _heaps(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> np.ndarra
 
 
 def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) -> float:
-    """How often the neighbours of value i occur: the median of ten on either side. On a grid empty places count as
-    neighbours, and the mean of the two adjacent places is used if it is larger."""
+    """How often the neighbours of value i occur: the median of ten on either side. On a grid, empty places count as
+    neighbours, and the mean of the two adjacent places is used if it exceeds the median."""
     if step is None:
         near = [*seen[max(0, i - 10) : i], *seen[i + 1 : i + 11]]
         return float(np.median(near)) if near else 0.0
@@ -395,9 +395,9 @@ def _margin(
     v: np.ndarray, seen: np.ndarray, grid: Grid | None, is_repeated: bool = False,
     period: tuple[float, float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The knots of the margin and their scores. Scores are quantiles of a logistic distribution with variance 1, from
-    which a column that does not depend on the codes is drawn. Knots are edges of places if the column has a grid or
-    only certain values; otherwise they are quantiles."""
+    """The knots of the margin and their scores. The scores are quantiles of a logistic distribution with variance 1,
+    the one from which a column that does not depend on the codes is drawn. The knots are edges of places if the column
+    has a grid or only certain values; otherwise they are quantiles."""
     from scipy.special import expit, logit
 
     rows = seen.sum()
@@ -432,9 +432,9 @@ def _margin(
 def _between(
     at: np.ndarray, below: np.ndarray, v: np.ndarray, half: Grid, period: float, start: float, enough: float
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The edges of periods, and of places that hold ``enough`` of the rows, with the share of the rows below each. The
-    first and the last period, whose scores are unbounded, are halved again and again towards the end, so that rows stay
-    evenly spread over them."""
+    """The edges of periods, and of places that hold ``enough`` of the rows, with the share of the rows below each edge.
+    The first and the last period, whose scores are unbounded, are halved repeatedly towards the end, so that rows stay
+    evenly spread over the pieces."""
     number = np.unique(np.floor((v - start) / period))
     borders = half.at(half.places(start + period * np.append(number, number + 1)))
     full = (np.diff(below) >= enough) & (np.diff(at) < 3 * half.step)
@@ -446,13 +446,13 @@ def _between(
 
 
 def _enough(rows: float) -> float:
-    """The number of rows that make a piece of a margin."""
+    """The least number of rows in a piece of a margin."""
     return max(ROWS_OF_KNOT, rows / PLACES)
 
 
 def _edges(below: np.ndarray) -> np.ndarray:
     """The mask of the edges to keep, given the number of rows below each: both edges of a place with many rows, and
-    enough others that about ``ROWS_OF_KNOT`` rows lie between two."""
+    so many of the others that about ``ROWS_OF_KNOT`` rows lie between two edges."""
     enough = _enough(below[-1])
     full = np.diff(below) >= enough
     keep = np.zeros(len(below), bool)
@@ -467,11 +467,11 @@ def _edges(below: np.ndarray) -> np.ndarray:
 
 
 MAX_LEVELS = 10_000  # the most levels of a categorical column
-KEEP_VALUES = 100_000  # the most distinct values that are counted
-PIECE = 1 << 18  # rows that are looked at together
+KEEP_VALUES = 100_000  # distinct values are counted up to this number
+PIECE = 1 << 18  # rows that are examined together
 SAMPLE = 20_000  # rows from which families, means and spreads are found
-YEARS = (1500, 2200)  # consecutive whole numbers in this range may be years, not row numbers
-FEW = 10  # whole numbers with at most this many values are ordered levels
+YEARS = (1500, 2200)  # consecutive whole numbers in this range may be years instead of row numbers
+FEW = 10  # whole numbers with at most this many different values are ordered levels
 _FLOAT32 = np.finfo(np.float32)
 _IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index|rownames?|row_?number)$|^unnamed", re.IGNORECASE)
 Verdict = tuple[str, str, dict[str, Any]]  # (kind, reason, other fields of the column)
@@ -485,7 +485,7 @@ def infer_table(
 
     Args:
         table: an arrow table of at least two rows.
-        asked: the kinds that the user named: {column: "kind" or "likelihood", "bounded:0:100", "ordered:S,M,L"}.
+        asked: the kinds that the user named, by column: "kind" or "likelihood", "bounded:0:100", "ordered:S,M,L".
         drop: columns to leave out.
         condition: columns that are given, not modelled.
         forms: how columns of text are written.
@@ -501,7 +501,7 @@ def infer_table(
     """
     scans = [ColumnScan(name, column.type) for name, column in zip(table.column_names, table.columns)]
     for scan, column in zip(scans, table.columns):
-        for first in range(0, len(column), PIECE) or [0]:  # a whole column as float64 would take twice its float32
+        for first in range(0, len(column), PIECE) or [0]:  # a float32 column as float64 would take twice its memory
             scan.update(column.slice(first, PIECE), first)
     if table.num_rows > SAMPLE:
         table = table.take(sampled(table.num_rows))
@@ -517,8 +517,8 @@ def schema_of(
     scans: list[ColumnScan], sample: Any, asked: Mapping[str, str] | None = None, *, drop: Iterable[str] = (),
     condition: Iterable[str] = (), forms: Mapping[str, Form] | None = None,
 ) -> Table:  # fmt: skip
-    """The schema, from the scans of all columns and a sample of the rows; errors as in :func:`infer_table`:
-    ``InputError``."""
+    """The schema, from the scans of all columns and a sample of the rows. Raises ``InputError`` as in
+    :func:`infer_table`."""
     asked = {**(asked or {}), **dict.fromkeys(drop, "dropped")}
     _require_columns(scans, [*asked, *condition])
     columns = [_column(scan, sample.column(scan.name), asked.get(scan.name)) for scan in scans]
@@ -534,7 +534,7 @@ def schema_of(
 
 
 def _require_columns(scans: list[ColumnScan], named: Iterable[str]) -> None:
-    """Raise ``InputError`` unless there are two rows, distinct names, and all columns that are ``named``."""
+    """Raise ``InputError`` unless there are two rows, the names are distinct, and every ``named`` column exists."""
     names = [scan.name for scan in scans]
     rows = scans[0].rows if scans else 0
     if rows < 2:
@@ -593,7 +593,7 @@ def _require_float32(scan: ColumnScan, largest: float, shift: float, unit: float
 
 
 def _smooth(values: np.ndarray, law: Law | None) -> np.ndarray:
-    """The values without atoms, if several are left; else all values."""
+    """The values without atoms if several values remain; else all values."""
     smooth = values if law is None else values[~np.isin(values, law.atoms)]
     return smooth if len(smooth) > 1 else values
 
@@ -608,7 +608,7 @@ def _centre(values: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation."""
     with np.errstate(over="ignore", invalid="ignore"):
         shift = float(values.mean()) if len(values) else 0.0
-        apart = float(np.abs(values - shift).max(initial=0.0))  # squares of small numbers would vanish
+        apart = float(np.abs(values - shift).max(initial=0.0))  # scaled, as squares of small numbers would underflow
         return shift, apart * float(((values - shift) / apart).std()) if apart > 0 else float(len(values) <= 1)
 
 
@@ -632,8 +632,9 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
 def _shared(
     law: Law, again: Law, find: Callable[[Law, np.ndarray, np.ndarray], Law], values: np.ndarray, seen: np.ndarray
 ) -> Law:  # fmt: skip
-    """The law ``again``, with the calendar of ``law`` for how often values occur within a period. The calendar's shares
-    are estimated from the values that have no piece of the margin of their own."""
+    """The law ``again`` with a calendar, which says how often values occur within a period. The calendar is found from
+    the values that have no separate piece of the margin; if its period is not that of ``law``, ``law.calendar`` is
+    kept."""
     rest = ~again.is_solid(values)
     shares = find(again, values[rest], seen[rest]) if rest.any() else again
     is_known = shares.calendar is not None and shares.period == law.period
@@ -641,14 +642,14 @@ def _shared(
 
 
 def _on_calendar(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
-    """The law with the calendar on which dates fall, if there is one."""
+    """The law with the calendar that the dates follow, if there is one."""
     return dataclasses.replace(law, calendar=calendar_of(values, seen, law.step))
 
 
 def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
-    """The law with the shares of endings (last digits), if some occur more often than others (amounts in hundreds,
-    prices that end in .99) or some cannot occur (minutes in 1545, months in 201912). The period is the longest power of
-    ten with such endings.
+    """The law with the shares of endings (last digits), if some endings occur more often than others (amounts in
+    hundreds, prices that end in .99) or some cannot occur (minutes in 1545, months in 201912). The period is the
+    longest power of ten for which this is so.
 
     >>> prices = np.arange(1.0, 900.0)[:, None] + np.array([0.0, 0.49, 0.99])
     >>> law = law_of(prices.ravel())
@@ -714,7 +715,7 @@ def _step_in_words(step: float, type: str) -> str:
 
 @dataclass
 class ColumnScan:
-    """What one pass over a column sees; pieces are added by :meth:`update` in any order."""
+    """What one pass over a column sees. :meth:`update` adds pieces, in any order."""
 
     name: str
     type: Any
@@ -724,12 +725,12 @@ class ColumnScan:
     high: float = -np.inf
     whole: bool = True
     values: dict[Any, int] | None = field(default_factory=dict)  # None: more than KEEP_VALUES
-    words: int = 0  # the number of words of all texts
-    categories: tuple[Any, ...] = ()  # the categories that the type itself names, in order
+    words: int = 0  # the number of words in all texts
+    categories: tuple[Any, ...] = ()  # the categories that the type itself lists, in order
 
     def update(self, cells: Any, first_row: int = 0) -> None:
-        """Add the cells of a piece whose first row has the number ``first_row``; ``InputError`` for a type that is not
-        read, or a number that is not finite."""
+        """Add the cells of a piece whose first row has the number ``first_row``; ``InputError`` for a type that cannot
+        be used, or a number that is not finite."""
         if pa.types.is_dictionary(self.type):
             pieces = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
             named = [level for piece in pieces for level in as_levels(piece.dictionary).to_pylist()]
@@ -776,7 +777,7 @@ class ColumnScan:
 
     @property
     def distinct(self) -> float:
-        """The number of distinct values, infinite if there are more than are counted."""
+        """The number of distinct values; infinite if there are more than ``KEEP_VALUES``."""
         return np.inf if self.values is None else len(self.values)
 
     @property
@@ -810,7 +811,7 @@ def _word(scan: ColumnScan, value: Any) -> str:
 
 
 def _levels(scan: ColumnScan, sample: Any) -> list[Any]:
-    """The levels that occur. A single number that floats cannot hold is taken from the sample of the cells."""
+    """The levels that occur. A level that floats cannot hold, if it is the only one, is taken from the sample."""
     is_exact = scan.distinct > 1 or not scan.is_number or scan.is_exact
     exact = None if is_exact else first_whole(sample)
     return levels_of(scan) if exact is None else [exact]
@@ -853,12 +854,12 @@ def _kind(scan: ColumnScan) -> Verdict:
 
 
 def _one_value(scan: ColumnScan) -> Verdict:
-    """A constant, or a column to be modelled if it has gaps, since gaps may carry information."""
+    """A constant column, or one to be modelled if it has gaps, since gaps may carry information."""
     always, time = f"always {short(in_words(next(iter(scan.values or ())), str(scan.type)))}", kind_of_time(scan.type)
     if not scan.missing:
         return "constant", always, {}
     kind = "datetime" if time == "dates" else "continuous" if time else "categorical"
-    return kind, f"{always}, where it is not missing", {}
+    return kind, f"{always}, except for gaps", {}
 
 
 def _text(scan: ColumnScan) -> Verdict:
@@ -891,7 +892,7 @@ def _number(scan: ColumnScan) -> Verdict:
 
 
 def _identifies(scan: ColumnScan) -> str:
-    """Why whole numbers are names of rows; "" if they are not."""
+    """Why whole numbers identify rows; "" if they do not."""
     if scan.values is None or not scan.distinct >= scan.present > 20:
         return ""
     if scan.high - scan.low == scan.present - 1 and not YEARS[0] <= scan.low <= scan.high <= YEARS[1]:
@@ -943,7 +944,7 @@ def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
 
 
 def _faults(scan: ColumnScan, kind: str) -> tuple[tuple[bool, str, str], ...]:
-    """(whether the values contradict the kind; how; what to do), for each possible contradiction, the gravest first."""
+    """For each possible contradiction, the gravest first: (whether the values contradict the kind; how; what to do)."""
     is_number, drop = scan.is_number or kind in (*CODED, "constant"), f"leave it out with --drop {scan.name!r}"
     return (
         (scan.present == 0, "every cell is missing", drop),
@@ -1001,8 +1002,8 @@ def _asked_bounds(scan: ColumnScan, rest: str, where: str) -> dict[str, Any]:
 
 
 def _decimals(values: np.ndarray, most: int = 9) -> int | None:
-    """The most digits after the point that a value has, or that nearly all have if more hardly change it; None for more
-    than nine.
+    """The largest number of decimals of a value. A larger number in a few values is ignored if it hardly matters.
+    None if there are more than nine.
 
     >>> _decimals(np.array([0.25, 1.5])), _decimals(np.array([1 / 3]))
     (2, None)

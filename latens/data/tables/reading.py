@@ -1,5 +1,4 @@
-"""Columns of text become values: each gets the form that reads all its cells, and the form is kept to write them
-again."""
+"""Turn columns of text into values: find the form that reads all cells of a column, and keep it for writing them."""
 
 from __future__ import annotations
 
@@ -41,13 +40,13 @@ _GROUPED = (
     r"(['’\x{00a0}\x{202f} ][0-9]{3})+([.,][0-9]+)?)$"
 )
 _COMPACT = r"^(19|20)[0-9]{4}([0-9]{2})?([0-9]{4})?([0-9]{2})?$"  # years and months without a separator
-FEW_MARKS = 5  # at most this many distinct texts among numbers may be marks of missing cells
+FEW_MARKS = 5  # up to this many distinct texts among numbers may be marks of missing cells
 _YEAR_LAST = r"^[0-3][0-9][0-3][0-9](19|20)[0-9]{2}$"
-_MONTHS = 10  # this many values must all be a year and a month (six digits), or end in a year (eight), to be read so
+_MONTHS = 10  # this many values are read as dates if all are a year and a month (six digits) or end in a year (eight)
 
 
 class Unsettled(InputError):
-    """Two readings fit; ``is_order`` if they differ in the order of day and month."""
+    """Two readings fit the cells; ``is_order`` if they differ in the order of day and month."""
 
     def __init__(self, message: str, is_order: bool = False):
         super().__init__(message)
@@ -68,17 +67,17 @@ class Hints:
 
     Args:
         words: columns to read as words.
-        levels: columns whose levels the user named; these are never read as missing.
+        levels: columns whose levels the user named; the texts of these levels are never read as missing.
         formats: forms that the user named, ``{column: "%d/%m/%Y", "day-first", "1.234,5" or "text"}``.
-        na: texts that mean missing among words, besides the empty one; "COLUMN=TEXT" holds in one column only. By
-            default those of :data:`WORDS`.
+        na: texts that mean missing among words, besides the empty text; "COLUMN=TEXT" holds in one column only. The
+            default is :data:`WORDS`.
         known: the forms of a run's columns, which take precedence.
-        loose: columns that are words unless they are certainly something else.
+        loose: columns that are read as words unless they are certainly something else.
         settled: whether whole numbers such as 20211231 are dates only if ``known`` says so.
-        lenient: whether cells that a known form cannot read count as missing and are listed, not refused; infinite
-            numbers that are not text are then kept.
-        usual: with ``lenient``, forms for columns that were not text in the fit, used if the text has no form of its
-            own.
+        lenient: whether cells that a known form cannot read count as missing and are listed, instead of being refused.
+            Infinite numbers that are not text are then kept.
+        usual: with ``lenient``, forms for columns that were not text in the fit; each is used if no form fits the
+            column's own cells.
         tallies: for columns that are given as their distinct cells, how often each of these occurs.
     """
 
@@ -95,7 +94,7 @@ class Hints:
 
     @classmethod
     def of(cls, reading: Mapping[str, Any]) -> Hints:
-        """The hints in options of reading: ``text`` (columns), ``levels``, ``formats`` and ``na``."""
+        """The hints in the options of reading: ``text`` (columns), ``levels``, ``formats`` and ``na``."""
         na = reading.get("na")
         return cls(
             frozenset(reading.get("text") or ()),
@@ -104,7 +103,7 @@ class Hints:
         )  # fmt: skip
 
     def like(self, fields: Iterable[Any], lenient: bool = False) -> Hints:
-        """The same hints for data of a run whose columns are ``fields`` (:class:`latens.schema.Column`)."""
+        """The same hints for new data of a run, whose columns are ``fields`` (:class:`latens.schema.Column`)."""
         texts = {f.name for f in fields if f.type == "string" and not f.form}
         return dataclasses.replace(
             self, words=self.words | texts, settled=True, lenient=lenient,
@@ -127,7 +126,7 @@ class Hints:
 
 
 def _usual(field: Any) -> Form:
-    """The usual form of numbers, or of dates of that type."""
+    """The usual form of numbers, or of dates of the column's type."""
     if field.kind != "datetime":
         return Numbers("double")
     return Times(field.type, pattern="%Y-%m-%d" if field.type.startswith("date") else "%Y-%m-%d %H:%M:%S")
@@ -140,7 +139,7 @@ class Understood:
     Args:
         values: the values ``[N]``.
         form: the form that reads them.
-        remarks: what a note should say, ``(what, text of the cells, count)``.
+        remarks: what the notes should mention, each as (what, text of the cells, count).
         unread: the mask ``[N]`` of cells that a known form could not read, or None.
     """
 
@@ -163,20 +162,20 @@ def understood(
     duration or string.
 
     Words for missing (:data:`latens.schema.form.BLANKS`) become null; so do marks such as "-" and "#VALUE!" in columns
-    of numbers, dates and truth values. In a column of words only ``hints.missing_words`` do. Spaces around a cell
-    do not matter. Numbers with leading zeros are text. Whole numbers beyond 64 bits are double if that is exact.
+    of numbers, dates and truth values. In a column of words only ``hints.missing_words`` do. Spaces around a cell are
+    ignored. Numbers with leading zeros are text. Whole numbers beyond 64 bits become doubles if that is exact.
 
     Args:
         column: a column ``[N]`` of type string.
         name: its name.
         where: the file, for errors.
         hints: what is known about columns of text.
-        comma: whether decimals have commas; None if commas separate the fields of the file.
+        comma: whether the decimal mark is a comma; None if commas separate the fields of the file.
         order: "day-first" or "month-first", if other columns of the file show it.
 
     Raises:
-        InputError: more than half of the cells are numbers (or dates) and the others are not, two readings fit, a
-            number is not finite, or whole numbers fit no type.
+        InputError: more than half of the cells are numbers (or dates) and the rest are not, two readings fit, a number
+            is not finite, or no type holds the whole numbers.
 
     >>> import pyarrow as pa
     >>> understood(pa.chunked_array([["1", "NA", "2.5"]]), "a", "t.csv").values.to_pylist()
@@ -204,7 +203,7 @@ def understood(
 def _known(
     column: Any, name: str, where: str, hints: Hints, form: Form, comma: bool | None, order: str | None
 ) -> Understood:
-    """Read by the form of a run, or by the column's own form if only that one reads all cells."""
+    """Read cells by the form of a run. If it cannot read all of them, a form of the same kind that does is used."""
     values, bad = form.read(column)
     values = without_codes(values, hints.na_of(name)) if isinstance(form, Numbers) else values
     if not pc.any(bad, min_count=0).as_py():
@@ -232,8 +231,8 @@ def _kin(one: str, other: str) -> bool:
 
 
 def tallied(cells: Any, tally: CellCounts | None = None, mask: Any = None) -> tuple[Any, Any]:
-    """(the distinct cells of those in the ``mask``, in the order in which they first occur; how often each does);
-    missing cells do not count."""
+    """(the distinct cells in the ``mask``, in the order in which they first occur; how often each occurs); missing
+    cells do not count."""
     some = cells if mask is None else cells.filter(mask)
     if tally is None:
         counted = some.drop_null().value_counts()
@@ -246,7 +245,7 @@ def tallied(cells: Any, tally: CellCounts | None = None, mask: Any = None) -> tu
 
 
 def row_of(row: int, tally: CellCounts | None) -> int:
-    """The number of the row of a cell."""
+    """The number of the row in which a cell stands."""
     return row if tally is None or row < 0 else int(tally.rows[row].as_py())
 
 
@@ -261,7 +260,7 @@ def _as_words(column: Any, gaps: tuple[str, ...], tally: CellCounts | None = Non
 
 
 def _as_asked(column: Any, name: str, where: str, asked: str, tally: CellCounts | None = None) -> Understood:
-    """Read by the form that the user named."""
+    """Read the cells by the form that the user named."""
     form: Form = asked_times(asked, name) if "%" in asked.rstrip("%") else asked_numbers(asked, name)
     values, bad = form.read(column)
     if pc.any(bad, min_count=0).as_py():
@@ -299,7 +298,7 @@ def _all(cells: Any, pattern: str) -> bool:
 
 
 def without_codes(values: Any, na: tuple[str, ...] | None) -> Any:
-    """Numbers, or words, with null for those that stand for a missing cell."""
+    """Numbers or words, with null for the values that mean missing according to the user (``na``)."""
     if na and pa.types.is_string(values.type):
         return pc.if_else(pc.is_in(pc.utf8_trim_whitespace(values), pa.array(na)), None, values)
     codes = []
@@ -329,7 +328,7 @@ class _Looked:
         self.cells = pc.if_else(gone, None, self.stripped)
 
     def result(self) -> Understood:
-        """The column as what all its cells are; ``InputError`` if some cells are not."""
+        """The column in the form that fits all its cells; ``InputError`` if some cells do not fit."""
         if self.cells.null_count == len(self.cells):
             gaps = tuple(_gaps(self.stripped, self.cells, self.tally))
             return Understood(pa.chunked_array([pa.nulls(len(self.cells))]), Words("string", gaps=gaps))
@@ -338,7 +337,7 @@ class _Looked:
     def _words(self) -> Understood:
         return _as_words(self.column, self.hints.missing_words(self.name), self.tally)
 
-    # Plain numbers, which need no look at distinct cells
+    # Plain numbers, for which the distinct cells are not needed
 
     def _plain(self) -> Understood | None:
         for type in (pa.int64(), pa.float64()):
@@ -353,7 +352,7 @@ class _Looked:
             if type == pa.int64():
                 return self._found(values, Numbers("int64"))
             if _any(self.cells, r"^[+]"):
-                return None  # numbers come back with this sign
+                return None  # the form has to keep the sign
             finite = pc.all(pc.is_finite(values), min_count=0).as_py()
             if not finite or _all(self.cells, _WHOLE):
                 return None
@@ -363,7 +362,7 @@ class _Looked:
         return None
 
     def _twins(self, found: Understood) -> Understood:
-        """Add a remark if two texts such as 1.1 and 1.10 (perhaps versions) are the same number."""
+        """Add a remark if two texts such as 1.1 and 1.10 (perhaps version numbers) are read as the same number."""
         fixed = not isinstance(found.form, Numbers) or found.form.places is not None
         if fixed or not _any(self.cells, "[.][0-9]*[1-9]0+$"):
             return found
@@ -381,7 +380,7 @@ class _Looked:
         return with_decimals(Numbers("double", whole=self._whole_digits()), ends["min"], ends["max"])
 
     def _whole_digits(self) -> int:
-        """The fewest digits before the point, with the leading zeros that all cells have (007.50); 0 for .5."""
+        """The fewest digits before the point; leading zeros count if all cells have them (007.50), and .5 has 0."""
         if _any(self.cells, "^[+-]?[.]"):
             return int(_any(self.cells, "^[+-]?0[.]"))
         if not _any(self.cells, "^[+-]?0[0-9]"):
@@ -407,7 +406,7 @@ class _Looked:
         remarks = tuple(("missing", gap, count) for gap, count in odd.items())
         return Understood(values, dataclasses.replace(form, gaps=tuple(gaps)), remarks)
 
-    # Everything else, by the distinct cells
+    # All other columns, by their distinct cells
 
     def _any_kind(self) -> Understood | None:
         """Numbers with a currency, separators or units, truth values or dates; None for words."""
@@ -469,7 +468,7 @@ class _Looked:
             raise InputError(what, "give a finite number, or leave the cell empty")
 
     def _whole(self, values: Any, form: Numbers) -> Any:
-        """Whole numbers that do not fit 64 bits are refused unless a double holds them exactly."""
+        """Whole numbers; those beyond 64 bits become doubles if that is exact, and are refused if it is not."""
         if form.means != "int64" or str(values.type) == "int64":
             return values
         exact = [int(float(text)) == int(text) for text in form.digits(self.values).to_pylist()]
@@ -566,14 +565,14 @@ _ORDER = re.compile(r"%-?(d|m)([/. -])%-?(d|m)\2")
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """N rows of a table, understood.
+    """N rows of a table, with their text read as values.
 
     Args:
         table: the columns as values.
         forms: the forms of the columns of text, by name.
-        text: the original cells of these columns, an arrow table; also a row index, under the name "".
-        notes: how cells were read, in sentences.
-        unread: for each column with cells that a run's form does not read, their mask ``[N]``.
+        text: the original cells of these columns, an arrow table; a row index is kept there under the name "".
+        notes: sentences on how cells were read.
+        unread: for each column with cells that the run's form cannot read, their mask ``[N]``.
     """
 
     table: Any
@@ -590,7 +589,7 @@ class Read:
 
     @property
     def stored(self) -> Any:
-        """The arrow schema of the columns, in their original types."""
+        """The arrow schema of the columns in the types in which they were stored."""
         forms = {name: form for name, form in self.forms.items() if form.stored}
         return pa.schema(
             [f.with_type(arrow_type(forms[f.name].stored)) if f.name in forms else f for f in self.table.schema],
@@ -599,7 +598,7 @@ class Read:
 
     @property
     def unread_texts(self) -> dict[str, dict[int, str]]:
-        """The cells that a run's form does not read, ``{column: {row: text}}``."""
+        """The cells that the run's form cannot read, ``{column: {row: text}}``."""
         found = {}
         for name, mask in self.unread.items():
             rows = pc.indices_nonzero(mask).to_pylist()
@@ -613,15 +612,15 @@ class Read:
 
 
 def written(table: Any, forms: Mapping[str, Form], found: Read | None = None, *, as_text: bool = False) -> Any:
-    """Write the columns of text of a table of values in their forms.
+    """Write columns of text: turn a table of values back into text, column by column, in the given forms.
 
     Args:
         table: an arrow table of values.
         forms: the forms of its columns of text, by name.
-        found: the rows from which the table was made, in order, if there are any: a cell whose value has not changed
-            keeps its original text.
-        as_text: whether the table goes to a text file; values then become text. otherwise only columns that were stored
-            as text do.
+        found: the rows from which the table was made, in the same order, if there are any: a cell whose value has not
+            changed keeps its original text.
+        as_text: True for a text file, in which all columns of text are written as text; otherwise only columns that
+            were stored as text are.
     """
     columns = {}
     for name, cells in zip(table.column_names, table.columns):
@@ -649,7 +648,7 @@ def _equal(one: Any, other: Any) -> Any:
         other = other.cast(other.type.value_type)
     try:
         return pc.fill_null(pc.equal(one, other if other.type == one.type else other.cast(one.type)), False)
-    except pa.ArrowInvalid:  # the type found cannot hold a value
+    except pa.ArrowInvalid:  # the type that was found cannot hold some value
         return pc.fill_null(pc.equal(one.cast(other.type), other), False)
 
 
@@ -701,8 +700,8 @@ def read_columns(
 def _one(
     cells: Any, name: str, where: str, hints: Hints, is_file: bool, comma: bool | None, order: str | None
 ) -> Understood | None:
-    """One column, understood; None if its cells stay as they are."""
-    is_float = cells.type == pa.float64()  # pandas' whole numbers with gaps; narrower floats hold no dates
+    """One column as values; None if its cells stay as they are."""
+    is_float = cells.type == pa.float64()  # how pandas stores whole numbers with gaps; narrower floats hold no dates
     if is_float and isinstance(hints.known.get(name), Times):
         return _text(as_text(cells), name, where, hints, is_file, comma, order)
     if _is_text(cells.type) or name in hints.known:
@@ -722,7 +721,7 @@ def _text(
     *, dates_only: bool = False,
 ) -> Understood | None:  # fmt: skip
     if not _is_text(cells.type, pa.types.is_integer):
-        return None  # the run was fitted to text, and these are values
+        return None  # the run was fitted to text, but these cells are values already
     try:
         one = understood(cells, name, where, hints, comma=comma, order=order)
     except Unsettled:
@@ -754,20 +753,20 @@ def _by_usual(cells: Any, form: Form) -> Understood:
 
 
 def _may_be_dates(cells: Any) -> bool:
-    """Whether whole numbers may be dates such as 20211231, by the smallest and the largest."""
+    """Whether whole numbers may be dates such as 20211231, judged by the smallest and the largest."""
     ends = pc.min_max(cells).as_py()
     low, high = ends["min"] or 0, ends["max"] or 0
     return any(1900 * scale < low <= high < 2101 * scale for scale in (100, 10**4, 10**8, 10**10))
 
 
 def _without_codes(cells: Any, na: tuple[str, ...]) -> Understood | None:
-    """Numbers, or words, with null for those that stand for a missing cell; None if there are none."""
+    """Numbers or words, with null for the values that mean missing; None if no cell has such a value."""
     values = without_codes(cells, na)
     return None if values.null_count == cells.null_count else Understood(values, Words(str(cells.type)))
 
 
 def without_marks(table: Any, na: tuple[str, ...] | None) -> Any:
-    """An arrow table with null for the cells that, as the user says, mean missing."""
+    """An arrow table with null for the cells that mean missing according to the user (``na``)."""
     hints = Hints(na=na)
     for j, name in enumerate(table.column_names if na else ()):
         type = table.column(name).type

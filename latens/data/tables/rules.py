@@ -1,4 +1,4 @@
-"""Find rules between columns that hold in every row and not by accident, and read those that the user names."""
+"""Find rules between columns that hold in every row, and not by accident; read the rules that the user states."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ from latens.schema.rules import (
     values_of,
 )
 
-APART = 0.02  # an order is found if independent columns would break it in this share of the rows
-HEAPED = 0.1  # the share of the rows on atoms that an ordered column may lose, if it is as often ordered by the rule
+APART = 0.02  # an order is kept if independent columns would break it in at least this share of the rows
+HEAPED = 0.1  # an order may take at most this share of the rows off the atoms of a column
 ASKED = "as asked"
 COMBINED = 40  # the most columns of levels checked for combinations
-MOST_EXCLUSIVE = 11  # the most columns of which one is 1
-CELLS = 2500  # the most combinations of two columns
+MOST_EXCLUSIVE = 11  # the most columns in a group of which one is 1
+CELLS = 2500  # the most combinations of levels of two columns
 
 
 # Orders
 
 
 def orders(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Orders between columns of one kind of values, if independent columns would often break them."""
+    """Orders between columns with the same kind of values, if independent columns would often break the order."""
     names = [name for name, field in fields.items() if is_numeric(field)][:WIDE]
     values = {name: values_of(fields[name], u[name]) for name in names}
     below: dict[tuple[str, str], Order] = {}
@@ -96,7 +96,7 @@ def _order(low: str, high: str, values: ColumnNumbers, fields: dict[str, Column]
 
 
 def _heaps(field: Column, numbers: np.ndarray) -> float:
-    """The share of the rows on atoms, unless all values of the column are atoms."""
+    """The share of the rows that lie on atoms; 0 if all values of the column are atoms."""
     if field.law is None or field.law.is_complete:
         return 0.0
     return float(np.isin(numbers, [atom for atom in field.law.atoms if atom not in field.law.codes]).mean())
@@ -105,8 +105,8 @@ def _heaps(field: Column, numbers: np.ndarray) -> float:
 def order_of(
     sources: tuple[str, ...], target: str, fields: dict[str, Column], u: ColumnNumbers, *, strict: bool
 ) -> Order | None:
-    """The order, with a column for the target's excess over its sources; None if no law can be found for that
-    excess."""
+    """The order, with a column for the amount by which the target exceeds its sources; None if no law of that amount
+    can be found."""
     field = fields[target]
     base = np.fmax.reduce([values_of(fields[name], u[name]) for name in sources])
     codes = _codes_above(field)
@@ -124,7 +124,7 @@ def order_of(
         return None
     half = (law.step or 0.0) / 2
     floor = law.origin - half if law.origin else half if strict else -half
-    if law.places:  # more places as wide as the first lie below it, down to one that holds 0
+    if law.places:  # below the first place, further places of its width are allowed, down to the one that holds 0
         width = 2 * (law.places[0] - law.knots[0])
         floor = law.knots[0] - math.ceil(max(law.knots[0], 0.0) / width) * width
     law = dataclasses.replace(law, floor=floor)
@@ -140,12 +140,13 @@ def order_of(
 
 
 def _codes_above(field: Column) -> tuple[float, ...]:
-    """Values above all others, such as 9999-12-31, that may be codes."""
+    """The largest values, such as 9999-12-31, if they may be codes."""
     return () if field.law is None else tuple(code for code in field.law.codes if code > field.law.high)
 
 
 def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
-    """The law of the numbers of all rows, or of a sample of many; ``time`` is the kind of time between dates."""
+    """The law of the numbers of all rows, or of a sample if there are many; ``time`` is the kind of time between
+    dates."""
     steps = DAYS if time == "dates" else SECONDS if time else None
     distinct, counts = np.unique(numbers, return_counts=True)
     seen = dict(zip(distinct.tolist(), counts.tolist())) if len(distinct) <= 100_000 else None
@@ -174,8 +175,8 @@ def combinations_of_levels(fields: dict[str, Column], u: ColumnNumbers, taken: s
 
 
 def exclusive(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns of 0 and 1 of which exactly one is 1 in each row, or at most one, such as the indicators of a level: for
-    each of them the combinations with those before it."""
+    """Columns of 0 and 1 of which exactly one is 1 in each row, or at most one, such as the indicators of a level. Each
+    gets a rule on its combinations with the columns before it."""
     names = [name for name, field in fields.items() if name not in taken and _is_indicator(field)][:COMBINED]
     found: list[Rule] = []
     for group in _exclusive_groups({name: u[name] == 1 for name in names}):
@@ -190,7 +191,7 @@ def exclusive(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> l
 
 
 def _exclusive_groups(ones: dict[str, np.ndarray]) -> list[list[str]]:
-    """Groups of three columns and more, of which no two are 1 in the same row."""
+    """Groups of at least three columns, of which no two are 1 in the same row."""
     groups: list[list[str]] = []
     for name, own in ones.items():
         for group in groups:
@@ -203,8 +204,8 @@ def _exclusive_groups(ones: dict[str, np.ndarray]) -> list[list[str]]:
 
 
 def _chance_of_one(ones: np.ndarray) -> float:
-    """log10 of the chance that independent columns with the shares of these, ``[N, columns]``, have exactly one 1 in
-    each row, or at most one if these do."""
+    """log10 of the chance that independent columns with the same shares of ones as these, ``[N, columns]``, have
+    exactly one 1 in each row (or at most one, if some of these rows have none)."""
     share, is_one = ones.mean(0), bool(ones.any(1).all())
     none = float(np.prod(1 - share))
     return len(ones) * math.log10(none * float((share / (1 - share)).sum()) + (0.0 if is_one else none))
@@ -239,7 +240,7 @@ def _chance_of_none(rows: np.ndarray) -> np.ndarray:
 
 
 def impossible(names: Sequence[str], rows: np.ndarray, never: np.ndarray, reason: str) -> Combinations:
-    """The rule that allows the combinations of levels that ``rows`` counts, except those that ``never`` marks, both
+    """The rule that allows all combinations of levels that ``rows`` counts, except those that ``never`` marks. Both are
     ``[levels of each column]``."""
     counts = tuple(None if gone else int(n) for n, gone in zip(rows.ravel(), never.ravel()))
     return Combinations(names[-1], tuple(names[:-1]), reason, counts, rows.shape)
@@ -248,8 +249,8 @@ def impossible(names: Sequence[str], rows: np.ndarray, never: np.ndarray, reason
 def joined_combinations(
     rules: Sequence[Combinations], first: Combinations, fields: dict[str, Column], u: ColumnNumbers
 ) -> Combinations:
-    """All rules on combinations that share the first one's target, joined. A rule is left out if it would leave no
-    possible level of the target for some combination of the sources; ``InputError`` if the user asked for that rule."""
+    """All combination rules with the target of the first, joined into one rule. A rule that would leave the target no
+    possible level for some combination of the sources is left out; if the user asked for it, ``InputError``."""
     joined, reasons = first, [first.reason]
     for rule in rules:
         sources = tuple(dict.fromkeys((*joined.sources, *rule.sources)))
@@ -276,7 +277,7 @@ def joined_combinations(
 
 
 def gaps(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns that are missing exactly where another column has certain levels, or is missing."""
+    """Columns that are missing in exactly the rows in which another column has certain levels, or is missing."""
     holes = {name: np.isnan(numbers) for name, numbers in u.items()}
     some = [name for name in list(fields)[:WIDE] if holes[name].any() and not holes[name].all() and name not in taken]
     found: list[Rule] = []
@@ -327,7 +328,7 @@ MOST = 10_000  # the most combinations of levels
 
 
 def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
-    """The rules that a text names, checked against all rows; ``InputError`` if a row breaks one."""
+    """The rules that a text states, checked against all rows; ``InputError`` if a row breaks a rule."""
     fields = schema.outer_by_name
     checked = []
     for rule in _parsed(text, schema, u, where):
@@ -471,7 +472,7 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNu
 
 
 def _formula_of(text: str, target: str, sources: list[str], tokens: list[Any], levels: list[str]) -> Formula:
-    """The formula that the tokens on one side of the sign make."""
+    """The formula that the tokens on one side of the equals sign form."""
     words = {name: f"{'t' if name in levels else 'v'}{j}" for j, name in enumerate(sources)}
     how = " ".join(words[token[1]] if isinstance(token, tuple) else token for token in tokens)
     try:
@@ -499,7 +500,7 @@ def _require_numbers(
 
 
 def _part(text: str, schema: Table) -> tuple[str, str]:
-    """(the part of a date that the rule names first, "" for none; the rest of the rule)."""
+    """(the part of a date that the rule begins with, "" if there is none; the rest of the rule)."""
     match = re.fullmatch(rf"\s*({'|'.join(DATE_PARTS)})\s+of\s+(.+)", text)
     is_name = any(text.strip().startswith(field.name) for field in schema.fields if " of " in field.name)
     return (match[1], match[2]) if match and not is_name else ("", text)
@@ -524,7 +525,7 @@ def _function_asked(
         return rule
     values = np.full(len(keys[0]), np.nan)
     seen = ~np.isnan(u[target])
-    values[keys[1][seen][::-1]] = u[target][seen][::-1]  # the first target of each key
+    values[keys[1][seen][::-1]] = u[target][seen][::-1]  # the first target value of each key
     bad = seen & (values[keys[1]] != u[target])
     draft = Function(target, (source,), "", (0.0,), (0.0,), (1,))
     _require_kept(text, draft, bad, fields, u, schema.reason)
@@ -545,7 +546,7 @@ def _part_asked(text: str, part: str, source: str, target: str, schema: Table, u
 
 
 def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
-    """The rule that only the combinations of levels that occur are possible."""
+    """The rule that allows only the combinations of levels that occur."""
     fields, order = schema.outer_by_name, list(schema.outer_by_name)
     names = sorted({_only_name(text, side) for side in sides}, key=order.index)
     for name in names:
@@ -581,14 +582,15 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumb
 
 
 NONE = "none"
-MOST_CELLS = 1 << 22  # the most numbers of a table that is searched in all rows at once: 32 MiB
-DENYING = 100  # the most rows of a piece, for each rule that they deny, that are added together
+MOST_CELLS = 1 << 22  # up to this many numbers (32 MiB), a table is searched in all rows at once
+DENYING = 100  # the most rows of a piece that are added to the sample together, for each rule that they contradict
 COMBINING = (exclusive, combinations_of_levels)
 LEAVING = Function | Formula | Order | Combinations  # the targets of these rules are not searched for combinations
 
 
 def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
-    """The schema with the rules asked for and, unless "none" is among them, those found in the rows of the table.
+    """The schema with the rules that the user stated and, unless "none" is among them, the rules found in the rows of
+    the table.
 
     Raises:
         InputError: a rule cannot be read, is about columns that are not modelled, or is broken by a row.
@@ -610,8 +612,8 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
 
 
 def with_rules_of_table(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
-    """The schema with its rules, from all rows of a table in memory: at once or, where their numbers would take more
-    memory than the table itself, piece by piece as for a stream."""
+    """The schema with its rules, from all rows of a table in memory. They are searched at once, or piece by piece as
+    for a stream if their numbers would take more memory than the table itself."""
     rows = len(table)
     if rows * len(schema.outer) <= MOST_CELLS:
         return with_rules(schema, table, asked, where)
@@ -625,12 +627,11 @@ def with_rules_of_table(schema: Table, table: Any, asked: Sequence[str], where: 
 def with_rules_of_all(
     schema: Table, sample: Any, pieces: Callable[[], Iterable[tuple[int, Any]]], asked: Sequence[str], where: str
 ) -> Table:  # fmt: skip
-    """The schema with the rules that hold in all rows of a table that is read piece by piece: those that
-    :func:`with_rules` finds in a sample. Rows that contradict one of them are added to the sample until no row
-    contradicts any.
+    """The schema with the rules that hold in all rows of a table that is read piece by piece. :func:`with_rules` finds
+    rules in a sample; rows that contradict any of them are added to the sample, until no row contradicts a rule.
 
     Args:
-        pieces: gives (number of the first row, arrow table) of each piece, as often as it is called.
+        pieces: returns (number of the first row, arrow table) of each piece; it may be called several times.
     """
     some = f"a sample of {where}"
     found, added, before = with_rules(schema, sample, asked, some), set[int](), -1
@@ -646,14 +647,14 @@ def with_rules_of_all(
 
 
 def _denying(schema: Table, u: ColumnNumbers, first: int, added: set[int]) -> list[int]:
-    """Some rows that contradict each rule, as positions in the piece whose first row is number ``first``, without rows
-    added before."""
+    """For each rule, some rows that contradict it and were not added before, as positions in the piece whose first row
+    has the number ``first``."""
     denied = [np.flatnonzero(rule.denied(u, schema.outer_by_name)).tolist() for rule in schema.rules]
     return sorted({row for rows in denied for row in [row for row in rows if first + row not in added][:DENYING]})
 
 
 def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
-    """The rules asked for and those found in the rows, without circles and with one rule per target."""
+    """The rules that the user stated and those found in the rows, without circles and with one rule per target."""
     found = list(rules)
     for search in (functions, intervals, parts, formulas, mixtures, exclusive, orders, combinations_of_levels, gaps):
         kinds = Function | Missing if search is gaps else LEAVING if search in COMBINING else Rule
@@ -665,7 +666,7 @@ def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) 
 
 
 def _added(rules: list[Rule], rule: Rule, text: str) -> list[Rule]:
-    """The rules with one more; ``InputError`` if they form a circle, or two rules determine the same column."""
+    """The rules and one more; ``InputError`` if they form a circle, or two rules determine the same column."""
     same = [each for each in rules if each.target == rule.target and Missing not in (type(each), type(rule))]
     if same and not (len({type(each) for each in [*same, rule]}) == 1 and isinstance(rule, Order | Combinations)):
         what = f"--rule {text!r}: column {rule.target!r} is already bound by {same[0].text}"
@@ -690,7 +691,7 @@ def _sorted(rules: Iterable[Rule]) -> list[Rule] | None:
 
 
 def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
-    """The rules, with all orders of one target joined, and all combinations of one target joined."""
+    """The rules with all orders of one target joined into one rule, and all combinations of one target likewise."""
     found: dict[tuple[type, str], list[Rule]] = {}
     for rule in rules:
         found.setdefault((type(rule), rule.target), []).append(rule)

@@ -23,18 +23,18 @@ from latens.schema.arrow import listed, pa, pc
 from latens.schema.form import BLANKS
 
 _DELIMITERS = "\t;|,"
-HEAD = 10  # records from which the layout is found
+HEAD = 10  # the layout is found from this many records
 DATUM = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?|nan|true|false|\d{4}(-\d\d){2}.*", re.I)
-_EXCEL = re.compile(rb"""\"?sep=(.)\"?[;,|\t ]*(\r\n|\r|\n)""", re.IGNORECASE)  # a first line that states the delimiter
+_EXCEL = re.compile(rb"""\"?sep=(.)\"?[;,|\t ]*(\r\n|\r|\n)""", re.IGNORECASE)  # Excel's first line: the delimiter
 _SPACES = re.compile(rb"""(?<![^ \t\r\n])("(?:[^"]|"")*")|(?<![^\r\n])[ \t]+|[ \t]+(?![^\r\n])|([ \t]+)""")
-_MOMENT = re.compile(r"\d+([./-])\d+\1\d+ \d\d?:[\d:.]+( ?[ap]m)?", re.IGNORECASE)  # one cell, with spaces
-PADDING = " \t\ufeff"  # what may stand around the names of columns
+_MOMENT = re.compile(r"\d+([./-])\d+\1\d+ \d\d?:[\d:.]+( ?[ap]m)?", re.IGNORECASE)  # a single cell that has spaces
+PADDING = " \t\ufeff"  # characters that may surround the names of columns
 Choice = Callable[[list[str]], list[str]]
 
 
 @dataclass
 class Layout:
-    """How text is cut into cells: the data start at byte ``start``, on line ``line``; columns named '' are left out."""
+    """How text is cut into cells: data start at byte ``start``, on line ``line``; columns named '' are left out."""
 
     data: bytes
     delimiter: str
@@ -42,11 +42,11 @@ class Layout:
     start: int
     line: int
     header: list[str] = field(default_factory=list)  # the fields of the first line, if it names the columns
-    row_names: bool = False  # row names as R writes them: a first column without a name in the header
+    row_names: bool = False  # the first column has row names and no name in the header, as R writes them
 
 
 def records(data: bytes, start: int, delimiter: str, where: str, line: int = 0) -> Iterator[tuple[int, list[str]]]:
-    """(line number, counted from 1; fields) of each record that is not blank; ``InputError`` for a broken one."""
+    """(line number, counted from 1; fields) of each record that is not blank; ``InputError`` for a malformed record."""
     with io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="") as text:
         text.seek(start)
         reader = csv.reader(text, delimiter=delimiter, strict=True)
@@ -63,13 +63,13 @@ def _head(data: bytes, start: int, delimiter: str, where: str) -> list[list[str]
 
 
 def _line_end(data: bytes, start: int) -> int:
-    """The byte after the end of the line that begins at ``start``."""
+    """The position just after the line that begins at byte ``start``."""
     found = re.compile(rb"\r\n|\r|\n").search(data, start)
     return found.end() if found else len(data)
 
 
 def survey(data: bytes, path: Path, choose: Choice) -> Layout:
-    """The layout of the UTF-8 text ``data``; ``choose`` gives the names to read. ``InputError`` if it has no rows."""
+    """The layout of the UTF-8 text ``data``; ``choose`` selects the names to read. ``InputError`` if it has no rows."""
     where = str(path)
     start, line, comment = _comments(data)
     if excel := _EXCEL.match(data, start):
@@ -102,7 +102,7 @@ def survey(data: bytes, path: Path, choose: Choice) -> Layout:
 
 
 def _comments(data: bytes) -> tuple[int, int, bytes]:
-    """(the byte after the lines that are empty or begin with #; the number of these lines; the last one with #)."""
+    """(the position just after the leading lines that are empty or begin with #; their number; the last with #)."""
     start, line, comment = 0, 0, b""
     while (mark := data[start : start + 1]) and mark in b"#\r\n":
         end = _line_end(data, start)
@@ -112,7 +112,7 @@ def _comments(data: bytes) -> tuple[int, int, bytes]:
 
 
 def _noted(comment: bytes, delimiter: str, first: list[str]) -> list[str]:
-    """The names of columns in a comment, as numpy.savetxt writes its header; none if they do not fit the record."""
+    """The names of columns in a comment, as numpy.savetxt writes its header; none if their number does not fit."""
     names = list(map(str.strip, next(csv.reader([comment.decode("utf-8")], delimiter=delimiter), [])))
     fits = comment and len(names) == len(first) and (len(names) > 1 or DATUM.fullmatch(first[0]))
     return names if fits else []
@@ -124,9 +124,9 @@ def _numbered(record: list[str]) -> list[str]:
 
 
 def _is_short(head: list[list[str]], quoted: bool) -> bool:
-    """Whether the first record names all columns but one. The one without a name is an empty last column (each row ends
-    in a delimiter), or a first column of row names as R's write.table writes them: words, ``quoted`` numbers, or 1, 2,
-    3 ..."""
+    """Whether the first record names all columns but one. The one without a name is either an empty last column (each
+    row ends in a delimiter), or a first column of row names as R's write.table writes them: words, numbers in quotes
+    (``quoted``), or 1, 2, 3 ..."""
     top, rows = head[0], head[1:]
     if {len(row) for row in rows} != {len(top) + 1} or any(map(DATUM.fullmatch, top)):
         return False
@@ -163,7 +163,7 @@ def _closed_up(data: bytes, delimiter: str) -> bytes:
 
 
 def _named(names: list[str], where: str, line: int) -> list[str]:
-    """The names; the first may be empty (the row index), and so may the last (a trailing delimiter)."""
+    """The names. The first may be empty (a row index), and so may the last (each line ends in a delimiter)."""
     padded = [names[0] or "\0", *names[1:]]
     require_names(padded[:-1] if names[-1] == "" else padded, f"{where}, line {line}")
     return names
@@ -172,8 +172,8 @@ def _named(names: list[str], where: str, line: int) -> list[str]:
 def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
     """The first of tab, semicolon, bar and comma that cuts the first records into equal numbers of fields.
 
-    If none does, runs of spaces may ("  " stands for runs of two or more). If these do not either, it is the
-    character that cuts the first record into most fields."""
+    If none does, runs of spaces are tried ("  " stands for runs of at least two). If they do not work either, the
+    result is the character that cuts the first record into most fields."""
     usual = "\t" if ".tsv" in path.suffixes[-2:] else ","
     heads: dict[str, list[list[str]]] = {usual: []}
     for delimiter in _DELIMITERS:
@@ -195,11 +195,11 @@ def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
 
 
 def _spaced(data: bytes, where: str, path: Path, least: int = 1) -> bool:
-    """Whether runs of spaces cut most of the first records into equal numbers of fields, with one field of numbers or
-    dates in all rows. In .txt, .dat and .data files they must cut all of the first records so."""
+    """Whether runs of spaces cut most of the first records into equal numbers of fields, one of which is a number or a
+    date in every row. In .txt, .dat and .data files, all of the first records must be cut so."""
     try:
         top, *rest = head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
-    except (InputError, ValueError):  # or there is no delimiter
+    except (InputError, ValueError):  # a malformed record, or no delimiter
         return False
     below, quoted = rest or head, _starts_quoted(data, 0)
     short = (len(top) > 1 or quoted) and _is_short(head, quoted)
@@ -227,9 +227,9 @@ def _is_one_cell(rows: list[list[str]]) -> bool:
 
 
 def _is_header(head: list[list[str]], choose: Choice) -> bool:
-    """Whether the first record names the columns: it has the names asked for, no number or date at all, a word above a
-    number or date, or the numbers 0, 1, 2 ... that stand for the missing names of a data frame. A date above a date
-    rules a header out."""
+    """Whether the first record names the columns. It does if it has the names that the user asked for, if it has no
+    number or date at all, if a word stands above a number or date, or if it has the numbers 0, 1, 2 ... that data
+    frames use for missing names. It does not if a date stands above a date."""
     top, pairs = head[0], list(zip(*head[:2])) if len(head) > 1 else []
     if any((dates := patterns(field)) and {*dates} & {*patterns(under)} for field, under in pairs):
         return False
@@ -248,7 +248,7 @@ def _is_word(field: str) -> bool:
 
 
 def _chooses(choose: Choice, names: list[str]) -> bool:
-    """Whether what the user asks for is among the names."""
+    """Whether names that the user asked for are among these names."""
     try:
         return bool(choose(names))
     except InputError:
@@ -261,7 +261,8 @@ def _starts_quoted(data: bytes, start: int) -> bool:
 
 
 def _quoted_alone(data: bytes, start: int, delimiter: str) -> bool:
-    """Whether all fields of the first line are quoted and one of the second is not, as in a header of numbers."""
+    """Whether all fields of the first line are quoted and some field of the second is not, as below a header of
+    numbers."""
     lines = data[start : _line_end(data, _line_end(data, start))].decode("utf-8").splitlines()
     if len(lines) < 2:
         return False
@@ -269,8 +270,8 @@ def _quoted_alone(data: bytes, start: int, delimiter: str) -> bool:
     return all(first) and not all(second)
 
 
-LARGEST, DENSEST = 4 << 30, 1000  # bytes, and bytes per stored byte: a file that exceeds both is a bomb
-_HEAD = 16 << 20  # the names of the columns must be within this many bytes
+LARGEST, DENSEST = 4 << 30, 1000  # a file that unpacks to more bytes, at more bytes per stored byte, is a bomb
+_HEAD = 16 << 20  # the names of the columns must be within the first so many bytes
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
 _COMMA = re.compile(rb"""(^|[;\t|"'\r\n]) *[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)? *(["\r\n;\t|]|$)""")
 _OTHERS = {
@@ -286,11 +287,11 @@ def read_text(
     where: Path, parts: Sequence[Path], keys_of: Callable[[Sequence[str]], Mapping[str, pa.Array]], choose: Choice,
     hints: Hints, encoding: str | None,
 ) -> Read:  # fmt: skip
-    """The chosen columns of one or more files; the cells of all files are understood together, as in
+    """The chosen columns of one or more files. The cells of all files are understood together, as in
     :func:`latens.data.tables.reading.understood`. ``InputError`` for a file that cannot be read or has no rows.
 
     Args:
-        keys_of: a function from the names of the files' columns to further columns, with one value for each file.
+        keys_of: a function from the columns that the files store to further columns, with one value for each file.
     """
     found, commas = zip(*[_part(path, lambda own: choose([*own, *keys_of(own)]), encoding) for path in parts])
     stored = [list(filter(None, cells)) for cells in found]
@@ -313,7 +314,7 @@ def read_text(
 
 
 def _part(path: Path, choose: Choice, encoding: str | None) -> tuple[dict[str, pa.ChunkedArray], bool | None]:
-    """The cells of one file, and whether its decimals have commas (None if commas separate its fields)."""
+    """The cells of one file, and whether its decimal mark is a comma (None if commas separate its fields)."""
     layout = survey(_utf8(_content(path), str(path), encoding), path, choose)
     comma = has_decimal_comma(layout.data, layout.start)
     cells = cells_of(layout, str(path)) or _named_cells(_cut_exactly(layout, str(path)), layout, str(path))
@@ -326,7 +327,7 @@ def has_decimal_comma(data: bytes, start: int = 0) -> bool:
 
 
 def _with_keys(read: Read, more: Read, names: Sequence[str]) -> Read:
-    """The columns of files and the columns that partitions name, in order."""
+    """The columns of the files and the columns that partitions name, in the order of ``names``."""
     table = more.table
     for name, column in zip(read.table.column_names, read.table.columns):
         table = table.append_column(name, column)
@@ -336,7 +337,7 @@ def _with_keys(read: Read, more: Read, names: Sequence[str]) -> Read:
 
 @contextmanager
 def _row_within(parts: Sequence[Path], rows: Sequence[int]) -> Iterator[None]:
-    """If there are several files, let errors count rows within the file concerned."""
+    """While several files are read, errors count rows within the file concerned."""
     try:
         yield
     except InputError as error:
@@ -360,7 +361,7 @@ def names_of(path: Path, encoding: str | None) -> list[str]:
 
 def head_of(path: Path, choose: Choice) -> Layout | None:
     """The layout of an unpacked UTF-8 file, found from its head: with the position of the first data byte, and without
-    ``data``. None if bytes must be changed before they are cut. ``InputError`` as in :func:`survey`."""
+    ``data``. None if the bytes must be changed before they are cut into cells. ``InputError`` as in :func:`survey`."""
     with open(path, "rb") as file:
         data = file.read(_HEAD)
     data = data[: data.rfind(b"\n") + 1 or None] if len(data) == _HEAD else data
@@ -376,7 +377,7 @@ def head_of(path: Path, choose: Choice) -> Layout | None:
 
 
 def _content(path: Path, count: int | None = None) -> bytes:
-    """All bytes of the file, or the first ``count``, inflated if they are packed."""
+    """The bytes of the file, inflated if they are packed: all of them, or the first ``count``."""
     limit, parts, size = max(LARGEST, DENSEST * path.stat().st_size), [], 0
     with _opened(path) as file:
         while part := file.read(1 << 24 if count is None else count - size):
@@ -400,7 +401,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _utf8(data: bytes, where: str, encoding: str | None) -> bytes:
-    """The same text in UTF-8 without a byte order mark; ``InputError`` unless it is text in the encoding."""
+    """The text in UTF-8 without a byte order mark; ``InputError`` unless the bytes are text in the encoding."""
     for magic, (what, remedy) in _OTHERS.items():
         if data.startswith(magic):
             raise InputError(f"{where} is not a csv but {what}", remedy)
@@ -427,7 +428,7 @@ def _utf8(data: bytes, where: str, encoding: str | None) -> bytes:
 
 
 def cells_of(layout: Layout, where: str) -> dict[str, pa.ChunkedArray] | None:
-    """The cells of each column that has a name, and of a row index under ""; None if anything is unusual."""
+    """The cells of each named column, and of a row index under ""; None if the text has something unusual."""
     found = _cut(layout)
     return None if found is None else _named_cells(found, layout, where)
 
@@ -442,15 +443,16 @@ def _named_cells(found: dict[str, pa.ChunkedArray], layout: Layout, where: str) 
 
 
 def _cut(layout: Layout) -> dict[str, pa.ChunkedArray] | None:
-    """The columns as text, cut by pyarrow. None if anything is unusual; :func:`_cut_exactly` then says what."""
+    """The columns as text, cut by pyarrow. None if the text has something unusual; :func:`_cut_exactly` then says what
+    it is."""
     from pyarrow import csv as arrow
 
     if layout.data.count(b'"') % 2:
         return None
     ids = [str(j) for j in range(len(layout.names))]
     try:
-        # from memory and without threads: a reader thread that needs the file while the interpreter shuts down would
-        # crash the process
+        # Read from memory and without threads. A reader thread that needs the file while the interpreter shuts down
+        # would crash the process.
         table = arrow.read_csv(
             pa.BufferReader(pa.py_buffer(layout.data).slice(layout.start)),
             arrow.ReadOptions(column_names=ids, use_threads=False, block_size=max(1 << 23, 64 * len(ids))),
@@ -483,8 +485,8 @@ def _wanted(layout: Layout) -> list[str]:
 
 
 def _cut_exactly(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
-    """The same, cut by Python's csv module. It is slower, and raises at the first line that has too many or too few
-    fields or repeats the column names. Lines of another length that begin with # are comments."""
+    """The same, cut by Python's csv module, which is slower. It raises at the first line that has too many or too few
+    fields, or that repeats the column names. A line of another length that begins with # is a comment."""
     wanted, width = _wanted(layout), len(layout.names)
     columns: dict[str, list[str]] = {j: [] for j in wanted}
     for line, record in records(layout.data, layout.start, layout.delimiter, where, layout.line):
@@ -502,7 +504,7 @@ def _cut_exactly(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
 
 
 def _require_row_names(column: pa.ChunkedArray, layout: Layout, where: str) -> None:
-    """Raise ``InputError`` unless the column that the header does not name has distinct values."""
+    """Raise ``InputError`` unless the values of the column without a name in the header are distinct."""
     counts = column.value_counts()
     for name, count in zip(*counts.flatten()) if len(counts) < len(column) else ():
         if count.as_py() > 1:

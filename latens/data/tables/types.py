@@ -16,7 +16,7 @@ INDEX = "__index_level_"  # the name that pandas gives to an unnamed row index i
 
 
 def shown(text: str) -> str:
-    """A user's text as it stands in a message: quoted, on one line, cut to forty characters.
+    """A user's text for a message: quoted, on one line, cut to forty characters.
 
     >>> shown("a" * 50), shown("two\\nlines")
     ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...'", "'two\\\\nlines'")
@@ -25,7 +25,7 @@ def shown(text: str) -> str:
 
 
 def require_names(names: Sequence[str], where: str) -> None:
-    """Raise ``InputError`` unless every column has a name of its own."""
+    """Raise ``InputError`` unless every column has a name, and no two columns have the same."""
     first: dict[str, int] = {}
     for j, name in enumerate(names):
         if not name:
@@ -49,7 +49,7 @@ def index_names(schema: pa.Schema) -> list[str]:
 
 
 def index_notes(schema: pa.Schema) -> list[str]:
-    """A note if columns with names of their own are the index and hence not modelled."""
+    """A note that named columns are the index and hence not modelled, if there are any."""
     said = _pandas_notes(schema).get("index_columns", ())
     names = [repr(name) for name in said if isinstance(name, str) and not name.startswith(INDEX)]
     if not names:
@@ -60,12 +60,12 @@ def index_notes(schema: pa.Schema) -> list[str]:
 
 
 def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) -> pa.Table:
-    """The table with the columns of ``index`` in front, and with the notes of pandas or polars in the schema ``like``,
-    so that either library reads back the frame that it wrote."""
+    """The table with the columns of ``index`` in front, and with the metadata of pandas or polars from the schema
+    ``like``, so that either library reads back the frame that it wrote."""
     index = table.slice(0, 0).select([]) if index is None else index
     like = pa.schema([]) if like is None else like
     names = [name for name in index.column_names if name not in table.column_names]
-    own = {(field.name, field.type): field for field in like}  # keeps what polars noted in it
+    own = {(field.name, field.type): field for field in like}  # these fields hold the metadata of polars
     fields = [index.schema.field(name) for name in names]
     fields += [f.with_metadata(own.get((f.name, f.type), f).metadata) for f in table.schema]
     found = pa.Table.from_arrays([*map(index.column, names), *table.columns], schema=pa.schema(fields))
@@ -78,17 +78,17 @@ def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) 
 
 
 def _notes_of(index: Sequence[str], known: Container[str], notes: dict[str, Any]) -> dict[str, Any]:
-    """The notes for pandas on a table: its ``index``, and what pandas itself noted about the ``known`` columns."""
+    """The metadata for pandas: the ``index`` of the table, and what pandas itself noted about the ``known`` columns."""
     kept = [note for note in notes.get("columns", ()) if note["field_name"] in known]
     new = {"name": None, "pandas_type": "object", "numpy_type": "object", "metadata": None}
     noted = {note["field_name"] for note in kept}
     kept += [new | {"field_name": name} for name in index if name not in noted]
-    ranges = [name for name in notes.get("index_columns", ()) if isinstance(name, dict)]  # ignored if of other lengths
+    ranges = [name for name in notes.get("index_columns", ()) if isinstance(name, dict)]  # pandas checks their length
     return {"column_indexes": []} | notes | {"index_columns": [*index, *ranges], "columns": kept}
 
 
 def _pandas_notes(schema: pa.Schema) -> dict[str, Any]:
-    """What pandas noted in the schema of a table that it wrote; {} if it cannot be read."""
+    """The metadata of pandas in the schema of a table that it wrote; {} if it cannot be read."""
     try:
         notes = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
         columns = notes.get("columns", [])
@@ -99,7 +99,7 @@ def _pandas_notes(schema: pa.Schema) -> dict[str, Any]:
 
 
 def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[str] | None, where: str) -> list[str]:
-    """The names in ``columns`` (all for None) that are not in ``drop``, in the order asked for.
+    """The names in ``columns`` (or all, if it is None) that are not in ``drop``, in the given order.
 
     Raises:
         InputError: a name does not exist, a name is asked for twice, or nothing is left.
@@ -121,7 +121,7 @@ def chosen(names: Sequence[str], drop: str | Sequence[str], columns: Sequence[st
 
 
 def plain_type(type: pa.DataType) -> pa.DataType | None:
-    """The type that stands for ``type`` in a table of latens, or None if there is none.
+    """The type that latens uses for a column of type ``type``, or None if it cannot use such a column.
 
     Text of every width becomes ``string``, ``date64`` becomes ``date32``, and categories have indices of 32 bits. Truth
     values, integers, floats of every width, decimals, ``date32``, ``timestamp`` (with its zone), times of day,
@@ -161,7 +161,7 @@ def plain_schema(schema: pa.Schema, where: str) -> pa.Schema:
 
 
 def _require_zone(type: pa.DataType, name: str, where: str) -> None:
-    """Raise ``InputError`` for times in a zone that this machine's time zone database does not have."""
+    """Raise ``InputError`` for times in a zone that is not in this machine's time zone database."""
     zone = getattr(type, "tz", None)
     if zone is None or re.fullmatch(r"[+-]\d\d:\d\d", zone):
         return
@@ -175,7 +175,7 @@ def _require_zone(type: pa.DataType, name: str, where: str) -> None:
 
 
 def _refused(type: pa.DataType) -> tuple[str, str]:
-    """(what a column of that type holds, how to write it instead)."""
+    """(what a column of that type holds; what to do instead)."""
     from pyarrow import types
 
     if types.is_struct(type) or types.is_map(type) or types.is_nested(type):
@@ -199,7 +199,7 @@ def plain_table(
         finite: whether infinite numbers are refused.
 
     Raises:
-        InputError: a type has no plain one, a number is infinite, or its type cannot hold a value.
+        InputError: a type has no plain type, a number is infinite, or a plain type cannot hold a value.
     """
     schema = plain_schema(table.schema, where) if schema is None else schema
     columns = []
@@ -226,7 +226,7 @@ def plain_table(
 
 
 def joined_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """The type that can hold the values of two plain types; None if the types mean different things.
+    """The type that can hold the values of two plain types; None if the two types mean different things.
 
     >>> import pyarrow as pa
     >>> joined_type(pa.int32(), pa.int64()), joined_type(pa.int8(), pa.float32()), joined_type(pa.int8(), pa.string())
