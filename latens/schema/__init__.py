@@ -1,8 +1,8 @@
-"""What each column or pixel of the data is, and how the user's data become the model's numbers and back.
+"""What each column or pixel of the data is, and how the user's data become the model's numbers and return.
 
-Nothing here reads a file or knows a network. :mod:`latens.data` looks at the data and makes a :class:`Schema` (arrays
-of one kind of values) or a :class:`Table` (mixed columns); the run folder keeps it, and everything that enters or
-leaves a model goes through it.
+This package reads no files and knows no networks. :mod:`latens.data` examines the data and makes a :class:`Schema`
+(arrays of one kind of values) or a :class:`Table` (mixed columns). The run folder stores it, and all data that enter
+or leave a model pass through it.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Arrays of one kind of values: what each column or pixel is, and the way to the model's form and back."""
+"""Arrays of one kind of values: what each column or pixel is, and the conversion to the model's form and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from latens.schema.ranges import SeenValues
 
 def levels_of(x: np.ndarray, span: tuple[float, float], levels: int) -> tuple[np.ndarray, float]:
     """(the position of each number ``x [N, ...]`` among ``levels`` evenly spaced levels over the span, as floats; how
-    far a position may be from a whole number through rounding to the dtype of ``x`` or to text).
+    far rounding, to the dtype of ``x`` or in text, may move a position from a whole number).
 
     >>> levels_of(np.array([0, 0.5, 1]), (0, 1), 3)
     (array([0., 1., 2.]), 0.001)
@@ -36,8 +36,8 @@ def within(x: np.ndarray, span: tuple[float, float], levels: int | None) -> np.n
 
 
 def cast(x: np.ndarray, dtype: np.dtype[Any], levels: int | None) -> np.ndarray:
-    """``x``, of any shape, in the user's dtype; integers are rounded and clipped to 0 .. levels - 1, or to the range of
-    the dtype, so that none wraps around."""
+    """``x``, of any shape, in the user's dtype. Integers are rounded and clipped to 0 .. levels - 1, or to the range of
+    the dtype, so that no value wraps around."""
     if x.dtype == dtype:
         return x
     if dtype.kind == "b":
@@ -51,7 +51,7 @@ def cast(x: np.ndarray, dtype: np.dtype[Any], levels: int | None) -> np.ndarray:
     low, high = (0, levels - 1) if levels else (int(info.min), int(info.max))
     if x.dtype.kind == "f":
         top = x.dtype.type(min(high, float(np.finfo(x.dtype).max)))
-        if int(top) > high:  # no float is 2**63 - 1, and rounding it up would overflow
+        if int(top) > high:  # no float equals 2**63 - 1, and rounding it up would overflow
             top = np.nextafter(top, x.dtype.type(0))
         return np.clip(np.rint(x), x.dtype.type(low), top).astype(dtype)
     if x.dtype.kind == "b":
@@ -65,20 +65,20 @@ KINDS = ("continuous", "binary", "levels", "count")
 STORAGES = ("uint8", "float32", "float64")
 MAX_LEVELS = 65_536
 LIBRARY = "log_library_size"  # the condition that holds ln(total) of each row of counts
-LIBRARY_COLUMNS = 50  # counts of at least this many columns are modelled as shares of their total
+LIBRARY_COLUMNS = 50  # counts with at least this many columns are modelled as shares of their total
 BEYOND_FLOAT32 = "it is beyond float32, so give the data in another unit"
-_LOGARITHM = 20.0  # ln(1 + x) of a count is never larger
-_CHUNK = 1 << 20  # cells checked at once, so that no temporary array is large
+_LOGARITHM = 20.0  # ln(1 + x) of a count never exceeds this
+_CHUNK = 1 << 20  # cells that are checked together, so that no temporary array is large
 
 
 def chunks(x: Any) -> Iterator[slice]:
-    """Slices of rows that cover an array or lazy rows ``x`` ``[N, ...]``, about a million cells in each."""
+    """Slices of rows that cover an array or lazy rows ``x`` ``[N, ...]``, with about a million cells per slice."""
     step = max(1, _CHUNK // max(1, math.prod(x.shape[1:])))
     return (slice(start, start + step) for start in range(0, len(x), step))
 
 
 def require_numeric(dtype: np.dtype[Any], what: str = "the data") -> None:
-    """Raise InputError unless ``dtype`` is boolean, integer or floating point.
+    """Raise ``InputError`` unless ``dtype`` is boolean, integer or floating point.
 
     >>> require_numeric(np.dtype("U3"), "scores.npy")
     Traceback (most recent call last):
@@ -94,7 +94,7 @@ def require_numeric(dtype: np.dtype[Any], what: str = "the data") -> None:
 
 
 def place(layout: str, names: tuple[str, ...] | None, index: tuple[int, ...]) -> str:
-    """Describe a position in the user's array in words.
+    """A position in the user's array, in words.
 
     >>> place("vector", ("age", "height"), (3, 1)), place("HWC", None, (0, 4, 5, 2))
     ("row 3, column 'height' (counted from 0)", 'row 0, pixel (4, 5), channel 2 (counted from 0)')
@@ -114,7 +114,7 @@ def place(layout: str, names: tuple[str, ...] | None, index: tuple[int, ...]) ->
 
 @dataclass(frozen=True)
 class Schema:
-    """What one row of an array is. Values are checked against it and converted between two forms of the same numbers:
+    """What one row of an array is. The schema checks values, and converts them between two forms of the same numbers:
     the user's (layout and dtype as given) and the model's (``[N, *shape]`` in the storage dtype).
 
     Args:
@@ -129,12 +129,12 @@ class Schema:
         names: column names of a vector, if it has any.
         constant: flat indexes (into ``shape``) of the cells that never vary.
         low, high: smallest and largest value seen.
-        reason: a plain sentence that says what was seen.
-        span: for floats on levels, the values of the lowest and the highest level, with the others evenly spaced in
-            between (None: levels stand for 0 .. levels - 1); for continuous values, the range to which the model's
-            output is clipped (None: no clipping).
-        constant_values: the value of each cell in ``constant``, with which the cell is always returned.
-        ranges: the values seen, to which those drawn are moved; None if any may be drawn.
+        reason: a plain sentence on what was seen.
+        span: for floats on levels, the values of the lowest and the highest level, between which the other levels are
+            evenly spaced (None: levels stand for 0 .. levels - 1); for continuous values, the range to which the
+            model's output is clipped (None: no clipping).
+        constant_values: for each cell in ``constant``, the value that the user always gets for it.
+        ranges: the values seen, to which draws are moved; None if any value may be drawn.
 
     Raises:
         InputError: the fields contradict each other.
@@ -168,7 +168,7 @@ class Schema:
             raise InputError(f"the schema of the data is not valid: {fault}")
 
     def _fault_of_shape(self) -> str:
-        """The first contradiction in words, "" if there is none."""
+        """The first contradiction between fields of the shape, in words; "" if there is none."""
         if self.layout not in LAYOUTS:
             return f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}"
         if len(self.shape) != {"vector": 1, "TC": 2}.get(self.layout, 3) or min(self.shape) < 1:
@@ -209,12 +209,12 @@ class Schema:
 
     @property
     def _channel(self) -> int:
-        """The axis of ``shape`` whose entries have a range each."""
+        """The axis of ``shape`` along which each entry has a range."""
         return 0 if self.is_image else -1
 
     @property
     def columns(self) -> int:
-        """Number of cells of one row."""
+        """Number of cells in a row."""
         return math.prod(self.shape)
 
     @property
@@ -239,12 +239,14 @@ class Schema:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The lowest and the highest possible value; for continuous values without a span, those seen."""
+        """The lowest and the highest possible value; for continuous values without a span, the lowest and highest
+        seen."""
         return self.span or ((0.0, float(self.levels - 1)) if self.levels else (self.low, self.high))
 
     @property
     def has_library(self) -> bool:
-        """Whether rows are counts of many things, modelled given their total, the library size (Lopez et al. 2018)."""
+        """Whether rows are counts with many columns, modelled given their total, the library size (Lopez et al.
+        2018)."""
         return self.kind == "count" and self.layout == "vector" and self.columns >= LIBRARY_COLUMNS
 
     @property
@@ -259,8 +261,8 @@ class Schema:
         return (*self.shape[1:], self.shape[0]) if self.layout == "HWC" else self.shape
 
     def check(self, x: np.ndarray) -> None:
-        """Raise InputError unless ``x``, in the user's layout, has this schema's shape and values; the message names
-        the first bad position and its value."""
+        """Raise ``InputError`` unless ``x``, in the user's layout, has this schema's shape and values; the message
+        names the first wrong position and its value."""
         self.check_shape(x.shape, x.dtype)
         for rows in chunks(x):
             part = x[rows]
@@ -270,7 +272,7 @@ class Schema:
                 raise self.refusal(part[(row, *cell)], (row + rows.start, *cell), wanted)
 
     def misfits(self, part: np.ndarray) -> tuple[np.ndarray | None, str]:
-        """(mask of the values that do not fit this schema, None if all do; what is wrong with them, in words)."""
+        """(mask of the values that do not fit this schema, or None if all fit; what is wrong with them, in words)."""
         if self.levels and self.span:
             between = self.between(part)
             return between if between.any() else None, self._wanted(0, part)
@@ -278,7 +280,7 @@ class Schema:
         if not part.size or part.dtype == bool or (part.dtype == np.uint8 and most >= 255):
             return None, ""
         with np.errstate(invalid="ignore"):
-            low, high = part.min(), part.max()  # NaN wherever there is one
+            low, high = part.min(), part.max()  # NaN if any value is NaN
         if not (np.isfinite(low) and np.isfinite(high)):
             return ~np.isfinite(part), "it must be a finite number"
         if not least <= float(low) <= float(high) <= most:
@@ -296,7 +298,7 @@ class Schema:
         return True, 0, self.levels - 1 if self.levels else 255 if self.storage == "uint8" else np.inf
 
     def between(self, x: np.ndarray) -> np.ndarray:
-        """Mask of the floats ``[N, *user_shape]`` that are not one of the levels."""
+        """Mask of the floats ``[N, *user_shape]`` that lie between the levels."""
         assert self.levels and self.span
         level, loose = levels_of(x, self.span, self.levels)
         with np.errstate(invalid="ignore"):
@@ -312,7 +314,7 @@ class Schema:
             ``[N, *shape]`` in ``storage``, contiguous; shares memory with ``x`` if nothing had to change.
 
         Raises:
-            InputError: a different shape, or a value that is not finite or not of this kind, with its position.
+            InputError: the shape differs, or a value is not finite or not of this kind; the message has its position.
         """
         x = np.asarray(x)
         self.check(x)
@@ -323,18 +325,18 @@ class Schema:
         return np.ascontiguousarray(x, dtype=self.storage)
 
     def to_user(self, x: np.ndarray, *, mean: bool = False) -> np.ndarray:
-        """Convert the model's numbers back to the user's layout and dtype: integers are rounded and clipped to their
-        range, floats clipped to ``span``, and cells that never vary get their constant value.
+        """Convert the model's numbers back to the user's layout and dtype. Integers are rounded and clipped to their
+        range, floats are clipped to ``span``, and cells that never vary get their constant value.
 
         Args:
             x: ``[N, *shape]``, any numeric dtype.
-            mean: whether these are means: means of counts are not rounded (0.3 stays 0.3).
+            mean: whether these are means; means of counts are not rounded (0.3 stays 0.3).
 
         Returns:
             ``[N, *user_shape]`` in ``dtype``; means of counts in a floating dtype.
 
         Raises:
-            InputError: a different shape.
+            InputError: the shape differs.
         """
         x = np.asarray(x)
         if x.shape[1:] != self.shape or x.ndim != 1 + len(self.shape):
@@ -357,7 +359,7 @@ class Schema:
 
     def settled(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> np.ndarray:
         """Numbers ``[N, *shape]`` of a model as the user gets them: moved into the range of the data, and to values
-        that occur there. Cells of images and sequences have the range of their channel.
+        that occur in the data. Cells of images and sequences have the range of their channel.
 
         Args:
             x: numbers.
@@ -371,7 +373,7 @@ class Schema:
 
     @property
     def limits(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The (least, greatest) continuous values that are not drawn again, broadcastable against rows ``[N, *shape]``;
+        """(least, greatest) continuous values, broadcastable against rows ``[N, *shape]``; a draw outside is repeated.
         None if there are no limits."""
         if self.ranges is None or self.kind != "continuous":
             return None
@@ -385,7 +387,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, fields: Any) -> Schema:
-        """The schema that :meth:`to_json` wrote; InputError where a field is missing, unknown or ill-typed.
+        """The schema that :meth:`to_json` wrote; ``InputError`` if a field is missing, unknown or of a wrong type.
 
         >>> schema = Schema((2,), "vector", "binary", 2, names=("a", "b"))
         >>> Schema.from_json(schema.to_json()) == schema
@@ -394,7 +396,7 @@ class Schema:
         if not isinstance(fields, dict):
             raise damaged(f"is a {type(fields).__name__}, not a mapping")
         known = {field.name for field in dataclasses.fields(cls)}
-        if missing := sorted(known - set(fields) - {"span", "constant_values", "ranges"}):  # older runs have none
+        if missing := sorted(known - set(fields) - {"span", "constant_values", "ranges"}):  # absent from older runs
             raise damaged(f"lacks {', '.join(missing)}")
         if unknown := sorted(str(name) for name in set(fields) - known):
             raise damaged(f"has unknown fields ({', '.join(unknown)})")
@@ -403,7 +405,7 @@ class Schema:
         return cls(**typed, ranges=None if ranges is None else SeenValues.from_json(ranges))
 
     def describe(self) -> str:
-        """Describe the data in one or two lines.
+        """The data in one or two lines.
 
         >>> print(Schema((2,), "vector", "continuous", reason="float64, 9 x 2, 0..5: continuous").describe())
         2 columns, continuous, kept as float32
@@ -424,7 +426,7 @@ class Schema:
         return f"{line}\n{self.reason}" if self.reason else line
 
     def check_shape(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Raise InputError unless this shape, in the user's layout, is this schema's and the dtype is numeric."""
+        """Raise ``InputError`` unless the shape, in the user's layout, fits this schema and the dtype is numeric."""
         require_numeric(dtype)
         wanted = self.user_shape
         if shape[1:] == wanted and len(shape) == 1 + len(wanted):
@@ -462,7 +464,7 @@ def _is_numeric(dtype: str) -> bool:
 
 
 def _instead(values: np.ndarray) -> str:
-    """What values that are not counts look like, in words; "" if at most half of them are not whole.
+    """What values look like that are not counts, in words; "" if at least half of them are whole.
 
     >>> _instead(np.array([0.0, 0.69, 1.1, 0.0])), _instead(np.array([0.0, 3.0, 0.5, 2.0]))
     (', and these look like log-normalised values; give raw counts', '')
@@ -481,7 +483,7 @@ def _any_rows(shape: tuple[int, ...]) -> str:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """A field read from JSON, with lists as tuples; InputError if its type is wrong."""
+    """A field read from JSON, with lists as tuples; ``InputError`` if its type is wrong."""
 
     def whole(item: Any) -> bool:
         return isinstance(item, int) and not isinstance(item, bool)

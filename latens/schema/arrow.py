@@ -1,4 +1,4 @@
-"""Arrow: the library, imported on first use; cells of any of its types as numbers, and back."""
+"""The arrow library, imported on first use, and the conversion of cells of any arrow type to numbers and back."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 def plain(cells: Any) -> Any:
-    """The cells in one chunk, dictionaries decoded to their values, all text of type string."""
+    """The cells in one chunk: dictionaries become their values, and all text has the type string."""
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
-    if isinstance(cells, pa.ChunkedArray):  # no chunk at all
+    if isinstance(cells, pa.ChunkedArray):  # there are no chunks
         cells = pa.array([], cells.type)
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
@@ -57,10 +57,10 @@ def is_empty(cells: Any) -> np.ndarray:
 
 
 def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
-    """The cells as ``[N]`` float64, NaN for null. None if they are not numbers, truth values, dates or times, or not of
-    the kind of ``time`` asked for (see :func:`kind_of_time`).
+    """The cells as ``[N]`` float64, NaN for null. None if they are not numbers, truth values, dates or times, or if
+    their kind of time is not ``time`` (see :func:`kind_of_time`).
 
-    Dates are in days since 1970-01-01 by the clocks of their zone, times of day and time spans in seconds.
+    Dates are in days since 1970-01-01 by the clocks of their zone; times of day and time spans are in seconds.
     Raises ``InputError`` for a date that cannot be read.
     """
     cells = plain(cells)
@@ -79,7 +79,7 @@ def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
 
 
 def in_words(value: Any, type: str) -> str:
-    """A number of the model as text, written as a value of the named arrow type; other values are written as they are.
+    """A number of the model as text, written as a value of the named arrow type; values of other types are unchanged.
 
     >>> in_words(18992.0, "date32[day]"), in_words(52200.0, "time64[us]"), in_words(0.5, "double")
     ('2021-12-31', '14:30:00', '0.5')
@@ -94,7 +94,7 @@ def in_words(value: Any, type: str) -> str:
 
 
 def value_of(cell: Any) -> Any:
-    """An arrow scalar as a value of Python, which has dates, times and durations to the microsecond.
+    """An arrow scalar as a Python value, whose dates, times and durations are cut to microseconds.
 
     >>> value_of(pa.scalar(1_999, pa.time64("ns")))
     datetime.time(0, 0, 0, 1)
@@ -127,7 +127,7 @@ def _floats(cells: Any) -> np.ndarray:
 
 def as_levels(cells: Any) -> Any:
     """Cells as levels that JSON can hold: dates and decimals as text, times of day and durations as whole numbers in
-    their unit, others unchanged.
+    their unit, and other values unchanged.
 
     >>> import pyarrow as pa
     >>> as_levels(pa.array([0, None], pa.int32()).cast(pa.date32())).to_pylist()
@@ -158,7 +158,7 @@ def of_levels(levels: Sequence[Any], type: str) -> Any:
 
 
 def kind_of_time(type: Any) -> str:
-    """"dates", "times of day" or "durations"; "" if the type is not about time."""
+    """"dates", "times of day" or "durations"; "" for any other type."""
     if pa.types.is_date(type) or pa.types.is_timestamp(type):
         return "dates"
     return "times of day" if pa.types.is_time(type) else "durations" if pa.types.is_duration(type) else ""
@@ -171,8 +171,8 @@ def first_whole(cells: Any) -> int | None:
 
 
 def typed(cells: Any, type: str, levels: Sequence[Any] = ()) -> Any:
-    """The cells in the named arrow type; whole numbers are rounded and clipped to its range, and ``levels`` are the
-    values of a dictionary.
+    """The cells in the named arrow type. Whole numbers are rounded and clipped to its range; ``levels`` are the values
+    of a dictionary.
     """
     wanted = arrow_type(type)
     if cells.type == wanted:
@@ -226,7 +226,7 @@ def _temporal(cells: Any, wanted: Any) -> Any:
         return pa.array(np.rint(numbers).astype(np.int32), pa.int32(), mask=missing).cast(wanted)
     whole = np.rint(np.clip(numbers * DAY * 1e6, -9e18, 9e18)).astype(np.int64)
     found = pa.array(whole, pa.int64(), mask=missing).cast(pa.timestamp("us"))
-    if getattr(wanted, "tz", None) is not None:  # an hour is skipped in spring and occurs twice in autumn
+    if getattr(wanted, "tz", None) is not None:  # in spring one hour is skipped, in autumn one occurs twice
         found = pc.assume_timezone(found, wanted.tz, ambiguous="earliest", nonexistent="latest")
     return found.cast(wanted, safe=False)
 
@@ -258,7 +258,7 @@ def require_once(names: Sequence[Any], where: str) -> None:
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
-    """The first ``most`` names, separated by commas, and the number of the others.
+    """The first ``most`` names, separated by commas, and the number of the remaining names.
 
     >>> listed(["a", "b", "c"], 2)
     'a, b and 1 more'

@@ -31,7 +31,7 @@ from latens.schema.law import Law
 
 NUMERIC = ("continuous", "positive", "bounded", "count", "datetime")
 CODED = ("binary", "categorical", "ordered")  # kept as codes 0 .. levels - 1
-KEPT = ("constant", "missing")  # written back, not modelled
+KEPT = ("constant", "missing")  # not modelled, but written back
 LEFT_OUT = ("identifier", "text", "dropped")
 KINDS = (*NUMERIC, *CODED, *KEPT, *LEFT_OUT)
 FAMILIES = {
@@ -41,37 +41,37 @@ FAMILIES = {
     "datetime": ("heaped", "normal", "student_t"), "binary": ("bernoulli",), "categorical": ("categorical",),
     "ordered": ("ordinal", "categorical"),
 }  # fmt: skip
-YEARS = (-719_162.0, 2_932_896.0)  # first and last day of the years 1 to 9999, since 1970-01-01
-YEARS_NS = (-106_751.0, 106_751.0)  # the days that nanoseconds since 1970 in 64 bits reach
-LOGARITHMIC = {"positive": "log", "count": "log1p"}  # the scale on which an encoder sees a column, if another
+YEARS = (-719_162.0, 2_932_896.0)  # first and last day of the years 1 to 9999, in days since 1970-01-01
+YEARS_NS = (-106_751.0, 106_751.0)  # the range of days that 64 bits hold as nanoseconds since 1970
+LOGARITHMIC = {"positive": "log", "count": "log1p"}  # kinds that an encoder sees on a logarithmic scale
 
 
 def logarithmic(kind: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The function that takes numbers of a column of that kind to the scale on which an encoder sees them."""
+    """The function that converts numbers of such a column to the scale on which an encoder sees them."""
     return getattr(np, LOGARITHMIC.get(kind, "asarray"))
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: what it is, how it is modelled, and the type it comes back in.
+    """One column: what it is, how it is modelled, and the type in which it is returned.
 
     Args:
         name: its name.
-        kind: "continuous", "positive", "bounded", "count", "datetime" (numbers; dates in days since 1970-01-01);
-            "binary", "categorical", "ordered" (codes of ``levels``); "constant", "missing" (written back, not
-            modelled); "identifier", "text", "dropped" (left out).
-        type: the name of the arrow type in which it comes back.
+        kind: "continuous", "positive", "bounded", "count" or "datetime": numbers (dates in days since 1970-01-01).
+            "binary", "categorical" or "ordered": codes of ``levels``. "constant" or "missing": not modelled, but
+            written back. "identifier", "text" or "dropped": left out.
+        type: the name of the arrow type in which it is returned.
         family: its likelihood, one of ``FAMILIES[kind]``; "" if it is not modelled.
         levels: the values that codes stand for, in order.
         low, high: smallest and largest value, for numbers.
         shift, unit: mean and standard deviation of the values: of ln x for "positive", of ln(1 + x) for "count".
-        decimals: the most digits after the point that a value has, or None.
+        decimals: the largest number of digits after the point of any value, or None.
         law: atoms, grid, range and margin of the values, for the family "heaped"; else None.
-        value: the value of a constant.
+        value: the value of a constant column.
         missing: share of missing cells, 0 to 1.
-        reason: a plain sentence that says what was seen.
+        reason: a plain sentence on what was seen.
         form: how its cells are written, if they were text.
-        categories: all values that its type names, in order, if some of them are not levels.
+        categories: all values that its type lists, in order, if some of them are not levels.
 
     Raises:
         InputError: the fields contradict each other.
@@ -117,12 +117,12 @@ class Column:
 
     @property
     def outputs_codes(self) -> bool:
-        """Whether its numbers are codes of levels."""
+        """Whether the column's numbers are codes of levels."""
         return self.kind in CODED
 
     @property
     def written_as(self) -> str:
-        """How new cells are written, by the form of their text or by their type."""
+        """How new cells are written: by the form of the text, or by the column's type."""
         if self.form is None:
             return self.type
         text = self.form.describe(self.high)
@@ -130,7 +130,7 @@ class Column:
 
     @property
     def remark(self) -> str:
-        """A note on values that may be codes for missing cells, with the option to use; "" if there are none."""
+        """A note on values that may mean missing, with the option to use; "" if there are none."""
         codes = () if self.law is None else self.law.codes
         if not codes or not self.is_modelled:
             return ""
@@ -144,7 +144,7 @@ class Column:
         return f"column {self.name!r}: {shown} {verb} far from the other values ({ends}): if {it} missing, {way}"
 
     def texts(self, numbers: np.ndarray) -> list[str]:
-        """Numbers ``[N]`` as texts, written as the column's cells are."""
+        """Numbers ``[N]`` as texts, in the way in which the column's cells are written."""
         cells = self.decode(numbers)
         if self.form is not None:
             return self.form.write(cells).to_pylist()
@@ -152,22 +152,22 @@ class Column:
 
     @cached_property
     def time(self) -> str:
-        """"dates", "times of day" or "durations", by its type; "" if it is not about time."""
+        """"dates", "times of day" or "durations", according to the type; "" for other types."""
         return kind_of_time(self.arrow)
 
     @cached_property
     def arrow(self) -> Any:
-        """The arrow type in which it comes back."""
+        """The arrow type in which the column is returned."""
         return arrow_type(self.type)
 
     @property
     def is_number(self) -> bool:
-        """Whether it is modelled as a number or as a date."""
+        """Whether the column is modelled as a number or a date."""
         return self.kind in NUMERIC
 
     @cached_property
     def is_modelled(self) -> bool:
-        """Whether it is modelled, as numbers or as levels."""
+        """Whether the column is modelled, as numbers or as levels."""
         return self.kind in NUMERIC or self.kind in CODED
 
     # Cells to numbers
@@ -181,10 +181,10 @@ class Column:
             first_row: the row number of the first cell, for messages.
 
         Returns:
-            ``[N]`` float64, NaN where a cell is missing or its level unknown, and the number of unknown ones.
+            ``[N]`` float64, NaN where a cell is missing or its level unknown; and the number of unknown levels.
 
         Raises:
-            InputError: a value that this column cannot hold, with its row.
+            InputError: the column cannot hold a value; the message has its row.
 
         >>> import pyarrow as pa
         >>> Column("cut", "categorical", "string", "categorical", ("Fair", "Ideal")).encode(pa.array(["Ideal", "Good"]))
@@ -202,7 +202,7 @@ class Column:
         if pa.types.is_decimal(cells.type) and not pa.types.is_decimal(levels.type):
             cells = cells.cast(pa.float64())
         if pa.types.is_boolean(levels.type) and not pa.types.is_boolean(cells.type):
-            levels = levels.cast(pa.int8())  # 0 and 1, or words that stand for them; any other number is unknown
+            levels = levels.cast(pa.int8())  # 0 and 1, or words for them; any other number is an unknown level
             cells = _truths(cells) if pa.types.is_string(cells.type) else cells
         if cells.type != levels.type:
             try:
@@ -229,7 +229,7 @@ class Column:
                 raise InputError(f"{place} has {numbers[row]:g}", f"{wanted}{self._remedy()}")
 
     def faults(self, numbers: np.ndarray) -> list[tuple[np.ndarray, str]]:
-        """For each reason, the mask ``[N]`` of the numbers that this kind cannot hold, and the reason in words."""
+        """For each reason why this kind cannot hold a number: (mask ``[N]`` of the numbers concerned, the reason)."""
         with np.errstate(invalid="ignore"):
             found = [(np.isinf(numbers), "it must be finite")]
             if self.kind == "positive":
@@ -246,12 +246,12 @@ class Column:
         option = f"--column {shlex.quote(self.name)}=continuous"
         return f"; if it may hold others, fit with {option}" if self.kind != "continuous" else ""
 
-    # And back
+    # Numbers to cells
 
     @property
     def support(self) -> tuple[float, float]:
-        """The smallest and the largest number that a cell can hold, seen or not, by its kind and type. If all numbers
-        of a column have one sign, so do new ones (dates excepted)."""
+        """The smallest and the largest number that a cell can hold, seen or not, by the column's kind and type. If all
+        numbers of a column have the same sign, new numbers have it too (except for dates)."""
         step = self.law.step if self.law is not None else None
         least = step or 10.0 ** -(12 if self.decimals is None else self.decimals)  # the smallest number above 0
         low, high = float(self.low or 0.0), float(self.high or 0.0)
@@ -270,13 +270,13 @@ class Column:
     ) -> Any:  # fmt: skip
         """Convert numbers ``[N]`` to an arrow array of this column's type.
 
-        Codes become levels and NaN becomes null. Numbers move to the nearest value that the column's law allows and
-        are rounded as the column's were.
+        Codes become levels, and NaN becomes null. Numbers move to the nearest value that the column's law allows, and
+        are rounded to as many decimals as the data have.
 
         Args:
             numbers: ``[N]`` in the user's units, or codes.
-            mean: whether these are means: the mean of a count is a fraction and comes back as float64.
-            given: whether the numbers are a user's, so that the law does not move them.
+            mean: whether these are means; the mean of a count is a fraction and is returned as float64.
+            given: whether the numbers came from the user; the law then does not move them.
             beyond: whether numbers may lie outside the range of the data.
 
         >>> Column("n", "count", "int64", "poisson").decode(np.array([2.4, -1.0, np.nan])).to_pylist()
@@ -295,7 +295,7 @@ class Column:
     def settled(
         self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
     ) -> np.ndarray:
-        """The numbers ``[N]`` that :meth:`decode` writes, with the same options; for levels, the nearest code."""
+        """The numbers ``[N]`` that :meth:`decode` writes, with the same options; for levels, the nearest codes."""
         numbers = np.asarray(numbers, dtype=np.float64)
         if mean and self.kind == "count":
             return np.maximum(numbers, 0.0)
@@ -317,21 +317,21 @@ class Column:
         return numbers
 
     def repeat(self, rows: int) -> Any:
-        """An arrow array of ``rows`` cells of a constant column, or of a column without values."""
+        """An arrow array of ``rows`` cells, for a constant column or a column without values."""
         dates = self.kind == "constant" and pa.types.is_temporal(self.arrow)
         value = float(self.value) if dates else self.value
         return typed(of_levels([value] * rows, self.type), self.type, [] if value is None else [value])
 
     def seen(self, numbers: np.ndarray) -> np.ndarray:
         r"""The numbers ``[N]`` as an encoder sees them: :math:`(t(x) - \mathrm{shift}) / \mathrm{unit}` with t = ln x
-        for "positive", ln(1 + x) for "count", and x for the others."""
+        for "positive", ln(1 + x) for "count", and x for other kinds."""
         return (logarithmic(self.kind)(numbers) - self.shift) / self.unit
 
     def log_slope(self, numbers: np.ndarray) -> np.ndarray:
         r""":math:`\ln |dx/du|` ``[N]``, where u is the scale on which the column is seen: ln x for "positive", ln(1 +
-        x) for "count", else 0. Adding it turns ln p(x) into ln p(u), so that large values of a skewed column do not
-        count as strange merely because they are large. Atoms have no slope (0); in a column that has atoms, the slope
-        of the other values is measured from that at their middle."""
+        x) for "count". It is 0 for other kinds. Adding it turns ln p(x) into ln p(u), so that large values of a skewed
+        column do not count as strange merely because they are large. Atoms have slope 0; in a column with atoms, the
+        slope of the other values is measured relative to the slope at their middle."""
         if self.kind not in LOGARITHMIC:
             return np.zeros_like(numbers)
         slope = logarithmic(self.kind)(numbers)
@@ -340,7 +340,7 @@ class Column:
         return np.where(np.isin(self.law.snap(numbers), self.law.atoms), 0.0, slope - self.shift)
 
     def fall(self, number: float) -> float:
-        """How far, in nats, the log-density falls from the nearest end of the range to a number beyond it. The density
+        """How far, in nats, the log-density falls from the nearest end of the range to a number outside it. The density
         is a normal with the column's mean and standard deviation, on the scale on which the column is seen."""
         end = np.clip(number, self.low, self.high)
         seen, at_end = self.seen(np.array([number, end], dtype=np.float64)).tolist()
@@ -368,7 +368,7 @@ class Column:
 
 
 def _is_valid(name: str, value: Any) -> bool:
-    """Whether a record may hold this value under that name."""
+    """Whether a record may hold this value under this name."""
     if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
         return False
     if name == "decimals":
@@ -380,7 +380,7 @@ def _is_valid(name: str, value: Any) -> bool:
 
 
 def _is_sound(value: float) -> bool:
-    """Whether the value is a finite number that a float can hold."""
+    """Whether the value is a finite number within the range of floats."""
     try:
         return bool(np.isfinite(float(value))) and abs(float(value)) < 1e300
     except (TypeError, ValueError, OverflowError):
@@ -395,14 +395,14 @@ _TYPES: dict[str, Any] = {
 
 
 def _truths(cells: Any) -> Any:
-    """Words for true and false as 1 and 0, any other word as 2."""
+    """Words for true and false as 1 and 0, and any other word as 2."""
     words = pc.utf8_lower(pc.utf8_trim_whitespace(cells))
     found = [pc.is_in(words, value_set=pa.array(each)) for each in (["false", "0"], ["true", "1"])]
     return pc.if_else(pc.is_valid(cells), pc.case_when(pc.make_struct(*found), 0, 1, 2), None)
 
 
 def _is_in(cell: Any, type: Any) -> bool:
-    """Whether a text stands for a value of that type."""
+    """Whether a text can be read as a value of that type."""
     try:
         return pa.types.is_string(cell.type) and cell.cast(type).is_valid
     except pa.ArrowException:
@@ -431,6 +431,6 @@ def _numbers(cells: Any, column: Column, where: str, first_row: int) -> np.ndarr
 
 
 def _first_other(cells: Any, type: Any) -> tuple[int, Any]:
-    """(row, value) of the first cell whose text cannot be read as that type, or of the first cell."""
+    """(row, value) of the first cell whose text cannot be read as that type; of the first cell if all can."""
     row = next((i for i, cell in enumerate(cells) if cell.is_valid and not _is_in(cell, type)), 0)
     return row, value_of(cells[row]) if len(cells) else None

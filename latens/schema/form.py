@@ -1,8 +1,8 @@
 """How text is written: numbers, truth values, words, dates, times of day and time spans.
 
-A form translates between text and values: ``$1,234.50``, ``12%``, ``30.04.2022``, ``2:30 PM``, ``True``. A form is
-found once (:mod:`latens.data.tables.forms`) and kept with the schema; all text that latens writes goes through it. A
-form of dates is a single strptime-style pattern, used for both reading and writing."""
+A form translates between text and values: ``$1,234.50``, ``12%``, ``30.04.2022``, ``2:30 PM``, ``True``. It is found
+once (:mod:`latens.data.tables.forms`) and stored in the schema; all text that latens writes goes through it. A form of
+dates is a single strptime-style pattern, used for both reading and writing."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import numpy as np
 from latens.errors import InputError, damaged
 from latens.schema.arrow import arrow_type, pa, pc
 
-WORDS = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # gaps in a column of words, where "none" may be a value
+WORDS = ("", "NA", "NaN", "nan", "null", "NULL", "<NA>")  # gaps in a column of words, in which "none" may be a value
 BLANKS = frozenset(["", "na", "n/a", "nan", "-nan", "nat", "null", "(null)", "none", "<na>", "#n/a", "#na", "\\n", "?"])
-MARKS = frozenset(  # gaps in other columns, like BLANKS, but a note says so
+MARKS = frozenset(  # gaps in other columns, in addition to BLANKS; a note mentions them
     ["-", "--", "---", "–", "—", ".", "..", "...", "…", "*", "#value!", "#div/0!", "#ref!", "#num!", "#name?", "#null!",
      "??", "n.a.", "0000-00-00", "0000-00-00 00:00:00"]
 )  # fmt: skip
@@ -35,9 +35,9 @@ class Form:
 
     Args:
         means: the name of the arrow type of the values.
-        gaps: the texts that stand for a missing cell, the most frequent first; the first is the one written.
+        gaps: the texts that stand for a missing cell, the most frequent first; the first is used in writing.
         stored: the arrow type in which cells that did not come from a text file are returned ("string", or "int64" for
-            20211231); "" if they are returned as the values they mean.
+            20211231); "" if they are returned as values of the type ``means``.
     """
 
     means: str
@@ -47,7 +47,7 @@ class Form:
     kind: ClassVar[str] = ""
 
     def read(self, cells: Any) -> tuple[Any, Any]:
-        """Read cells: (values ``[N]`` of the type ``means``, null if missing or unreadable; mask of the unreadable)."""
+        """Read cells: (values ``[N]`` of type ``means``, null if missing or unreadable; mask of unreadable cells)."""
         cells = as_text(cells)
         if len(cells) == 0:
             return pa.chunked_array([], arrow_type(self.means)), pa.array([], pa.bool_())
@@ -68,7 +68,7 @@ class Form:
         """Write values as texts ``[N]``; null becomes the first of ``gaps``, or stays null if there is none."""
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
-        if isinstance(values, pa.ChunkedArray):  # no chunk at all
+        if isinstance(values, pa.ChunkedArray):  # there are no chunks
             values = pa.array([], values.type)
         distinct = values.cast(arrow_type(self.means), safe=False).dictionary_encode()
         texts = self._texts(distinct.dictionary).take(distinct.indices)
@@ -84,7 +84,7 @@ class Form:
 
     @property
     def gap(self) -> str:
-        """The text written for a missing cell, "" if there is none."""
+        """The text written for a missing cell; "" if there is none."""
         return self.gaps[0] if self.gaps else ""
 
     def _values(self, texts: Any) -> Any:
@@ -100,7 +100,7 @@ class Form:
 
     @staticmethod
     def from_json(fields: Any) -> Form:
-        """The form of any class that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
+        """The form, of any class, that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         kinds: dict[str, type[Form]] = {each.kind: each for each in Form.__subclasses__()}
         try:
             own = dict(fields)
@@ -121,12 +121,12 @@ class Form:
             raise ValueError("gaps")
 
     def describe(self, value: float | None = None) -> str:
-        """The form in a few words, or as an example: for a column of numbers, ``value`` as it is written."""
+        """The form in a few words, or as an example; for a column of numbers, the example is ``value``."""
         raise NotImplementedError
 
 
 def as_text(cells: Any) -> Any:
-    """Cells as a chunked array of text: whole floats without a decimal point, NaN as null."""
+    """Cells as a chunked array of text; whole floats have no decimal point, and NaN becomes null."""
     if not isinstance(cells, pa.ChunkedArray):
         cells = pa.chunked_array([cells])
     if pa.types.is_dictionary(cells.type):
@@ -141,7 +141,7 @@ def as_text(cells: Any) -> Any:
 
 @dataclass(frozen=True)
 class Words(Form):
-    """Cells that are words: spaces around them are dropped, and each of ``gaps`` is read as missing.
+    """Cells that are words: spaces around them are dropped, and each text in ``gaps`` is read as missing.
 
     >>> Words("string", gaps=("NA",)).read(["u", " v ", "NA"])[0].to_pylist()
     ['u', 'v', None]
@@ -162,7 +162,7 @@ class Words(Form):
         return texts if not self.gap else pc.fill_null(texts, self.gap)
 
     def describe(self, value: float | None = None) -> str:
-        """The word "text"."""
+        """Always "text"."""
         return "text"
 
 
@@ -212,20 +212,20 @@ class Numbers(Form):
     Args:
         prefix, suffix: the text before and after the digits of every cell, spaces included.
         group: the separator of thousands, or "".
-        lakh: whether digits before the last three are grouped by two (12,34,567).
+        lakh: whether digits before the last three are in groups of two (12,34,567).
         point: the decimal mark.
-        places: the number of decimals of every number; None: as few as a number needs.
+        places: the number of decimals of every number; None if each number has as few as it needs.
         bare: if ``places`` is None, whether whole numbers are written without a decimal mark.
-        most: if ``places`` is None, the most decimals that a number has, up to 15; None for any.
+        most: if ``places`` is None, the largest number of decimals, up to 15; None for no limit.
         inside: whether a minus follows the prefix.
         brackets: whether a number in brackets is negative.
-        whole: the fewest digits before the decimal mark: more than 1 with leading zeros (007.50), 0 for .5.
+        whole: the fewest digits before the decimal mark: more than 1 for leading zeros (007.50), 0 for .5.
         minus: the sign of negative numbers.
         plus: whether positive numbers have a sign too.
         zero: whether 0 has the sign of positive numbers.
         power: the form of the power of ten after ``places`` decimals, "e+00" or "E0"; "" if there is none.
-        units, factors: texts after the digits, in place of one suffix, and the factor of each (K for 1000, S of a
-            latitude for -1). A number is written in the largest unit of its sign that is not larger than the number.
+        units, factors: texts after the digits, instead of a single suffix, and the factor of each (1000 for K, -1 for
+            the S of a latitude). A number is written in the largest unit of its sign that does not exceed the number.
 
     >>> price = Numbers("double", prefix="$", group=",", places=2)
     >>> price.read(["$1,234.50", "$7.00", "-$1.25", ""])[0].to_pylist()
@@ -273,7 +273,8 @@ class Numbers(Form):
         return super().read(cells if hasattr(cells, "type") else pa.array(cells))
 
     def write(self, values: Any) -> Any:
-        """Write values as texts ``[N]``. Means of whole numbers, which may be fractions, get a decimal point."""
+        """Write values as texts ``[N]``. Means of whole numbers may be fractions; they are written with a decimal
+        point."""
         if self.means == "int64" and pa.types.is_floating(values.type):
             fractions = pc.not_equal(values, pc.floor(values))
             if pc.any(fractions).as_py():
@@ -295,7 +296,7 @@ class Numbers(Form):
         return _whole(bare) if pc.all(whole, min_count=0).as_py() else pc.if_else(finite, numbers, None)
 
     def digits(self, texts: Any) -> Any:
-        """The texts in a form that arrow reads as numbers, null if a text is not a number."""
+        """The texts in a form that arrow reads as numbers; null if a text is not a number."""
         before = re.escape(self.prefix.strip())
         behind = "|".join(re.escape(text.strip()) for text in sorted(self.units or (self.suffix,), key=len)[::-1])
         parts = {"G": re.escape(self.group), "P": re.escape(self.point)}
@@ -340,7 +341,7 @@ class Numbers(Form):
         return (self.prefix + sign if self.inside else sign + self.prefix) + digits + self.suffix
 
     def _digits(self, size: float) -> str:
-        """The digits of a number from 0, with "," between thousands and "." before decimals."""
+        """The digits of a non-negative number, with "," between thousands and "." before decimals."""
         if self.power:
             digits, exponent = f"{size:.{self.places or 0}e}".split("e")
             sign = "-" if exponent[0] == "-" else self.power[1:].rstrip("0")
@@ -353,7 +354,7 @@ class Numbers(Form):
         return self._padded(digits + ("" if self.bare or "e" in digits or "." in digits else ".0"))
 
     def _padded(self, digits: str) -> str:
-        """The digits, padded with zeros to the least number of digits before the point."""
+        """The digits, padded with zeros to the fewest digits before the point."""
         if self.whole == 1 or "e" in digits:
             return digits
         first, point, rest = digits.partition(".")
@@ -369,7 +370,7 @@ class Numbers(Form):
         return next(unit for unit in units if abs(unit[1]) == size)
 
     def check(self) -> None:
-        """Raise ``ValueError`` if units and factors differ in number, or marks or places are not valid."""
+        """Raise ``ValueError`` if there are not as many factors as units, or marks or places are not valid."""
         super().check()
         if len(self.units) != len(self.factors) or (self.units and max(self.factors) <= 0):
             raise ValueError("units")
@@ -383,7 +384,7 @@ class Numbers(Form):
                 raise ValueError("places")
 
     def describe(self, value: float | None = None) -> str:
-        """An example: ``value``, or 1234.5, as it is written; the type if numbers are written plainly."""
+        """An example, ``value`` or 1234.5 as it is written; the name of the type if numbers are written plainly."""
         if value is None and self.is_plain and self.places is None:
             return self.means
         example = value if value is not None else 1234.5 if self.means == "double" else 1234
@@ -432,12 +433,12 @@ _READ = {
 
 
 def is_iso_span(pattern: str) -> bool:
-    """Whether a pattern is one of those for ISO 8601 time spans, each of which reads all such spans."""
+    """Whether a pattern is one of those for ISO 8601 time spans; each of them reads all such spans."""
     return pattern in ISO or bool(_ISO_PARTS.fullmatch(pattern))
 
 
 def _longest(pattern: str) -> str:
-    """The directive that holds all hours, minutes or seconds of a time span."""
+    """The directive of the largest unit in a time span, which may exceed 59: hours, minutes or seconds."""
     return next((name for name in "HM" if re.search(f"%-?{name}", pattern)), "S")
 
 
@@ -452,7 +453,7 @@ def _width(pattern: str, token: re.Match[str], name: str, span: bool) -> str:
 
 @lru_cache(maxsize=512)
 def expression(pattern: str, span: bool = False) -> str:
-    """The regular expression of a pattern, with a named group for each directive; ``span``: of a time span.
+    """The regular expression of a pattern, with a named group for each directive; ``span``: whether it is a time span.
 
     Raises:
         InputError: an unknown directive, or one that occurs twice.
@@ -478,7 +479,7 @@ def expression(pattern: str, span: bool = False) -> str:
                 raise InputError(f"the format {pattern!r} has %{name} twice", "name each part of a date once")
             seen.add(name)
             wide = _width(pattern, token, name, span)
-            if name == "f" and out[-1].endswith("[.]"):  # whole seconds are often written without a fraction
+            if name == "f" and out[-1].endswith("[.]"):  # for whole seconds, the fraction is often not written
                 out[-1] = out[-1].removesuffix("[.]")
                 out.append(f"(?:[.,](?P<f>{wide}))?")
             else:
@@ -489,7 +490,7 @@ def expression(pattern: str, span: bool = False) -> str:
 
 
 def those_that_read(text: str, patterns: Sequence[str]) -> list[str]:
-    """The patterns, among these for dates and times, that can read the text."""
+    """Those of the patterns for dates and times that can read the text."""
     return [pattern for pattern in patterns if re.fullmatch(expression(pattern), text)]
 
 
@@ -498,13 +499,13 @@ class Times(Form):
     """Dates, times of day or time spans.
 
     Args:
-        pattern: directives as of strptime, ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``, and also: ``%-d`` has no
-            leading zero, ``%o`` is the st of 1st, ``%-f`` is left out if it is 0, ``%#f`` has no zeros at its end,
+        pattern: directives as of strptime, ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``, and these: ``%-d`` has no
+            leading zero, ``%o`` is the st of 1st, ``%-f`` is omitted if it is 0, ``%#f`` has no trailing zeros,
             ``%^b`` is in capitals, ``%P`` is am or pm, ``%:z`` is +01:00, ``%j`` is the days of a time span. "ISO"
             stands for ISO 8601 time spans that omit parts equal to 0 (P1DT2H30M), "ISO hours" for spans without days
             (PT26H30M).
         digits: the number of digits of a fraction of a second.
-        zone: the IANA name of the zone of times whose cells name none, or ""; "+02:00" is the offset with which new
+        zone: the IANA name of the zone of times that state none; "" for no zone. "+02:00" is the offset with which new
             ``%z`` cells are written.
 
     >>> when = Times("date32[day]", pattern="%d.%m.%Y")
@@ -559,7 +560,7 @@ class Times(Form):
         return self._typed(micro, matched & valid & real, nano)
 
     def _clock(self, there: dict[str, Any], number: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Microseconds since midnight ``[N]``, and the mask of the times that a clock can show."""
+        """Microseconds since midnight ``[N]``, and the mask of the times that exist on a clock."""
         hour, minute, second = number("H"), number("M"), number("S")
         free = is_iso_span(self.pattern)
         valid = ((minute < 60) | free | (self.is_span and "H" not in there)) & ((second < 61) | free)
@@ -578,7 +579,7 @@ class Times(Form):
         return _fraction(there["f"], 9) % 1000 if "f" in there else None
 
     def _offset(self, there: dict[str, Any], number: Callable[..., np.ndarray], micro: np.ndarray) -> np.ndarray:
-        """Microseconds ``[N]`` by which each clock is ahead of UTC."""
+        """Microseconds ``[N]`` by which the clock of each cell is ahead of UTC."""
         if "z" in there:
             texts = [text or "Z" for text in there["z"].to_pylist()]
             known = {text: offset_of(text) for text in set(texts)}
@@ -638,7 +639,7 @@ class Times(Form):
         return sign + _TOKEN.sub(lambda token: self._word(token[1], token[2], parts, ahead), pattern)
 
     def _ahead(self, nano: int) -> int:
-        """Minutes by which the clock of new cells is ahead of UTC at this time."""
+        """Minutes by which the clock of new cells is ahead of UTC at this moment."""
         if not self.zone or self.zone in ("UTC", "Etc/UTC"):
             return 0
         try:
@@ -672,7 +673,7 @@ def _ordinal(day: int) -> str:
     return "th" if 10 < day < 20 else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
 
 
-_WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # directives that are written as words
+_WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # how to write directives that are more than plain digits
     "B": lambda parts: MONTHS[parts["m"] - 1], "b": lambda parts: MONTHS[parts["m"] - 1][:3],
     "A": lambda parts: DAYS[parts["w"]], "a": lambda parts: DAYS[parts["w"]][:3],
     "p": lambda parts: "AM" if parts["H"] % 24 < 12 else "PM",
@@ -682,7 +683,7 @@ _WRITTEN: dict[str, Callable[[dict[str, int]], str]] = {  # directives that are 
 
 
 def zone_of(name: str) -> datetime.tzinfo:
-    """The time zone of that IANA name, or of an offset such as +01:00; ``InputError`` if there is none."""
+    """The time zone with that IANA name, or of an offset such as +01:00; ``InputError`` if there is none."""
     if re.fullmatch(r"[+-]\d\d:\d\d", name):
         return datetime.timezone(datetime.timedelta(minutes=offset_of(name)))
     try:
@@ -730,7 +731,7 @@ def _days(number: Callable[..., np.ndarray], there: dict[str, Any]) -> tuple[np.
 
 
 def _parts(nano: int, span: bool) -> dict[str, int]:
-    """The numbers of the directives, by name."""
+    """The numbers to write for the directives, by the directives' names."""
     days, rest = divmod(nano, 86_400 * 10**9)
     second, fraction = divmod(rest, 10**9)
     hour = second // 3600

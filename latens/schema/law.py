@@ -1,4 +1,4 @@
-"""The law of a numeric column: its atoms, the grid or calendar on which it is recorded, and how other values spread."""
+"""The law of a numeric column: its atoms, its grid or calendar, and how other values are spread."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ import numpy as np
 from latens.errors import damaged
 from latens.schema.ranges import nearest
 
-LEAST, LEAST_WEEK = 5, 30  # the fewest distinct dates that count as recurring, or as keeping to days of the week
-LEAST_WHOLE = 20  # over at least this many whole numbers, a smooth density is even within each
-LEAST_TIMES = 60  # over at least this many dates, the margin of a column does not know the times of the day
-MOST_TIMES = 1440  # distinct times of the day that are kept
-ROWS_OF_PLACE = 25  # with at least this many rows per place, the shares of all places within a period are known
-CHANCE = 14.0  # nats: values keep to a coarser grid, or to some places of it, by accident once in a million columns
-MOST_ENDINGS = 10_000  # a period with up to this many places may have impossible ones
-FURTHEST = 64  # tries until the next date of a calendar is found
+LEAST, LEAST_WEEK = 5, 30  # the fewest distinct dates that show a recurrence, or that certain weekdays are left out
+LEAST_WHOLE = 20  # over at least this many whole numbers, a smooth density is nearly even within each of them
+LEAST_TIMES = 60  # with fewer dates, the column's margin resolves the times of the day itself
+MOST_TIMES = 1440  # at most this many distinct times of the day are kept
+ROWS_OF_PLACE = 25  # with at least this many rows per place, the shares of all places in a period are estimated
+CHANCE = 14.0  # nats: chance makes values keep to a coarser grid, or to some of its places, once in a million columns
+MOST_ENDINGS = 10_000  # only in a period with up to this many places can some places be impossible
+FURTHEST = 64  # the next date of a calendar is searched for this many times
 TENTH = 0.1 / 86_400  # a tenth of a second, in days
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """The dates, and the times of the day, on which the values of a column fall, in days since 1970-01-01.
+    """The dates and times of day on which the values of a column fall, in days since 1970-01-01.
 
     Args:
-        months: months between dates, counted from ``first``; 0 if the dates do not follow the months.
+        months: the number of months between dates, counted from ``first``; 0 if the dates do not follow the months.
         day: the day of the month; 31 is the last day of any month.
-        days: days between dates, counted from ``first``; 0 if the distance varies.
+        days: the number of days between dates, counted from ``first``; 0 if the distance varies.
         first: the first date, in months since 1970-01 or in days since 1970-01-01.
         weekdays: the days of the week on which the dates fall, 0 for Monday.
-        times: the times of the day, increasing, as fractions of a day; (0,) where values are dates alone.
-        shares: the share of the values at each time; without it, times are quantiles at equal distances, and others
-            between them occur.
+        times: the times of the day, increasing, as fractions of a day; (0,) if values are dates without a time.
+        shares: the share of the values at each time. If it is empty, the times are evenly spaced quantiles, and other
+            times between them occur too.
 
     Raises:
         InputError: the fields contradict each other.
@@ -72,12 +72,13 @@ class Calendar:
         return len(shares) == len(times) and bool((shares > 0).all()) and abs(shares.sum() - 1) < 1e-6
 
     def snap(self, numbers: np.ndarray, ends: tuple[float, float] | None = None) -> np.ndarray:
-        """The values of the calendar for any numbers, ``[N]`` float64 days; a value of the calendar stays as it is, and
+        """The values of the calendar for any numbers, ``[N]`` float64 days. A value of the calendar stays as it is, and
         NaN stays NaN.
 
-        Dates of months, and those some days apart, are the nearest ones. Days of the week share the week, and times
-        share the day, so that numbers spread evenly over weeks and days stay so over the values; in the first and the
-        last day between ``ends``, over the times between them.
+        A calendar of months, or of every few days, takes each number to the nearest date. With days of the week or
+        times of the day, the week is divided among its days, and the day among its times, in proportion to their
+        shares; so numbers that spread evenly over weeks and days spread over the values by their shares. In the first
+        and the last day between ``ends``, only the times between the ends count.
         """
         x = np.nan_to_num(np.asarray(numbers, dtype=np.float64))
         several = len(self.times) > 1
@@ -95,8 +96,8 @@ class Calendar:
         return np.where(np.isnan(numbers), np.nan, np.where(self._is_on(x), x, found))
 
     def spread(self, step: float) -> tuple[float, float] | None:
-        """(length, start) of the periods over which :meth:`snap` keeps numbers evenly spread; None if it takes each
-        number to the nearest value. A period starts half a ``step``, the width of a place, before its first value."""
+        """(length, start) of the periods over which :meth:`snap` spreads even numbers by shares; None if it takes each
+        number to the nearest value. A period starts half a ``step`` (the width of a place) before its first value."""
         several, monday = len(self.times) > 1, 4.0  # 1970-01-05
         if self.months or self.days or not (self.weekdays or several):
             return None
@@ -104,8 +105,8 @@ class Calendar:
         return (7.0, monday + start) if self.weekdays else (1.0, start)
 
     def _of_weeks(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(date, position from 0 to 1 within the day's share of the week) of numbers, with each week stretched over
-        these days alone."""
+        """(date, position from 0 to 1 within the part of the week that belongs to the date) of each number: the
+        calendar's weekdays divide the week evenly among them."""
         kept = np.array(self.weekdays)
         monday = np.floor((x + 3) / 7) * 7 - 3  # 1970-01-01 was a Thursday
         place = (x - monday) / 7 * len(kept)
@@ -113,8 +114,8 @@ class Calendar:
         return monday + kept[which], (place - which).clip(0, 1)
 
     def _over_days(self, x: np.ndarray, low: float, high: float) -> np.ndarray:
-        """Numbers moved so that all lie between two ends. If only part of the first or last day lies between them, its
-        numbers move to that part's share of the day."""
+        """Numbers moved so that all lie between two ends. If only part of the first or the last day lies between the
+        ends, its numbers move to the part of the day that belongs to those times."""
         first, last = math.floor(low + TENTH), math.floor(high - TENTH)
         total = np.append(0.0, np.cumsum(self.shares))
         below, above = total[np.searchsorted(self.times, [max(low - first, 0.0), high - last])]
@@ -122,14 +123,14 @@ class Calendar:
         return np.interp(x, at, to) if first < last else np.interp(x, at[::3], to[::3])
 
     def _time(self, share: np.ndarray) -> np.ndarray:
-        """The time of the day below which lies this share of the values."""
+        """The time of day below which this share of the values lies."""
         if self.shares:
             place = np.searchsorted(np.cumsum(self.shares), share, "right")
             return np.array(self.times)[place.clip(0, len(self.times) - 1)]
         return np.interp(share, (np.arange(len(self.times)) + 0.5) / len(self.times), self.times)
 
     def _is_on(self, x: np.ndarray) -> np.ndarray:
-        """Whether numbers are values of the calendar, to a tenth of a second."""
+        """Whether numbers are values of the calendar, up to a tenth of a second."""
         if not self.shares:
             return np.zeros(x.shape, bool)
         day = np.floor(x + TENTH / 2)
@@ -148,7 +149,7 @@ class Calendar:
         day, place = np.where(place == len(times), day + 1, day), place % len(times)
         if self.months or self.days or self.weekdays:
             dates = dataclasses.replace(self, times=(0.0,), shares=(1.0,))
-            for _ in range(FURTHEST):  # the date after a nearest one is at least as far
+            for _ in range(FURTHEST):  # the next date is at least as far away as the nearest one
                 on = dates.snap(day)
                 if not (off := on != day).any():
                     break
@@ -168,7 +169,7 @@ class Calendar:
         return first + np.minimum(self.day, length) - 1
 
     def describe(self) -> str:
-        """Say in words when the values fall.
+        """When the values fall, in words.
 
         >>> Calendar(months=1).describe(), Calendar(months=3, day=31).describe(), Calendar(days=7, first=4).describe()
         ('first of every month', 'last of every third month', 'every 7 days')
@@ -209,11 +210,11 @@ class Calendar:
 
 
 def calendar_of(values: np.ndarray, seen: np.ndarray | None = None, step: float | None = None) -> Calendar | None:
-    """The calendar that values ``[N]``, in days since 1970-01-01, follow; None if they follow none.
+    """The calendar that values ``[N]``, in days since 1970-01-01, follow; None if they follow no calendar.
 
     Args:
         values: dates, or dates with times of the day.
-        seen: how often each occurs, once without it.
+        seen: how often each value occurs; once each by default.
         step: the grid of the times, in days, if there is one.
 
     >>> starts = np.arange("2019-01", "2022-01", dtype="datetime64[M]").astype("datetime64[D]").astype(float)
@@ -252,8 +253,8 @@ def _dates_of(whole: np.ndarray) -> Calendar | None:
 
 
 def _times_of(times: np.ndarray, seen: np.ndarray, dates: int, step: float | None) -> dict[str, Any]:
-    """Times of the day and their shares, as fields of a calendar. None if they are spread evenly over the day, or if
-    there are so few dates that the column's own margin holds them."""
+    """Times of the day and their shares, as fields of a calendar. Empty if times are spread evenly over the day, or if
+    there are so few dates that the column's margin resolves the times itself."""
     distinct, index = np.unique(np.round(times / TENTH), return_inverse=True)
     distinct = distinct * TENTH
     if len(distinct) == 1:
@@ -272,19 +273,20 @@ def _times_of(times: np.ndarray, seen: np.ndarray, dates: int, step: float | Non
 
 
 def possible_endings(values: np.ndarray, step: float, can: np.ndarray, first: float = 0.0) -> np.ndarray:
-    r"""Mask ``[places]`` of the places within a whole number that values can have. It starts from the places that
-    ``can`` occur, and drops the longest run without a value, then every other place without one, if chance does not
-    explain the gap.
+    r"""Mask ``[places]`` of the places within a whole number that values can have. The search starts from the places
+    that ``can`` occur. It drops the longest run of places without a value, then all other places without one, each time
+    only if chance does not explain the gap.
 
-    If values were spread evenly within each whole number, all N distinct ones would leave out some a of m places with a
-    probability of at most :math:`\binom{m}{a} (1 - a/m)^N`, and a run of that length with at most :math:`m (1 -
-    a/m)^N`. N does not count the two whole numbers with the most values, whose density need not be even. With fewer
-    than ``LEAST_WHOLE`` whole numbers it need not be even in any, so there the longest run must begin and end at once.
+    Suppose that values were spread evenly within each whole number. Then all N distinct values would leave out some a
+    of m places with a probability of at most :math:`\binom{m}{a} (1 - a/m)^N`, and a run of a places with at most
+    :math:`m (1 - a/m)^N`. N does not count the two whole numbers with the most values, whose density need not be even.
+    With fewer than ``LEAST_WHOLE`` whole numbers the density need not be even in any, so the longest run must then
+    have sharp edges.
 
     Args:
-        values: distinct, ``[N]``, ``first`` and multiples of the step.
+        values: distinct values ``[N]``: ``first`` plus multiples of the step.
         step: one over the number of places.
-        can: mask of the places that endings with fewer digits allow.
+        can: mask of the places that endings with fewer digits permit.
         first: the lowest place.
 
     >>> clock = np.add.outer(np.arange(24), np.arange(60) / 100).ravel()
@@ -313,20 +315,20 @@ def possible_endings(values: np.ndarray, step: float, can: np.ndarray, first: fl
 
 
 def _has_edges(values: np.ndarray) -> bool:
-    """Whether the places near both ends, wide enough to expect about ten values, hold about as many ``values`` as the
-    others that occur."""
+    """Whether the first and the last places hold about as many ``values`` as the other places that occur. As many
+    places are compared as are expected to hold about ten values."""
     few = math.ceil(10 / values.mean())
     return bool(min(values[:few].mean(), values[-few:].mean()) >= 0.3 * values[values > 0].mean())
 
 
 def _is_no_accident(places: int, missing: int, values: int, ways: float) -> bool:
-    """Whether chance fails to explain that this many values leave out ``missing`` places, chosen in one of
+    """Whether chance cannot explain that this many values leave out ``missing`` places, which could be chosen in
     exp(``ways``) ways."""
     return 0 < missing < places and ways + values * math.log1p(-missing / places) < -CHANCE
 
 
 def _places(values: np.ndarray, step: float, count: int, first: float) -> tuple[np.ndarray, np.ndarray]:
-    """(whole number below each value, number of the place within it)."""
+    """(whole number below each value, number of the place within the whole number)."""
     whole = np.floor(values - first + step / 2)
     return whole, np.rint((values - first - whole) / step).astype(np.int64) % count
 
@@ -334,16 +336,16 @@ def _places(values: np.ndarray, step: float, count: int, first: float) -> tuple[
 def endings_of(
     values: np.ndarray, seen: np.ndarray, step: float, can: np.ndarray, first: float = 0.0, *, is_certain: bool = False
 ) -> dict[str, Any]:  # fmt: skip
-    """Places within a whole number, and their shares, as fields of a calendar; none if all possible places are equally
-    frequent. With few rows, places that are not frequent share what is left.
+    """Places within a whole number, and their shares, as fields of a calendar; empty if all possible places are equally
+    frequent. With few rows, only frequent places get a share of their own; the other places divide the rest equally.
 
     Args:
-        values: ``[N]``, ``first`` and multiples of the step.
-        seen: how often each occurs.
+        values: ``[N]``, ``first`` plus multiples of the step.
+        seen: how often each value occurs.
         step: one over the number of places.
         can: mask of the places that can occur.
         first: the lowest place.
-        is_certain: whether a law is wanted even if all possible places are equally frequent.
+        is_certain: whether fields are wanted even if all possible places are equally frequent.
     """
     whole, place = _places(values, step, len(can), first)
     count, rows = int(can.sum()), float(seen.sum())
@@ -366,7 +368,7 @@ def endings_of(
 
 
 SCALE = math.sqrt(3) / math.pi  # the scale of a logistic with variance 1
-SAME = 2.0**-22  # relative distance to an atom within which a number that went through float32 is that atom
+SAME = 2.0**-22  # a number within this relative distance of an atom is that atom, rounded to float32
 
 
 @dataclass(frozen=True)
@@ -379,13 +381,14 @@ class Law:
     Args:
         knots: increasing values; the first and the last are the ends of the range, half a step wider on a grid.
         scores: T(knots), increasing; T is linear between knots.
-        atoms: values with a mass of their own, increasing.
-        step: the grid: nearly all values other than atoms are ``origin`` and multiples of it; None if there is no grid.
+        atoms: values that have a probability mass each, increasing.
+        step: the grid: nearly all values that are not atoms are ``origin`` plus multiples of the step; None if there is
+            no grid.
         is_complete: whether only atoms were seen, so that no other value is drawn.
         calendar: for dates, the calendar on which they fall; for numbers, how often each ending (last digits) occurs,
-            as a place within a ``period`` in the way that a time is a place within a day.
-        places: increasing values that are the only ones drawn, if they lie on no grid and none is an atom; each gets
-            the margin's mass between the midpoints to its neighbours.
+            as a place within a ``period``, just as a time is a place within a day.
+        places: if values lie on no grid and are not atoms, the only values that are drawn, increasing; each gets the
+            margin's mass between the midpoints to its neighbours.
         floor: a number below which the column has no mass; None if values below the range are possible.
         origin: a place of the grid, at least 0 and below the step.
         period: the unit of ``calendar``, 1 (day) for dates.
@@ -419,20 +422,20 @@ class Law:
 
     @property
     def low(self) -> float:
-        """The smallest value other than an atom."""
+        """The smallest value that is not an atom."""
         return self.places[0] if self.places else float(self._placed(self.knots[0] + (self.step or 0.0) / 2))
 
     @property
     def high(self) -> float:
-        """The largest value other than an atom."""
+        """The largest value that is not an atom."""
         return self.places[-1] if self.places else float(self._placed(self.knots[-1] - (self.step or 0.0) / 2))
 
     def _placed(self, x: Any) -> Any:
-        """The places of the grid nearest to numbers; the numbers where there is no grid."""
+        """The places of the grid nearest to numbers; the numbers themselves if there is no grid."""
         if self.step is None:
             return x
         k, many = np.rint((x - self.origin) / self.step), round(1 / self.step, 6)
-        is_fraction = many > 0 and abs(many * self.step - 1) < 1e-12  # a quotient is exact where a product is not
+        is_fraction = many > 0 and abs(many * self.step - 1) < 1e-12  # then dividing is exact, and multiplying is not
         return self.origin + (k / many if is_fraction else k * self.step)
 
     @property
@@ -442,14 +445,14 @@ class Law:
 
     @property
     def codes(self) -> tuple[float, ...]:
-        """Atoms that may be codes such as -999, because their distance from the other values exceeds the range of
-        those."""
+        """Atoms that may be codes such as -999: their distance from the other values exceeds the range of those
+        values."""
         width = self.high - self.low
         far = tuple(a for a in self.atoms if max(self.low - a, a - self.high) > width > 0)
         return far if len(far) <= 3 and not self.is_complete else ()
 
     def endings(self, values: np.ndarray, most: int = 3) -> str:
-        """The most frequent last digits of values ``[N]``, in words; "" if the law has all endings equally frequent.
+        """The most frequent last digits of values ``[N]``, in words; "" if all endings are equally frequent.
 
         >>> law = Law((0.5, 900.5), (-2.0, 2.0), step=0.01, calendar=Calendar(times=(0.0, 0.99), shares=(0.5, 0.5)))
         >>> law.endings(np.array([1.99, 2.0, 4.99, 7.99, 8.99]))
@@ -473,20 +476,20 @@ class Law:
 
     @cached_property
     def solid(self) -> np.ndarray:
-        """The places of the grid, as multiples of the step, that have a piece of the margin of their own."""
+        """The places of the grid, as multiples of the step, that have a separate piece of the margin."""
         at = (np.array(self.knots) - self.origin) / (self.step or 1.0)
         own = np.abs(np.diff(at) - 1.0) < 1e-6
         return np.rint((at[:-1] + 0.5)[own])
 
     def is_solid(self, numbers: np.ndarray) -> np.ndarray:
-        """Whether the place of each number ``[N]`` has a piece of the margin of its own, so that the margin knows how
-        often it occurs."""
+        """Whether the place of each number ``[N]`` has a separate piece of the margin, which then says how often the
+        place occurs."""
         if self.step is None:
             return np.zeros(len(numbers), bool)
         return np.isin(np.rint((numbers - self.origin) / self.step), self.solid)
 
     def snap(self, numbers: np.ndarray, within: tuple[float, float] | None = None) -> np.ndarray:
-        """The value that the column can hold nearest to each number ``[N]``, in its range or ``within`` another one
+        """The nearest value to each number ``[N]`` that the column can hold, in its range or ``within`` another range
         (low, high); NaN stays NaN."""
         x = np.clip(numbers, *(within or (self.low, self.high)))
         if self.calendar is not None:
@@ -524,8 +527,8 @@ class Law:
 
 
 def edges(values: np.ndarray) -> np.ndarray:
-    """The edges ``[n + 1]`` around increasing values ``[n]``: the midpoints, and one edge beyond each end at the same
-    distance.
+    """The edges ``[n + 1]`` around increasing values ``[n]``: the midpoints, and beyond either end one edge at the same
+    distance as the midpoint before it.
 
     >>> edges(np.array([1.0, 2.0, 4.0]))
     array([0.5, 1.5, 3. , 5. ])

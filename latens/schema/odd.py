@@ -1,5 +1,5 @@
-"""Find cells whose value alone is odd, before a model sees them, so that one bad cell does not cost the other rows
-their scores."""
+"""Find cells whose value alone is odd before a model sees them, so that one bad cell does not prevent scores of other
+rows."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from latens.schema.table import Table
 
 IMPOSSIBLE, UNSEEN, BEYOND, BROKEN = "impossible", "unseen", "beyond", "broken"
 _INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.I)
-WRONG = 10  # a column with no possible cell in this many rows is refused: it is another column
+WRONG = 10  # if none of at least this many cells of a column is possible, it is the wrong column and refused
 
 
 @dataclass(frozen=True)
 class Odd:
-    """A cell unlike those of every row of the fit.
+    """A cell whose value differs from what any row of the fit had.
 
     Args:
         row: the number of the row, counted from 0.
         cell: the number of the modelled column; None for a constant column, a pixel, or the target of a broken rule.
-        column: the name of the column, or the place in the row.
-        kind: "impossible" (the column cannot hold it), "unseen" (a level, or a value of a constant column, that no row
-            of the fit had), "broken" (it breaks a rule between columns) or "beyond" (above or below all numbers seen).
+        column: the name of the column, or the position in the row.
+        kind: "impossible" (the column cannot hold the value), "unseen" (a level, or a value of a constant column, that
+            no row of the fit had), "broken" (it breaks a rule between columns) or "beyond" (above or below all numbers
+            seen).
         reason: a sentence with the value.
         number: the value of a "beyond" cell, else NaN.
     """
@@ -50,20 +51,20 @@ def sift_table(
     schema: Table, table: Any, where: str = "the data", unread: Mapping[str, Mapping[int, str]] | None = None, *,
     refuse: bool = True,
 ) -> tuple[np.ndarray, list[Odd]]:  # fmt: skip
-    """Do :meth:`Table.to_model` without stopping at an impossible cell.
+    """Convert a table like :meth:`Table.to_model`, without stopping at an impossible cell.
 
     Args:
         schema: the columns of the fit.
         table: an arrow table of N rows.
         where: what messages call the data.
         unread: the texts of cells that could not be read, ``{column: {row: text}}``.
-        refuse: whether a column without a possible cell is an error, if there are ``WRONG`` rows or more.
+        refuse: whether a column with ``WRONG`` cells or more, none of them possible, is an error.
 
     Returns:
-        The numbers ``[N, D]``, NaN where a cell is impossible, and all odd cells, ordered by row.
+        The numbers ``[N, D]``, NaN for impossible cells, and all odd cells, ordered by row.
 
     Raises:
-        InputError: a column is missing, or ``refuse`` applies.
+        InputError: a column is missing or, with ``refuse``, no cell of it is possible.
     """
     schema.check(table, where)
     unread, u = unread or {}, {}
@@ -91,7 +92,7 @@ def sift_table(
 
 
 def _broken(schema: Table, table: Any, u: ColumnNumbers) -> list[Odd]:
-    """The target's cell of each rule in each row that breaks it."""
+    """For each rule, the cell of its target in every row that breaks it."""
     fields, odd = schema.outer_by_name, []
     for rule in schema.rules:
         for row in np.flatnonzero(rule.broken(u, fields)).tolist():
@@ -125,7 +126,7 @@ def _sift(
 
 
 def _beyond(column: Column, cells: Any, numbers: np.ndarray) -> list[Odd]:
-    """The cells below or above all numbers of the fit."""
+    """The cells that are below or above all numbers of the fit."""
     if column.low is None or column.high is None or column.kind == "bounded":
         return []
     odd = []
@@ -141,7 +142,7 @@ def _beyond(column: Column, cells: Any, numbers: np.ndarray) -> list[Odd]:
 
 
 def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: str, words: str) -> list[Odd]:
-    """An :class:`Odd` for each of these rows of arrow cells, or of ``{row: value}``."""
+    """An :class:`Odd` for each of these ``rows`` of arrow cells, or of a mapping ``{row: value}``."""
     name, found = short(column.name), []
     for row in map(int, rows):
         value = value_of(cells[row]) if hasattr(cells[row], "as_py") else cells[row]
@@ -150,7 +151,7 @@ def _told(column: Column, cells: Any, rows: Sequence[int] | np.ndarray, kind: st
 
 
 def _written(column: Column, value: Any) -> str:
-    """A value written as the cells of its column are, or in full if that would round it."""
+    """A value written as the cells of its column are; in full if that form would round it."""
     if value is None:
         return "missing"
     if column.form is None or isinstance(value, str):
@@ -168,7 +169,7 @@ def _shown(value: Any) -> str:
 
 
 def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -> list[Odd]:
-    """The cells of a constant column that hold another value."""
+    """The cells of a constant column that hold a value other than the constant."""
     if column.kind == "missing":
         words = ", where no row of the fit had a value"
         return _told(column, cells, np.flatnonzero(~is_empty(cells)), UNSEEN, words)
@@ -183,18 +184,19 @@ def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -
 
 
 def sift_array(schema: Schema, x: np.ndarray) -> tuple[np.ndarray, list[Odd]]:
-    """Do :meth:`Schema.to_model` without stopping at an impossible cell.
+    """Convert an array like :meth:`Schema.to_model`, without stopping at an impossible cell.
 
     Args:
         schema: what a row of the fit is.
         x: ``[N, *user_shape]`` in the user's layout.
 
     Returns:
-        ``[N, *shape]`` in the model's form, with the smallest value seen in place of impossible ones, and all odd
-        cells, ordered by row.
+        ``[N, *shape]`` in the model's form, where impossible cells have the smallest value seen; and all odd cells,
+        ordered by row.
 
     Raises:
-        InputError: a different shape, a bad count, a missing cell (NaN), or no possible row among ``WRONG`` or more.
+        InputError: the shape differs, a count is wrong, a cell is missing (NaN), or no row of ``WRONG`` or more is
+            possible.
     """
     try:
         return schema.to_model(x), _outside(schema, x)
@@ -220,7 +222,7 @@ def sift_array(schema: Schema, x: np.ndarray) -> tuple[np.ndarray, list[Odd]]:
 
 
 def _outside(schema: Schema, x: np.ndarray) -> list[Odd]:
-    """The cells of continuous columns beyond all numbers of the fit."""
+    """The cells of continuous columns that are outside the range of the fit."""
     if schema.kind != "continuous" or schema.layout != "vector" or not len(x):
         return []
     odd = []
@@ -235,7 +237,7 @@ def _outside(schema: Schema, x: np.ndarray) -> list[Odd]:
 
 
 def cell_name(schema: Schema | Table, cell: int) -> str:
-    """The name of a column; those of a matrix without names are column_1, column_2, …"""
+    """The name of a column; columns of a matrix without names are called column_1, column_2, …"""
     return schema.names[cell] if schema.names else f"column_{cell + 1}"
 
 

@@ -1,4 +1,4 @@
-"""The values seen in an array, to which the model's draws are moved."""
+"""The values seen in an array. The model's draws are moved to these values."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 
 from latens.errors import damaged
 
-DIGITS = 6  # the most digits after the point that a step has
+DIGITS = 6  # a step has at most this many digits after the point
 
 
 @dataclass(frozen=True)
 class SeenValues:
-    """The values seen in each column of a vector, or each channel of images and sequences; one entry per column.
+    """The values seen in each column of a vector, or in each channel of images and sequences.
 
     Args:
-        low, high: the smallest and the largest value.
-        steps: the distance of evenly spaced values, counted from ``low``; 0 where there is no such grid.
-        values: the only values that occurred, increasing, where they are few and not evenly spaced; else ().
-        heaped: for each end, whether many cells lie exactly on it.
+        low, high: for each column, the smallest and the largest value.
+        steps: the distance of evenly spaced values, counted from ``low``; 0 if there is no such grid.
+        values: the only values that occurred, increasing, if they are few and not evenly spaced; else ().
+        heaped: whether many cells lie exactly on the low end, and on the high end.
 
     Raises:
         InputError: the fields contradict each other.
@@ -48,7 +48,7 @@ class SeenValues:
 
         Args:
             x: numbers.
-            mean: whether they are means, which may lie between the values of a grid.
+            mean: whether the numbers are means, which may lie between the values of a grid.
             beyond: whether numbers may lie outside the range.
         """
         low, step = np.array(self.low), np.array(self.steps)
@@ -67,8 +67,8 @@ class SeenValues:
 
     @property
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high), half a step wider, beyond which a draw is repeated; infinite at an end on which many cells lie,
-        to which draws beyond it are moved instead."""
+        """(low, high), half a step wider: a draw outside is repeated. At an end on which many cells lie exactly, the
+        limit is infinite, as draws beyond it are moved to that end instead."""
         half, heaped = np.array(self.steps) / 2, np.array(self.heaped)
         return np.where(heaped[:, 0], -np.inf, self.low - half), np.where(heaped[:, 1], np.inf, self.high + half)
 
@@ -89,6 +89,6 @@ class SeenValues:
 
 
 def nearest(values: tuple[float, ...], x: np.ndarray) -> np.ndarray:
-    """The nearest of the increasing values to each number; of two at the same distance, the lower."""
+    """For each number, the nearest of the increasing values; of two at the same distance, the lower one."""
     found = np.array(values)
     return found[np.searchsorted((found[1:] + found[:-1]) / 2, x)]

@@ -1,12 +1,12 @@
-"""Rules that hold between the columns of a table without exception, and that every generated row keeps.
+"""Rules that hold between the columns of a table without exception, and that every generated row satisfies.
 
-A rule removes one column, its *target*, from what is modelled, or replaces it with what the rule leaves open. A total
-is computed from its parts; an end is modelled as its excess over the start. A row that keeps the rules has the density
-of its remaining columns (the map between the two has Jacobian 1), so the density is normalised over such rows. A rule
-on combinations of levels keeps the target and normalises its likelihood over the levels that the other columns allow
-(:class:`latens.conditionals.Allowed`).
+A rule removes one column, its *target*, from what is modelled, or replaces it by the part that the rule leaves open. A
+total is computed from its parts; an end is modelled as its excess over the start. The density of a row that satisfies
+the rules is the density of its remaining columns (the map between the two has Jacobian 1), so it is normalised over
+such rows. A rule on combinations of levels keeps the target and normalises its likelihood over the levels that the
+other columns allow (:class:`latens.conditionals.Allowed`).
 
-Numbers here are ``{column: [N]}`` float64 in the user's units, codes for levels, NaN for missing cells.
+In this module, numbers are ``{column: [N]}`` float64 in the user's units, with codes for levels and NaN for gaps.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from latens.schema.law import SAME
 
 ColumnNumbers = dict[str, np.ndarray]
 Fields = Mapping[str, Column]
-EXACT = 1e-9  # numbers that differ by less than this fraction of their size are equal
+EXACT = 1e-9  # numbers that differ by less than this fraction of their size count as equal
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule; abstract.
+    """A rule between columns; abstract.
 
     Args:
         target: the column that the rule determines or bounds.
-        sources: the columns from which it does so.
+        sources: the columns that determine or bound it.
         reason: the number of rows in which it holds, and the chance that it would hold by accident.
     """
 
@@ -47,7 +47,7 @@ class Rule:
 
     kind: ClassVar[str] = ""
     reproduces: ClassVar[bool] = False  # whether the sources determine the target, so that it is not modelled
-    bounds: ClassVar[bool] = False  # whether another quantity is modelled in the target's place
+    bounds: ClassVar[bool] = False  # whether another quantity is modelled instead of the target
 
     @property
     def text(self) -> str:
@@ -55,17 +55,17 @@ class Rule:
         raise NotImplementedError
 
     def left(self, column: Column) -> Column:
-        """The column that is modelled in the target's place."""
+        """The column that is modelled instead of the target."""
         return column
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows that break the rule. A row with one of the rule's cells missing does not break
-        it."""
+        """Mask ``[N]`` of the rows that break the rule. A row in which one of the rule's cells is missing does not
+        break it."""
         raise NotImplementedError
 
     def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows that contradict the rule: those that break it, and those that would have led to a
-        different rule."""
+        """Mask ``[N]`` of the rows that contradict the rule: rows that break it, and rows whose presence in the fit
+        would have led to a different rule."""
         return self.broken(u, fields)
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
@@ -80,17 +80,17 @@ class Rule:
         return False
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Make a row whose gaps were filled keep the rule, in place.
+        """Make rows whose gaps were filled satisfy the rule, in place.
 
         Args:
-            u: the numbers, gaps filled. Only numbers missing in ``seen`` are moved.
-            seen: the numbers before, NaN for gaps; a source that the target determines is written here too.
+            u: the numbers with gaps filled. Only numbers that are missing in ``seen`` are changed.
+            seen: the numbers before filling, NaN for gaps; a source that the target determines is written here too.
             fields: the columns by name.
             left: the filled numbers of what is modelled.
         """
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
-        """Make drawn gaps keep the rule, in place; ``before`` are the numbers without gaps."""
+        """Make drawn gaps satisfy the rule, in place; ``before`` holds the numbers without gaps."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary that ``json`` can write, with the class of the rule under "rule"."""
@@ -101,7 +101,7 @@ class Rule:
 
     @staticmethod
     def from_json(fields: Any) -> Rule:
-        """The rule of any class that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
+        """The rule, of any class, that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         try:
             own = dict(fields)
             kinds: tuple[type[Rule], ...] = (Order, Function, Intervals, DatePart, Formula, Missing, Combinations)
@@ -115,7 +115,7 @@ class Rule:
 
 
 def values_of(column: Column, numbers: np.ndarray) -> np.ndarray:
-    """The numbers ``[N]`` that codes of levels stand for; numbers of other columns unchanged."""
+    """The numbers ``[N]`` that codes of levels stand for; numbers of other columns are unchanged."""
     if column.kind not in CODED:
         return numbers
     levels = np.array([float(level) for level in column.levels or ()])
@@ -128,7 +128,7 @@ def levels_as_numbers(column: Column) -> np.ndarray:
 
 
 def settled_values(column: Column, values: np.ndarray, mean: bool = False) -> np.ndarray:
-    """The number that the column can hold nearest to each value ``[N]``, for columns of levels too."""
+    """For each value ``[N]``, the nearest number that the column can hold; also for columns of levels."""
     if column.kind not in CODED:
         return column.settled(values, mean=mean)
     levels = levels_as_numbers(column)
@@ -137,7 +137,7 @@ def settled_values(column: Column, values: np.ndarray, mean: bool = False) -> np
 
 
 def of_values(column: Column, values: np.ndarray) -> np.ndarray:
-    """The codes of levels that are numbers ``[N]``, the inverse of :func:`values_of`; other columns unchanged."""
+    """The codes of levels that are numbers, ``[N]``: the inverse of :func:`values_of`. Other columns are unchanged."""
     if column.kind not in CODED:
         return values
     levels = np.array([float(level) for level in column.levels or ()])
@@ -151,12 +151,12 @@ _NONE = Column("", "dropped", "double")
 
 @dataclass(frozen=True)
 class Order(Rule):
-    r"""Every source <= target (or < if ``strict``); :math:`\text{target} - \max(\text{sources})` is modelled.
+    r"""Every source <= target (or < if ``strict``). Modelled is :math:`\text{target} - \max(\text{sources})`.
 
     Args:
-        difference: the column of that difference, as it was seen.
+        difference: the column of that difference, as it was seen in the fit.
         strict: whether equality breaks the rule.
-        codes: values of the target that stand apart, such as 9999-12-31, and are modelled as they are.
+        codes: values of the target that are far from the others, such as 9999-12-31; they are modelled unchanged.
     """
 
     difference: Column = _NONE
@@ -194,14 +194,14 @@ class Order(Rule):
             return (high <= base - slack) | (high == base) if self.strict else high < base - slack
 
     def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows that break the rule, or whose difference lies beyond those seen."""
+        """Mask ``[N]`` of the rows that break the rule, or whose difference lies outside the range seen."""
         self.inward(left := dict(u), fields)
         apart = left[self.target]
         beyond = (apart > _slack(self.difference.high, 1)) | (apart < _slack(self.difference.low, -1))
         return self.broken(u, fields) | beyond
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
-        """Replace the target by its difference to the largest source, in place."""
+        """Replace the target by its difference from the largest source, in place."""
         high = values_of(fields[self.target], u[self.target])
         with np.errstate(invalid="ignore"):
             apart = np.maximum(high - self._base(u, fields), 0.0)
@@ -210,7 +210,7 @@ class Order(Rule):
         u[self.target] = np.where(self._is_code(high), high, apart)
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
-        """Add the largest source to the difference, in place; mask ``[N]`` of the targets out of range."""
+        """Add the largest source to the difference, in place; returns the mask ``[N]`` of targets out of range."""
         column, base = fields[self.target], self._base(u, fields)
         apart = self.difference.settled(u[self.target], mean=mean)
         code = self._is_code(apart)
@@ -221,7 +221,7 @@ class Order(Rule):
         return beyond
 
     def _above(self, column: Column, high: np.ndarray, base: np.ndarray) -> np.ndarray:
-        """The target's numbers, moved up if rounding took them below the base."""
+        """The target's numbers, moved up if rounding put them below the base."""
         with np.errstate(invalid="ignore"):
             low = (high <= base) if self.strict else (high < base)
         if low.any():
@@ -238,9 +238,9 @@ class Order(Rule):
             if not missing.any():
                 continue
             alone = len(self.sources) == 1 and name in left
-            free = alone & (u[name] == fields[name].settled(left.get(name, own)))  # no other rule has moved it
+            free = alone & (u[name] == fields[name].settled(left.get(name, own)))  # not yet moved by another rule
             made = np.where(free, settled_values(fields[name], own - apart), source)
-            if fields[name].kind in CODED:  # the largest level that is not above the target
+            if fields[name].kind in CODED:  # take the largest level that does not exceed the target
                 levels = levels_as_numbers(fields[name])
                 made = levels[(np.searchsorted(levels, np.fmin(made, own), "right") - 1).clip(0)]
             u[name] = np.where(missing, of_values(fields[name], np.fmin(made, own)), u[name])
@@ -256,8 +256,8 @@ def _slack(end: float | None, sign: int) -> float:
 
 
 def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.ndarray:
-    """The column's smallest value that is not below ``base`` (or, if ``strict``, above it), ``[N]``, for a column with
-    a grid or few values; for others the base itself."""
+    """The column's smallest value that is not below ``base`` (or, if ``strict``, that is above it), ``[N]``. This holds
+    for a column with a grid or few values; for other columns the result is ``base`` itself."""
     law = column.law
     if column.kind in CODED or (law is not None and law.is_complete):
         atoms = levels_as_numbers(column) if law is None else np.array(law.atoms)
@@ -284,7 +284,7 @@ def step_of(column: Column) -> float | None:
 
 @dataclass(frozen=True)
 class Function(Rule):
-    """The target has one value for each value of the source: where education.num is 13, education is Bachelors.
+    """The target has one value for each value of the source: if education.num is 13, education is Bachelors.
 
     Args:
         keys: the source's values, increasing, with None for a missing cell.
@@ -316,7 +316,7 @@ class Function(Rule):
 
     @property
     def void(self) -> float:
-        """The target where the source is missing; NaN if it is missing too, or unknown."""
+        """The target's value for a missing source; NaN if it is missing too, or unknown."""
         number = self.values[self.keys.index(None)] if None in self.keys else None
         return np.nan if number is None else number
 
@@ -332,7 +332,7 @@ class Function(Rule):
         return found, known
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows whose source is known and whose target is another value."""
+        """Mask ``[N]`` of the rows whose source is known and whose target has another value than the rule says."""
         usual, known = self.of(u[self.sources[0]])
         own = u[self.target]
         known = known & ~np.isnan(u[self.sources[0]])
@@ -350,7 +350,7 @@ class Function(Rule):
             u[self.sources[0]] = np.where(missing, self.inverse(own, only=True), source)
 
     def inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
-        """The most frequent source for each value of the target; NaN if there is none or, with ``only``, several."""
+        """For each value of the target, the most frequent source; NaN if there is none or, with ``only``, several."""
         best: dict[float, tuple[int, float, int]] = {}
         for key, value, count in zip(self.keys, self.values, self.counts):
             if key is not None and value is not None:
@@ -361,8 +361,8 @@ class Function(Rule):
         return np.array([ways.get(value, np.nan) for value in distinct.tolist()])[place].reshape(own.shape)
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
-        """Write the target from the source, both ``[N]``, in place; False, as no target is out of range. With ``mean``
-        the source may lie between known values, and the nearest one counts."""
+        """Compute the target from the source, both ``[N]``, in place; returns False, as no target is out of range.
+        With ``mean``, the source may lie between known values, and the nearest known value is used."""
         source = u[self.sources[0]]
         found, known = self.of(source)
         if mean and not (known | np.isnan(source)).all():
@@ -373,7 +373,8 @@ class Function(Rule):
         return False
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Give a filled source a value that fits the target seen, and a filled target that of its source, in place."""
+        """Give a filled source a value that fits the target seen, and compute a filled target from its source, in
+        place."""
         source, own = u[self.sources[0]], seen[self.target]
         other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self.of(source)[0] != own)
         known = self.inverse(own)
@@ -381,7 +382,7 @@ class Function(Rule):
         u[self.target] = np.where(np.isnan(own), self.of(source)[0], own)
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
-        """Where the source is a drawn gap, give the target the value seen with gaps, in place."""
+        """If a drawn gap is in the source, give the target the value that belongs to a missing source, in place."""
         empty = np.isnan(u[self.sources[0]])
         if None in self.keys:
             u[self.target] = np.where(empty, self.of(u[self.sources[0]])[0], u[self.target])
@@ -389,8 +390,8 @@ class Function(Rule):
 
 @dataclass(frozen=True)
 class Intervals(Function):
-    """The target has one value in each interval of the source: where age is at least 65, group is old. The keys are the
-    lower ends of the intervals; the first and the last have no other end."""
+    """The target has one value in each interval of the source: if age is at least 65, group is old. The keys are the
+    lower ends of the intervals; the first interval has no lower limit and the last no upper limit."""
 
     kind: ClassVar[str] = "intervals"
 
@@ -421,13 +422,13 @@ class Intervals(Function):
         u[self.target] = np.where(np.isnan(own), self.of(source)[0], own)
 
 
-DATE_PARTS = {"month": 366.0, "day": 31.0, "weekday": 7.0, "hour": 1.0, "minute": 1 / 24}  # days that hold all values
+DATE_PARTS = {"month": 366.0, "day": 31.0, "weekday": 7.0, "hour": 1.0, "minute": 1 / 24}  # days with all values of it
 
 
 @dataclass(frozen=True)
 class DatePart(Function):
-    """The target has one value for each month of the source, or for each other part of its dates: if the weekday is 5
-    or 6 (Monday is 0), weekend is true.
+    """The target has one value for each month of the source, or for each value of another part of its dates: if the
+    weekday is 5 or 6 (Monday is 0), weekend is true.
 
     Args:
         part: "month", "day" (of the month), "weekday", "hour" or "minute".
@@ -456,7 +457,8 @@ class DatePart(Function):
         return np.full(own.shape, np.nan)
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
-        """Write the target from the source, both ``[N]``, in place; mask of the dates whose part was not seen."""
+        """Compute the target from the source, both ``[N]``, in place; returns the mask of dates whose part was not
+        seen."""
         source = u[self.sources[0]]
         found, known = self.of(source)
         keys, values = self.numbers()
@@ -465,7 +467,7 @@ class DatePart(Function):
         return ~known & ~np.isnan(source)
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Move a filled date to the nearest one with the target seen; compute a filled target, in place."""
+        """Move a filled date to the nearest date with the target seen; compute a filled target, in place."""
         name, own = self.sources[0], seen[self.target]
         step = {"hour": 1 / 24, "minute": 1 / 1440}.get(self.part, 1.0)
         for k in range(round(DATE_PARTS[self.part] / step) + 1):
@@ -478,7 +480,7 @@ class DatePart(Function):
 
 def part_of(days: Any, part: str) -> Any:
     """A part of dates in days since 1970-01-01, an array or tensor ``[N]`` of whole numbers; NaN remains NaN. Months
-    and days count from 1 March in eras of 146,097 days, which are 400 years (Hinnant 2013).
+    and days are counted from 1 March in eras of 400 years, 146,097 days each (Hinnant 2013).
 
     >>> date = np.array([np.datetime64("2024-02-29"), np.datetime64("2023-12-31")]).astype(float)
     >>> part_of(date, "month").tolist(), part_of(date, "day").tolist(), part_of(date + 0.75, "weekday").tolist()
@@ -508,12 +510,12 @@ OPERATIONS: Operations = {
 
 @dataclass(frozen=True)
 class Formula(Rule):
-    """The target is computed from its sources and rounded as the target is: total = net + tax.
+    """The target is computed from its sources and rounded as the target's values are: total = net + tax.
 
     Args:
-        how: the formula of numbers, + - * / and brackets, with ``v0``, ``v1``, … for the sources; ``t1`` for a number
-            that the level of source 1 has.
-        table: these numbers, one for each level; None for a level without one.
+        how: the formula, with numbers, + - * / and brackets; ``v0``, ``v1``, … stand for the sources, and ``t1`` for
+            the number that belongs to the level of source 1.
+        table: the numbers that belong to the levels, one per level; None for a level without a number.
 
     >>> Formula("total", ("net", "tax"), how="v0 + v1").text
     'total = net + tax'
@@ -534,7 +536,7 @@ class Formula(Rule):
 
     @property
     def words(self) -> dict[str, int]:
-        """The place of the source that each name of the formula stands for, in the order of the sources."""
+        """For each name in the formula, the position of its source, in the order of the sources."""
         names = {node.id for node in ast.walk(self.tree) if isinstance(node, ast.Name)}
         places = {name: int(name[1:]) for name in names if re.fullmatch(r"[vt]\d{1,4}", name)}
         return dict(sorted(places.items(), key=lambda each: each[1])) if len(places) == len(names) else {}
@@ -561,7 +563,7 @@ class Formula(Rule):
         return f"{named(self.target)} = " + re.sub(r"[vt]\d+", lambda word: shown[word[0]], self.how)
 
     def inputs(self, u: ColumnNumbers, fields: Fields) -> ColumnNumbers:
-        """The numbers ``[N]`` that the names of the formula stand for."""
+        """The numbers ``[N]`` that the names in the formula stand for."""
         table = np.array([np.nan if number is None else number for number in (*self.table, None)])
         return {
             word: table[np.nan_to_num(u[name], nan=-1).astype(np.int64).clip(-1, len(table) - 1)]
@@ -571,7 +573,7 @@ class Formula(Rule):
         }
 
     def of(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """The target's numbers ``[N]``, rounded as the column's are."""
+        """The target's numbers ``[N]``, rounded as the values of its column are."""
         found, decimals = self._exactly(u, fields), fields[self.target].decimals
         return found if decimals is None else np.round(found, decimals)
 
@@ -580,8 +582,8 @@ class Formula(Rule):
             return np.asarray(computed(self.tree, self.inputs(u, fields)), dtype=np.float64)
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows whose target differs from the formula by more than its rounding, or leaves a missing
-        source a value that its column cannot hold."""
+        """Mask ``[N]`` of the rows whose target differs from the formula by more than rounding explains, or requires
+        of a missing source a value that its column cannot hold."""
         own, made = u[self.target], self._exactly(u, fields)
         decimals = fields[self.target].decimals
         slack, share = (0.0, 1e-6) if decimals is None else (0.5 * 10.0**-decimals, EXACT)
@@ -591,8 +593,8 @@ class Formula(Rule):
         return np.logical_or.reduce([apart, *gaps])
 
     def _solved(self, u: ColumnNumbers, fields: Fields, j: int) -> tuple[np.ndarray, np.ndarray]:
-        """(source j, solved from the target and the other sources ``[N]``, NaN if they do not determine it or the
-        column cannot hold it; mask of the latter)."""
+        """(source j computed from the target and the other sources, ``[N]``, NaN if they do not determine it or its
+        column cannot hold the value; mask of the rows in which the column cannot hold it)."""
         column, none = fields[self.sources[j]], np.full(len(u[self.target]), np.nan)
         if column.kind in CODED or self.how.count(f"v{j}") != 1:
             return none, np.zeros(len(none), bool)
@@ -603,21 +605,21 @@ class Formula(Rule):
         return np.where(bad, np.nan, made), bad
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
-        """Remove the target, and fill a missing source that the others determine, in place."""
+        """Remove the target, and fill a missing source that the target and the other sources determine, in place."""
         if not np.isnan(u[self.target]).all():
             for j, name in enumerate(self.sources):
                 u[name] = np.where(np.isnan(u[name]), self._solved(u, fields, j)[0], u[name])
         del u[self.target]
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
-        """Compute the target, in place; mask ``[N]`` of the targets that are out of range or not finite."""
+        """Compute the target, in place; returns the mask ``[N]`` of targets that are out of range or not finite."""
         column = fields[self.target]
         u[self.target] = made = self.of(u, fields)
         with np.errstate(invalid="ignore"):
             return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1)) | ~np.isfinite(made)
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Compute a filled target, or move one filled source so that the target seen comes out, in place."""
+        """Compute a filled target, or move one filled source so that the formula gives the target seen, in place."""
         known = ~np.isnan(seen[self.target])
         u[self.target] = np.where(known, seen[self.target], self.of(u, fields))
         settled = ~known
@@ -629,7 +631,7 @@ class Formula(Rule):
 
 
 def computed(node: ast.expr, inputs: Mapping[str, Any], operations: Operations = OPERATIONS) -> Any:
-    """The value of a formula at these inputs, arrays or whatever else the operations take."""
+    """The value of a formula at these inputs, which are arrays or whatever the operations take."""
     if isinstance(node, ast.Name):
         return inputs[node.id]
     if isinstance(node, ast.Constant):
@@ -665,11 +667,11 @@ def inverted(
 
 @dataclass(frozen=True)
 class Missing(Rule):
-    """The target is missing exactly where the source has one of the given values.
+    """The target is missing exactly in the rows in which the source has one of the given values.
 
     Args:
         keys: these values, with None for a missing cell.
-        how: the same in words.
+        how: the rule in words.
     """
 
     keys: tuple[float | None, ...] = ()
@@ -687,16 +689,16 @@ class Missing(Rule):
         return found | np.isnan(source) if None in self.keys else found
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows that have a target although the source says that it is missing."""
+        """Mask ``[N]`` of the rows that have a target although it should be missing according to the source."""
         source = u[self.sources[0]]
         return self._where(source) & ~np.isnan(source) & ~np.isnan(u[self.target])
 
     def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows in which the target is missing and should not be, or the other way round."""
+        """Mask ``[N]`` of the rows in which the target is missing but should not be, or should be but is not."""
         return self._where(u[self.sources[0]]) != np.isnan(u[self.target])
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
-        """Leave the target out where the source says so, and only there, in place."""
+        """Make the target missing in exactly those rows in which the source says so, in place."""
         u[self.target] = np.where(self._where(u[self.sources[0]]), np.nan, before[self.target])
 
 
@@ -705,8 +707,8 @@ class Combinations(Rule):
     """Combinations of levels of the sources and the target that never occur are impossible.
 
     Args:
-        counts: the number of rows of each combination, None if it is impossible, in C order ``[*sizes]``: the target's
-            levels vary fastest.
+        counts: the number of rows of each combination, None if it is impossible, flattened from ``[*sizes]`` in C
+            order, so that the target's levels vary fastest.
         sizes: the number of levels of each source, then of the target.
     """
 
@@ -727,13 +729,13 @@ class Combinations(Rule):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns combined, first the sources, then the target."""
+        """The columns that are combined: first the sources, then the target."""
         return (*self.sources, self.target)
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """The number of rows of each combination, NaN if it is impossible; each axis has ``size + 1`` places, the last
-        for a missing level."""
+        """The number of rows of each combination, NaN if it is impossible. Each axis has ``size + 1`` places, the last
+        of which is for a missing level."""
         counts = np.array([np.nan if n is None else n for n in self.counts], dtype=np.float64).reshape(self.sizes)
         for axis in range(len(self.sizes)):
             gone = np.isnan(counts).all(axis, keepdims=True)
@@ -747,7 +749,8 @@ class Combinations(Rule):
         return np.isnan(self.rows[tuple(places)]) & (places[-1] < self.sizes[-1])
 
     def levels_of(self, name: str, row: Mapping[str, float]) -> np.ndarray:
-        """The number of rows of each level of a column, given a row's levels of the others; NaN if impossible."""
+        """The number of rows of each level of a column, given the levels of the other columns in a row; NaN if the
+        level is impossible."""
         axis = self.names.index(name)
         at = [size if np.isnan(row[each]) else int(row[each]) for each, size in zip(self.names, self.sizes)]
         del at[axis]
@@ -756,9 +759,9 @@ class Combinations(Rule):
 
 
 def settle_levels(rules: Sequence[Rule], u: ColumnNumbers, free: ColumnNumbers | None = None) -> None:
-    """Give cells other levels where those of a row are impossible together, in place.
+    """Change levels in rows whose levels are impossible together, in place.
 
-    As few cells as needed change, those of the last columns first, to the most frequent possible level.
+    As few cells as needed change, those of the last columns first; each gets its most frequent possible level.
 
     Args:
         rules: the rules; only :class:`Combinations` count.
@@ -788,18 +791,19 @@ def _settled(rules: Sequence[Combinations], names: list[str], values: np.ndarray
 def _possible(
     rules: Sequence[Combinations], row: dict[str, float], left: list[str], before: Mapping[str, float]
 ) -> dict[str, float] | None:
-    """The row with possible levels for the columns ``left``, those of ``before`` if it can be; None if it cannot."""
+    """The row with possible levels for the columns ``left``, those in ``before`` if they are possible; None if there
+    are none."""
     if not left:
         return row
     name, *rest = left
-    rows = np.min([rule.levels_of(name, row) for rule in rules if name in rule.names], 0)  # NaN where any is
+    rows = np.min([rule.levels_of(name, row) for rule in rules if name in rule.names], 0)  # NaN if any of them is
     order = sorted(np.flatnonzero(~np.isnan(rows)).tolist(), key=lambda level: (level != before[name], -rows[level]))
     ways = (_possible(rules, row | {name: float(level)}, rest, before) for level in order)
     return next((way for way in ways if way is not None), None)
 
 
 def named(name: str) -> str:
-    """A column's name as it stands in a rule: quoted if it would be read as something else.
+    """A column's name as it is written in a rule: quoted if it would be read as something else.
 
     >>> named("price"), named("net price")
     ('price', "'net price'")

@@ -1,7 +1,7 @@
-"""What the columns of a table are, and how an arrow table becomes numbers and numbers become an arrow table.
+"""What the columns of a table are, and how an arrow table becomes numbers, and numbers an arrow table.
 
-A :class:`Table` is to mixed columns what :class:`latens.schema.Schema` is to an array of one kind of values: it turns
-an arrow table into ``[N, D]`` numbers in the user's units (codes for levels, NaN for missing cells), and numbers
+A :class:`Table` describes mixed columns as a :class:`latens.schema.Schema` describes an array of one kind of values. It
+turns an arrow table into ``[N, D]`` numbers in the user's units (codes for levels, NaN for missing cells), and numbers
 back into columns of the same names, order and types.
 """
 
@@ -32,12 +32,12 @@ class Table:
     Args:
         fields: all columns, including those that are not modelled.
         storage: dtype of the numbers in memory, "float32" or "float64".
-        reason: a plain sentence that says what was seen.
-        conditions: names of the columns that are given, not modelled: they go into c, not into x.
-        rules: the rules between columns; a rule comes after those whose targets are its sources.
+        reason: a plain sentence on what was seen.
+        conditions: names of the columns that are given, not modelled: they are part of c, not of x.
+        rules: the rules between columns, sorted: each rule follows those whose targets are its sources.
 
     Raises:
-        InputError: two columns have one name, or a rule names a column that is not modelled.
+        InputError: two columns have the same name, or a rule names a column that is not modelled.
 
     >>> table = Table((Column("n", "count", "int64", "poisson"), Column("id", "identifier", "string")))
     >>> table.shape, table.names
@@ -66,7 +66,7 @@ class Table:
 
     @cached_property
     def outer(self) -> tuple[Column, ...]:
-        """The columns that the model gives, as the user knows them (those of x, and those that rules write)."""
+        """The columns that a model returns, in the user's terms: those of x, and those that rules compute."""
         return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
 
     @cached_property
@@ -76,12 +76,12 @@ class Table:
 
     @property
     def reproduced(self) -> tuple[str, ...]:
-        """Names of the columns that rules determine, so that they are not modelled."""
+        """Names of the columns that rules determine, and that are therefore not modelled."""
         return tuple(rule.target for rule in self.rules if rule.reproduces)
 
     @cached_property
     def modelled(self) -> tuple[Column, ...]:
-        """The columns of x, in order. In place of a column that a rule bounds is the one that the rule leaves open."""
+        """The columns of x, in order. A column that a rule bounds is replaced by what the rule leaves open."""
         left = {rule.target: rule for rule in self.rules if rule.bounds}
         return tuple(left[field.name].left(field) if field.name in left else field
                      for field in self.outer if field.name not in self.reproduced)  # fmt: skip
@@ -104,7 +104,7 @@ class Table:
 
     @property
     def limits(self) -> None:
-        """None, as each column's likelihood keeps its draws in the range."""
+        """None, since the likelihood of each column keeps draws within its range."""
         return None
 
     @property
@@ -133,22 +133,22 @@ class Table:
         return self.storage
 
     def field(self, name: str) -> Column:
-        """The column of that name; an ``InputError`` lists those there are."""
+        """The column with that name; if there is none, the ``InputError`` lists the columns."""
         for field in self.fields:
             if field.name == name:
                 return field
         raise InputError(f"there is no column {name!r}", f"name one of {listed([f.name for f in self.fields])}")
 
     def check(self, table: Any, where: str = "the data") -> None:
-        """Raise ``InputError`` unless the arrow table has every modelled column; those that rules determine are not
+        """Raise ``InputError`` unless the arrow table has every modelled column. Columns that rules determine are not
         needed."""
         require_columns(self.modelled, table, where)
 
     def numbers(
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0
     ) -> ColumnNumbers:
-        """The columns of :attr:`outer` as numbers, ``[N]`` each, NaN for missing cells and for absent columns;
-        arguments and errors as in :meth:`to_model`."""
+        """The columns of :attr:`outer` as numbers, ``[N]`` each, NaN for missing cells and absent columns. Arguments
+        and errors are those of :meth:`to_model`."""
         found = {}
         for column in self.outer:
             if column.name not in table.column_names:
@@ -163,8 +163,8 @@ class Table:
         return found
 
     def inward(self, u: ColumnNumbers, broken: dict[str, int] | None = None) -> np.ndarray:
-        """Convert the numbers of :attr:`outer` to those of x, ``[N, D]``; where a row breaks a rule, its target counts
-        as missing. ``broken`` collects the number of rows that break each rule, by the rule's text."""
+        """Convert the numbers of :attr:`outer` to those of x, ``[N, D]``. If a row breaks a rule, the rule's target
+        counts as missing there. ``broken`` collects, by the text of each rule, the number of rows that break it."""
         u, fields = dict(u), self.outer_by_name
         for rule in self.rules:
             bad = rule.broken(u, fields)
@@ -183,8 +183,8 @@ class Table:
         return out
 
     def outward(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> tuple[ColumnNumbers, np.ndarray]:
-        """Convert ``x [N, D]`` back to the numbers of :attr:`outer`; also the mask ``[N]`` of the rows in which the
-        target of a rule is out of range. ``mean`` and ``beyond`` as in :meth:`to_user`."""
+        """(``x [N, D]`` converted back to the numbers of :attr:`outer`; the mask ``[N]`` of the rows in which the
+        target of a rule is out of range). ``mean`` and ``beyond`` are those of :meth:`to_user`."""
         x, fields = np.asarray(x, dtype=np.float64), self.outer_by_name
         u, outside = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
         bound = {rule.target for rule in self.rules if rule.bounds}
@@ -195,10 +195,11 @@ class Table:
         return {name: u[name] for name in fields}, outside
 
     def filled(self, u: ColumnNumbers, x: np.ndarray) -> ColumnNumbers:
-        """The numbers of :attr:`outer` with those missing in ``u`` taken from ``x [N, D]`` so that rules are kept."""
+        """The numbers of :attr:`outer`; those missing in ``u`` come from ``x [N, D]``, in such a way that rules
+        hold."""
         fields, left = self.outer_by_name, dict(zip(self.names, x.T.astype(np.float64)))
         bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
-        for _ in range(2):  # a source that a rule determines may bind the columns from which it is computed
+        for _ in range(2):  # twice: a source that a rule determines may bound columns it is computed from
             found = {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
                      for name in left if name not in bound}  # fmt: skip
             settle_levels(self.rules, found, {name: np.isnan(seen[name]) for name in found})
@@ -215,19 +216,19 @@ class Table:
         Args:
             table: an arrow table of N rows.
             where: what messages call the data.
-            unknown: if given, collects for each column the number of cells with a level that was never seen.
+            unknown: if given, collects for each column the number of cells with a level that the fit never saw.
             first_row: the row number of the first row, for messages.
-            broken: if given, collects the number of rows that break each rule, by the rule's text.
+            broken: if given, collects for each rule, by its text, the number of rows that break it.
 
         Returns:
             ``[N, D]`` in ``storage``, NaN for missing cells and unknown levels.
 
         Raises:
-            InputError: a column is missing, or a value does not fit, with its row.
+            InputError: a column is missing, or a value does not fit; the message has its row.
         """
         self.check(table, where)
         out = np.empty((table.num_rows, self.columns), self.storage)
-        for start in range(0, table.num_rows, PIECE):  # the numbers are float64, of which few are alive at a time
+        for start in range(0, table.num_rows, PIECE):  # in pieces, since the intermediate numbers are float64
             piece = table.slice(start, PIECE)
             u = self.numbers(piece, where, unknown=unknown, first_row=first_row + start)
             out[start : start + PIECE] = self.inward(u, broken)
@@ -236,10 +237,11 @@ class Table:
     def conditions_of(self, table: Any, where: str = "the data") -> dict[str, np.ndarray]:
         """The conditions of an arrow table as numbers, ``[N]`` each.
 
-        A column that had gaps in the fit may have them again, as NaN; parts refuse them unless they take gaps.
+        A column that had gaps in the fit may have gaps here, as NaN; parts that cannot use gaps refuse them.
 
         Raises:
-            InputError: a column is missing, a cell is missing or its level was never seen, with its row.
+            InputError: a column is missing, or a cell is missing or has a level that the fit never saw; the message
+                has its row.
         """
         require_columns(self.given_fields, table, where)
         found = {}
@@ -271,14 +273,14 @@ class Table:
         """Convert numbers to an arrow table with the user's columns, in the user's order.
 
         Args:
-            x: ``[N, D]``, the modelled columns; rules write others from them, and constants are added.
-            given: arrow arrays by name: conditions, or columns that are passed through.
-            mean: whether ``x`` are means: the mean of a count stays a fraction.
+            x: ``[N, D]``, the modelled columns; rules compute further columns from them, and constants are added.
+            given: arrow arrays by name: conditions, and columns that are passed through.
+            mean: whether ``x`` are means; the mean of a count stays a fraction.
             beyond: whether numbers may lie outside the range of the data (targets of rules may not).
-            gaps: a function that sets numbers ``[N, columns of outer]`` to NaN where cells are to be missing.
+            gaps: a function that sets those numbers ``[N, columns of outer]`` to NaN whose cells are to be missing.
 
         Raises:
-            InputError: ``x`` has a different shape.
+            InputError: ``x`` has the wrong shape.
         """
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.columns:
@@ -298,7 +300,7 @@ class Table:
         return pa.table(columns)
 
     def decoded(self, field: Column, numbers: np.ndarray, mean: bool = False, beyond: bool = False) -> Any:
-        """The cells of a column of :attr:`outer`, from numbers ``[N]`` to which any rules have already been applied."""
+        """The cells of a column of :attr:`outer`, from numbers ``[N]`` to which all rules have already been applied."""
         return field.decode(numbers, mean=mean, given=bool(self.rules), beyond=beyond)
 
     def _with_gaps(self, u: ColumnNumbers, gaps: Callable[[np.ndarray], np.ndarray]) -> ColumnNumbers:
@@ -327,7 +329,7 @@ class Table:
         return cls(columns, str(fields.get("storage", "float32")), str(fields.get("reason", "")), tuple(given), rules)
 
     def describe(self) -> str:
-        """The columns as a table of text for a person to check."""
+        """The columns as a table of text that a person can check."""
         counted = ", ".join(
             f"{sum(f.kind == kind for f in self.fields)} {kind}"
             for kind in KINDS
@@ -348,7 +350,7 @@ class Table:
 
 
 def _filled(cells: Any, field: Column, rows: int) -> Any:
-    """The cells of a constant column, with its value in place of missing ones."""
+    """The cells of a constant column, with the constant in place of missing cells."""
     if field.kind != "constant" or not cells.null_count:
         return cells
     made = field.repeat(rows)
