@@ -1,4 +1,4 @@
-"""What Python users call: the estimator, training, figures for notebooks."""
+"""What Python users call: the estimator, training, and figures for notebooks."""
 
 from typing import TYPE_CHECKING
 

@@ -61,39 +61,41 @@ if TYPE_CHECKING:
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""A variational autoencoder with scikit-learn's interface: a transformer and a density.
 
-    :meth:`fit` maximises, over encoder and decoder, the evidence lower bound (Kingma & Welling 2014)
+    :meth:`fit` maximises the evidence lower bound over encoder and decoder (Kingma & Welling 2014):
 
     .. math:: E_{q(z|x)}[\ln p(x|z)] - \beta\, KL(q(z|x) \,\|\, p(z)) \le \ln p(x) \quad (\beta = 1)
 
-    X is an array or data frame of rows and columns; images ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``; a path;
-    a sparse matrix; an AnnData; or a map-style dataset of torch, whose items are rows, pairs of a row and its label, or
-    mappings of cells. Missing cells are NaN. Codes and scores do not depend on the order of the rows.
+    X is one of these: an array or data frame of rows and columns; images ``[N, H, W]``, ``[N, H, W, C]`` or
+    ``[N, C, H, W]``; a path; a sparse matrix; an AnnData; a map-style dataset of torch, whose items are rows, pairs of
+    a row and its label, or mappings of cells. Missing cells are NaN. Codes and scores do not depend on the order of
+    the rows.
 
-    A frame comes back as a frame of its library with its dtypes; rows keep their pandas index, and new rows are
+    A frame is returned as a frame of the same library with its dtypes. Rows keep their pandas index, and new rows are
     numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in the same
-    order, as scikit-learn requires; all other methods find columns by name. Remarks (columns left out, levels never
-    seen) are ``UserWarning``.
+    order, as scikit-learn requires; all other methods match columns by name. Remarks (columns left out, levels that the
+    fit never saw) are issued as ``UserWarning``.
 
     Args:
         latent_dim: dimension of z, or "auto" (the number of columns, at most 16).
-        recipe: a name from ``latens recipes``, or a :class:`latens.Recipe`, whose options can be searched over
+        recipe: a name from ``latens recipes``, or a :class:`latens.Recipe`, whose options a grid search can vary
             (``recipe__beta``).
         likelihood: "auto" (inferred from the values), "normal", "bernoulli", "categorical" or "discretized_logistic".
         network: "auto" (convolutions for images of at least 12 x 12, otherwise fully connected), "linear", "mlp",
             "residual" or "conv".
         epochs, batch_size, learning_rate, kl_warmup, average, patience, device: see
             :class:`latens.training.settings.Settings`.
-        validation: rows for early stopping: "auto" (a tenth of 200 rows or more), a fraction, or data like X.
-        nll_draws: the K importance-weighted draws of ``score_samples``.
-        columns: kinds for columns of a table, in place of the inferred ones: ``{"price": "positive"}``.
-        condition: a column of a table (or of an AnnData's obs), or several, on which the model is conditioned.
+        validation: rows for early stopping: "auto" (a tenth of the rows, if there are at least 200), a fraction of the
+            rows, or data like X.
+        nll_draws: K, the number of importance-weighted draws of ``score_samples``.
+        columns: kinds of columns of a table that replace the inferred kinds: ``{"price": "positive"}``.
+        condition: one or several columns of a table (or of an AnnData's obs) on which the model is conditioned.
         formats: how to read columns of text, for example if their cells are ambiguous: ``{"when": "%d/%m/%Y"}``, or
             "day-first", "month-first", "1.234,5", "text".
-        rules: rules that hold in every row, ``["start <= end", "total = net + tax", "city -> country"]``, besides those
-            found in the data; "none" ignores those found (see ``latens fit --help``).
+        rules: rules that hold in every row, ``["start <= end", "total = net + tax", "city -> country"]``, in addition
+            to those found in the data; "none" ignores those found (see ``latens fit --help``).
         kind: what an array holds: "auto", "continuous", "binary", "levels" or "count".
-        layer: what to read from an AnnData or .h5ad, in fit and later: a layer, "X" or "raw/X"; None: the first that
-            holds counts, of the layer "counts", X and raw/X.
+        layer: the matrix of an AnnData or .h5ad to read, in the fit and later: a layer, "X" or "raw/X"; None for the
+            first of the layer "counts", X and raw/X that holds counts.
         random_state: an int, a ``RandomState``, or None for a new seed in each fit.
         verbose: 1 shows a progress bar.
         callbacks: a list of :class:`latens.training.Callback`, which follow a fit and may stop it.
@@ -151,7 +153,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def set_params(self, **params: Any) -> VAE:
-        """Set parameters, as in scikit-learn; ``recipe__option`` also works where ``recipe`` is a name."""
+        """Set parameters, as in scikit-learn; ``recipe__option`` also works if ``recipe`` is a name."""
         if isinstance(self.recipe, str) and any(key.startswith("recipe__") for key in params):
             self.recipe = Recipe(params.pop("recipe", self.recipe))
         if isinstance(self.recipe, Recipe):
@@ -167,14 +169,14 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Fit the model to X.
 
         Args:
-            X: rows, at least 2; arrays, frames or images.
+            X: at least 2 rows: arrays, frames or images.
             y: ignored.
-            sample_weight: one number per row, ``[N]``. Whole numbers count rows: a row with weight 2 is taken twice,
-                one with weight 0 is left out. Other weights, and whole ones that would multiply the number of rows by
-                more than ten, weight the rows' terms in the bound.
+            sample_weight: one number per row, ``[N]``. Whole numbers are counts of rows: a row with weight 2 is used
+                twice, and a row with weight 0 is left out. Other weights are factors of the rows' terms in the bound;
+                so are whole numbers that would multiply the number of rows by more than ten.
 
         Raises:
-            InputError: data or options that cannot be used; it is a ``ValueError``.
+            InputError: data or options that cannot be used. It is a ``ValueError``.
         """
         given_rows = labelled(X)
         x, numbers, weight = _counted(self._new_form(given_rows.x), sample_weight)
@@ -210,7 +212,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._take(run)
 
     def _options(self, recipe: Recipe) -> dict[str, Any]:
-        """The recipe's options that the estimator has as parameters, where the recipe does not set them."""
+        """The estimator's parameters that are options of the recipe, unless the recipe sets them itself."""
         own = {name: _plain(getattr(self, name)) for name in ("latent_dim", "likelihood", "network")}
         return {name: value for name, value in own.items() if name not in recipe.given and value != "auto"}
 
@@ -242,13 +244,14 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool = False, check: bool = True,
         reading: Mapping[str, Any] | None = None,
     ) -> tuple[Any, Any]:  # fmt: skip
-        """(X as an array, arrow table or lazy rows, checked as scikit-learn requires; for tables, how to convert back).
+        """(X as an array, arrow table or lazy rows, checked as scikit-learn requires; the way back to a frame, for
+        tables).
 
         Args:
             X: the data.
             optional: whether a frame may lack a column.
             reset: whether this is a fit, which sets the expected columns.
-            by_name: whether columns of frames are found by name, not by position.
+            by_name: whether columns of frames are matched by name instead of by position.
             check: whether infinite values are refused.
             reading: options of :func:`latens.data.read`.
         """
@@ -285,7 +288,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _frame_form(
         self, X: Any, optional: Callable[[str], bool], *, reset: bool, by_name: bool, check: bool
     ) -> tuple[Any, Any]:
-        """(A frame as an arrow table; how to convert back)."""
+        """(A frame as an arrow table; the way back to a frame)."""
         named = getattr(X, "column_names", None)
         names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
         require_once(names, "the data frame")
@@ -299,7 +302,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return frame_as_table(X, finite=check)
 
     def _new_form(self, X: Any) -> Any:
-        """Read the data of a fit, and keep how to convert back to their form."""
+        """Read the data of a fit, and keep the way back to their form."""
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         if isinstance(X, str | Path):
@@ -348,8 +351,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,
         reading: Mapping[str, Any] | None = None,
     ) -> Rows:  # fmt: skip
-        """X in the columns of a schema. Warnings about the data are issued, but those of the checks only with
-        ``check``."""
+        """X as rows of an existing schema. Issues warnings about the data; those that need checks of all values only
+        with ``check``."""
         if isinstance(X, Rows):
             return X
         if isinstance(X, str | Path) and isinstance(schema, Table):
@@ -376,7 +379,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._like(X, schema, self.run_.given, ordered=ordered, check=check, reading=reading)
 
     def _outside(self, found: Any, rows: Rows | None = None) -> Any:
-        """Found values in the user's form: that of ``rows``, with their index, or that of the fit."""
+        """Values found, in the user's form: in the form of ``rows``, with their index, or in the form of the fit's
+        data."""
         back = rows.back if rows is not None else getattr(self, "_back", None)
         if not hasattr(found, "column_names"):
             names = self._schema().names if rows is None else rows.names
@@ -390,7 +394,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @staticmethod
     def _framed(table: Any, rows: Rows) -> Any:
-        """A table as a frame of the rows' library, with their index."""
+        """A table as a frame of the library that the rows came from, with their index."""
         frame, index = rows.back(rows.named(table)), getattr(rows.back, "index", None)
         if index is not None:
             say(repeated_labels(index))
@@ -436,10 +440,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
         Args:
             Z: codes, ``[N, Z]``.
-            given: conditions, ``{name: value}``; those not given are drawn from the rows of the fit.
+            given: conditions, ``{name: value}``; conditions that are not given are drawn from the rows of the fit.
 
         Raises:
-            InputError: codes of a different shape, or not finite.
+            InputError: codes that have a wrong shape or are not finite.
         """
         self._schema()
         z = self._checked_codes(Z)
@@ -454,8 +458,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def impute(self, X: Any, *, k: int = 1000, draws: int = 0, random_state: Any = 0) -> Any:
         r"""X with its missing cells filled; observed cells are unchanged.
 
-        A number becomes the mean and a level the mode of :math:`p(x_{missing} | x_{observed})`, by self-normalised
-        importance sampling (Mattei & Frellsen 2019).
+        A number becomes the mean, and a level the mode, of :math:`p(x_{missing} | x_{observed})`, estimated by
+        self-normalised importance sampling (Mattei & Frellsen 2019).
 
         Args:
             X: rows with missing cells.
@@ -481,10 +485,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             n: number of rows.
             mean: whether x is the mean of p(x|z), without the noise of a draw.
             given: conditions, ``{name: value}``.
-            density: where z comes from: "prior", a density from :meth:`fit_density`, or the name of one in the run's
-                folder.
-            gaps: whether cells of a table are missing as in the data; False fills every cell.
-            extrapolate: whether numbers may lie beyond the range of the data; they stay on their grid.
+            density: the density from which z is drawn: "prior", a density from :meth:`fit_density`, or the name of one
+                in the run's folder.
+            gaps: whether cells of a table are missing as often as in the data; False fills every cell.
+            extrapolate: whether numbers may lie outside the range of the data; they stay on their grid.
             random_state: an int, a ``RandomState``, or None for a new seed.
         """
         self._schema()
@@ -506,7 +510,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Densities over codes
 
     def fit_density(self, X: Any, kind: str = "mixture", *, random_state: Any = 0, **options: Any) -> Fitted:
-        """Fit a density to codes of the rows, one posterior draw per row, for ``sample(density=kind)``.
+        """Fit a density to codes, one posterior draw for each row of X, for use as ``sample(density=kind)``.
 
         Args:
             X: rows, usually those of the fit.
@@ -523,7 +527,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return fitted
 
     def _densities(self) -> dict[str, Fitted]:
-        """{kind: density} of those fitted to this model's codes."""
+        """{kind: density} of the densities that were fitted to this model's codes."""
         if getattr(self, "_dense", (None, None))[0] is not self.run_:
             self._dense: tuple[Any, dict[str, Fitted]] = (self.run_, {})
         return self._dense[1]
@@ -546,24 +550,25 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Scores
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """A lower bound on ln p(x) of each row, in nats: ``[N]`` float64; -inf where a cell is impossible.
+        """A lower bound on ln p(x) of each row, in nats: ``[N]`` float64; -inf if a cell is impossible.
 
-        It is importance-weighted with K = ``nll_draws`` draws (Burda et al. 2016). All rows share the noise, so that a
-        score depends neither on other rows nor on their order. :class:`latens.runs.scoring.Scores` has more.
+        The bound is importance-weighted with K = ``nll_draws`` draws (Burda et al. 2016). All rows share the same
+        noise, so a score depends neither on other rows nor on their order. :class:`latens.runs.scoring.Scores` gives
+        more detail.
         """
         return self._scores(X, ordered=True)[0].log_px
 
     def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
-        """How strange each row is, in nats: ``[N]``; infinite where a cell is impossible. A row is strange if it is far
+        """How strange each row is, in nats: ``[N]``; infinite if a cell is impossible. A row is strange if it is far
         from samples of the model, or if p(x) is small (see :class:`latens.evaluation.strangeness.Views`)."""
         return self._scores(X)[0].strangeness
 
     def score_table(self, X: Any) -> Any:
         """The table that ``latens score`` writes, as a frame like X (an arrow table for arrays), in input order.
 
-        Its columns are ln p(x) and its standard error, strangeness, the columns that make a row strange, and the reason
-        if a single value makes it strange. A run made by ``latens fit``, whose folder has scores of held-out rows, also
-        gives p-values.
+        Its columns are ln p(x) and its standard error, strangeness, the columns that make a row strange, and a reason
+        if a single value makes it strange. For a run made by ``latens fit``, whose folder has scores of held-out rows,
+        there are p-values too.
         """
         folder = self.run_.folder if hasattr(self, "run_") else None
         found, rows = self._scores(X, None if folder is None else scoring.read_calibration(folder))
@@ -573,7 +578,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _scores(
         self, X: Any, calibration: scoring.Calibration | None = None, *, ordered: bool = False
     ) -> tuple[scoring.Scores, Rows]:
-        """(scores, rows); issues the warnings of both."""
+        """(scores, rows). Issues the warnings of both."""
         rows = self._rows(X, ordered=ordered, check=False)
         found = scoring.score(self.run_, rows, self.nll_draws, calibration)
         tally = scoring.Tally(self.run_, self.nll_draws, calibration)
@@ -583,8 +588,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @untouched()
     def score(self, X: Any, y: Any = None) -> float:
-        """The mean of :meth:`score_samples` over possible rows, in nats; for a model without a bound on ln p(x), minus
-        the mean squared error."""
+        """The mean of :meth:`score_samples` over rows without an impossible cell, in nats. For a model without a bound
+        on ln p(x), minus the mean squared error."""
         rows = self._rows(X, ordered=True, check=False)
         if scoring.no_bound(self.run_, rows.take(np.arange(1)).sifted(refuse=False)[0]) is not None:
             apart = evaluation.evaluate(self.model_, rows.inside, rows.c, k=0)
@@ -597,17 +602,17 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, *, k: int | None = None, draws: int = 5, synthetic: bool = True, training: Any = None,
         density: Any = "prior",
     ) -> Evaluation:  # fmt: skip
-        """Rate, distortion, ELBO, NLL and active units with their errors, in nats per row.
+        """Rate, distortion, ELBO, NLL and active units with their standard errors, in nats per row.
 
         Args:
-            X: rows, best held-out ones.
-            k: draws of the NLL; None: ``nll_draws``.
+            X: rows, preferably held out.
+            k: draws of the NLL; None means ``nll_draws``.
             draws: posterior draws per row in the ELBO.
-            synthetic: whether samples of a table are compared with real rows (at most 20,000); ``samples`` of the
-                result holds the comparison.
-            training: the rows of the fit, if X is held out; without them, X is split at random into two halves, one in
-                place of each.
-            density: where the codes of samples come from, as in :meth:`sample`.
+            synthetic: whether samples of a table are compared with real rows (at most 20,000); the comparison is in
+                ``samples`` of the result.
+            training: the rows of the fit, if X is held out. By default X is split at random into two halves, which take
+                the places of training and held-out rows.
+            density: the density from which the codes of samples are drawn, as in :meth:`sample`.
         """
         rows, k = self._rows(X), self.nll_draws if k is None else k
         found = evaluation.evaluate(self.model_, rows.inside, rows.c, k=k, draws=draws, beta=self.run_.beta)
@@ -623,7 +628,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def codec(self) -> Codec:
         """Lossless compression with the fitted model: ``codec().encode(X) -> bytes``, ``codec().decode(data) -> X``.
 
-        See :class:`latens.runs.coding.codec.Codec`; ``InputError`` if the model has no code.
+        See :class:`latens.runs.coding.codec.Codec`. ``InputError`` if the model cannot compress.
         """
         check_is_fitted(self, "run_")
         return self.run_.codec()
@@ -639,7 +644,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         report.write(Folder(folder) / "report.html", self.run_, None)
 
     def report(self, path: str | Path, X: Any = None, labels: Any = None) -> None:
-        """Write the HTML report to ``path``, with pictures of ``X`` where it is given, coloured by ``labels``."""
+        """Write the HTML report to ``path``; with ``X``, it has pictures of these rows, coloured by ``labels``."""
         from latens import report
 
         check_is_fitted(self, "run_")
@@ -652,7 +657,7 @@ _TRAINING = [each.name for each in fields(Settings) if each.name in signature(VA
 
 
 def say(sentences: Sequence[str]) -> None:
-    """Issue each sentence as a ``UserWarning``, at the line that called the estimator."""
+    """Issue each sentence as a ``UserWarning``, attributed to the line that called the estimator."""
     depth = 2
     while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] in ("latens", "sklearn", "contextlib"):
         depth += 1
@@ -661,14 +666,14 @@ def say(sentences: Sequence[str]) -> None:
 
 
 def seed_from(random_state: Any) -> int:
-    """A seed from a whole number, a ``RandomState``, or None (a new one)."""
+    """A seed from a whole number or a ``RandomState``; a new seed for None."""
     if random_state is None:
         return int(np.random.default_rng().integers(2**62))
     return int(random_state) if is_whole(random_state) else int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _latent_dim(run: Run) -> int:
-    """The number of latent dimensions, found by encoding an empty row."""
+    """The number of latent dimensions, found by encoding a row of zeros."""
     if run.schema is None:
         return 0
     if isinstance(run.model, Generator):
@@ -680,7 +685,7 @@ def _latent_dim(run: Run) -> int:
 
 
 def _counted(x: Any, sample_weight: ArrayLike | None) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None]:
-    """(rows, their indices in ``x``, their weights), without rows of weight 0, and with whole weights as repeated
+    """(rows, their indices in ``x``, their weights): rows of weight 0 are dropped, and whole-number weights repeat
     rows."""
     numbers = np.arange(len(x))
     if sample_weight is None:
@@ -713,7 +718,7 @@ def _require_obsm(X: Any, key: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy's, which a grid search passes, as Python's own."""
+    """A number as a Python number; a grid search passes numbers of numpy."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -721,10 +726,10 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     """Load a fitted :class:`VAE` from a run folder. No code is executed from a file.
 
     Args:
-        folder: a folder that ``latens fit``, :meth:`VAE.save` or :func:`latens.train` wrote, or "hf://USER/NAME", a
+        folder: a folder that ``latens fit``, :meth:`VAE.save` or :func:`latens.train` wrote, or "hf://USER/NAME" for a
             run on the Hugging Face Hub.
-        model: your model, freshly built, for a run of :func:`latens.train`.
-        recipe: "package:function", for a run that was fitted with your own recipe.
+        model: for a run of :func:`latens.train`, your model, freshly built.
+        recipe: for a run that was fitted with your own recipe, "package:function".
 
     Raises:
         InputError: the folder lacks parts, is damaged, or has a newer format.

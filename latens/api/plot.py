@@ -1,8 +1,8 @@
-"""Figures for notebooks: what the report draws, on axes of matplotlib.
+"""Figures for notebooks: the figures of the report, drawn on matplotlib axes.
 
 Each function takes a fitted :class:`latens.VAE`, a :class:`latens.runs.record.Run` or a run's folder, with rows X as
-for the estimator; or arrays, as its arguments say. It draws on ``ax``, or on a new figure, and returns the axes. Where
-a figure has several charts, they are insets of these axes (``ax.child_axes``).
+the estimator takes them; or it takes arrays, as described for its arguments. It draws on ``ax``, or on a new figure,
+and returns the axes. If a figure has several charts, they are insets of these axes (``ax.child_axes``).
 
 >>> import numpy as np, latens
 >>> from matplotlib import pyplot
@@ -48,7 +48,7 @@ P = ParamSpec("P")
 
 @contextmanager
 def _said() -> Iterator[None]:
-    """Raise an ``InputError`` that says why a figure cannot be drawn."""
+    """Turn errors of drawing into an ``InputError`` that says why the figure cannot be drawn."""
     try:
         with said_in_python(), untouched():
             yield
@@ -76,7 +76,7 @@ def _require_axes(ax: Any) -> None:
 
 
 def _model(source: Any) -> VAE | None:
-    """The estimator of a model or folder; None for data."""
+    """The estimator of a model or folder; None if the source is data."""
     if isinstance(source, VAE):
         if not hasattr(source, "run_"):
             raise InputError("the estimator is not fitted", "call fit(X) first")
@@ -101,13 +101,13 @@ def _require_count(value: Any, name: str) -> None:
 
 @_figure
 def reconstructions(source: Any, X: Any = None, *, rows: int = 24, ax: Any = None) -> Any:
-    """Rows and their reconstructions, the mean of p(x|z) at the code: pairs of images, lines of sequences, or for each
-    column a scatter chart (numbers) or a confusion matrix (levels).
+    """Rows and their reconstructions, the mean of p(x|z) at the code. Images are shown in pairs and sequences as lines.
+    Each column of a table has a scatter chart (numbers) or a confusion matrix (levels).
 
     Args:
         source: a model, a run or its folder; or rows.
-        X: the rows; where ``source`` is rows, their reconstructions.
-        rows: images to show, the first ones.
+        X: the rows; if ``source`` is rows, their reconstructions.
+        rows: the number of images to show, from the first on.
         ax: axes of matplotlib.
 
     Raises:
@@ -141,24 +141,24 @@ def reconstructions(source: Any, X: Any = None, *, rows: int = 24, ax: Any = Non
 
 
 def _across(count: int) -> int:
-    """The number of images in a line."""
+    """The number of images in a line of the figure."""
     return min(count, 12)
 
 
 @_figure
 def samples(source: Any, X: Any = None, *, rows: int = 24, mean: bool = False, ax: Any = None) -> Any:
-    """New rows from the model: images, sequences, or the distribution of each column next to that of X, where given;
-    for a table the worst match comes first.
+    """New rows from the model: images, sequences, or the distribution of each column, next to that of X if it is given.
+    For a table, the column that matches worst comes first.
 
     Args:
         source: a model, a run or its folder; or sampled rows.
         X: real rows to compare with.
-        rows: images to show.
+        rows: the number of images to show.
         mean: whether images are means of p(x|z), without the noise of a draw.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: an autoencoder, which has no prior; rows that do not fit the model.
+        InputError: the model is an autoencoder, which has no prior, or rows do not fit the model.
     """
     _require_count(rows, "rows")
     subject, drawn = _drawn(source, X, rows, mean)
@@ -172,7 +172,7 @@ def samples(source: Any, X: Any = None, *, rows: int = 24, mean: bool = False, a
 
 
 def _drawn(source: Any, X: Any, count: int = 1, mean: bool = False) -> tuple[Subject, np.ndarray]:
-    """(the rows to compare with, samples in their layout)."""
+    """(the rows to compare with; samples in the layout of these rows)."""
     vae = _model(source)
     if vae is None:
         given = Given(source if X is None else X)
@@ -202,17 +202,17 @@ def _marginals(subject: Subject, drawn: np.ndarray, names: Sequence[str] | None,
 
 @_figure
 def columns(source: Any, X: Any = None, *, names: Sequence[str] | None = None, ax: Any = None) -> Any:
-    """The distribution of columns in samples of the model, next to that of X, where given; for sequences, the mean and
-    the middle 90 % at each step.
+    """The distribution of columns in samples of the model, next to that of X if it is given; for sequences, the mean
+    and the middle 90 % at each step.
 
     Args:
         source: a model, a run or its folder; or sampled rows.
         X: real rows to compare with.
-        names: columns of a table to show, in this order; by default those that :func:`samples` shows.
+        names: columns of a table to show, in this order; by default the columns that :func:`samples` shows.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: images, which have no columns; an unknown name; rows that do not fit the model.
+        InputError: the rows are images, which have no columns; a name is unknown; or rows do not fit the model.
     """
     subject, drawn = _drawn(source, X, sections.TABLE_SAMPLES)
     if isinstance(subject.schema, Table):
@@ -237,17 +237,17 @@ def _require_names(names: Sequence[str] | None, there: Sequence[str]) -> None:
 
 @_figure
 def latent_map(source: Any, X: Any = None, *, labels: Any = None, ax: Any = None) -> Any:
-    """A map of the codes along two dimensions, or along the first two principal axes if there are more, with circles
-    that hold 50 % and 95 % of a standard normal prior; a histogram for one dimension.
+    """A map of the codes along their two dimensions, or along the first two principal axes if there are more. Circles
+    hold 50 % and 95 % of a standard normal prior. Codes of one dimension give a histogram.
 
     Args:
         source: a model, a run or its folder; or codes ``[N, Z]``.
         X: the rows, at most 2,000 of which are shown.
-        labels: one per row, words or numbers, for the colours.
+        labels: one label per row, words or numbers, which sets the colours.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: no rows; labels of a different length; a model without codes of rows.
+        InputError: rows are missing, labels have a different length, or the model gives no codes of rows.
     """
     vae = _model(source)
     if vae is not None:
@@ -267,7 +267,7 @@ def _on_map(codes: np.ndarray, groups: Any, circles: bool, ax: Any) -> Any:
 
 
 def _numbers(values: Any, what: str, ndim: int) -> np.ndarray:
-    """Finite numbers with ``ndim`` axes; ``InputError`` for anything else."""
+    """The values as finite numbers with ``ndim`` axes; ``InputError`` if they are anything else."""
     try:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -284,17 +284,18 @@ def _numbers(values: Any, what: str, ndim: int) -> np.ndarray:
 
 @_figure
 def traversals(source: Any, X: Any = None, *, dimensions: Sequence[int] | None = None, ax: Any = None) -> Any:
-    """What changes as one latent dimension moves from -3 to 3 standard deviations, with the others at the centre:
+    """What changes as one latent dimension moves from -3 to 3 standard deviations while the others stay at the centre:
     strips of images, lines of sequences, or the columns that change most.
 
     Args:
         source: a model, a run or its folder; or decoded rows ``[D, steps, *event]``.
-        X: rows, which determine the active dimensions and the columns' units.
-        dimensions: the dimensions to show; by default the active ones, the highest rate first, at most 8.
+        X: rows, which determine the active dimensions and the units of columns.
+        dimensions: the dimensions to show; by default the active dimensions, those with the highest rate first, at
+            most 8.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: no rows; a dimension that does not exist; no active dimension.
+        InputError: rows are missing, a dimension does not exist, or no dimension is active.
     """
     vae = _model(source)
     if vae is None:
@@ -313,7 +314,8 @@ def traversals(source: Any, X: Any = None, *, dimensions: Sequence[int] | None =
 
 
 def _walks(values: Any, lead: int) -> tuple[Subject, np.ndarray]:
-    """(all decoded rows of walks, ``[..., *event]`` with ``lead`` - 1 axes first; the same in the model's layout)."""
+    """(all decoded rows of the walks, ``[..., *event]`` with ``lead`` - 1 axes in front; the same in the model's
+    layout)."""
     found = np.asarray(values)
     if found.dtype.kind not in "iufb" or found.ndim < lead or not found.size:
         told = f"decoded rows must be an array of numbers, got {type(values).__name__} of shape {list(found.shape)}"
@@ -335,7 +337,7 @@ def _traversed(subject: Subject, walked: Sequence[tuple[int, np.ndarray]], ax: A
 
 @_figure
 def interpolation(source: Any, X: Any = None, *, rows: Sequence[int] = (0, 1), ax: Any = None) -> Any:
-    """A straight line between the codes of two rows, decoded step by step; images have the two rows at the ends.
+    """A straight line between the codes of two rows, decoded step by step; for images, the two rows are at the ends.
 
     Args:
         source: a model, a run or its folder; or decoded rows ``[steps, *event]``.
@@ -344,7 +346,7 @@ def interpolation(source: Any, X: Any = None, *, rows: Sequence[int] = (0, 1), a
         ax: axes of matplotlib.
 
     Raises:
-        InputError: no rows, or row numbers that X does not have.
+        InputError: rows are missing, or X lacks one of the numbered rows.
     """
     vae = _model(source)
     if vae is None:
@@ -359,7 +361,7 @@ def interpolation(source: Any, X: Any = None, *, rows: Sequence[int] = (0, 1), a
 
 
 def _between(vae: VAE, X: Any, rows: Sequence[int]) -> tuple[Subject, np.ndarray, np.ndarray | None]:
-    """(the rows, the decoded line, its images with the two rows at the ends)."""
+    """(the rows; the decoded line; for images, the images of the line with the two rows at its ends)."""
     subject = _subject(vae, X, what="interpolations")
     pair = list(rows) if isinstance(rows, Sequence | np.ndarray) else []
     if len(pair) != 2 or not all(is_whole(row) and 0 <= row < subject.rows for row in pair):
@@ -373,8 +375,8 @@ def _between(vae: VAE, X: Any, rows: Sequence[int]) -> tuple[Subject, np.ndarray
 
 @_figure
 def rates(source: Any, X: Any = None, *, ax: Any = None) -> Any:
-    r"""The rate :math:`KL(q(z_i|x) \,\|\, p(z_i))` of each latent dimension in nats, the largest first, inactive ones
-    grey. If rows are given, also the variance of the codes and the threshold of active dimensions.
+    r"""The rate :math:`KL(q(z_i|x) \,\|\, p(z_i))` of each latent dimension in nats, the largest first, with inactive
+    dimensions in grey. If rows are given, also the variance of the codes and the threshold of active dimensions.
 
     Args:
         source: a model, a run or its folder; an :class:`latens.evaluation.Evaluation`; or rates ``[Z]``.
@@ -382,7 +384,7 @@ def rates(source: Any, X: Any = None, *, ax: Any = None) -> Any:
         ax: axes of matplotlib.
 
     Raises:
-        InputError: an autoencoder, which has no rate; numbers of a different shape.
+        InputError: the model is an autoencoder, which has no rate, or numbers have a wrong shape.
     """
     vae = _model(source)
     if vae is not None:
@@ -400,15 +402,15 @@ def rates(source: Any, X: Any = None, *, ax: Any = None) -> Any:
 
 @_figure
 def training(source: Any, *, term: str | None = None, ax: Any = None) -> Any:
-    """Bound, rate and distortion over the epochs of training, in nats per row, of training and validation rows.
+    """Bound, rate and distortion over the epochs of training, in nats per row, for training and validation rows.
 
     Args:
         source: a model, a run or its folder; or the rows of metrics.csv (a data frame, or a list of mappings).
-        term: "bound", "rate" or "distortion"; by default all that the history has.
+        term: "bound", "rate" or "distortion"; by default all terms in the history.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: a run without history; an unknown term.
+        InputError: the run has no history, or the term is unknown.
     """
     vae = _model(source)
     if vae is not None:
@@ -426,7 +428,7 @@ def training(source: Any, *, term: str | None = None, ax: Any = None) -> Any:
 
 
 def _history(source: Any) -> list[dict[str, Any]]:
-    """The rows of metrics.csv from a data frame, or a list of mappings."""
+    """The rows of metrics.csv, from a data frame or a list of mappings."""
     rows = source.to_dict("records") if hasattr(source, "to_dict") and hasattr(source, "iloc") else None
     if rows is None and is_frame(source):
         from latens.data.tables.frames import as_table
@@ -440,17 +442,17 @@ def _history(source: Any) -> list[dict[str, Any]]:
 
 @_figure
 def calibration(source: Any, X: Any = None, *, reference: Any = None, ax: Any = None) -> Any:
-    """Whether p-values of rows are calibrated: the share of rows with a p-value of at most t against t. Rows like the
-    reference lie on the line; anomalies lie above it on the left.
+    """Whether p-values of rows are calibrated: the share of rows with a p-value of at most t, plotted against t. Rows
+    like the reference lie on the diagonal; anomalies rise above it on the left.
 
     Args:
         source: a model, a run or its folder; or p-values ``[N]``.
         X: the rows.
-        reference: held-out rows, among whose scores the rows are ranked; by default the scores in the run's folder.
+        reference: held-out rows, whose scores give the ranks; by default the scores in the run's folder.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: no reference; p-values outside [0, 1]; a model without a bound.
+        InputError: there is no reference, p-values lie outside [0, 1], or the model has no bound.
     """
     vae = _model(source)
     if vae is None:
@@ -480,17 +482,18 @@ def _p_values(vae: VAE, X: Any, reference: Any) -> np.ndarray:
 
 @_figure
 def rate_distortion(source: Any, distortion: Any = None, *, names: Sequence[str] = (), ax: Any = None) -> Any:
-    """Distortion against rate, in nats per row, of several models; dashed lines have one ELBO = -(rate + distortion).
+    """Distortion against rate of several models, in nats per row; along a dashed line, ELBO = -(rate + distortion) is
+    constant.
 
     Args:
         source: the folder of a sweep; a comparison; {name: evaluation}; a data frame with columns "rate" and
             "distortion"; or rates ``[N]``.
-        distortion: where rates are given, their distortions ``[N]``.
+        distortion: if ``source`` is rates, their distortions ``[N]``.
         names: the names of the points.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: a source without rates and distortions; different numbers of rates, distortions or names.
+        InputError: the source has no rates and distortions, or the numbers of rates, distortions and names differ.
     """
     if isinstance(source, Comparison):
         curves = comparison.tradeoffs(source.rows)

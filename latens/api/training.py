@@ -44,22 +44,22 @@ def train(
 
     Args:
         model: a :class:`latens.models.VAE`, or a module with its methods; it is trained in place.
-        objective: one of :mod:`latens.objectives`, or a subclass of yours.
+        objective: one of :mod:`latens.objectives`, or an instance of your own subclass.
         X: an array, a tree of arrays with rows on the leading axis, or a map-style dataset of torch, whose items are
-            rows, pairs of a row and a label that is not used, or mappings of rows. Floats are converted to the dtype of
-            the model's parameters; whole numbers keep theirs (latens' conditionals convert them inside the step).
+            rows, pairs of a row and a label (which is ignored), or mappings of rows. Floats are converted to the dtype
+            of the model's parameters. Whole numbers keep their dtype (latens' conditionals convert them in each step).
         out: a folder for the run; without it, nothing is written.
         validation: a fraction of the rows, or data like X.
         c: conditions, a tree of arrays ``[N, ...]``.
         sample_weight: one number per row, ``[N]``.
-        resume: whether to continue an interrupted run in ``out``; the result is that of an uninterrupted run.
-        transform: a random change of the rows in each step, such as a mirrored image.
+        resume: whether to continue an interrupted run in ``out``; the result is the same as without the interruption.
+        transform: a random transform of the rows in each step, such as mirroring images.
         progress: whether to show a bar.
         callbacks: a list of :class:`latens.training.Callback`, which follow the run and may stop it.
         **settings: fields of :class:`latens.training.settings.Settings`, for example ``epochs=20``.
 
     Returns:
-        the :class:`latens.runs.record.Run`; ``run.history`` has one entry per validation.
+        The :class:`latens.runs.record.Run`; ``run.history`` has one entry per validation.
 
     Raises:
         InputError: data or options that cannot be used.
@@ -97,7 +97,7 @@ def train(
 
 
 def _rows(X: Any, c: Tree, sample_weight: Any, model: nn.Module) -> ModelRows:
-    """Rows, conditions and weights as tensors, for the model."""
+    """Rows, conditions and weights as tensors for the model."""
     x, conditions = _tensors(X, model), _tensors(c, model)
     _check_conditions(model, conditions)
     count = trees.rows(x)
@@ -111,7 +111,8 @@ def _rows(X: Any, c: Tree, sample_weight: Any, model: nn.Module) -> ModelRows:
 def _divided(
     rows: ModelRows, validation: Any, model: nn.Module, transform: Transform | None, settings: Settings
 ) -> tuple[ModelRows, ModelRows | None]:
-    """(training rows, held-out rows): the latter are a part of ``rows``, other data of their shape, or None."""
+    """(training rows, held-out rows). The held-out rows are a part of ``rows``, other data of the same shape, or
+    None."""
     if isinstance(validation, str | int | float):
         kept, out = split_rows(len(rows), validation, settings.seed)
         if not len(out):
@@ -132,7 +133,7 @@ def _divided(
 
 
 def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
-    """Write report.html, with pictures and figures of ``x`` where it is one array with a schema."""
+    """Write report.html; it has pictures and figures of ``x`` if that is a single array with a schema."""
     assert run.folder is not None
     if run.schema is None or conditioned:
         report.write(Folder(run.folder) / "report.html", run, None)
@@ -141,17 +142,17 @@ def _report(run: Run, x: Tree, *, conditioned: bool) -> None:
     try:
         figures = evaluate(run.model, x, k=50, nll_rows=500, beta=run.beta)
         report.write(Folder(run.folder) / "report.html", run, x.numpy(), evaluation=figures)
-    except (NotImplementedError, RuntimeError, TypeError, AttributeError):  # parts that lack what a report calls
+    except (NotImplementedError, RuntimeError, TypeError, AttributeError):  # parts lack a method that reports need
         report.write(Folder(run.folder) / "report.html", run, None)
 
 
 def _transformed(x: Tree, transform: Transform | None, seed: int) -> Tree:
-    """The rows after the transform, as a step sees them."""
+    """The rows after the transform, as in a training step."""
     return x if transform is None or x is None else transform(x, torch.arange(trees.rows(x)), seed)
 
 
 def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
-    """Compute one loss of two rows before anything is written; ``InputError`` if the parts fail."""
+    """Compute the loss of two rows before anything is written; ``InputError`` if the parts fail."""
     x, c = on_device(model, slice(0, 2), x, c)
     try:
         with torch.no_grad(), untouched():
@@ -163,7 +164,7 @@ def _try(model: nn.Module, objective: Objective, x: Tree, c: Tree) -> None:
 
 
 def described(objective: Objective) -> str:
-    """The objective's type and numbers, from which a resumed run recognises it.
+    """The objective's type and numbers, by which a resumed run recognises the objective.
 
     >>> from latens.objectives import ELBO
     >>> described(ELBO(beta=2.0))
@@ -210,12 +211,12 @@ def _tensors(values: Any, model: nn.Module) -> Tree:
 
 
 def _schema_of(x: Tree) -> Schema | None:
-    """The schema of a single array in the form that the schema stores; None for anything else."""
+    """The schema of a single array whose values are already in the schema's storage form; None for anything else."""
     if not isinstance(x, Tensor):
         return None
     try:
         schema = infer(x.cpu().numpy())
-    except InputError:  # for example missing cells, which parts take and schemas of arrays do not
+    except InputError:  # for example missing cells, which some parts take but schemas of arrays do not
         return None
     if x.is_floating_point() and (schema.span or not schema.is_discrete):
         schema = replace(schema, storage=str(x.dtype).removeprefix("torch."))

@@ -1,4 +1,5 @@
-"""The command line: words in, exit status out. A command imports what it needs when it runs, so that help is quick."""
+"""The command line: it takes words and returns an exit status. Each command imports what it needs only when it runs,
+so that help is quick."""
 
 from __future__ import annotations
 
@@ -43,11 +44,11 @@ from latens.errors import FitError, InputError, Stopped, printable
 from latens.machine import launcher
 from latens.machine.imports import without_pandas
 
-# OpenMP reads these when torch is imported: idle threads spin briefly and then sleep, so that two fits share cores.
+# OpenMP reads these when torch is imported: idle threads spin briefly and then sleep, so that two fits can share cores.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"} | os.environ)
 
-# the base class of typer's errors, wherever this version of typer keeps it
+# The base class of typer's errors, which different versions of typer keep in different places.
 UsageError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
@@ -93,14 +94,14 @@ def fit(
         bool,
         option(
             "--stream",
-            help="Read the data (Parquet, .npy or plain text) in blocks, as is done where a fit in memory would take "
-            "more than half of the free memory.",
+            help="Read the data (Parquet, .npy or plain text) in blocks; this is the default if a fit in memory would "
+            "take more than half of the free memory.",
             title="Data",
         ),
     ] = False,
     weights: Annotated[
         str | None,
-        option(metavar="FILE", help="Weight each row by its number in this file (.npy .csv).", title="Data"),
+        option(metavar="FILE", help="Weight each row by a number, read from this file (.npy .csv).", title="Data"),
     ] = None,
     settings: Any = None,
     seeds: Annotated[
@@ -110,8 +111,8 @@ def fit(
         str | None,
         option(
             metavar="NAME", title="Runs",
-            help="Send the figures of training to tensorboard (in the run's folder), wandb, mlflow or trackio, which "
-            "you have installed.",
+            help="Send the training figures to tensorboard (in the run's folder), wandb, mlflow or trackio, if it is "
+            "installed.",
         ),
     ] = None,
     resume: Annotated[
@@ -120,7 +121,7 @@ def fit(
     quiet: Json = False,
 ) -> Any:
     """Fit a model to data. Write a run folder with the model, its figures and a report. Options of the recipe are given
-    like any other, for example --beta 4; `latens recipes` lists them."""
+    in the same way, for example --beta 4; `latens recipes` lists them."""
     context.with_resource(workers.waiting(seeds))
     from latens.cli import commands
 
@@ -169,8 +170,8 @@ def sweep(
     settings: Any = None,
     quiet: Json = False,
 ) -> Any:
-    """Fit every combination of options, and compare them. The comparison is on held-out rows; small models share the
-    cores, one process each. Options with a fixed value are given as for fit (--beta 4), those that vary with --grid."""
+    """Fit every combination of options, and compare them on held-out rows. Small models run in parallel, one process
+    per core. Options with a fixed value are given as for fit (--beta 4), those that vary with --grid."""
     context.with_resource(workers.waiting(seeds * math.prod(len(values.split(",")) for values in grid or ())))
     from latens.cli import commands
 
@@ -202,8 +203,8 @@ def density(
     ] = "mixture",
     seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, quiet: Json = False,
 ) -> Any:  # fmt: skip
-    """Fit a density to the codes of a run's training rows. It is kept in the run's folder; `latens sample --density`
-    draws codes from it. Options of the kind are given like any other, for example --components 8."""
+    """Fit a density to the codes of a run's training rows. It is stored in the run's folder; `latens sample --density`
+    draws codes from it. Options of the kind are given in the same way, for example --components 8."""
     from latens.cli import commands
 
     options = dict(context.meta["recipe"])
@@ -214,14 +215,14 @@ def density(
     )  # fmt: skip
 
 
-# Commands that only declare their options here
+# Commands that are only declared here
 
 
-KEEPING = ("workers", "engine", "keep")  # options of the parts of an output
+KEEPING = ("workers", "engine", "keep")  # options for writing an output in parts
 
 
 def command(declared: Callable[..., Any]) -> None:
-    """Register a command with these options; :func:`latens.cli.options.done_late` finds its work."""
+    """Register a declared command; :func:`latens.cli.options.done_late` finds the function that does its work."""
     app.command(cls=Command)(grouped(done_late(declared)))
 
 
@@ -240,7 +241,7 @@ def evaluate(
     factors: Factors = None,
     label_scores: Annotated[
         bool,
-        option(help="Where labels are known, score codes, PCA codes and raw rows: linear probe, neighbours, clusters."),
+        option(help="If labels are known, score codes, PCA codes and raw rows: linear probe, neighbours, clusters."),
     ] = True,
     samples: Annotated[
         bool,
@@ -259,9 +260,9 @@ def evaluate(
     own: OwnRecipe = None,
     quiet: Json = False,
 ) -> Any:
-    """Print bounds, rate, distortion and NLL with their errors. Figures are in nats per row, next to the number of
-    active units. For a table, also print how good samples are, compared with held-out rows (the best possible) and with
-    draws at the codes of real rows (the oracle)."""
+    """Print bounds, rate, distortion and NLL with their errors, in nats per row, and the number of active units. For a
+    table, also print how good samples are, compared with held-out rows (the best possible) and with draws at the codes
+    of real rows (the oracle)."""
 
 
 @command
@@ -328,7 +329,7 @@ def encode(
     ] = 0,
     seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Write the code of each row: the posterior mean, in order."""
+    """Write the code of each row, its posterior mean E[z|x], in input order."""
 
 
 @command
@@ -336,7 +337,7 @@ def reconstruct(
     context: typer.Context, folder: RunFolder, data: Data, out: Out, parts: Any = KEEPING, labels: Labels = None,
     reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Write each row decoded from its code, in the data's units. Layout, names and order are those of the data."""
+    """Write each row decoded from its code, in the data's units, layout and order."""
 
 
 @command
@@ -367,8 +368,8 @@ def sample(
     ] = False,
     seed: Seed = 0, own: OwnRecipe = None, quiet: Json = False,
 ) -> Any:  # fmt: skip
-    """Write new rows from the model. For each, a code z is drawn from the prior, or from a density fitted to the codes,
-    and its cells from p(x|z)."""
+    """Write new rows from the model. Each code z is drawn from the prior, or from a density fitted to the codes; the
+    cells of the row are drawn from p(x|z)."""
 
 
 @command
@@ -381,7 +382,7 @@ def impute(
         int,
         option(
             metavar="N", min=0,
-            help="Write N filled copies, drawn at random (multiple imputation); 0: one, of the best values.",
+            help="Write N filled copies, drawn at random (multiple imputation); 0: one copy, with the best values.",
         ),
     ] = 0,
     uncertainty: Annotated[
@@ -400,7 +401,7 @@ def compress(
     labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Write data as a smaller file, without loss. The run is the model (bits back): a row takes about -ELBO / ln 2
-    bits. `latens decompress` with the same run gives the data back, on any machine."""
+    bits. `latens decompress` with the same run restores the data, on any machine."""
 
 
 @command
@@ -410,7 +411,7 @@ def decompress(
     out: Out, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Write the data that `latens compress` read. Rows, names, types and gaps are the same. The run must be the one
-    that compressed them; a damaged file is refused."""
+    that compressed the data. A damaged file is refused."""
 
 
 @command
@@ -421,18 +422,18 @@ def schema(
     ] = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Show what latens takes each column for, and why. Also show the rules between columns that hold in every row.
-    --column NAME=KIND changes a column."""
+    """Show which kind of column latens infers for each column, and why. Also show the rules between columns that hold
+    in every row. --column NAME=KIND changes a column."""
 
 
 @command
 def score(
     context: typer.Context, folder: RunFolder, data: Data, out: Out, parts: Any = KEEPING,
-    k: Annotated[int, option("--k", metavar="K", min=1, help="Take the bound with K draws per row.")] = 100,
+    k: Annotated[int, option("--k", metavar="K", min=1, help="Estimate the bound with K draws per row.")] = 100,
     labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Write how unusual each row is: ln p(x) and a p-value. ln p(x) is a lower bound, in nats, with its standard error
-    and effective sample size. For a table, also write the columns that make the row strange, and the reason if a single
+    and effective sample size. For a table, also write the columns that make the row strange, and a reason if a single
     value makes it strange. A row with a value that its column cannot hold has ln p(x) = -inf and the smallest p-value;
     other rows are scored as usual."""
 
@@ -457,8 +458,8 @@ def report(
     own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Write the report of a run as one HTML page. It shows curves, reconstructions, samples, a map of the codes,
-    traversals, scores of the codes against labels, and the choices made."""
+    """Write the report of a run as one HTML page: curves, reconstructions, samples, a map of the codes, traversals,
+    scores of the codes against labels, and the choices that were made."""
 
 
 @command
@@ -480,20 +481,20 @@ def explore(
     ] = True,
     half: Annotated[
         bool,
-        option("--half/--full", help="Keep the decoder's weights as float16, or as float32 (twice as large)."),
+        option("--half/--full", help="Store the decoder's weights as float16, or as float32 (twice as large)."),
     ] = True,
     browser: Annotated[bool, option("--open/--no-open", help="Open the page in the browser.")] = True,
     port: Annotated[
-        int, option(metavar="N", min=0, max=65535, help="Use this port, if a local process decodes; 0: any free one.")
+        int, option(metavar="N", min=0, max=65535, help="Use this port if a local process decodes; 0: any free one.")
     ] = 0,
     labels: Labels = None,
     reading: Any = None,
     own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Write an HTML file to explore the latent space, and open it. The decoder runs inside the page, without any
-    request: click on the map of the codes, move sliders, compare rows, draw samples. A decoder that a page cannot
-    run decodes in a local process, until Ctrl-C."""
+    """Write an HTML file to explore the latent space, and open it. Click on the map of the codes, move sliders, compare
+    rows, draw samples. The decoder runs inside the page, without any request. If a page cannot run the decoder, a local
+    process decodes until you press Ctrl-C."""
 
 
 @command
@@ -506,8 +507,8 @@ def export(
     own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Write the model as ONNX, to use without latens. The folder holds encoder, decoder and scorer; model.json, which
-    says what their numbers mean; and example.py, which scores and decodes rows with numpy and onnxruntime."""
+    """Write the model as ONNX, to use it without latens. The folder holds encoder, decoder and scorer; model.json,
+    which says what their numbers mean; and example.py, which scores and decodes rows with numpy and onnxruntime."""
 
 
 Repository = Annotated[str, typer.Argument(metavar="USER/NAME", help="Name this repository of the hub.")]
@@ -521,8 +522,8 @@ def push(
     ] = False,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Put a run on the Hugging Face Hub, with a model card. Weights, record, figures and densities are sent; the
-    pages, which hold rows of the data, and checkpoints are not. HF_ENDPOINT names another hub."""
+    """Put a run on the Hugging Face Hub, with a model card. Weights, record, figures and densities are sent.
+    Checkpoints are not, nor are pages, since they hold rows of the data. HF_ENDPOINT names another hub."""
 
 
 @command
@@ -532,7 +533,7 @@ def pull(
     as_json: Json = False,
 ) -> Any:
     """Get a run from the Hugging Face Hub. Only files of a run are taken, and they are checked: loading a run never
-    runs code. In Python, latens.load("hf://USER/NAME") does so."""
+    executes code. In Python, call latens.load("hf://USER/NAME")."""
 
 
 @command
@@ -542,8 +543,7 @@ def recipes(
     ] = None,
     as_json: Json = False,
 ) -> Any:
-    """List the recipes by family, or explain one. An explanation has the formula, the options, when to use it, and
-    references."""
+    """List the recipes by family, or explain one: its formula, its options, when to use it, and references."""
 
 
 @command
@@ -568,7 +568,7 @@ def show(answer: Any, as_json: bool) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """The value with JSON's types only: a number that is not finite becomes null."""
+    """The value in JSON's types only: a number that is not finite becomes null."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -579,7 +579,7 @@ def _plain(value: Any) -> Any:
 
 
 Words = Callable[[Any], str]
-# (a sentence of typer's, the same in the form of latens' messages)
+# (a sentence of typer's, the same sentence in the form of latens' messages)
 USAGE = (
     (r"Option '(.+)' requires an argument", r"the option \1 needs a value: pass \1 VALUE"),
     (r"Option '(.+)' does not take a value", r"the option \1 takes no value: pass \1 alone"),
@@ -597,7 +597,7 @@ USAGE = (
 
 
 def usage(sentence: str) -> str:
-    """A sentence of typer's about the words of a command, in the form of latens' messages.
+    """A sentence of typer's about a command's words, in the form of latens' messages.
 
     >>> usage("Missing option '--out'."), usage("Invalid value for '-n' / '--number': not a valid integer")
     ('the option --out is missing: pass --out VALUE', '--number must be a whole number')
@@ -609,7 +609,7 @@ def usage(sentence: str) -> str:
     return sentence
 
 
-# (errors, exit status, the error in words); the first row that matches counts
+# (errors, exit status, the error in words); the first row that matches is used
 ENDS: tuple[tuple[type | tuple[type, ...], int, Words], ...] = (
     (UsageError, 2, lambda error: usage(error.format_message())),
     (InputError, 2, str),
@@ -624,7 +624,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit status: 0, 1 for a failed fit, 2 for a user's mistake, 130 for Ctrl-C.
 
     Args:
-        arguments: the words after ``latens``; without them, those of the process.
+        arguments: the words after ``latens``; by default, those of the process.
 
     >>> main(["--version"])
     latens 0.1.0
@@ -656,8 +656,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_needed(command: str) -> bool:
-    """Whether this process has something to do. If a launcher started several processes, only the first does work that
-    must be done once."""
+    """Whether this process should run the command. If a launcher started several processes, only the first does work
+    that must be done once."""
     if command in ("fit", "sweep"):
         if command == "fit" and (said := launcher.meant_more()):
             typer.echo(f"warning: {said}", err=True)

@@ -1,4 +1,4 @@
-"""The options that several commands share, in titled groups, and commands that also take the options of any recipe."""
+"""Options that several commands share, in titled groups; and commands that also take the options of any recipe."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NO_VALUE = object()
 
 
 def importable(recipe: str | None) -> str | None:
-    """Make a recipe of the user's own importable from the working directory, as ``python -m`` does."""
+    """Let Python import the user's own recipe from the working directory, as ``python -m`` does."""
     if recipe is not None and ":" in recipe and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return recipe
 
 
 def option_name(name: str) -> str:
-    """The parameter ``name`` as the user types it.
+    """The parameter ``name`` as the user types it on the command line.
 
     >>> option_name("latent_dim"), option_name("start")
     ('--latent-dim', '--from')
@@ -41,7 +41,7 @@ def option(*names: str, help: str, title: str | None = None, **more: Any) -> Any
 
 
 def valued(values: Values, help: str, title: str) -> Any:
-    """The option that takes these values."""
+    """The option that takes one of these values."""
 
     def read(word: str) -> Any:
         try:
@@ -89,8 +89,8 @@ Out = Annotated[
     ),
 ]
 LABELS = (
-    "Take labels for pictures from here: a column of the table (which is then not modelled), a key of the .npz, or a "
-    "file."
+    "Read labels for the pictures from here: a column of the table (which is then not modelled), a key of the .npz, or "
+    "a file."
 )
 Labels = Annotated[str | None, option(metavar="LABELS", help=LABELS, title="Data")]
 Factors = Annotated[
@@ -98,8 +98,7 @@ Factors = Annotated[
     option(
         metavar="COLUMN,COLUMN,…|FILE",
         help="Score codes against these known factors of the rows: columns that the model does not read, or a file "
-        "with a row of factors for each row of the data (MIG, DCI, SAP, FactorVAE, beta-VAE, modularity, IRS, "
-        "InfoMEC).",
+        "with the factors of each row (MIG, DCI, SAP, FactorVAE, beta-VAE, modularity, IRS, InfoMEC).",
     ),
 ]  # fmt: skip
 Seed = Annotated[int, option(metavar="N", min=0, help="Seed all random numbers with N.")]
@@ -125,7 +124,7 @@ LatentDim = Annotated[
 ]
 
 
-# Groups of options that go together: {name: (annotation, default)}
+# Groups of options that belong together: {name: (annotation, default)}
 
 Group = dict[str, tuple[Any, Any]]
 _Word, _Words = str | None, list[str] | None
@@ -150,10 +149,10 @@ ABOUT = group(
      "schema DATA` shows the kinds."),
     ("schema", _Word, None, "FILE", "Read the kinds of columns from this file, written by `latens schema --out`."),
     ("condition", _Words, None, "COLUMN",
-     "Model the data given this column, or given the labels of an array (label); repeat for more."),
+     "Model the data given this column, or an array given its labels (label); repeat for more."),
     ("rule", _Words, None, "RULE",
      'Declare a rule that holds in every row: "start <= end", "total = net + tax", "price = 0.15 * minutes + [bike]" '
-     '([bike]: a number of each level), "city -> country", "sex & title" (only the combinations in the data), "dose '
+     '([bike]: one number per level), "city -> country", "sex & title" (only the combinations in the data), "dose '
      'missing where drug = none"; repeat for more. none: ignore the rules found in the data.'),
     ("split", _Word, None, "KIND=COLUMN",
      "Hold out whole groups (group=COLUMN), the latest rows (time=COLUMN) or the same share of each level "
@@ -169,23 +168,23 @@ READING = group(
      'Read this text as missing, in all columns or in one (COLUMN=TEXT); repeat for more. "": empty cells only.'),
     ("size", _Word, None, "HxW", "Resize the images of a folder to this height and width, in pixels."),
     ("skip_bad", bool, False, None, "Skip images that cannot be decoded."),
-    ("pages", bool, False, None, "Make each page of a TIFF and each frame of a GIF, WebP or PNG a row of its own."),
+    ("pages", bool, False, None, "Make each page of a TIFF, and each frame of a GIF, WebP or PNG, a separate row."),
     ("layer", _Word, None, "NAME",
-     "Read this layer of an .h5ad, X or raw/X; default: the first that holds counts, of counts, X and raw/X."),
+     "Read this matrix of an .h5ad: a layer, X or raw/X; default: the first of counts, X, raw/X that holds counts."),
 )  # fmt: skip
 ESTIMATES = group(
     ("nll", str, "iw", "iw|ais|grid",
-     "Estimate the NLL by importance weighting (iw), annealed importance sampling (ais: closer), or quadrature (grid: "
-     "exact, for one or two latent dimensions)."),
+     "Estimate the NLL by importance weighting (iw), annealed importance sampling (ais: closer to the truth), or "
+     "quadrature (grid: exact, for one or two latent dimensions)."),
     ("rows", int, 1000, "N", "Estimate the NLL on N evenly spaced rows; 0: on all."),
     ("proposal", str, "encoder", "encoder|mixture|auto",
-     "Draw the codes of iw from the encoder's posterior, from a wider mixture, or from the mixture for the rows that "
+     "Draw the codes of iw from the encoder's posterior, from a wider mixture, or from the mixture only for rows that "
      "need it (auto)."),
     ("chains", int, 16, "N", "Run N chains per row for ais and the certificate, at least 1."),
     ("temperatures", int, 200, "N", "Anneal over N temperatures for ais and the certificate, at least 1."),
-    ("certificate", int, 0, "N", "Bound ln p(x) of N rows drawn from the model from both sides; 0: do not."),
+    ("certificate", int, 0, "N", "Bound ln p(x) from both sides for N rows drawn from the model; 0: do not."),
     ("gaps", bool, False, None,
-     "Say where the bound is lost: approximation, amortisation, mutual information, prior. Takes minutes."),
+     "Show where the bound is lost: approximation, amortisation, mutual information, prior. Takes minutes."),
     title="Likelihood",
 )  # fmt: skip
 TRAINING: Group = {each.name: trained_with(each) for each in fields(Settings) if each.name not in INNER}
@@ -194,7 +193,7 @@ PARTS = group(
      "Write the parts of a folder with N processes of one thread each, at least 1; default: one per core, at most 8. "
      "The bytes are the same for any N."),
     ("engine", _Word, None, "NAME",
-     "Write the parts with processes, or with ray (its extra: latens[ray]); default: processes."),
+     "Write the parts with processes, or with ray (install latens[ray]); default: processes."),
     ("keep", _Words, None, "COLUMN",
      "Put this column of the data, such as a key, in front of each output row, unchanged; repeat for more."),
     ("part_rows", int | None, None, "N", "Write N rows to each part of a folder; default: 100,000."),
@@ -203,12 +202,12 @@ PARTS = group(
 GROUPS = {"about": ABOUT, "reading": READING, "estimates": ESTIMATES, "settings": TRAINING, "parts": PARTS}
 TITLES = (
     "Arguments", "Output", "Options", "Likelihood", "Model", "Data", "Training", "Runs", "Help",
-)  # the titles of a help text, in this order  # fmt: skip
+)  # the titles of a help text, in order  # fmt: skip
 
 
 def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Replace each parameter named after a group (:data:`GROUPS`) with the group's options, or with those that the
-    parameter's default lists; the command receives their values as a mapping."""
+    """Replace each parameter that is named after a group (:data:`GROUPS`) by the options of the group, or by those that
+    the parameter's default lists. The command receives their values as a mapping."""
     own = inspect.signature(command, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters: list[inspect.Parameter] = []
@@ -234,9 +233,9 @@ def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def done_late(declared: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that calls the function of its own name in :mod:`latens.cli.commands`, which is imported when the
-    command runs. A command with options ``about`` the data gets those of ``reading`` as words, otherwise as options of
-    :func:`latens.data.read`."""
+    """A command that calls the function of the same name in :mod:`latens.cli.commands`, which is imported only when the
+    command runs. If the command has a parameter ``about`` (the data), it gets the options of ``reading`` as words;
+    otherwise it gets them as options of :func:`latens.data.read`."""
 
     @wraps(declared)
     def command(*, as_json: bool = False, **given: Any) -> Any:
@@ -258,8 +257,8 @@ class Command(TyperCommand):
     """A command whose help lists options under titles."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The pieces of the usage line."""
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # some versions of typer: {DATA}
+        """The words of the usage line."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # some versions of typer add braces
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the help of arguments and options, under titles."""
@@ -281,7 +280,7 @@ class OpenCommand(Command):
     ``context.meta["recipe"]``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Split the words into the command's own and the options of the recipe."""
+        """Split the words into options of the command itself and options of the recipe."""
         flags = {name: bool(getattr(p, "is_flag", False)) for p in self.params for name in p.opts + p.secondary_opts}
         flags["--help"] = True
         own, found, words = [], {}, list(args)
@@ -304,10 +303,10 @@ class OpenCommand(Command):
 
 
 def recipe_options(context: typer.Context, recipe: str, latent_dim: Any) -> dict[str, Any]:
-    """The recipe's options that were given.
+    """The options of the recipe that the user passed.
 
     Raises:
-        InputError: an option that neither the command nor the recipe has, with the nearest one that exists.
+        InputError: neither the command nor the recipe has an option; the message has the nearest one that exists.
     """
     from latens import recipes
 
@@ -328,7 +327,7 @@ def recipe_options(context: typer.Context, recipe: str, latent_dim: Any) -> dict
 
 
 def own_of_resumed(context: typer.Context, where: str) -> str | None:
-    """The value of --recipe that was given with --resume; ``InputError`` for any other option, since ``where`` (a
+    """The value of --recipe that was passed with --resume; ``InputError`` for any other option, since ``where`` (a
     folder, in words) holds them all."""
     given = [name for name in context.params if (source := context.get_parameter_source(name)) is not None
              and source.name == "COMMANDLINE" and name not in ("resume", "quiet")]  # fmt: skip
@@ -341,7 +340,7 @@ def own_of_resumed(context: typer.Context, where: str) -> str | None:
 
 
 def require_values(options: dict[str, Any]) -> None:
-    """``InputError`` for an option without a value."""
+    """Raise ``InputError`` for an option without a value."""
     for name, value in options.items():
         if value is _NO_VALUE:
             option = option_name(name)

@@ -1,7 +1,7 @@
-"""Worker processes, which take a share of this process's fits, or write parts of an output.
+"""Worker processes, which do a share of this process's fits, or write parts of an output.
 
-They start before this process imports torch and reads the data: meanwhile they import what they need and wait for a
-task. So this file imports nothing heavy.
+They start before this process imports torch and reads the data, so that they can import what they need at the same time
+and then wait for a task. For this reason, this file imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextlib import contextmanager
 
 from latens.machine.processor import cores
 
-MOST = 8  # processes: torch takes some 300 MB in each
+MOST = 8  # processes at most, since torch takes about 300 MB in each
 _BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from latens.cli.commands import "
 FITS, PARTS = _BEGIN + "many; many.work(many.work_on)", _BEGIN + "engines; engines.work()"
 _waiting: list[subprocess.Popen[bytes]] = []
 
 
 def shared_by(jobs: int, cores: int) -> int:
-    """The number of processes that share ``jobs`` jobs, this one included: one per core, each with two jobs or more.
+    """The number of processes for ``jobs`` jobs, this one included: at most one per core, with at least two jobs each.
 
     >>> [shared_by(jobs, 2) for jobs in (1, 3, 4, 400)]
     [1, 1, 2, 2]
@@ -40,14 +40,14 @@ def start(threads: int, work: str = FITS, stderr: int | None = subprocess.PIPE) 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Terminate a worker at once."""
     process.terminate()
-    with process:  # closes its pipes
+    with process:  # closes the pipes
         assert process.stdout is not None
         process.stdout.read()
 
 
 @contextmanager
 def waiting(jobs: int) -> Iterator[None]:
-    """Start the workers that ``jobs`` jobs can use; those not taken (:func:`take`) end with the block."""
+    """Start the workers that ``jobs`` jobs can use; workers that were not taken (:func:`take`) end with the block."""
     cores = _cores()
     count = shared_by(jobs, cores)
     try:
