@@ -1,4 +1,5 @@
-"""What each command does: data and a run in, files and an :class:`Answer` out. :mod:`latens.cli.main` does the rest."""
+"""What each command does: it takes data and a run, writes files and returns an :class:`Answer`. :mod:`latens.cli.main`
+declares the commands and prints the answers."""
 
 from typing import TYPE_CHECKING
 

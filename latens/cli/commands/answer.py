@@ -16,8 +16,8 @@ SPREAD = (
 
 @dataclass
 class Answer:
-    """A command's answer: ``text`` to print; ``figures`` for ``--json``, on one line if ``in_a_line`` (after other
-    lines of JSON); the exit ``status``."""
+    """A command's answer: ``text`` to print; ``figures`` for ``--json``, on a single line if ``in_a_line`` (when other
+    lines of JSON came before); the exit ``status``."""
 
     text: str
     figures: dict[str, Any] = field(default_factory=dict)
@@ -26,13 +26,13 @@ class Answer:
 
 
 def table(pairs: list[tuple[str, str]], title: str) -> list[str]:
-    """Lines of (name, figure), the names aligned, under a title."""
+    """Lines of (name, figure) under a title, with the names aligned."""
     width = max((len(name) for name, _ in pairs), default=0)
     return [title, *(f"  {name:<{width}}  {value}" for name, value in pairs)]
 
 
 def aligned(rows: Sequence[Sequence[str]], words: int) -> list[str]:
-    """Rows of cells as lines: the first ``words`` columns are left-aligned, the others right-aligned."""
+    """Rows of cells as lines; the first ``words`` columns are left-aligned, the rest right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         "  ".join(cell.ljust(w) if i < words else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
@@ -41,7 +41,7 @@ def aligned(rows: Sequence[Sequence[str]], words: int) -> list[str]:
 
 
 def spread(answers: list[Answer], counts: Callable[[Any], bool]) -> dict[str, dict[str, Any]]:
-    """Mean and standard deviation over the answers of each figure for which ``counts`` is true in all of them."""
+    """For each figure for which ``counts`` is true in all answers, its mean and standard deviation over the answers."""
     found: dict[str, dict[str, Any]] = {}
     for name in SPREAD:
         values = [answer.figures.get(name) for answer in answers]
@@ -58,7 +58,7 @@ def with_deviation(figure: dict[str, Any], digits: int) -> str:
 
 
 def over_seeds(folder: Path, answers: list[Answer]) -> Answer:
-    """Mean and standard deviation over seeds of every figure that all seeds have."""
+    """Mean and standard deviation over seeds, for every figure that all seeds have."""
     found = spread(answers, lambda value: isinstance(value, int | float))
     lines = [(name, with_deviation(figure, 4)) for name, figure in found.items()]
     text = "\n".join(table(lines, f"{folder}: {len(answers)} seeds, mean ± standard deviation over seeds"))

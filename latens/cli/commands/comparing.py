@@ -36,8 +36,8 @@ DENSITY_NOTE = (
     "the data)."
 )
 BASELINE_NOTE = (
-    "baselines have no codes, and hence no other figures. For levels, a density is that of x + u with u in [0, 1), "
-    "whose NLL is an upper bound on the discrete NLL; shares of levels are exact."
+    "baselines have no codes, and hence no other figures. If values are levels, a density is that of x + u with u in "
+    "[0, 1), whose NLL is an upper bound on the discrete NLL; shares of levels are exact."
 )
 
 
@@ -78,7 +78,7 @@ def compare(
 
 
 def _require_room(out: str, densities: str) -> None:
-    """``InputError`` if the comparison cannot be written to ``out``."""
+    """Raise ``InputError`` if the comparison cannot be written to ``out``."""
     if Path(out).suffix not in (".html", ".json", ".csv"):
         raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
     if densities and out.endswith(".csv"):
@@ -179,13 +179,13 @@ def _baseline_lines(found: comparing.Comparison) -> list[str]:
 
 
 def _ruled(rows: list[tuple[str, ...]], words: int) -> list[str]:
-    """Aligned rows with a rule under the first."""
+    """Aligned rows with a line under the first."""
     head, *lines = aligned(rows, words)
     return [head, "-" * len(head), *lines]
 
 
 def demo(out: str, *, seed: int, quiet: bool) -> Answer:
-    """Fit the digits, evaluate, compare and write the report."""
+    """Fit the digits, evaluate the run, compare it and write the report."""
     folder = Path(out)
     if (folder / "run.json").exists():
         if not runs.read_record(folder)["data"].get("demo"):

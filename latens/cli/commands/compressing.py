@@ -1,4 +1,4 @@
-"""``latens compress`` and ``latens decompress``: data as a file of nearly -ELBO bits, and back."""
+"""``latens compress`` and ``latens decompress``: write data as a file of nearly -ELBO bits, and restore them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from latens.schema import Table
 from latens.schema.arrow import listed, pa, pc
 
 LATENS = ".latens"
-_ROWS = 1000  # rows whose -ELBO is computed
+_ROWS = 1000  # -ELBO is computed for this many rows
 
 
 def compress(
     folder: str, data: str, out: str, *, own: str | None, labels: str | None = None,
     reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Write data as a .latens file, and say what it saves."""
+    """Write data as a .latens file, and report how much it saves."""
     if Path(out).suffix.lower() != LATENS:
         raise InputError(f"cannot write {out}: the extension must be {LATENS}")
     require_free_output(out, folder, data, (LATENS,))
@@ -64,7 +64,7 @@ def compress(
 
 
 def decompress(folder: str, file: str, out: str, *, own: str | None) -> Answer:
-    """Write the data of a .latens file."""
+    """Write the data in a .latens file."""
     require_free_output(out, folder, file)
     run = record.load(folder, recipe=own)
     with concerning(folder):
@@ -77,7 +77,7 @@ def decompress(folder: str, file: str, out: str, *, own: str | None) -> Answer:
 
 
 def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
-    """All columns of a table as they are in its file, text files as text; None for data that are not a table."""
+    """All columns of a table as its file stores them, with a text file's columns as text; None if it is no table."""
     if data in EMBEDDED:
         found = read(data).x
         return found if hasattr(found, "column_names") else None
@@ -100,11 +100,11 @@ def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
 
 
 def _beside(source: Source, rows: Any) -> tuple[str, dict[str, np.ndarray]]:
-    """(the name of the array, the arrays that belong to it): all others of an .npz; labels and names of rows."""
+    """(the name of the array; the arrays stored with it): all other arrays of an .npz; labels and names of rows."""
     is_sparse = isinstance(source.x, SparseRows)
     if source.x.shape[1:] != rows.x.shape[1:]:
         raise InputError(f"{source.origin} has columns that the model does not read", "leave them out")
-    if source.row_kind == "file" and source.notes:  # every loss is noted
+    if source.row_kind == "file" and source.notes:  # the notes list every loss
         what = f"{source.origin} would not come back unchanged ({source.notes[0]})"
         raise InputError(what, "save the images in one form and size first")
     key, found = _archived(source.origin, is_sparse)
@@ -122,7 +122,7 @@ def _beside(source: Source, rows: Any) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def _archived(origin: str, is_sparse: bool) -> tuple[str, dict[str, np.ndarray]]:
-    """(the name of an array in its .npz, the others there); none for other files."""
+    """(the name of an array in its .npz; the other arrays there); no names and arrays for other files."""
     archive = re.fullmatch(r"(.+\.npz)(?::(.+))?", origin, re.IGNORECASE)
     if archive is None:
         return "x", {}
@@ -132,7 +132,7 @@ def _archived(origin: str, is_sparse: bool) -> tuple[str, dict[str, np.ndarray]]
 
 
 def _with_index_named(table: Any) -> Any:
-    """The table with a name for the row index, which has none in a text file."""
+    """The table with a name for its row index, which in a text file has no name."""
     first, *rest = table.column_names
     return table if first or not rest else table.rename_columns([f"{INDEX}0__", *rest])
 
@@ -149,7 +149,7 @@ def _bytes_of(file: str) -> bytes:
 
 
 def _size(data: str, x: Any) -> int:
-    """The size in bytes of the data's file, or of its numbers where there is no file."""
+    """The size in bytes of the data's file, or of its numbers if there is no file."""
     path = Path(data)
     if data in EMBEDDED:
         return int(x.nbytes)
@@ -161,7 +161,7 @@ def _size(data: str, x: Any) -> int:
 
 
 def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str], dict[str, Any]]:
-    """How much the file saves, in words and figures."""
+    """How much the file saves, in words and as figures."""
     some = rows.take(np.arange(min(_ROWS, len(rows))) * len(rows) // min(_ROWS, len(rows)))
     ideal = _ideal(run, some) if found.is_whole else None
     size, bits = len(found.data), 8 * found.coded / found.rows
@@ -176,16 +176,16 @@ def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str]
     lines.append(f"{bits:,.1f} bits per row{dimensions}{against}")
     if saved > 0:
         figures["break_even"] = math.ceil(model / saved)
-        pays = f"including them, the file is smaller from {figures['break_even']:,} rows on"
-        lines.append(f"the model has {model:,} bytes; {pays}")
+        least = f"together, model and file are smaller than the data from {figures['break_even']:,} rows on"
+        lines.append(f"the model has {model:,} bytes; {least}")
     else:
-        lines.append(f"the model has {model:,} bytes, and nothing is saved that could make up for them")
+        lines.append(f"the model has {model:,} bytes in addition, and the file is not smaller than the data")
     return lines, figures
 
 
 def _ideal(run: Run, rows: Any) -> float:
-    """-ELBO in bits per row, with ln p that of masses: in the model, ln p of a grid's place may be that of its mass per
-    unit."""
+    """-ELBO in bits per row, with ln p as the log of a mass: for a column on a grid, the model's ln p may be the log of
+    the place's mass per unit."""
     bits = -evaluation.elbo(run.model, rows.inside, rows.c).elbo / math.log(2)
     if not isinstance(schema_of(run), Table):
         return bits
@@ -194,8 +194,8 @@ def _ideal(run: Run, rows: Any) -> float:
 
 
 def _without_quotes(table: Any) -> Any:
-    """The table with empty texts as missing cells, since both are written as nothing; a table that is not from a text
-    file is unchanged."""
+    """The table with empty texts as missing cells, since text files write both as nothing. A table that is not from a
+    text file is unchanged."""
     if b"text" not in (table.schema.metadata or {}):
         return table
     columns = [pc.if_else(pc.equal(cells, ""), None, cells) for cells in table.columns]
@@ -203,7 +203,7 @@ def _without_quotes(table: Any) -> Any:
 
 
 def _same_as_text(run: Run, found: Unpacked, extension: str) -> bool:
-    """Whether a table without remarks is the same when the run reads it from text."""
+    """Whether a table is the same when the run reads it from text, without a remark on any cell."""
     if found.x.schema.metadata:
         return False
     schema = schema_of(run)
@@ -218,7 +218,7 @@ def _same_as_text(run: Run, found: Unpacked, extension: str) -> bool:
 
 
 def _require_form(run: Run, out: str, file: str, found: Unpacked) -> None:
-    """``InputError`` if a file with the extension of ``out`` would change the data."""
+    """Raise ``InputError`` if a file with the extension of ``out`` cannot hold the data unchanged."""
     extension = Path(out).suffix.lower()
     good: tuple[str, ...] = (".npz",) if found.beside else (".npy", ".npz")
     if found.is_table:

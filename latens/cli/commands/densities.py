@@ -1,4 +1,4 @@
-"""``latens sample``, new rows from a run; ``latens density``, a density of its codes to draw from."""
+"""``latens sample``: new rows from a run. ``latens density``: a density of its codes, from which to draw."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def density(
     folder: str, data: str | None, *, kind: str, options: dict[str, Any], seed: int, own: str | None,
     labels: str | None = None, quiet: bool = False, reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Fit a density and keep it in the run's folder, unless the folder has it already."""
+    """Fit a density and store it in the run's folder, unless the folder has it already."""
     if kind == PRIOR:
         raise InputError(
             "--kind prior: the prior is part of the model", "name a density to fit, for example --kind mixture"
@@ -48,7 +48,7 @@ def density(
 
 
 def density_of(run: Run, folder: str, kind: str, *, quiet: bool = False) -> Fitted:
-    """The density of a kind in the run's folder, whatever its options; fitted with the defaults if need be."""
+    """The density of a kind in the run's folder, with any options; if there is none, it is fitted with the defaults."""
     there = densities.load(folder, kind, run.model)
     return there or _fit(run, folder, kind, {}, None, None, 0, quiet)
 
@@ -112,7 +112,7 @@ def sample(
 
 
 def _require_space(out: str, rows: int, columns: int) -> None:
-    """``InputError`` where the rows cannot fit on the disk, even with a bit per cell."""
+    """Raise ``InputError`` if the rows cannot fit on the disk, even at one bit per cell."""
     if address_of(out) is None:
         needed, there = rows * columns // 8, shutil.disk_usage(Path(out).resolve().parent).free
         if needed > there:

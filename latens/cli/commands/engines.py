@@ -1,5 +1,5 @@
 """Engines that write the parts of an output: processes on this machine, or Ray actors. A part is a function of the run,
-its source and the options alone: any engine, with one thread, writes the same bytes."""
+the part's source and the options alone, so every engine, with one thread, writes the same bytes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,12 @@ from latens.errors import FitError, InputError
 from latens.runs import record
 from latens.tensors.randomness import Key, seed_of
 
-TRIES = 2  # attempts at a part whose worker died
+TRIES = 2  # attempts at a part if its worker dies
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to write: the output of ``command`` with its ``options``, by the run in ``folder``, to the folder
-    ``out``."""
+    """What to write: the output of ``command`` with ``options``, for the run in ``folder``, to the folder ``out``."""
 
     command: str
     folder: str
@@ -50,13 +49,13 @@ class Job:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Job:
-        """The job whose fields ``asdict`` gave."""
+        """The job from the fields that ``asdict`` gave."""
         return cls(**dict(fields) | {"inputs": Inputs(**fields["inputs"])})
 
     def seed_of(self, part: Piece) -> int | None:
-        """The seed of a part, or None if nothing is random. Draws of different parts are independent, because each
-        part's seed is a function of the job's seed and the part's name. Estimates use the job's seed in every part,
-        because all rows share their noise."""
+        """The seed of a part; None if nothing is random. The seed of draws is a function of the job's seed and the
+        part's name, so draws of different parts are independent. Estimates use the job's seed in every part, because
+        all rows share their noise."""
         if "seed" not in self.options:
             return None
         if self.command != "sample" and not self.options.get("samples") and not self.options.get("draws"):
@@ -66,14 +65,14 @@ class Job:
 
 
 class Worker:
-    """Writes parts of a job, with one thread; it loads the run once."""
+    """Writes parts of a job, with one thread; the run is loaded once."""
 
     def __init__(self, job: Job):
         self.job, self.run = job, record.load(job.folder, recipe=job.inputs.own)
         self._whole: dict[str, Stream | Rows] = {}
 
     def attempt(self, part: Piece) -> dict[str, Any]:
-        """:meth:`write`, or ``{"error": sentence}`` where the part is refused or fails."""
+        """The result of :meth:`write`, or ``{"error": sentence}`` if the part is refused or fails."""
         try:
             with redirect_stdout(sys.stderr):
                 return self.write(part)
@@ -83,7 +82,7 @@ class Worker:
             return {"error": f"{error.filename or part.name} cannot be used: {error.strerror or error}"}
         except MemoryError:
             return {"error": "not enough memory: pass fewer --workers"}
-        except Exception as error:  # a bug that hits one part must not stop the others
+        except Exception as error:  # a bug that affects one part must not stop the other parts
             traceback.print_exc()
             return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
@@ -100,7 +99,7 @@ class Worker:
             command = getattr(using, self.job.command)
             try:
                 answer = command(self.run, self._source(part), str(path), self.job.inputs, **options)
-            except Whole:  # a part of a text file that can only be read with the rest of it
+            except Whole:  # this part of a text file cannot be read without the rest of the file
                 answer = command(self.run, self._in_memory(part.source), str(path), self.job.inputs, **options)
         rows = answer.figures.get("rows", answer.figures.get("shape", [0])[0])
         with open(path, "rb") as file:
@@ -110,7 +109,7 @@ class Worker:
         return {"rows": rows, "sha256": sha256, "warnings": answer.figures.get("warnings", []), **more}
 
     def _source(self, part: Piece) -> Readable:
-        """The rows of a part. Whether a file is streamed depends on its size, not on the free memory."""
+        """The rows of a part. Its size, and not the free memory, decides whether a file is streamed."""
         if not part.stop:
             return self._opened(part.source, large=False)
         if part.source not in self._whole:
@@ -137,7 +136,7 @@ class Worker:
 
 def work() -> None:
     """Run a worker process: read a job and then parts from stdin, one JSON text per line, and answer each part with a
-    line. It ends when stdin closes, hence with the calling process, however that ends."""
+    line. The process ends when stdin closes, and so when the calling process ends, for whatever reason."""
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def listen() -> None:
@@ -159,7 +158,7 @@ Note = Callable[[str], None]
 
 
 def here(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
-    """Yield (part, the answer of :meth:`Worker.attempt`) for all parts, written by this process."""
+    """Yield (part, answer of :meth:`Worker.attempt`) for all parts, which this process writes."""
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -171,8 +170,8 @@ def here(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
 
 
 def processes(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
-    """Yield (part, the answer of :meth:`Worker.attempt`) for all parts as they are finished, by ``count`` worker
-    processes. A part whose worker dies goes to a new worker, once."""
+    """Yield (part, answer of :meth:`Worker.attempt`) for all parts as they finish. ``count`` worker processes write
+    them. If a worker dies, its part is given to a new worker, once."""
     if count == 1:
         yield from here(job, parts, count, note)
         return
@@ -192,7 +191,7 @@ def processes(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answe
 
 
 class _Crew:
-    """Worker processes, each at work on one part or free."""
+    """Worker processes. Each one is free or works on one part."""
 
     def __init__(self, job: Job, note: Note):
         self._job, self._note = _line(asdict(job)), note
@@ -214,8 +213,8 @@ class _Crew:
         return process
 
     def answers(self) -> Iterator[tuple[Piece, dict[str, Any] | None, int]]:
-        """Wait until a worker answers or ends: (its part, the answer or None, how many more times the part may be
-        tried)."""
+        """Wait until a worker answers or ends; yields (its part, its answer or None, how many more times the part may
+        be tried)."""
         for key, _ in self._selector.select():
             process: subprocess.Popen[bytes] = key.data
             assert process.stdout is not None
@@ -251,11 +250,11 @@ def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
         process.stdin.write(line)
         process.stdin.flush()
     except BrokenPipeError:
-        pass  # it has ended, as `answers` will notice
+        pass  # the worker has ended, which `answers` will notice
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int:
-    """The exit status of a worker that has ended or was killed, its pipes closed."""
+    """The exit status of a worker that has ended or was killed; its pipes are closed."""
     for pipe in (process.stdin, process.stdout):
         try:
             if pipe is not None:
@@ -266,8 +265,8 @@ def _ended(process: subprocess.Popen[bytes]) -> int:
 
 
 def ray(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
-    """Yield (part, the answer of :meth:`Worker.attempt`) for all parts as they are finished, by ``count`` actors on the
-    Ray cluster at RAY_ADDRESS, or on one started here. The files must be at the same paths on all its machines."""
+    """Yield (part, answer of :meth:`Worker.attempt`) for all parts as they finish. ``count`` actors write them, on the
+    Ray cluster at RAY_ADDRESS or on a cluster started here. All its machines must have the files at the same paths."""
     import ray as cluster
 
     if begun := not cluster.is_initialized():
@@ -275,7 +274,7 @@ def ray(job: Job, parts: Sequence[Piece], count: int, note: Note) -> Answers:
         own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": count, "include_dashboard": False}
         cluster.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": place}, **own)
     try:
-        most = int(cluster.cluster_resources().get("CPU", 1))  # an actor that has no core would never answer
+        most = int(cluster.cluster_resources().get("CPU", 1))  # an actor without a core would never answer
         actor = cluster.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1)(_Actor)
         free, waiting = [actor.remote(job) for _ in range(min(count, most))], deque(parts)
         at_work: dict[Any, tuple[Any, Piece]] = {}

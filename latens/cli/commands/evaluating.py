@@ -32,10 +32,10 @@ from latens.tensors import trees
 def _rows_for(
     run: Run, folder: str, data: str | None, labels: str | None, reading: Mapping[str, Any] | None
 ) -> tuple[Rows, str]:
-    """(rows of the named data, or the held-out rows; what they are, in words).
+    """(rows of the named data, or the held-out rows; a description of these rows).
 
     Raises:
-        InputError: an option for reading data, and no data.
+        InputError: there is an option for reading data, but no data.
     """
     if data is None and labels is not None:
         raise InputError("--labels needs DATA", "name the data; the run's own data have their own labels")
@@ -89,7 +89,7 @@ def _losses(
     run: Run, rows: Rows, figures: evaluation.Evaluation, how: evaluation.Estimator, seed: int, certificate: int,
     gaps: bool,
 ) -> Iterator[tuple[str, Any]]:  # fmt: skip
-    """Where the bound is lost, and how far the NLL can be off, each if asked for."""
+    """Where the bound is lost, and how far the NLL may be off, if they were asked for."""
     if gaps:
         if figures.estimate is None:
             raise InputError("the gaps need an estimate of the NLL", "pass --k of at least 1, or --nll ais")
@@ -104,7 +104,7 @@ def _losses(
 
 
 def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
-    """How good samples are, as lines: the table, details, notes."""
+    """How good samples are, as lines: a table, details, notes."""
     rows = [f"  {line}" for line in aligned(samples.table(), 1)]
     title = f"samples ({density}) compared with training rows; {ORACLE}: drawn from p(x|z) at the codes of those rows"
     details = table(samples.lines(), "details (real: held-out rows in place of samples)")
@@ -114,7 +114,7 @@ def _fidelity(samples: SyntheticEvaluation, density: str) -> list[str]:
 def _samples_of(
     run: Run, folder: str, held: Rows, seed: int, density: Fitted | None = None
 ) -> SyntheticEvaluation | None:
-    """How good samples of a table are; None for other data, or where the training rows cannot be read again."""
+    """How good samples of a table are; None for other data, or if the training rows cannot be read again."""
     if not isinstance(run.schema, Table):
         return None
     try:
@@ -128,7 +128,7 @@ def report(
     folder: str, data: str | None, *, out: str | None, labels: str | None, own: str | None,
     reading: Mapping[str, Any] | None = None, factors: str | None = None, samples: bool = False, gaps: bool = False,
 ) -> Answer:  # fmt: skip
-    """Write the report of a run, on the named data or its held-out rows."""
+    """Write the report of a run, on the named data or on its held-out rows."""
     if out is not None:
         if Path(out).suffix.lower() not in (".html", ".htm"):
             raise InputError(f"cannot write {out}: the report is an HTML page", "name a file that ends in .html")

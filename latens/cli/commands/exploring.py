@@ -1,4 +1,4 @@
-"""``latens explore``: a page on which the latent space is looked at, point by point."""
+"""``latens explore``: a page on which to explore the latent space, point by point."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def explore(
     folder: str, data: str | None, *, out: str | None, with_rows: bool, points: int, half: bool, browser: bool,
     port: int, labels: str | None, own: str | None, reading: Mapping[str, Any] | None = None,
 ) -> Answer:  # fmt: skip
-    """Write the explorer of a run on the named data, or on those it was fitted to, and open it."""
+    """Write the explorer of a run, on the named data or on the data that it was fitted to, and open it."""
     if out is not None:
         if Path(out).suffix.lower() not in (".html", ".htm"):
             raise InputError(f"cannot write {out}: the explorer is an HTML page", "name a file that ends in .html")
@@ -53,7 +53,7 @@ def explore(
 
 
 def _serve(run: Run, page: Explorer, notes: tuple[str, ...], *, port: int, browser: bool) -> Answer:
-    """Decode for the page until Ctrl-C."""
+    """Decode for the page until the user presses Ctrl-C."""
     with Server(run, page, port) as server:
         first = f"{page.lacking}, so this process decodes: {server.address}"
         lines = [first, *_warnings(page, notes), "Ctrl-C ends it"]

@@ -1,4 +1,4 @@
-"""``latens export``: a run as ONNX graphs that need no latens."""
+"""``latens export``: a run as ONNX graphs that work without latens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``latens fit``: a request and one run, new or continued; ``latens schema``: how the data are understood."""
+"""``latens fit``: a request, and a single run, new or continued. ``latens schema``: what latens infers of the data."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _LISTS = ("drop", "condition", "rules")
 
 @dataclass(frozen=True)
 class Fit:
-    """The data and options given to ``latens fit``."""
+    """The data and options of ``latens fit``."""
 
     data: str
     out: str
@@ -83,7 +83,7 @@ class Fit:
     track: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The request as JSON's types, with absolute paths."""
+        """The request in JSON's types, with absolute paths."""
         files = {name: absolute(getattr(self, name)) for name in ("data", "validation", "labels", "weights")}
         start = None if self.start is None else str(Path(self.start).absolute())
         lists = {name: list(getattr(self, name)) for name in _LISTS}
@@ -91,7 +91,7 @@ class Fit:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Fit:
-        """The request that :meth:`to_json` wrote; ``TypeError`` or ``ValueError`` for another."""
+        """The request that :meth:`to_json` wrote; ``TypeError`` or ``ValueError`` if the fields are not valid."""
         for name, value in fields.items():
             kind = cls.__annotations__.get(name, "none").partition("[")[0]
             if type(value).__name__ not in (*kind.replace("None", "NoneType").split(" | "), "list" * (kind == "tuple")):
@@ -101,12 +101,12 @@ class Fit:
 
     @property
     def asked(self) -> Asked:
-        """What was given about the columns."""
+        """What the user stated about the columns."""
         formats = self.reading.get("formats") or {}
         return Asked(self.columns, self.condition, self.kind, self.layout, formats, self.rules)
 
     def read(self) -> AnySource:
-        """The data, read as a stream if they are large or ``--stream`` is given."""
+        """The data, read as a stream if they are large or the user passed ``--stream``."""
         check_reading(self.reading, [self.data, *([self.validation] if os.path.exists(self.validation) else [])])
         in_memory = [name for name in ("labels", "weights", "split") if getattr(self, name) is not None]
         if not self.stream and not is_large(self.data, 1.0 if in_memory else SHARE):
@@ -127,7 +127,7 @@ class Fit:
         return stream
 
     def rows(self, source: AnySource, like: AnyRows | None = None) -> AnyRows:
-        """The rows of the data, with the schema inferred from them, or that of ``like``."""
+        """The rows of the data, with the schema inferred from them or, if it is given, the schema of ``like``."""
         self._require_labels_apart(source)
         with concerning(source.origin):
             if isinstance(source, Stream):
@@ -143,7 +143,7 @@ class Fit:
             )  # fmt: skip
 
     def _require_labels_apart(self, source: AnySource) -> None:
-        """``InputError`` if a column of labels is also to be modelled or conditioned on."""
+        """Raise ``InputError`` if a column of labels is also to be modelled, or is a condition."""
         if self.labels is None or not isinstance(source, Source) or not source.is_table:
             return
         for option, names in (("--condition", self.condition), ("--column", self.columns)):
@@ -160,14 +160,14 @@ class Fit:
 
     @property
     def fraction(self) -> float | str:
-        """The share of the rows that is held out, or "auto"; 0 where other data are held out."""
+        """The share of the rows that is held out, or "auto"; 0 if other data are held out."""
         try:
             return "auto" if self.validation == "auto" else float(self.validation)
         except ValueError:
             return 0.0
 
 
-# From words
+# From words to a request
 
 
 def kinds_asked(words: list[str] | None, file: str | None) -> dict[str, str]:
@@ -201,7 +201,7 @@ def _of_file(file: str) -> dict[str, str]:
 
 
 def asked(data: str, out: str, about: dict[str, Any], words: dict[str, Any], **more: Any) -> Fit:
-    """The request that the command line makes: options ``about`` the data, and ``words`` for reading them."""
+    """The request of a command line, from options ``about`` the data and ``words`` for reading the data."""
     if more.get("track") is not None:
         require_tracker(more["track"])
     kinds = kinds_asked(about["column"], about.get("schema"))
@@ -212,7 +212,7 @@ def asked(data: str, out: str, about: dict[str, Any], words: dict[str, Any], **m
 
 
 def schema(data: str, *, about: dict[str, Any], reading: dict[str, Any], out: str | None = None) -> Answer:
-    """Show the schema that ``latens fit`` would use; write it to ``out``, where it can be edited."""
+    """Show the schema that ``latens fit`` would use; with ``out``, write it to a file that the user can edit."""
     if out is not None:
         writable(out)
     fit = asked(data, "", about, reading)
@@ -232,7 +232,7 @@ def schema(data: str, *, about: dict[str, Any], reading: dict[str, Any], out: st
 
 
 def _spec(field: Any) -> str:
-    """The KIND in "--column NAME=KIND" that gives the column as it is."""
+    """The KIND in "--column NAME=KIND" that reproduces the column as it is."""
     if field.kind == "bounded":
         return f"bounded:{field.low!r}:{field.high!r}"
     if field.kind in ("identifier", "text", "missing"):
@@ -242,13 +242,13 @@ def _spec(field: Any) -> str:
     return field.family if field.family and field.family != "ordinal" else field.kind
 
 
-# Once
+# A single fit
 
 
 @dataclass
 class Ready:
-    """A run before its next step, its training and held-out rows (None once it is finished), and how rows are held
-    out."""
+    """A run that is ready for its next step, its training and held-out rows (None once it has finished), and how rows
+    are held out."""
 
     run: Run
     parts: fitting.Parts | None
@@ -284,8 +284,8 @@ def ready(asked: Fit, source: AnySource, rows: AnyRows, extra: dict[str, Any]) -
 
 @dataclass(frozen=True)
 class How:
-    """How fits are made: ``own``, the user's recipe of a continued run; ``quiet``, without progress bars; ``report``,
-    whether one is written; ``k``, draws of the NLL."""
+    """How fits are made. ``own`` is the user's own recipe, for a continued run; with ``quiet`` there are no progress
+    bars; ``report`` says whether a report is written; ``k`` is the number of draws of the NLL."""
 
     own: str | None = None
     quiet: bool = False
@@ -303,7 +303,7 @@ def fit_one(asked: Fit, source: AnySource, rows: AnyRows, how: How, extra: dict[
 
 
 def _is_begun(run: Run, folder: str) -> bool:
-    """Whether the folder holds this very run, begun before: the same recipe, options, data and settings."""
+    """Whether the folder holds this same run, begun before: with the same recipe, options, data and settings."""
     if not (Path(folder) / "run.json").exists():
         return False
     found, wanted = runs.read_record(Path(folder)), loads(dumps(run.record()))
@@ -335,7 +335,7 @@ def _weights(path: str | None, rows: int) -> np.ndarray | None:
 
 
 def _numbers_of(found: Any) -> np.ndarray:
-    """The numbers of a file of weights, ``[N]`` or ``[N, …]`` float64."""
+    """The numbers in a file of weights, ``[N]`` or ``[N, …]`` float64."""
     if isinstance(found, np.ndarray):
         return found.astype(np.float64)
     if not hasattr(found, "column_names"):
@@ -352,7 +352,7 @@ def _numbers_of(found: Any) -> np.ndarray:
 
 
 def introduce(run: Run, rows: AnyRows) -> None:
-    """Print the data, the choices that latens made and the warnings to stderr, from the main process."""
+    """Print the data, the choices that latens made, and warnings to stderr; only the main process prints."""
     if not is_first():
         return
     assert run.schema is not None
@@ -364,7 +364,7 @@ def introduce(run: Run, rows: AnyRows) -> None:
 
 
 class Quiet(Progress):
-    """Progress without a bar: notes only."""
+    """Progress without a bar: only notes."""
 
     def note(self, text: str) -> None:
         """Print a warning to stderr."""
@@ -386,7 +386,7 @@ def _executed(made: Ready, rows: AnyRows, how: How) -> Ready:
 
 @contextmanager
 def _resumable(run: Run) -> Iterator[None]:
-    """If a person or bad input stops the block, say which command continues the run."""
+    """If the user or bad input stops the block, name the command that continues the run."""
     assert run.folder is not None
     line = runs.resume_line(run.folder, run.name)
     try:
@@ -410,12 +410,13 @@ def _resumable(run: Run) -> Iterator[None]:
 
 
 def bar(title: str, how: How) -> Progress:
-    """The progress that a fit shows."""
+    """The progress display of a fit."""
     return Quiet() if how.quiet else Bar(title)
 
 
 def finish(made: Ready, rows: AnyRows, how: How) -> Answer:
-    """Evaluate on held-out rows, write the report if asked for, and return the answer; only the main process does."""
+    """Evaluate on held-out rows, write the report if it was asked for, and return the answer; only in the main
+    process."""
     if not is_first():
         return Answer("")
     with _resumable(made.run):
@@ -445,11 +446,11 @@ def _evaluated(made: Ready, rows: AnyRows, how: How) -> Answer:
     })  # fmt: skip
 
 
-# Continued
+# Continued runs
 
 
 def resume_one(folder: str, how: How) -> Answer:
-    """Continue a run, or evaluate it where it has finished."""
+    """Continue a run; if it has finished, evaluate it."""
     path = Path(folder)
     record = runs.read_record(path)
     source, rows = again(record, path)
@@ -462,7 +463,7 @@ def resume_one(folder: str, how: How) -> Answer:
 
 
 def _held_out_of(record: dict[str, Any], source: AnySource, rows: AnyRows) -> tuple[Split | None, Any]:
-    """The (split, validation) of a run."""
+    """The (split, validation) in a run's record."""
     info = record["data"]
     split, validation = split_of(source, info.get("split"), info.get("labels")), info.get("validation", "auto")
     if info.get("validation_origin"):

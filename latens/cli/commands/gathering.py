@@ -1,5 +1,5 @@
-"""A folder of parts, and its manifest: what was asked for, the run's fingerprint, and the rows and checksum of each
-part. A job that was stopped continues with the missing parts."""
+"""A folder of parts, and its manifest: the request, the run's fingerprint, and the rows and checksum of each part. If a
+job was stopped, the same command writes the missing parts."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from latens.training.checkpoint import digest, sealed, unseal
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MEMORY = 300 * 2**20  # the least memory of a worker in bytes, mostly torch
+MEMORY = 300 * 2**20  # the least memory of a worker in bytes, most of which torch takes
 PART_ROWS = 100_000  # rows of samples per part
-SHOWN = 5  # the most warnings, and the most failed parts, in the text of an answer
+SHOWN = 5  # the text of an answer shows at most this many warnings, and this many failed parts
 
 
 def of_data(
     command: str, folder: str, data: str, out: str, inputs: Inputs, options: dict[str, Any], parts: Mapping[str, Any],
     lines: TextIO | None,
 ) -> Answer:  # fmt: skip
-    """Write what ``command`` makes of data, in parts."""
+    """Write the output of ``command`` for data, in parts."""
     run = record.load(folder, recipe=inputs.own)
     schema = schema_of(run)
     wanted = (*(schema.names or ()), *(run.given.conditions if run.given else ()), *inputs.keep)
@@ -61,7 +61,7 @@ def of_samples(
     size = PART_ROWS if parts["part_rows"] is None else parts["part_rows"]
     require(size >= 1, "--part-rows", "a whole number from 1", size)
     run = record.load(folder, recipe=own)
-    if options["density"] != PRIOR:  # fitted here once, not by every worker
+    if options["density"] != PRIOR:  # fitted once here, so that no worker has to
         densities.density_of(run, folder, options["density"], quiet=quiet)
     todo = samples_of(options["n"], size, isinstance(schema_of(run), Table))
     job = Job("sample", os.path.abspath(folder), out, Inputs(own), options)
@@ -69,7 +69,7 @@ def of_samples(
 
 
 def _require_outside(out: str, data: str) -> None:
-    """``InputError`` if the output would lie in the data's folder, or the other way round."""
+    """Raise ``InputError`` if the output would lie in the data's folder, or the data in the output's folder."""
     if "://" in data or "://" in out:
         return
     here, there = Path(out).resolve(), Path(data).expanduser().resolve()
@@ -78,14 +78,14 @@ def _require_outside(out: str, data: str) -> None:
 
 
 class Manifest:
-    """What a folder of parts holds: ``manifest.json``, with its own checksum.
+    """The record of a folder of parts, in the file ``manifest.json``, which has a checksum of itself.
 
     Args:
         folder: the folder of the parts.
-        asked: what they are: command, options, the fingerprint of the run.
+        asked: the request that made the parts: command, options, the fingerprint of the run.
 
     Attributes:
-        parts: {name: its source's fingerprint, the seed of its draws, rows, SHA-256 of its bytes}.
+        parts: {name: fingerprint of the source, seed of the draws, number of rows, SHA-256 of the bytes}.
     """
 
     def __init__(self, folder: Path, asked: Mapping[str, Any]):
@@ -93,7 +93,7 @@ class Manifest:
         self._file, self._saved, self._took = Folder(folder) / MANIFEST, 0.0, 0.0
 
     def read(self) -> None:
-        """Read the file; ``InputError`` if the folder holds anything but parts of the same job."""
+        """Read the manifest; ``InputError`` if the folder holds anything but parts of the same job."""
         if not self._file.exists():
             if self.folder.exists() and any(not part.name.startswith(".") for part in Folder(self.folder).parts()):
                 raise InputError(f"{self.folder} holds other files, and no {MANIFEST}", "name a new folder")
@@ -107,7 +107,7 @@ class Manifest:
         self.parts = {each["name"]: each for each in found["parts"]}
 
     def is_done(self, part: Piece) -> bool:
-        """Whether a part exists, is unchanged, and was made from the source as it is now."""
+        """Whether a part exists, is unchanged, and was made from the source in its present state."""
         entry, path = self.parts.get(part.name), self.folder / part.name
         if entry is None or entry["source"] != part.fingerprint or not path.is_file():
             return False
@@ -115,14 +115,14 @@ class Manifest:
             return hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
 
     def add(self, part: Piece, seed: int | None, answer: Mapping[str, Any]) -> None:
-        """Enter a part. The file is saved again only if saving takes a small share of the time."""
+        """Enter a part. The manifest is not saved each time, so that saving takes a small share of the time."""
         entry = {"name": part.name, "source": part.fingerprint} | ({} if seed is None else {"seed": seed})
         self.parts[part.name] = entry | {name: answer[name] for name in ("rows", "sha256")}
         if time.monotonic() - self._saved >= 20 * self._took:
             self.save()
 
     def save(self) -> None:
-        """Write the file."""
+        """Write the manifest."""
         start = time.monotonic()
         parts = [self.parts[name] for name in sorted(self.parts)]
         rows = sum(each["rows"] for each in parts)
@@ -159,10 +159,10 @@ def _written(
     job: Job, run: Run, todo: Sequence[Piece], more: Mapping[str, Any], parts: Mapping[str, Any],
     lines: TextIO | None, notes: Sequence[str] = (),
 ) -> Answer:  # fmt: skip
-    """Write the missing parts, and answer with what the folder holds."""
+    """Write the missing parts; the answer describes what the folder then holds."""
     engine, out = _engine("processes" if parts["engine"] is None else parts["engine"]), _place(job.out)
     options = {name: value for name, value in asdict(job.inputs).items() if value} | dict(job.options) | dict(more)
-    options.pop("reason", None)  # always the same in a folder of parts
+    options.pop("reason", None)  # it is the same in all folders of parts
     asked = {"command": job.command, "run": _fingerprint(run, job.command, str(options.get("density", PRIOR))),
              "options": json.loads(json.dumps(options))}  # fmt: skip
     manifest = Manifest(out, asked)
@@ -182,7 +182,7 @@ def _written(
 
 
 def _engine(name: str) -> Engine:
-    """The engine of that name; ``InputError`` if there is none, or it is not installed."""
+    """The engine with that name; ``InputError`` if there is none, or it is not installed."""
     if name not in ENGINES:
         raise InputError(f"there is no engine {name!r}", f"pass --engine {' or '.join(ENGINES)}")
     if name == "ray" and importlib.util.find_spec("ray") is None:
@@ -191,7 +191,7 @@ def _engine(name: str) -> Engine:
 
 
 def _place(folder: str) -> Path:
-    """The folder of the parts; ``InputError`` if it cannot be one."""
+    """The folder for the parts; ``InputError`` if it cannot be used."""
     out = Path(folder)
     if address_of(folder):
         raise InputError(f"cannot write parts to {folder}", "name a folder on this machine, and copy it later")
@@ -203,7 +203,7 @@ def _place(folder: str) -> Path:
 
 
 def _count(asked: int | None, parts: int) -> int:
-    """The number of workers that write this many parts."""
+    """The number of workers for this many parts."""
     if asked is None:
         return workers.shared_by(parts, workers.cores())
     require(asked >= 1, "--workers", "a whole number from 1", asked)
@@ -216,7 +216,7 @@ def _count(asked: int | None, parts: int) -> int:
 
 @contextmanager
 def _folder(out: Path) -> Iterator[None]:
-    """Lock the folder of the parts; if it was made here and holds no part in the end, remove it."""
+    """Lock the folder of the parts. If the block created it and it holds no part in the end, remove it."""
     made = not out.exists()
     out.mkdir(exist_ok=True)
     try:
@@ -231,14 +231,14 @@ def _folder(out: Path) -> Iterator[None]:
 
 
 def _tidy(place: Path) -> None:
-    """Remove unfinished files of killed workers."""
+    """Remove unfinished files that killed workers left."""
     if place.is_dir():
         for part in leftovers(Folder(place)):
             part.remove()
 
 
 def _fill(job: Job, engine: Engine, left: Sequence[Piece], count: int, tally: _Tally) -> None:
-    """Let the engine write the parts; ``InputError`` if none could be written."""
+    """Have the engine write the parts; ``InputError`` if no part could be written."""
     job = replace(job, out=os.path.abspath(job.out))
     try:
         with tally.bar(len(left)), closing(engine(job, left, count, tally.note)) as answers:  # type: ignore[type-var]
@@ -270,7 +270,7 @@ class _Tally:
 
     @contextmanager
     def bar(self, parts: int) -> Iterator[None]:
-        """A progress bar with parts, rows per second and the time left, on stderr where that is a terminal."""
+        """A progress bar with parts, rows per second and the remaining time, on stderr if it is a terminal."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -309,14 +309,14 @@ class _Tally:
         self._show()
 
     def _progress(self) -> dict[str, float]:
-        """How far the job is, for a line of JSON."""
+        """How far the job has come, for a line of JSON."""
         spent, done = max(time.monotonic() - self._begun, 1e-9), self.written + len(self.failed)
         left = spent * (self._todo - done) / done
         return {"done": done, "of": self._todo, "rows_per_second": round(self.rows / spent, 1),
                 "seconds_left": round(left, 1)}  # fmt: skip
 
     def answer(self, parts: int, notes: Sequence[str]) -> Answer:
-        """The answer of the command; its exit status is 1 where a part failed."""
+        """The answer of the command; its exit status is 1 if a part failed."""
         rows = sum(each["rows"] for each in self.manifest.parts.values())
         there, warnings = len(self.manifest.parts), [*notes, *self.warnings]
         lines = [f"wrote {self.job.out}: {there:,} of {parts:,} parts, {rows:,} rows"]

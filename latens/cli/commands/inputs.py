@@ -1,4 +1,4 @@
-"""The data of runs: a run's own data, read again, and other data, brought into the run's columns."""
+"""The data for a run: the run's own data, read again, or other data, put into the run's columns."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from latens.schema.arrow import listed
 AnySource: TypeAlias = Source | Stream
 AnyRows: TypeAlias = "Rows | streams.survey.Streamed"
 TEXT = ("binary", "categorical", "ordered")
-FLAT = 1 << 24  # larger data go from file to file as a stream
+FLAT = 1 << 24  # data of more bytes than this are streamed if the output is a file
 
 
 def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[str, Any]:
-    """The options of :func:`latens.data.read` that the command line (``words``) and the kinds of columns imply."""
+    """The options of :func:`latens.data.read` that the command line (``words``) and the columns' kinds imply."""
     parts = {name: kind.partition(":")[::2] for name, kind in (kinds or {}).items()}
     text = {name: rest for name, (kind, rest) in parts.items() if kind in TEXT}
     found = {name: words[name] for name in ("skip_bad", "pages", "encoding", "layer")} | {
@@ -48,7 +48,7 @@ def reading(words: dict[str, Any], kinds: dict[str, str] | None = None) -> dict[
 
 
 def _sides(size: str | None) -> list[int] | None:
-    """[height, width] of "64x48" or "64"."""
+    """[height, width] from "64x48" or "64"."""
     if not size:
         return None
     from latens.data.images.pixels import MAX_SIDE
@@ -69,7 +69,7 @@ def pairs(
 
     Args:
         words: the values of the option.
-        option: its name, for messages.
+        option: the name of the option, for messages.
         form: the form of a word, for messages.
         says: what the option does with a name, for messages.
         empty: whether a value may be empty.
@@ -119,7 +119,7 @@ def blocks_of(
 
 
 def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: bool = True) -> Rows:
-    """The source's rows in the columns of a schema; ``InputError`` for what does not fit."""
+    """The source's rows in the columns of a schema; ``InputError`` for rows that do not fit."""
     with concerning(source.origin):
         rows = rows_like(
             source.x, schema, given, names=source.names, labels=source.labels, label_names=source.label_names,
@@ -129,8 +129,8 @@ def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: b
 
 
 def again(record: dict[str, Any], folder: Path) -> tuple[AnySource, AnyRows]:
-    """(source, rows) of the data that a run was fitted to. A stream's rows include those held out, unless other data
-    were."""
+    """(source, rows) of the data that a run was fitted to. The rows of a stream include the held-out rows, unless these
+    came from other data."""
     source, info = origin_of(record, folder), record["data"]
     with concerning(folder):
         schema, given = runs.schemas(record)
@@ -147,13 +147,13 @@ def again(record: dict[str, Any], folder: Path) -> tuple[AnySource, AnyRows]:
 
 
 def reading_bar(stream: Stream) -> AbstractContextManager[Callable[[int], None]]:
-    """A progress bar of the rows read from a stream."""
+    """A progress bar for reading the rows of a stream."""
     return row_bar(f"reading {Path(stream.origin).name}", stream.rows)
 
 
 @contextmanager
 def row_bar(title: str, rows: int, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """A progress bar of the rows done, on stderr where it is a terminal; none with ``quiet``."""
+    """A progress bar of the rows done, on stderr if it is a terminal; there is none with ``quiet``."""
     if quiet or not is_first():
         yield lambda done: None
         return
@@ -167,8 +167,8 @@ def row_bar(title: str, rows: int, quiet: bool = False) -> Iterator[Callable[[in
 
 
 def split_of(source: AnySource, asked: str | None, labels: str | None = None) -> Split | None:
-    """The split named by "group=COLUMN", "time=COLUMN" or "stratified=COLUMN". COLUMN may be the column that ``labels``
-    takes out of the table, or "label"."""
+    """The split that "group=COLUMN", "time=COLUMN" or "stratified=COLUMN" names. COLUMN may also be the column that
+    ``labels`` takes out of the table, or "label"."""
     if asked is None:
         return None
     if isinstance(source, Stream):
@@ -188,12 +188,12 @@ def split_of(source: AnySource, asked: str | None, labels: str | None = None) ->
 
 
 def _split(source: AnySource, data: dict[str, Any]) -> Split | None:
-    """The split in a run's record."""
+    """The split that a run's record names."""
     return split_of(source, data.get("split"), data.get("labels"))
 
 
 def held_out(run: Run, rows: AnyRows, validation: Any, split: Split | None = None) -> Rows:
-    """The held-out rows; if there are none, all rows, or the sample of a stream."""
+    """The held-out rows. If there are none: all rows, or the sample of a stream."""
     if isinstance(validation, Rows):
         return validation
     if isinstance(rows, streams.survey.Streamed):
@@ -203,7 +203,7 @@ def held_out(run: Run, rows: AnyRows, validation: Any, split: Split | None = Non
 
 
 def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
-    """(held-out rows of a finished run, or all rows where there are none; what they are, in words)."""
+    """(the held-out rows of a finished run, or all rows if there are none; a description of these rows)."""
     origin = run.data.get("validation_origin")
     if origin:
         origin_of(runs.read_record(folder), Path(folder))
@@ -216,7 +216,7 @@ def held_out_of(run: Run, folder: str) -> tuple[Rows, str]:
 
 
 def in_memory(rows: AnyRows) -> Rows:
-    """The rows, or the sample of a stream."""
+    """The rows, or for a stream its sample."""
     return rows.seen if isinstance(rows, streams.survey.Streamed) else rows
 
 
@@ -235,8 +235,8 @@ def read_for(
 ) -> Source:
     """Data for a run, read as the fit's data were, except for the options of reading in ``asked``.
 
-    From a table only the run's columns are read, so others may hold anything; notes name those left out. ``lenient`` is
-    that of :func:`latens.data.read`.
+    Of a table, only the run's columns are read, so other columns may hold anything; notes name the columns left out.
+    ``lenient`` is that of :func:`latens.data.read`.
     """
     check_reading(asked or {}, [data])
     reading = run.reading_of(asked)
@@ -261,7 +261,8 @@ def read_for(
 
 
 def require_there(schema: AnySchema, names: Sequence[str], where: str) -> None:
-    """``InputError`` if a column that the model reads is missing from ``names``, with the nearest name."""
+    """Raise ``InputError`` if a column that the model reads is not among ``names``; the message has the nearest
+    name."""
     wanted = (*schema.names, *schema.conditions) if isinstance(schema, Table) else schema.names or ()
     missing = [name for name in wanted if name not in set(names)]
     if missing:
@@ -284,7 +285,7 @@ def data_for(
     keep: Sequence[str] = (),
 ) -> Rows:  # fmt: skip
     """Rows for a run, with the run's columns in its order. ``asked`` is that of :func:`read_for`, ``check`` that of
-    :func:`latens.data.rows.rows_like`; the columns ``keep`` are kept with the rows."""
+    :func:`latens.data.rows.rows_like`. The columns ``keep`` stay with the rows."""
     source = read_for(run, data, labels, asked, lenient=not check)
     rows = rows_for(source, schema_of(run), run.given, check=check)
     rows = replace(rows, notes=tuple(dict.fromkeys((*source.notes, *rows.notes))))
@@ -297,7 +298,7 @@ def data_for(
 
 
 def require_kept(keep: Sequence[str], names: Sequence[str], where: str) -> None:
-    """``InputError`` if a column to be kept is not among the ``names`` of the data."""
+    """Raise ``InputError`` if a column of --keep is not among the ``names`` of the data."""
     for name in keep:
         if name not in names:
             there = f"it has {listed(names)}" if names else "it has no named columns: omit --keep"
@@ -305,7 +306,7 @@ def require_kept(keep: Sequence[str], names: Sequence[str], where: str) -> None:
 
 
 def require_spare(keep: Sequence[str], made: Sequence[str] | None) -> None:
-    """``InputError`` if a column to be kept has the name of one that the command makes."""
+    """Raise ``InputError`` if a column of --keep has the name of a column that the command makes."""
     for name in keep:
         if name in (made or ()):
             raise InputError(f"--keep {name}: the output has a column {name!r} of its own", "omit it, or rename it")
@@ -315,10 +316,10 @@ def stream_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False,
     flat: bool = False, large: bool | None = None, keep: Sequence[str] = (),
 ) -> Stream | None:  # fmt: skip
-    """A stream of data for a run if they are large; otherwise None. From a table only the run's columns and those in
-    ``keep`` are read; infinite numbers are read only if ``lenient``. With ``flat``, any data of more than 16 MiB are
-    streamed, if that gives the same result as reading them into memory. ``large`` says whether the data are large; by
-    default the free memory decides."""
+    """A stream of data for a run if they are large; otherwise None. Of a table, only the run's columns and those in
+    ``keep`` are read; infinite numbers are allowed only if ``lenient``. With ``flat``, any data of more than 16 MiB are
+    streamed, if the result is the same as in memory. ``large`` says whether the data are large; by default the free
+    memory decides."""
     asked = asked or {}
     refused = [option_of(key) for key in asked if key != "na"] if labels is None else ["--labels"]
     same = flat and not refused and not _has_labels(run)
@@ -344,13 +345,13 @@ def _opened_for(run: Run, data: str, asked: Mapping[str, Any], lenient: bool, ke
 
 
 def _has_labels(run: Run) -> bool:
-    """Whether labels that are not a column of the schema are a condition."""
+    """Whether the model is conditioned on labels that are not a column of the schema."""
     return run.given is not None and not isinstance(run.schema, Table)
 
 
 def _text_of(run: Run, data: str, asked: Mapping[str, Any], lenient: bool, same: bool) -> Stream | None:
-    """A stream of the text columns to which a run was fitted. None for 16 MiB or less, and if only the whole file says
-    what its cells mean (the run knows no form for a column, or the file is not plain UTF-8)."""
+    """A stream of the text columns to which a run was fitted. None if the file has at most 16 MiB, or if only the whole
+    file shows what its cells mean (the run has no form for a column, or the file is not plain UTF-8)."""
     if not same or bytes_of_text(data) <= FLAT:
         return None
     schema, reading = schema_of(run), run.reading_of(asked)
@@ -370,7 +371,7 @@ def _text_of(run: Run, data: str, asked: Mapping[str, Any], lenient: bool, same:
 
 
 def _known_of(run: Run, data: str, names: Sequence[str], na: Any, keep: Sequence[str]) -> Stream:
-    """A stream of the columns of a table to which a run was fitted, and of those to be kept."""
+    """A stream of the columns of a table to which a run was fitted, and of the columns of --keep."""
     schema, known = schema_of(run), known_columns(schema_of(run))
     require_kept(keep, names, data)
     if known & set(names):
@@ -386,7 +387,7 @@ def _known_of(run: Run, data: str, names: Sequence[str], na: Any, keep: Sequence
 def figures_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None
 ) -> tuple[Rows, str]:
-    """(rows to evaluate a run on, what they are in words): all rows, or a random sample of a stream."""
+    """(the rows on which a run is evaluated: all rows, or a random sample of a stream; a description of these rows)."""
     stream = stream_for(run, data, labels, asked)
     if stream is None:
         return data_for(run, data, labels, asked), data
@@ -397,5 +398,5 @@ def figures_for(
 
 
 def absolute(path: str | None) -> str | None:
-    """The absolute path of a file, so that a run can be continued from another folder; other words unchanged."""
+    """The absolute path of a file, so that a run can be continued from another folder. Other words are unchanged."""
     return os.path.abspath(path) if path is not None and os.path.isfile(path) else path

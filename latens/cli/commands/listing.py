@@ -1,4 +1,4 @@
-"""The catalogue of recipes, and one of them in full."""
+"""The catalogue of recipes, and the full description of one recipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from latens.recipes import CATALOGUE, describe, installed, listing
 
 
 def recipes(name: str | None) -> Answer:
-    """The list of all recipes, or what the docstring of one says."""
+    """The list of all recipes, or the docstring of one."""
     if name is not None:
         found = describe(name)
         return Answer(found.text(), found.to_json())

@@ -1,8 +1,8 @@
-"""Many fits to the same data, for example one per seed: small ones in several processes, others in turn.
+"""Many fits to the same data, for example one per seed: small fits in several processes, larger fits one by one.
 
-A step of a small model keeps at most one core busy, and so does drawing a report. The calling process does the first
-share. The workers receive theirs through a pipe, print through the calling process, and end with it: cleanly if it is
-interrupted, at once if it is killed."""
+A step of a small model keeps at most one core busy; so does drawing a report. The calling process does the first share.
+The workers receive their shares through a pipe, and print through the calling process. They end with it: cleanly if it
+is interrupted, at once if it is killed."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from latens.training.checkpoint import dumps, loads, restoring, sealed, unseal
 
 
 def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any] | None = None) -> Answer:
-    """Fit once, or once per seed, and then answer with mean and spread."""
+    """Fit once, or once per seed; for several seeds, the answer has mean and spread."""
     if seeds > 1 and launched() > 1:
         raise InputError("several processes fit one seed at a time", "omit --seeds, or start one process")
-    if launched() == 1 and not was_restarted():  # several learn it when the main one creates the folder
+    if launched() == 1 and not was_restarted():  # with several processes, the main one creates the folder later
         runs.require_free(asked.out)
     source = asked.read()
     rows = asked.rows(source)
@@ -55,9 +55,9 @@ def fit(asked: Fit, *, seeds: int = 1, quiet: bool = False, extra: dict[str, Any
 
 @contextmanager
 def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> Iterator[None]:
-    """Create a folder of many runs with ``record``, its request, in the file ``name``.
+    """Create a folder for many runs, with ``record``, the request that makes them, in the file ``name``.
 
-    If the block fails before a run has begun in one of the ``places`` (a glob), the folder is removed.
+    If the block fails before a run has begun in any of the ``places`` (a glob), the folder is removed.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -73,7 +73,7 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
             with suppress(OSError):
                 (whole / name).remove()
             for place in [whole.inside(part.name) for part in whole.parts(places)]:
-                with suppress(OSError, InputError):  # a file is not part of the sweep
+                with suppress(OSError, InputError):  # a file does not belong to the sweep
                     (place / "seeds.json").remove()
                     place.remove()
             for place in map(Folder, missing):
@@ -82,7 +82,7 @@ def new_folder(folder: Path, name: str, record: dict[str, Any], places: str) -> 
 
 
 def _each_seed(folder: Path, asked: Fit, source: AnySource, rows: AnyRows, seeds: int, how: How) -> Answer:
-    """Fit or continue the run of every seed, and answer with mean and spread."""
+    """Fit or continue the run of every seed; the answer has mean and spread."""
     first = int(asked.settings.get("seed", 0))
     jobs = [
         replace(asked, out=str(part), settings=asked.settings | {"seed": first + number})
@@ -128,7 +128,7 @@ def resume(folder: str, *, own: str | None = None, quiet: bool = False) -> Answe
 
 
 def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
-    """The request that made the runs in a folder; a recipe of the user's must be named again (``own``)."""
+    """The request that made the runs in a folder. A recipe of the user's must be named again (``own``)."""
     runs.check_format(record, path)
     with concerning(path), restoring(path):
         asked = Fit.from_json(record["asked"])
@@ -146,8 +146,8 @@ def asked_again(record: dict[str, Any], path: Path, own: str | None) -> Fit:
 
 @dataclass(frozen=True)
 class Many:
-    """What many fits share: ``root``, the folder of all; ``line``, the command that continues everything; and ``how``
-    they are made."""
+    """What many fits share: ``root``, the folder of all fits; ``line``, the command that continues all of them; and
+    ``how`` they are made."""
 
     root: str
     line: str
@@ -155,7 +155,7 @@ class Many:
 
 
 def fit_all(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> list[Answer | FitError]:
-    """Fit or continue every job. One answer per job, or the error of a fit that failed numerically."""
+    """Fit or continue every job. Returns one answer per job, or the error of a fit that failed numerically."""
     count, cores = _processes(jobs, source, rows), torch.get_num_threads()
     shares, threads = [jobs[first::count] for first in range(count)], cores // count
     tasks = [{"many": asdict(many), "threads": threads, "share": [vars(job) for job in share]} for share in shares[1:]]
@@ -170,7 +170,7 @@ def fit_all(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> li
 
 
 def _processes(jobs: list[Fit], source: AnySource, rows: AnyRows) -> int:
-    """How many processes share the jobs: several where the models are small and on the processor's cores."""
+    """The number of processes that share the jobs: several if the models are small and run on the processor."""
     count = workers.shared_by(len(jobs), torch.get_num_threads())
     if count == 1 or launched() > 1 or isinstance(rows, Streamed):
         return 1
@@ -187,12 +187,12 @@ def work_on(task: dict[str, Any]) -> dict[str, Answer | FitError]:
 
 
 def fit_in_turn(many: Many, jobs: list[Fit], source: AnySource, rows: AnyRows) -> dict[str, Answer | FitError]:
-    """{folder: answer} of all jobs."""
+    """Fit the jobs one after the other; returns {folder: answer}."""
     return {job.out: _fit(many, job, source, rows) for job in jobs}
 
 
 def _fit(many: Many, job: Fit, source: AnySource, rows: AnyRows) -> Answer | FitError:
-    """The answer of a job, which is begun or continued."""
+    """Fit or continue one job, and return its answer."""
     path = Path(job.out)
     Folder.below(many.root, path).require_plain()
     try:
@@ -208,7 +208,7 @@ def _fit(many: Many, job: Fit, source: AnySource, rows: AnyRows) -> Answer | Fit
 
 
 class Others:
-    """Workers, each with one task (:func:`latens.cli.commands.many.work_on`), which live as long as a ``with``
+    """Workers with one task each (:func:`latens.cli.commands.many.work_on`), which live as long as a ``with``
     block."""
 
     def __init__(self, tasks: Sequence[dict[str, Any]], threads: int, line: str):
@@ -233,7 +233,7 @@ class Others:
         self._talking[-1].start()
 
     def answers(self) -> dict[str, Any]:
-        """{folder: answer} of all workers; raises the error that stopped one."""
+        """{folder: answer} of all workers. If an error stopped a worker, it is raised here."""
         found: dict[str, Any] = {}
         for process in self._at_work:
             assert process.stdout is not None
@@ -261,9 +261,9 @@ class Others:
 
 
 def _talk(process: subprocess.Popen[bytes], task: bytes) -> None:
-    """Send a worker its task, and print what it prints."""
+    """Send a worker its task, and print what the worker prints."""
     assert process.stdin is not None and process.stderr is not None
-    with suppress(BrokenPipeError):  # the worker has ended; `answers` reports it
+    with suppress(BrokenPipeError):  # the worker has ended, which `answers` reports
         process.stdin.write(len(task).to_bytes(8) + task)
         process.stdin.flush()
     for line in process.stderr:
@@ -271,13 +271,13 @@ def _talk(process: subprocess.Popen[bytes], task: bytes) -> None:
 
 
 def _end_with(giver: int) -> None:
-    """End this process when the other end of the pipe closes, which it does however its process ends."""
+    """End this process when the other end of the pipe closes, as it does when the process there ends in any way."""
     os.read(giver, 1)
     os._exit(137)
 
 
 def work(function: Callable[[dict[str, Any]], dict[str, Answer | FitError]]) -> None:
-    """Run a worker: read its task, do it, send the answers back; exit if the calling process ends."""
+    """Run a worker: read its task, do it, and send the answers back. The worker exits if the calling process ends."""
     given = sys.stdin.buffer
     size = int.from_bytes(given.read(8))
     task = given.read(size)
@@ -303,7 +303,7 @@ def _sent(found: Answer | Exception) -> dict[str, Any]:
 
 
 def _received(found: dict[str, Any]) -> Any:
-    """The answer or error that :func:`_sent` encoded; anything else unchanged."""
+    """The answer or error that :func:`_sent` encoded; any other value is unchanged."""
     if found.keys() == {"text", "figures"}:
         return Answer(**found)
     return _ERRORS[found["error"]](found["sentence"]) if found.keys() == {"error", "sentence"} else found

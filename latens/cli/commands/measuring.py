@@ -25,18 +25,18 @@ from latens.schema.arrow import listed
 
 
 class Measured:
-    """What is scored besides the bound. It is read and checked at construction, and computed by :meth:`scores`.
+    """The scores to compute in addition to the bound. They are checked at construction; :meth:`scores` computes them.
 
     Args:
         run: the run.
         folder: its folder.
-        data: the data that were named, or None.
-        rows: the rows that the run is evaluated on.
+        data: the named data, or None.
+        rows: the rows on which the run is evaluated.
         seed: the seed of all random numbers.
         factors: the words of ``--factors``, or None.
         reading: options for reading the data.
-        labels: whether codes are scored against labels, where they are known.
-        asked: whether the labels were asked for, so that bad ones are refused.
+        labels: whether codes are scored against labels, if labels are known.
+        asked: whether the user asked for labels; unusable labels are then an error.
         samples: whether samples of an array are compared with real rows.
     """
 
@@ -52,7 +52,7 @@ class Measured:
         self.train = trained_on(run, folder) if samples else None
 
     def scores(self, density: Fitted | None = None) -> dict[str, Any]:
-        """{name: scores}; ``density`` replaces the prior of samples."""
+        """{name: scores}. Codes of samples come from ``density`` if it is given, else from the prior."""
         found: dict[str, Any] = {}
         if self.known is not None:
             found["disentanglement"] = measures.disentanglement(self.run, self.rows, *self.known, seed=self.seed)
@@ -72,7 +72,7 @@ class Measured:
 
 
 def blocks_of(scores: Mapping[str, Any]) -> list[str]:
-    """The scores as lines, each block after an empty one."""
+    """The scores as lines, with an empty line before each block."""
     lines: list[str] = []
     if "disentanglement" in scores:
         found = scores["disentanglement"]
@@ -85,7 +85,7 @@ def blocks_of(scores: Mapping[str, Any]) -> list[str]:
 
 
 def _importance(found: Disentanglement) -> list[str]:
-    """The importance matrix of DCI, a code in each line."""
+    """The importance matrix of DCI, one line per code."""
     head = ["importance", *found.factors]
     rows = [[f"code {j}", *(f"{share:.2f}" for share in row)] for j, row in enumerate(found.dci.importance)]
     return [f"  {line}" for line in aligned([head, *rows], 1)]
@@ -108,23 +108,23 @@ def _of_images(found: ImageEvaluation) -> list[str]:
     return [title, *rows, *table(found.lines(), "details"), *(f"  note: {note}" for note in found.notes)]
 
 
-# Known factors: columns of the data that the model does not read, or a file of their own
+# Known factors: columns of the data that the model does not read, or a separate file
 
 
 def factors_for(
     run: Run, folder: str, data: str | None, words: str, reading: Mapping[str, Any] | None = None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(the factors ``[N, f]``, numbers or words, of the rows that a run is evaluated on; their names).
+    """(the factors ``[N, f]``, numbers or words, of the rows on which a run is evaluated; their names).
 
     Args:
         run: the run.
         folder: its folder.
-        data: the data that were named; None for the run's own held-out rows.
-        words: names of columns, separated by commas, or a file of one row of factors for each row of the data.
+        data: the named data; None for the run's own held-out rows.
+        words: names of columns, separated by commas, or a file with the factors of each row of the data.
         reading: options for reading the data.
 
     Raises:
-        InputError: a column that does not exist, or that the model reads; a file with a different number of rows.
+        InputError: a column does not exist or is read by the model, or a file has a wrong number of rows.
     """
     origin, picked, count = (data, None, None) if data is not None else _own(run, folder)
     values, names = _of_file(words) if _is_file(words) else _of_columns(run, origin, words, run.reading_of(reading))
@@ -135,7 +135,8 @@ def factors_for(
 
 
 def _own(run: Run, folder: str) -> tuple[str, np.ndarray | None, int | None]:
-    """(where the held-out rows of a run come from, their numbers there or None for all, the number of rows there)."""
+    """(where the held-out rows of a run come from; their row numbers there, or None for all rows; the number of rows
+    there)."""
     record = runs.read_record(folder)
     other = run.data.get("validation_origin")
     source = origin_of(record, Path(folder))
@@ -154,7 +155,7 @@ def _is_file(words: str) -> bool:
 
 
 def _require_free(run: Run, names: Sequence[str], there: Sequence[str], origin: str) -> None:
-    """``InputError`` unless each name is a column of the data that the model does not read."""
+    """Raise ``InputError`` unless each name is a column of the data that the model does not read."""
     for name in names:
         if name not in there:
             columns = f"it has {listed(there)}" if there else "it has no named columns: give a file of factors"
@@ -177,7 +178,7 @@ def _of_columns(run: Run, origin: str, words: str, reading: Mapping[str, Any]) -
 
 
 def _of_file(words: str) -> tuple[np.ndarray, list[str]]:
-    """(factors ``[N, f]``, their names) of a file."""
+    """(factors ``[N, f]``, their names) from a file."""
     source = read(words)
     names = list(source.names or ())
     if names and source.is_table:
@@ -190,7 +191,7 @@ def _of_file(words: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _columns(source: Source, names: Sequence[str]) -> np.ndarray:
-    """Columns of a table or of an array with names, ``[N, f]``."""
+    """Columns of a table, or of an array with names, ``[N, f]``."""
     if not source.is_table:
         return np.asarray(source.x)[:, [(source.names or ()).index(name) for name in names]]
     found = np.empty((len(source.x), len(names)), dtype=object)

@@ -1,4 +1,4 @@
-"""Commands that turn data into data: one file, or a folder of parts that several workers write."""
+"""Commands that turn data into data. The output is one file, or a folder of parts that several workers write."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from latens.errors import InputError
 
 
 def is_folder_of_parts(out: str, data: str) -> bool:
-    """Whether an output is a folder of parts: its name ends in a slash, or the data are a folder and the name has no
-    extension that latens writes."""
+    """Whether an output is a folder of parts: its name ends in a slash, or the data are a folder and the name does not
+    end in an extension that latens writes."""
     if out.endswith(("/", os.sep)):
         return True
     return Path(out).suffix.lower() not in (*FORMATS, ".png", ".h5ad") and os.path.isdir(os.path.expanduser(data))
@@ -36,8 +36,8 @@ def reconstruct(folder: str, data: str, out: str, **given: Any) -> Answer:
 
 
 def score(folder: str, data: str, out: str, **given: Any) -> Answer:
-    """Write scores; see :func:`latens.cli.commands.using.score`. In a folder of parts every table has a column of
-    reasons, so that together they are one table."""
+    """Write scores; see :func:`latens.cli.commands.using.score`. In a folder of parts, every table has a column of
+    reasons, so that all parts have the same columns."""
     return _through("score", folder, data, out, **given)
 
 
@@ -49,7 +49,8 @@ def impute(folder: str, data: str, out: str, **given: Any) -> Answer:
 def sample(
     folder: str, out: str, *, parts: Mapping[str, Any], lines: TextIO | None = None, **options: Any
 ) -> Answer:  # fmt: skip
-    """Write new rows; see :func:`latens.cli.commands.densities.sample`. Each part of a folder holds ``part_rows``."""
+    """Write new rows; see :func:`latens.cli.commands.densities.sample`. In a folder, each part has ``part_rows``
+    rows."""
     if not is_folder_of_parts(out, ""):
         _require_no_parts(out, parts)
         from latens.cli.commands import densities
@@ -64,7 +65,7 @@ def _through(
     command: str, folder: str, data: str, out: str, *, own: str | None, parts: Mapping[str, Any],
     labels: str | None = None, reading: Mapping[str, Any] | None = None, lines: TextIO | None = None, **options: Any,
 ) -> Answer:  # fmt: skip
-    """Run a command, to one file or to a folder of parts."""
+    """Run a command, with a single file or a folder of parts as output."""
     inputs = Inputs(own, labels, dict(reading or {}), tuple(parts["keep"] or ()))
     if not is_folder_of_parts(out, data):
         _require_no_parts(out, parts)
@@ -80,7 +81,7 @@ def _through(
 
 
 def _require_no_parts(out: str, parts: Mapping[str, Any]) -> None:
-    """``InputError`` if options for a folder of parts are given with a single file."""
+    """Raise ``InputError`` if options for a folder of parts are given for a single file."""
     for name in ("workers", "engine", "part_rows"):
         if parts.get(name) is not None:
             option, end = name.replace("_", "-"), Path(out).suffix.lower() in FORMATS

@@ -1,5 +1,5 @@
-"""Decide the parts of an output: one for each file of a folder, each row group of a single Parquet file, each block of
-rows of an .npy file, or each thousand images of a folder. They depend on the data alone."""
+"""Decide the parts of an output: one for each file of a folder, row group of a single Parquet file, block of rows of an
+.npy file, or thousand images of a folder. The parts depend on the data alone."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ class Piece:
     """One part of an output.
 
     Args:
-        name: the path of its file, relative to the output's folder.
-        source: the file or folder that it is made of; "" for samples.
-        fingerprint: that of the source, by :func:`latens.data.streams.addresses.fingerprint_files`.
-        first, stop: the blocks of a stream, the images of a folder or the samples that it holds; 0 and 0: a whole file.
+        name: the path of the part's file, relative to the output's folder.
+        source: the file or folder from which the part is made; "" for samples.
+        fingerprint: the fingerprint of the source (:func:`latens.data.streams.addresses.fingerprint_files`).
+        first, stop: the range of blocks of a stream, images of a folder, or samples that it covers; 0 and 0 for a whole
+            file.
     """
 
     name: str
@@ -42,9 +43,9 @@ class Piece:
 
 
 def parts_of(data: str, arrays: bool, wanted: Sequence[str] = ()) -> tuple[list[Piece], list[str]]:
-    """(the parts of an output made of ``data``; notes on files that are left out). ``arrays``: whether an array's
-    output is an array, not a table. ``wanted``: the columns that are read, which partitions (``year=2021/``) may
-    name."""
+    """(the parts of an output made of ``data``; notes on files that are left out). ``arrays`` says whether the output
+    for an array is an array, and not a table. ``wanted`` are the columns that are read, some of which partitions
+    (``year=2021/``) may name."""
     if data in EMBEDDED:
         return [Piece(f"{data}.parquet", data, data)], []
     if "://" in data:
@@ -77,8 +78,8 @@ def _below_address(path: str, address: str) -> str:
 
 
 def _partitioned(place: str) -> Iterator[Piece]:
-    """A part for each file of a folder of Parquet files, given by its blocks of the whole: the keys of partitions are
-    columns of the whole folder, not of a file."""
+    """A part for each file of a folder of Parquet files, given by its range of blocks in the folder as a whole, since
+    the keys of partitions are columns of the whole folder and not of a file."""
     blocks = ParquetBlocks(place)
     for number, found in groupby(enumerate(blocks.groups), lambda each: each[1][0]):
         own, file = [block for block, _ in found], blocks.files[number]
@@ -101,7 +102,8 @@ def _below(root: Path, arrays: bool, wanted: Sequence[str]) -> tuple[list[Piece]
 
 
 def _of_files(root: Path, names: Sequence[str], arrays: bool, wanted: Sequence[str]) -> list[Piece]:
-    """A part for each table or array; ``InputError`` if partitions name what is read, and not all are Parquet."""
+    """A part for each table or array; ``InputError`` if partitions name a column that is read, and some file is not
+    Parquet."""
     keys = sorted({key for name in names for key in keys_of(name)} & set(wanted))
     if not keys:
         return [Piece(_named(name, arrays), str(root / name), _fingerprint(root / name)) for name in names]
@@ -112,7 +114,7 @@ def _of_files(root: Path, names: Sequence[str], arrays: bool, wanted: Sequence[s
 
 
 def _is_data(name: str) -> bool:
-    """Whether a file of a folder is a table or an array; of text only .csv, .tsv and .tab count."""
+    """Whether a file in a folder is a table or an array; of text files, only .csv, .tsv and .tab count."""
     lower = name.lower()
     plain = lower.removesuffix(".gz")
     is_array = lower.endswith((".npy", ".npz", ".h5ad")) or plain.endswith((".idx", "-ubyte"))
@@ -120,8 +122,8 @@ def _is_data(name: str) -> bool:
 
 
 def _named(name: str, arrays: bool) -> str:
-    """The name of the part made from a file: that of the file, with another extension added where latens does not write
-    its format.
+    """The name of the part made from a file: the file's name, with another extension added if latens does not write the
+    file's format.
 
     >>> _named("a/b.csv", False), _named("b.csv.gz", False), _named("x.idx", True)
     ('a/b.csv', 'b.csv.gz.parquet', 'x.idx.npy')
@@ -141,7 +143,7 @@ def _require_apart(parts: Sequence[Piece]) -> None:
 
 
 def _fingerprint(path: Path) -> str:
-    """The fingerprint of a file; "" where it is not a file or cannot be read, which the part's reader reports."""
+    """The fingerprint of a file; "" if it is not a file or cannot be read, which is reported when the part is read."""
     try:
         return fingerprint_files([path]) if path.is_file() else ""
     except (OSError, InputError):
@@ -176,7 +178,7 @@ def _row_groups(path: str) -> Iterator[Piece]:
 
 
 def samples_of(rows: int, size: int, table: bool) -> list[Piece]:
-    """The parts of ``rows`` samples: ``size`` rows in each but the last."""
+    """The parts of ``rows`` samples: ``size`` rows in each part, and the rest in the last."""
     ending = "parquet" if table else "npy"
     return [
         Piece(f"sample-{number:05}.{ending}", first=first, stop=min(first + size, rows))

@@ -1,4 +1,4 @@
-"""``latens push`` and ``latens pull``: runs on a hub of models."""
+"""``latens push`` and ``latens pull``: put runs on a hub of models, and get them."""
 
 from __future__ import annotations
 

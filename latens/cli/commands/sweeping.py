@@ -1,4 +1,4 @@
-"""``latens sweep``: every combination of some options, with several seeds each, compared on held-out rows."""
+"""``latens sweep``: fit every combination of some options, with several seeds each, and compare on held-out rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from latens.runs import record as runs
 from latens.training import Settings
 from latens.training.checkpoint import restoring, sealed, unseal
 
-MOST = 1000  # runs of one sweep
+MOST = 1000  # a sweep has at most this many runs
 SWEPT = tuple(f.name for f in fields(Settings) if f.name not in ("seed", "device", "compile", "checkpoint_seconds"))
 Grid = dict[str, list[Any]]
 
@@ -33,8 +33,8 @@ def grid_of(words: list[str], recipe: str) -> Grid:
     """{option: values} of words such as "beta=0.5,1,2".
 
     Raises:
-        InputError: an option that neither training nor the recipe has; no values, or one twice; a value that is not a
-            number where the others are.
+        InputError: an option belongs neither to training nor to the recipe, has no values, has a value twice, or has
+            numbers and other words as values.
     """
     if not words:
         raise InputError("a sweep needs --grid OPTION=VALUE,VALUE", "for example --grid beta=0.5,1,2")
@@ -58,7 +58,7 @@ def grid_of(words: list[str], recipe: str) -> Grid:
 
 
 def _values(name: str, text: str, default: Any) -> list[Any]:
-    """The values of an option, all of one kind and each once."""
+    """The values of an option, all of one kind, without repeats."""
     values = [_value(part) for part in text.split(",") if part.strip()]
     if not values:
         raise InputError(f"--grid {name}= has no values", "give values separated by commas")
@@ -112,7 +112,7 @@ def sweep(asked: Fit, words: list[str], *, seeds: int = 1, nll: bool = False, qu
 
 
 def resume_sweep(folder: str, *, own: str | None = None, quiet: bool = False) -> Answer:
-    """Continue a sweep: finished runs are kept, the others continue."""
+    """Continue a sweep: finished runs are kept, unfinished ones are continued."""
     path = Path(folder)
     record = unseal(Folder(path) / "sweep.json", f"{path} holds no sweep (made by `latens sweep`)")
     asked = replace(asked_again(record, path, own), out=str(path))
@@ -145,7 +145,7 @@ def _sweep(
 ) -> Answer:
     grid, seeds = record["grid"], int(record["seeds"])
     jobs = _jobs(folder, asked, grid, seeds)
-    for _, job in jobs[::seeds]:  # the folder of a combination is like that of `fit --seeds`
+    for _, job in jobs[::seeds]:  # the folder of each combination looks like that of `fit --seeds`
         place = Folder.below(folder, Path(job.out).parent)
         if not (place / "seeds.json").exists():
             place.make()
@@ -177,7 +177,7 @@ def _row(jobs: list[tuple[dict[str, Any], Fit]], found: list[Answer | FitError])
 
 
 def _score(row: dict[str, Any]) -> float:
-    """The held-out bound with the rate at weight 1, whatever beta is; minus the distortion where there is no bound."""
+    """The held-out bound with the rate at weight 1, whatever beta is; minus the distortion if there is no bound."""
     figures = row["figures"]
     if row["failed"] or not figures:
         return -math.inf
@@ -185,7 +185,7 @@ def _score(row: dict[str, Any]) -> float:
 
 
 def _best(table: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The combination with the best held-out bound among those whose runs have all finished."""
+    """The combination with the best held-out bound among those of which all runs have finished."""
     best = max(table, key=_score)
     return None if _score(best) == -math.inf else {"options": best["options"], "runs": best["runs"]}
 
@@ -203,7 +203,7 @@ SHOWN = ("elbo", "rate", "distortion", "nll")
 
 
 def _write_csv(path: Part, grid: Grid, table: list[dict[str, Any]]) -> None:
-    """Write sweep.csv: for each combination a row with mean and standard deviation over its seeds."""
+    """Write sweep.csv: one row per combination, with mean and standard deviation over its seeds."""
     names = [name for name in SPREAD if any(name in row["figures"] for row in table)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

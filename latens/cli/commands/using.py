@@ -1,6 +1,6 @@
-"""The commands that put a file of data through a run: encode, reconstruct, score, impute.
+"""The commands that pass a file of data through a run: encode, reconstruct, score, impute.
 
-Data go through the run in parts, in order. Data larger than memory are read in chunks; data in memory are one part.
+Data pass through the run in parts, in order. Data larger than memory are read in chunks; data in memory are one part.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from latens.tensors.randomness import Key, seed_of, seeded
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather")
 H5AD = ".h5ad"
-ROWS = 50_000  # rows of a chunk, approximately
-MOST_COPIES = 500  # the most filled copies of a stream: each is an open file
+ROWS = 50_000  # approximate rows of a chunk
+MOST_COPIES = 500  # the most filled copies of a stream, as each copy is an open file
 
 
 Parts = Generator[tuple[Rows, int]]
 Put = Callable[[list[Any], Rows], Any]
-Readable: TypeAlias = str | Stream | Rows  # a path, or what was found there
+Readable: TypeAlias = str | Stream | Rows  # a path, or data already read or opened
 
 
 @dataclass(frozen=True)
 class Inputs:
     """How data are read for a run: ``own``, the user's own recipe; ``labels`` and ``reading`` as for
-    :func:`~latens.cli.commands.inputs.data_for`; ``keep``, the columns that stand in front of each output row; with
-    ``whole``, data are not streamed unless they are large."""
+    :func:`~latens.cli.commands.inputs.data_for`; ``keep``, the columns to put in front of each output row. With
+    ``whole``, data are streamed only if they are large."""
 
     own: str | None = None
     labels: str | None = None
@@ -59,11 +59,11 @@ class Inputs:
     whole: bool = False
 
 
-# Data going through a run
+# Data that pass through a run
 
 
 class InMemory:
-    """Rows in memory that go through a run as one part."""
+    """Rows in memory, which pass through a run as one part."""
 
     def __init__(self, run: Run, rows: Rows):
         self.run, self.rows = run, rows
@@ -78,7 +78,7 @@ class InMemory:
 
     @property
     def unknown(self) -> dict[str, int]:
-        """The number of cells with a level not seen in fitting, by column."""
+        """For each column, the number of cells with a level that the fit never saw."""
         return self.rows.unknown
 
     def parts(self) -> Parts:
@@ -86,40 +86,41 @@ class InMemory:
         yield self.rows, 0
 
     def draws(self, rows: Rows, first: int, samples: int, seed: int) -> np.ndarray:
-        """Draws from q(z|x) for each row of a part: ``[samples, N, Z]``, or ``[N, Z]`` for one."""
+        """Draws from q(z|x) for each row of a part: ``[samples, N, Z]``, or ``[N, Z]`` for a single sample."""
         z = outputs.posterior_samples(self.run, rows, samples, seed)
         return z[0] if samples == 1 else z
 
     def require_fillable(self, draws: int) -> None:
-        """``InputError`` if missing cells cannot be filled, or not ``draws`` times."""
+        """Raise ``InputError`` if missing cells cannot be filled, or not ``draws`` times."""
 
     @contextmanager
     def copies(self, writer: Writer, draws: int) -> Iterator[Put]:
-        """A function that writes the filled copies of a part. At the end of the block the file of ``writer`` holds copy
-        after copy, with the copy's number in the first column; with 0 draws, one copy without that column."""
+        """A function that writes the filled copies of a part. When the block ends, the file of ``writer`` holds copy
+        after copy, with the copy's number in the first column. With 0 draws, it holds a single copy without that
+        column."""
         with writer:
             yield lambda made, rows: writer.write(_stacked(made, rows) if draws else made[0], None if draws else rows)
 
     def at(self, first: int) -> AbstractContextManager[None]:
-        """A context that names the data, and the row ``first`` of a stream, in error messages."""
+        """A context that names the data in error messages and, for a stream, the row ``first``."""
         return nullcontext()
 
 
 class Streaming(InMemory):
-    """A stream that goes through a run in chunks.
+    """A stream, which passes through a run in chunks.
 
     Args:
         run: the run.
         stream: the data.
-        unit: the size of a chunk is a multiple of this number of rows, so that work done ``unit`` rows at a time meets
-            the same rows as in memory.
-        sift: whether impossible cells are kept for :meth:`latens.data.rows.Rows.sifted`, instead of refused.
+        unit: the size of a chunk is a multiple of this number of rows, so that work done on ``unit`` rows at a time has
+            the same groups of rows as in memory.
+        sift: whether impossible cells are left for :meth:`latens.data.rows.Rows.sifted`, instead of refused.
     """
 
     def __init__(self, run: Run, stream: Stream, unit: int = 1, *, sift: bool = False):
         self.run, self.stream, self.size, self.sift = run, stream, unit * max(1, ROWS // unit), sift
-        self._unknown: dict[str, int] = {}  # cells of each column with a level not seen in fitting
-        self._broken: dict[str, int] = {}  # rows that break each rule
+        self._unknown: dict[str, int] = {}  # for each column, cells with a level that the fit never saw
+        self._broken: dict[str, int] = {}  # for each rule, the rows that break it
         self._encoded = streams.survey.Encoded(stream, schema_of(run), run.given)
 
     def __len__(self) -> int:
@@ -132,7 +133,7 @@ class Streaming(InMemory):
 
     @property
     def unknown(self) -> dict[str, int]:
-        """The number of cells with a level not seen in fitting, by column, in the rows read so far."""
+        """For each column, the number of cells with a level that the fit never saw, in the rows read so far."""
         return self._unknown
 
     def parts(self) -> Parts:
@@ -143,7 +144,7 @@ class Streaming(InMemory):
                 seen(first + len(piece))
 
     def _rows(self, piece: Any, first: int) -> Rows:
-        """Rows in the run's form; ``InputError`` names the row that does not fit."""
+        """Rows in the run's form; an ``InputError`` names the row that does not fit."""
         origin, schema, kept = self.stream.origin, schema_of(self.run), self.stream.kept
         spare = set(kept) - known_columns(schema, self.run.given)
         with concerning(origin):
@@ -162,7 +163,7 @@ class Streaming(InMemory):
         return rows
 
     def require_apart(self, out: str) -> None:
-        """``InputError`` if the output would lie in the folder that is read."""
+        """Raise ``InputError`` if the output would lie in the folder of the data."""
         if _is_below(out, self.stream.origin):
             raise InputError(f"cannot write {out}: it would lie in the folder of the data", "name another folder")
 
@@ -178,7 +179,7 @@ class Streaming(InMemory):
             return evaluation.codes(self.run.model, rows.inside, rows.c, sample=True).numpy().astype(np.float32)
 
     def require_fillable(self, draws: int) -> None:
-        """``InputError`` if missing cells cannot be filled, or not ``draws`` times."""
+        """Raise ``InputError`` if missing cells cannot be filled, or not ``draws`` times."""
         if draws and not isinstance(self.run.schema, Table):
             raise InputError(f"{self.stream.origin}: a streamed array has no missing cells to fill", "omit --draws")
         if draws > MOST_COPIES:
@@ -219,8 +220,8 @@ def through(
     folder: str | Run, data: Readable, outs: Sequence[str], asked: Inputs, *, unit: Callable[[Run], int],
     sift: bool = False, flat: bool = True,
 ) -> InMemory:  # fmt: skip
-    """Data that go through the run in ``folder`` to the files ``outs``; ``unit`` (a function of the run) and ``sift``
-    are those of :class:`Streaming`, ``flat`` that of :func:`~latens.cli.commands.inputs.stream_for`."""
+    """Data that pass through the run in ``folder`` to the files ``outs``. ``unit`` (a function of the run) and ``sift``
+    are those of :class:`Streaming`, ``flat`` is that of :func:`~latens.cli.commands.inputs.stream_for`."""
     for out in outs:
         if require_free_output(out, folder, data) not in TABLES and asked.keep:
             what = f"cannot write {out}: an array has no place for the column {asked.keep[0]!r} (--keep)"
@@ -246,12 +247,12 @@ def loaded(folder: str | Run, own: str | None) -> Run:
 
 
 def _is_below(out: str, data: str) -> bool:
-    """Whether an output would lie in the folder that is read."""
+    """Whether an output would lie in the folder of the data."""
     return Path(data).is_dir() and Path(data).resolve() in Path(out).resolve().parents
 
 
 def rows_encoded_at_once(run: Run) -> int:
-    """The number of rows that one call of the encoder takes."""
+    """The number of rows that the encoder takes in one call."""
     return rows_at_once(_row(run).numel())
 
 
@@ -260,7 +261,7 @@ def _row(run: Run) -> torch.Tensor:
 
 
 def _stacked(copies: list[Any], rows: Rows) -> Any:
-    """Filled copies of rows, copy after copy; in a table the first column has the number of the copy."""
+    """Filled copies of rows, copy after copy; in a table, the first column has the copy's number."""
     if not hasattr(rows.x, "column_names"):
         return np.concatenate(copies)
     import pyarrow as pa
@@ -291,7 +292,7 @@ def require_free_output(
 
 
 def _require_table_for(out: str, rows: Rows) -> None:
-    """``InputError`` if a column without numbers would go to an array."""
+    """Raise ``InputError`` if a column that is not numeric would go to an array."""
     if Path(out).suffix.lower() in TABLES or not isinstance(rows.schema, Table):
         return
     for name, cells in zip(rows.x.column_names, rows.x.columns):
@@ -318,8 +319,8 @@ def _beside(names: Path | None) -> list[str]:
 
 
 def _or_in_memory(command: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Run the command, and run it again in memory if parts of a text file turn out to need the whole file. A SIGTERM
-    leaves no part of a file."""
+    """Run the command; run it again in memory if parts of a text file turn out to need the whole file. A SIGTERM leaves
+    no unfinished file behind."""
 
     @wraps(command)
     @terminable()
@@ -337,7 +338,7 @@ def _or_in_memory(command: Callable[..., Answer]) -> Callable[..., Answer]:
 def _is_annotated(
     folder: str | Run, data: Readable, out: str, asked: Inputs, samples: int, key: str | None
 ) -> bool:  # fmt: skip
-    """Whether codes go to an .h5ad; ``InputError`` if the output cannot hold what is asked for."""
+    """Whether codes go to an .h5ad; ``InputError`` if the output cannot hold what was asked for."""
     annotated = Path(out).suffix.lower() == H5AD
     if annotated and asked.keep:
         raise InputError(f"--keep: {out} is a copy of the data, with all of their columns", "omit --keep")
@@ -359,9 +360,9 @@ def _obsm(out: str, data: str, key: str | None) -> Any:
 def encode(
     folder: str | Run, data: Readable, out: str, asked: Inputs, *, samples: int, seed: int, key: str | None = None
 ) -> Answer:  # fmt: skip
-    """Write codes: posterior means ``[N, Z]``, or draws from q(z|x) ``[samples, N, Z]``; of a stream at most one draw
-    per row, with noise that is a function of (seed, chunk). An .h5ad becomes a copy of the data (or replaces them),
-    with the codes in obsm under the name ``key``."""
+    """Write codes: posterior means ``[N, Z]``, or draws from q(z|x) ``[samples, N, Z]``. For a stream, there is at most
+    one draw per row, and its noise is a function of (seed, chunk). With an .h5ad, the output is a copy of the data (or
+    replaces them), with the codes in obsm under the name ``key``."""
     annotated = _is_annotated(folder, data, out, asked, samples, key)
     beside = _obsm(out, data, key) if annotated and isinstance(data, str) else None
     way = through(folder, data, [] if annotated else [out], asked, unit=rows_encoded_at_once, flat=samples == 0)
@@ -377,7 +378,7 @@ def encode(
 
 @_or_in_memory
 def reconstruct(folder: str | Run, data: Readable, out: str, asked: Inputs) -> Answer:
-    """Write the rows decoded from their posterior means, in the layout and units of the data."""
+    """Write each row decoded from its posterior mean, in the layout and units of the data."""
     way = through(folder, data, [out], asked, unit=rows_encoded_at_once)
     require_spare(asked.keep, schema_of(way.run).names)
     writer = Writer(out, len(way))
@@ -393,11 +394,11 @@ def reconstruct(folder: str | Run, data: Readable, out: str, asked: Inputs) -> A
 def score(
     folder: str | Run, data: Readable, out: str, asked: Inputs, *, k: int, reason: bool | None = None
 ) -> Answer:  # fmt: skip
-    """Write a lower bound on ln p(x) of each row, in nats; to a table also its standard error, effective sample size,
+    """Write a lower bound on ln p(x) of each row, in nats. A table also has its standard error, effective sample size,
     calibrated p-value, the columns that make the row strange, and the reason if a single value makes it strange.
 
-    Unless ``reason`` says whether there is a column of reasons, a first pass reads the data up to the first row with
-    such a value.
+    ``reason`` says whether there is a column of reasons. If it is None, a first pass reads the data up to the first row
+    with such a value.
     """
     way = through(
         folder, data, [out], asked, sift=True, unit=lambda run: chunk_rows(_row(run), min(k, runs.scoring.TERMS))[0]
@@ -430,8 +431,8 @@ def impute(
     folder: str | Run, data: Readable, out: str, asked: Inputs, *, k: int, draws: int, uncertainty: str | None,
     seed: int,
 ) -> Answer:  # fmt: skip
-    """Write the data with missing cells filled, and to ``uncertainty`` the standard deviation of each filled cell. With
-    ``draws`` > 0, that many filled copies are written, copy after copy, with the copy's number in the first column."""
+    """Write the data with missing cells filled, and to ``uncertainty`` the standard deviation of each filled cell. If
+    ``draws`` > 0, write that many filled copies, copy after copy, with the copy's number in the first column."""
     beside = [] if uncertainty is None else [uncertainty]
     for table in beside:
         if require_free_output(table, folder, data) not in TABLES:
