@@ -1,4 +1,4 @@
-"""Evaluation: likelihoods with their errors, the latent space, baselines in the same units."""
+"""Evaluation of models: likelihoods with their errors, the latent space, and baselines in the same units."""
 
 from typing import TYPE_CHECKING
 

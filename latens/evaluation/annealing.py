@@ -26,8 +26,8 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
 from latens.tensors.trees import Tree
 
-LEAPFROG = 10  # leapfrog steps of a move
-_WANTED = 0.65  # the share of accepted moves at which a pilot aims (Neal 2011)
+LEAPFROG = 10  # leapfrog steps per move
+_WANTED = 0.65  # step sizes are chosen so that this share of moves is accepted (Neal 2011)
 _PILOT, _PILOT_CHAINS = 100, 4
 
 
@@ -53,7 +53,7 @@ class Certificate:
 
     Attributes:
         lower: the estimate of ln p(x), ``[N]`` nats.
-        upper: the reverse chains' estimate, from the code with which the row was drawn, ``[N]`` nats.
+        upper: the estimate of the reverse chains, which start at the code from which the row was drawn, ``[N]`` nats.
     """
 
     lower: Tensor
@@ -73,7 +73,7 @@ class Certificate:
     def interval(self) -> tuple[float, float]:
         """(low, high) for the mean of ln p(x) over the rows, with a confidence of 99 %, in nats.
 
-        Each is one of the bounds, widened by 2.6 standard errors of their difference.
+        Each end is one of the bounds, widened by 2.6 standard errors of the gap.
         """
         error = 2.576 * self.standard_error if len(self.lower) > 1 else math.inf
         return float(self.lower.mean()) - error, float(self.upper.mean()) + error
@@ -105,7 +105,7 @@ class _Path:
     r"""The path from a start f_0 to p(x, z) for B rows:
     :math:`\ln f_\beta = (1 - \beta) \ln f_0(z) + \beta \ln p(x, z)`.
 
-    f_0 is the encoder's posterior where it is a normal, the prior otherwise.
+    f_0 is the encoder's posterior if that is a normal, and otherwise the prior.
     """
 
     def __init__(self, joint: LogJoint):
@@ -122,8 +122,8 @@ class _Path:
         return self.joint(z) - self.start.log_prob(z)
 
     def move(self, z: Tensor, beta: Tensor | float, step: Tensor) -> tuple[Tensor, Tensor]:
-        """(codes after one move of Hamiltonian Monte Carlo that leaves f_beta invariant (Neal 2011), whether each was
-        accepted ``[C, B]``), with steps of ``step`` ``[B]`` standard deviations, jittered by a fifth."""
+        """(codes after one move of Hamiltonian Monte Carlo that leaves f_beta invariant (Neal 2011); whether each was
+        accepted, ``[C, B]``). The step size is ``step`` ``[B]`` standard deviations, jittered by a fifth."""
 
         def log_density(at: Tensor) -> Tensor:
             base = self.start.log_prob(at)
@@ -140,15 +140,15 @@ class _Path:
             slope = gradient(log_density, at)
             moved = moved + 0.5 * size * slope
         gain = log_density(at) - 0.5 * moved.square().sum(-1) - before
-        accepted = torch.rand_like(gain).log() < gain  # false where the gain is NaN
+        accepted = torch.rand_like(gain).log() < gain  # false if the gain is NaN
         return torch.where(accepted.unsqueeze(-1), at, z), accepted
 
     def schedule(self, temperatures: int) -> _Schedule:
-        """Temperatures and step sizes from a pilot run of its own chains.
+        """Temperatures and step sizes from a pilot run of separate chains.
 
-        They do not depend on the chains that are weighted afterwards, because steps that adapt during weighting bias
-        the estimate. Step sizes aim at two thirds of accepted moves, row by row; temperatures are spaced evenly in the
-        arc length :math:`\\int sd_\\beta[\\ln p(x, z) - \\ln f_0(z)] d\\beta` (Gelman & Meng 1998).
+        Adapting step sizes while the chains are weighted would bias the estimate; the pilot chains are not weighted.
+        Step sizes are chosen row by row so that about two thirds of the moves are accepted. Temperatures are evenly
+        spaced in the arc length :math:`\\int sd_\\beta[\\ln p(x, z) - \\ln f_0(z)] d\\beta` (Gelman & Meng 1998).
         """
         beta = torch.linspace(0, 1, _PILOT + 1).square().tolist()  # closer together near f_0, where most changes
         step = torch.full((self.joint.rows,), 0.5 * self.joint.dim**-0.25).to(self.scale)
@@ -159,7 +159,7 @@ class _Path:
             step = step * torch.exp(accepted.to(step).mean(0) - _WANTED)
             steps.append(step)
         lengths = torch.stack(spread).cpu().double() * torch.tensor(beta).diff().double()
-        lengths = lengths + lengths.sum() / (4 * _PILOT) + 1e-12  # no stretch is left without temperatures
+        lengths = lengths + lengths.sum() / (4 * _PILOT) + 1e-12  # every stretch gets some temperatures
         along = torch.cat([torch.zeros(1, dtype=torch.float64), lengths.cumsum(0)])
         wanted = torch.linspace(0, 1, temperatures + 1, dtype=torch.float64) * along[-1]
         found = _interpolated(wanted, along, torch.tensor(beta, dtype=torch.float64).unsqueeze(-1)).squeeze(-1)
@@ -171,7 +171,7 @@ class _Path:
 
 
 def _interpolated(at: Tensor, places: Tensor, values: Tensor) -> Tensor:
-    """Linear interpolation of ``values`` ``[N, B]``, known at increasing ``places`` ``[N]``, at ``at`` ``[M]``."""
+    """Linear interpolation at ``at`` ``[M]`` of ``values`` ``[N, B]``, known at increasing ``places`` ``[N]``."""
     right = torch.searchsorted(places, at).clamp(1, len(places) - 1)
     share = ((at - places[right - 1]) / (places[right] - places[right - 1]))[:, None]
     return values[right - 1] * (1 - share) + values[right] * share
@@ -184,14 +184,14 @@ def _forward(path: _Path, schedule: _Schedule, chains: int) -> tuple[Tensor, flo
     for number in range(1, len(schedule.beta)):
         rise = float(schedule.beta[number] - schedule.beta[number - 1])
         log_w += rise * path.climb(z).double().cpu()
-        if number < len(schedule.beta) - 1:  # the last move would change no weight
+        if number < len(schedule.beta) - 1:  # a move at the end would change no weight
             z, accepted = path.move(z, float(schedule.beta[number]), schedule.steps[number])
             moves.append(float(accepted.double().mean()))
     return log_w, sum(moves) / len(moves) if moves else math.nan
 
 
 def _reverse(path: _Path, schedule: _Schedule, z: Tensor) -> Tensor:
-    """The same weights of the reversed chains, from exact draws of p(z|x) ``[C, B, Z]`` to f_0, ``[C, B]``."""
+    """The same weights for the reversed chains, from exact draws of p(z|x) ``[C, B, Z]`` to f_0: ``[C, B]``."""
     log_w = torch.zeros(z.shape[:2], dtype=torch.float64)
     for number in range(len(schedule.beta) - 1, 0, -1):
         if number < len(schedule.beta) - 1:
@@ -205,24 +205,24 @@ def annealed_nll(
 ) -> Annealed:
     r"""-ln p(x) of each row by annealed importance sampling (Neal 2001; Wu et al. 2017).
 
-    Chains start at the encoder's posterior (at the prior, if that is not a normal) and are moved by Hamiltonian Monte
-    Carlo while the density changes into p(x, z) over T temperatures:
+    Chains start at the encoder's posterior (or at the prior, if the posterior is not a normal). Hamiltonian Monte Carlo
+    moves them while the density changes into p(x, z) over T temperatures:
 
     .. math:: \ln w = \sum_{t=1}^T (\beta_t - \beta_{t-1}) \left[\ln p(x, z_{t-1}) - \ln f_0(z_{t-1})\right]
 
-    E[w] = p(x), so the expectation is an upper bound on -ln p(x), as with :func:`latens.evaluation.nll` but tighter.
-    Temperatures and step sizes come from a pilot run on each row.
+    E[w] = p(x), so the expectation is an upper bound on -ln p(x), as with :func:`latens.evaluation.nll`, but a tighter
+    one. Temperatures and step sizes come from a pilot run on each row.
 
     Args:
         model: a model with one layer of codes in R^d.
         x: rows in the model's form, ``[N, *event]``.
         c: conditions.
         chains: chains per row, C.
-        temperatures: T, from 1.
+        temperatures: T, at least 1.
         seed: the seed of the chains.
 
     Raises:
-        InputError: codes that are not one vector of real numbers; chains or temperatures below 1.
+        InputError: codes are not one vector of real numbers, or there are no chains or no temperatures.
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
@@ -266,13 +266,13 @@ def certify(
     .. math:: E\left[\ln \tfrac1C \sum_c w_c\right] \le \ln p(x) \le
         E\left[-\ln \tfrac1C \sum_c \tfrac{1}{w'_c}\right]
 
-    The gap says how far estimates with these settings can be off if the model describes the data well; on other data
-    they can be off further.
+    The gap says how far estimates with these settings can be off if the model describes the data well. On data that it
+    does not describe well, they can be off further.
 
     Args:
         model: a model with one layer of codes in R^d.
         c: conditions, one row for each row to draw.
-        rows: the number of rows to draw, without conditions.
+        rows: the number of rows to draw; ignored if there are conditions.
         chains, temperatures, seed: see :func:`annealed_nll`.
 
     Raises:
@@ -301,7 +301,7 @@ def certify(
 
 
 def _simulated(model: nn.Module, c: Tree, rows: int, seed: int) -> tuple[Tree, Tensor]:
-    """(rows of the model, the codes with which they were drawn ``[N, Z]``)."""
+    """(rows drawn from the model; the codes from which they were drawn, ``[N, Z]``)."""
     rows = rows if c is None else trees.rows(c)
     require(is_whole(rows) and rows >= 1, "rows", "a whole number from 1", rows)
     with evaluating(model), torch.no_grad():

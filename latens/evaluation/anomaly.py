@@ -13,7 +13,7 @@ import numpy as np
 
 from latens.errors import InputError, is_whole, require
 
-KEPT = 10_000  # the most calibration scores kept; half of them are the largest
+KEPT = 10_000  # the most calibration scores that are kept; half of them are the largest
 
 
 class Conformal:
@@ -21,18 +21,18 @@ class Conformal:
 
     .. math:: p(x) = \frac{1 + \#\{i : s_i \ge s(x)\}}{n + 1}
 
-    For a row exchangeable with the n calibration rows, P(p <= a) <= a for every a, whatever model gives the scores
+    If a row is exchangeable with the n calibration rows, P(p <= a) <= a for every a, whatever model gives the scores
     (Vovk et al. 2005). The p-values of several rows are positively dependent, which Benjamini-Hochberg allows (Bates et
     al. 2023). The usual score is -ln p(x), in nats.
 
-    Of more than 10,000 calibration scores, the 5,000 largest are kept, and 5,000 evenly spaced ones of the others: p is
-    exact up to 5000 / (n + 1), and beyond that too large by less than 1/5000.
+    Of more than 10,000 calibration scores, the 5,000 largest are kept, and 5,000 evenly spaced ones of the rest. Then p
+    is exact up to 5000 / (n + 1), and larger values are too large by less than 1/5000.
 
     Args:
         calibration_scores: ``[n]``, finite.
 
     Raises:
-        InputError: no scores, or one that is not finite.
+        InputError: there are no scores, or a score is not finite.
 
     >>> conformal = Conformal(np.array([1.0, 2.0, 2.0, 4.0]))
     >>> conformal.p_values(np.array([0.0, 2.0, 3.0, 9.0])).tolist()
@@ -50,7 +50,7 @@ class Conformal:
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """The p-value of each score, ``[N]`` in [1 / (n + 1), 1]; ``InputError`` if a score is NaN."""
-        below = np.searchsorted(self.values, _scores(scores, "scores"), "left")  # kept scores that are smaller
+        below = np.searchsorted(self.values, _scores(scores, "scores"), "left")  # the number of smaller kept scores
         ranks = np.append(-1, _kept(self.count))
         return (self.count - ranks[below]) / (self.count + 1)
 
@@ -60,7 +60,7 @@ class Conformal:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Conformal:
-        """The object that :meth:`to_json` described, with the same p-values; ``InputError`` for anything else.
+        """The object that :meth:`to_json` described, with the same p-values; ``InputError`` if it is not valid.
 
         >>> Conformal.from_json(Conformal(np.array([3.0, 1.0])).to_json()).p_values(np.array([2.0])).item()
         0.666666
@@ -82,7 +82,7 @@ class Conformal:
 
 
 def _kept(count: int) -> np.ndarray:
-    """The indices of the ``count`` ascending scores that are kept: all, or evenly spaced ones and then the largest."""
+    """The indices of the ``count`` ascending scores to keep: all, or evenly spaced ones and then the largest."""
     if count <= KEPT:
         return np.arange(count)
     half = KEPT // 2
@@ -106,19 +106,20 @@ def _scores(values: np.ndarray, name: str) -> np.ndarray:
 def contributions(
     terms: np.ndarray, reference: np.ndarray, top: int = 3, first: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The columns that make each row strange, ranked by the excess of a cell's term over its column's usual term.
+    """The columns that make each row strange, ranked by how much a cell's term exceeds its column's usual term.
 
     Args:
-        terms: -ln p(x_j | .) of each cell, ``[N, D]`` nats, NaN where it is missing.
-        reference: the mean of each column's terms over held-out rows, ``[D]`` nats; NaN for a column not to be named.
+        terms: -ln p(x_j | .) of each cell, ``[N, D]`` nats, NaN if it is missing.
+        reference: the mean of each column's terms over held-out rows, ``[D]`` nats; NaN for a column that is not to be
+            named.
         top: the number of columns to name.
-        first: a mask ``[N, D]`` of cells that come before all others; their excess is the whole term where there is no
-            reference.
+        first: a mask ``[N, D]`` of cells to name before all others; without a reference, the excess of such a cell is
+            its whole term.
 
     Returns:
         (indices of columns, excesses in nats), ``[N, min(top, D)]`` each, the strangest first, ties in the order of the
         columns. A negative excess marks a cell that is more usual than most. Missing cells are never named; if fewer
-        than ``top`` columns are left, the rest of the row is -1 and NaN.
+        than ``top`` columns can be named, the row is padded with -1 and NaN.
 
     Raises:
         InputError: the shapes do not match.
@@ -154,7 +155,7 @@ class AUROC:
 
 
 def midranks(values: np.ndarray) -> np.ndarray:
-    """The rank of each value, from 1; equal values share the mean of their ranks.
+    """The rank of each value, from 1; equal values get the mean of their ranks.
 
     >>> midranks(np.array([3.0, 1.0, 3.0])).tolist()
     [2.5, 1.0, 2.5]
@@ -167,9 +168,9 @@ def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
     """P(score of an anomaly > score of another row) + P(equal) / 2, with DeLong's standard error.
 
     Let A_i be the share of the n other rows that anomaly i exceeds, and B_j the share of the m anomalies that exceed
-    row j (ties count half). The value is mean A = mean B, with variance var(A) / m + var(B) / n (DeLong et al. 1988),
-    computed from midranks in O(N log N). A group of one row has no variance to estimate and gets the largest possible
-    one, value (1 - value). The error is 0 if the groups do not overlap.
+    row j; ties count half. The value is mean A = mean B, with variance var(A) / m + var(B) / n (DeLong et al. 1988),
+    computed from midranks in O(N log N). The variance within a group of one row cannot be estimated; the largest
+    possible one, value (1 - value), is used. The standard error is 0 if the groups do not overlap.
 
     Args:
         scores: ``[N]``.
@@ -202,20 +203,20 @@ def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
 
 
 def closer(distances: np.ndarray, floor: np.ndarray) -> AUROC:
-    """P(a row is closer to the training rows than a held-out row), ties counted half, from the distances of both,
-    ``[n]`` and ``[m]``; ``InputError`` if one is empty."""
+    """P(a row is closer to the training rows than a held-out row), with ties counted half. The arguments are the
+    distances of the rows, ``[n]``, and of the held-out rows, ``[m]``; ``InputError`` if one is empty."""
     return auroc(-np.append(distances, floor), np.repeat([1, 0], [len(distances), len(floor)]))
 
 
 def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: int) -> Any:
-    """Fit histogram gradient boosting (Ke et al. 2017): a classifier where y has whole numbers, otherwise a regressor.
+    """Fit histogram gradient boosting (Ke et al. 2017): a classifier if y has whole numbers, otherwise a regressor.
 
-    It takes 100 rounds, or with K classes 200 / K, at least 20.
+    The number of rounds is 100, or 200 / K with K classes, but at least 20.
 
     Args:
-        x: ``[N, D]``, NaN where missing.
+        x: ``[N, D]``, NaN for missing cells.
         y: ``[N]``.
-        categorical: which columns have codes of levels, ``[D]`` bool.
+        categorical: which columns hold codes of levels, ``[D]`` bool.
         seed: the seed of the fit.
 
     >>> x = np.arange(100.0)[:, None]
@@ -225,7 +226,7 @@ def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: i
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     model = HistGradientBoostingRegressor if y.dtype.kind == "f" else HistGradientBoostingClassifier
-    x = np.where(np.isnan(x).all(0), 0.0, x)  # a column without values has no bins
+    x = np.where(np.isnan(x).all(0), 0.0, x)  # a column without values would have no bins
     classes = 2 if y.dtype.kind == "f" else max(2, len(np.unique(y)))
     rounds = max(20, 200 // classes)
     options = {"early_stopping": False, "categorical_features": categorical, "random_state": seed}
@@ -235,8 +236,8 @@ def boosted_trees(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: i
 def logistic_regression(x: np.ndarray, y: np.ndarray, categorical: np.ndarray, seed: int) -> Any:
     """Fit logistic regression with a ridge penalty of weight 1; the arguments are those of :func:`boosted_trees`.
 
-    Numbers enter in standard deviations; missing ones become the mean, with a flag. Each level has a flag, and so does
-    a missing one.
+    Numbers enter in units of their standard deviation; a missing number becomes the mean, with a flag. Each level has a
+    flag, and so does a missing level.
 
     >>> x = np.arange(100.0)[:, None]
     >>> fitted = logistic_regression(x, (x[:, 0] > 50).astype(int), np.array([False]), 0)
@@ -265,13 +266,13 @@ def two_sample_auroc(
     """How well a classifier tells rows of ``a`` from rows of ``b``: the classifier two-sample test (Lopez-Paz & Oquab
     2017).
 
-    The value is the mean AUROC of K = 5 stratified folds, 0.5 where both have one distribution. Folds share training
-    rows, so the variance of their mean is that of one fold (DeLong's, averaged) times 1 / K + 1 / (K - 1), not 1 / K
-    (Nadeau & Bengio 2003).
+    The value is the mean AUROC of K = 5 stratified folds; it is 0.5 if both have the same distribution. Folds share
+    training rows, so the variance of the mean is the average variance of a fold (DeLong's) times 1 / K + 1 / (K - 1),
+    instead of 1 / K (Nadeau & Bengio 2003).
 
     Args:
-        a, b: ``[N, D]``, NaN where missing, at least 2 rows each.
-        categorical: which columns have codes of levels, ``[D]`` bool.
+        a, b: ``[N, D]``, NaN for missing cells, at least 2 rows each.
+        categorical: which columns hold codes of levels, ``[D]`` bool.
         seed: the seed of folds and fits.
         fit: :func:`boosted_trees` or :func:`logistic_regression`.
 

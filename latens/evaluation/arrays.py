@@ -1,4 +1,4 @@
-"""Arrays of codes and features, checked and brought to one scale."""
+"""Checks of arrays of codes and features, and their standardisation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from latens.errors import InputError
 
 
 def finite_rows(values: np.ndarray, what: str, least: int = 1) -> np.ndarray:
-    """Rows of numbers ``[n, d]`` as float64; ``InputError`` in the name of ``what`` for another shape, fewer than
-    ``least`` rows, or a number that is not finite.
+    """Rows of numbers ``[n, d]`` as float64. ``InputError`` about ``what`` for another shape, fewer than ``least``
+    rows, or a number that is not finite.
 
     >>> finite_rows([[1, 2], [3, 4]], "codes").shape
     (2, 2)
@@ -25,8 +25,8 @@ def finite_rows(values: np.ndarray, what: str, least: int = 1) -> np.ndarray:
 
 
 def standardised(values: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
-    """Columns ``[n, d]`` shifted and divided by the mean and the standard deviation of ``of`` ``[m, d]``, by default of
-    themselves; columns that are constant there are only shifted."""
+    """Columns ``[n, d]`` minus the mean, and divided by the standard deviation, of ``of`` ``[m, d]`` (by default, of
+    the columns themselves). A column that is constant in ``of`` is only shifted."""
     seen = values if of is None else of
     unit = seen.std(0)
     return (values - seen.mean(0)) / np.where(unit > 0, unit, 1)

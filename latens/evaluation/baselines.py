@@ -1,4 +1,4 @@
-"""Baselines in the units and metrics of the other models: PCA with probabilistic PCA, plain densities, compressors."""
+"""Baselines in the same units and metrics as models: PCA with probabilistic PCA, plain densities, and compressors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import numpy as np
 from latens.errors import InputError, nearest
 from latens.tensors.randomness import Key
 
-ROWS = 10_000  # training rows to which mixtures and kernels are fitted
-FULL = 50  # the most dimensions of full covariances in a mixture
+ROWS = 10_000  # mixtures and kernels are fitted to at most this many training rows
+FULL = 50  # a mixture has full covariances up to this many dimensions
 COMPONENTS = (1, 2, 5, 10, 20)
-WIDTHS = tuple(np.geomspace(0.02, 2, 13))  # widths of kernels, in standard deviations of the training data
+WIDTHS = tuple(np.geomspace(0.02, 2, 13))  # widths of kernels to try, in standard deviations of the training data
 
 
 
@@ -35,8 +35,8 @@ class PCABaseline:
         dequantize: the distance s of levels (1 for whole numbers). The density is then fitted to x + s u with u uniform
             in [0, 1), so that -ln s p(x + s u) is comparable with the mass of a discrete model: its mean is an upper
             bound on -ln P(x).
-        shift, unit: the components are those of (x - shift) / unit; densities, codes and errors remain those of the
-            data in their own units.
+        shift, unit: the components are fitted to (x - shift) / unit; densities, codes and errors are still in the units
+            of the data.
     """
 
     components: int
@@ -107,10 +107,10 @@ class BaselineRow:
 
     Attributes:
         name: the baseline.
-        latent_dim: the number of factors of factor analysis; None for those that have none.
-        nll: -ln p(x) in nats per row, or the length of its code; None if it does not exist, and ``note`` says why.
-        nll_bits_per_dimension: the same divided by (dimensions x ln 2).
-        seconds: the time of the fit and the figures.
+        latent_dim: the number of factors of factor analysis; None for other baselines.
+        nll: -ln p(x) in nats per row, or the length of its code; None if there is none, as ``note`` explains.
+        nll_bits_per_dimension: nll divided by (dimensions x ln 2).
+        seconds: the time for the fit and the figures.
         note: what was chosen, or why there is no figure.
     """
 
@@ -128,11 +128,12 @@ class Sides:
 
     Attributes:
         train, test: the rows in the model's numbers.
-        shift, unit: centre and scale of the data, ``[D]``: densities see (x - shift) / unit, figures are those of x.
+        shift, unit: centre and scale of the data, ``[D]``. Densities are fitted to (x - shift) / unit; figures are in
+            the units of x.
         step: the distance of levels; 0 for continuous values. A density is that of x + step u with u in [0, 1), so that
             its figure is an upper bound on -ln P(x) of the levels (Theis et al. 2016).
         levels: the number of levels, or None.
-        seed: the seed of u, the selection and the starts.
+        seed: the seed of u, of the choice of rows, and of the starts.
     """
 
     train: np.ndarray
@@ -144,13 +145,13 @@ class Sides:
     seed: int = 0
 
     def inside(self, rows: np.ndarray, key: int = 1) -> np.ndarray:
-        """Rows as the densities see them."""
+        """Rows in the form to which densities are fitted."""
         noise = np.random.default_rng([self.seed, key]).random(rows.shape) * self.step if self.step else 0.0
         return (rows + noise - self.shift) / self.unit
 
     @property
     def jacobian(self) -> float:
-        """ln |dx/du| of a row, minus ln step for levels; added to -ln p(u) it gives -ln p(x), nats."""
+        """ln |dx/du| of a row, minus ln step for levels. Added to -ln p(u), it gives -ln p(x) in nats."""
         return float(np.log(self.unit / (self.step or 1.0)).sum())
 
 
@@ -158,8 +159,8 @@ Found = tuple[np.ndarray, str]  # -ln p of the held-out rows [n] nats, a note
 
 
 def independent(sides: Sides, dim: int | None) -> Found:
-    """Independent cells: the shares of levels, with one row added to each level (Laplace 1812), or a normal density for
-    continuous cells."""
+    """Independent cells: the shares of levels, after adding one row to each level (Laplace 1812), or a normal density
+    for continuous cells."""
     if sides.levels:
         found = np.zeros(len(sides.test))
         for known, new in zip(sides.train.T.astype(int), sides.test.T.astype(int)):
@@ -185,7 +186,7 @@ def gaussian(sides: Sides, dim: int | None) -> Found:
 
 
 def factor_analysis(sides: Sides, dim: int | None) -> Found:
-    """Factor analysis: x ~ N(W z + m, diag(s)), the linear VAE with a variance of its own for each cell."""
+    """Factor analysis: x ~ N(W z + m, diag(s)), the linear VAE with a separate variance for each cell."""
     from sklearn.decomposition import FactorAnalysis
 
     size = min(dim or 1, sides.train.shape[1])
@@ -194,8 +195,8 @@ def factor_analysis(sides: Sides, dim: int | None) -> Found:
 
 
 def mixture(sides: Sides, dim: int | None) -> Found:
-    """A mixture of normal densities, with full covariances up to 50 dimensions and diagonal ones above. Of 1 to 20
-    components, the number is used that makes a tenth of the training rows, left out of the fit, most likely."""
+    """A mixture of normal densities, with full covariances up to 50 dimensions and diagonal ones above. A tenth of the
+    training rows is left out of the fit; the number of components, 1 to 20, is the one that makes it most likely."""
     from sklearn.mixture import GaussianMixture
 
     known, held = _selection(sides)
@@ -210,8 +211,8 @@ def mixture(sides: Sides, dim: int | None) -> Found:
 
 
 def kernels(sides: Sides, dim: int | None) -> Found:
-    """Kernel density: a normal kernel of one width at each of up to 10,000 training rows; the width is the one that
-    makes a tenth of the training rows, which have no kernels, most likely."""
+    """Kernel density: a normal kernel at each of up to 10,000 training rows, all of the same width. A tenth of the
+    training rows has no kernels; the width is the one that makes it most likely."""
     known, held = _selection(sides)
     width = max(WIDTHS, key=lambda each: -_kernels(known, held, each).mean())
     found = _kernels(known, sides.inside(sides.test, 2), width) + sides.jacobian
@@ -231,7 +232,7 @@ def _kernels(known: np.ndarray, new: np.ndarray, width: float) -> np.ndarray:
 
 
 def _selection(sides: Sides) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows to fit, and a tenth to choose by."""
+    """Training rows for fitting, and a tenth of them for choosing."""
     order = np.random.default_rng([sides.seed, Key.BASELINES]).permutation(len(sides.train))[:ROWS]
     rows = sides.inside(sides.train)[order]
     held = max(1, len(rows) // 10)
@@ -257,7 +258,7 @@ BASELINES: dict[str, Callable[[Sides, int | None], Any]] = {
 
 
 def baseline_rows(names: Sequence[str], sides: Sides, dims: Sequence[int]) -> list[BaselineRow]:
-    """Baselines on the held-out rows; factor analysis at each of ``dims``.
+    """The baselines on the held-out rows; factor analysis at each number of factors in ``dims``.
 
     Args:
         names: names from :data:`BASELINES`.
@@ -265,7 +266,7 @@ def baseline_rows(names: Sequence[str], sides: Sides, dims: Sequence[int]) -> li
         dims: numbers of factors.
 
     Raises:
-        InputError: a baseline that does not exist.
+        InputError: a baseline does not exist.
 
     >>> x = np.random.default_rng(0).integers(0, 2, (100, 3)).astype(float)
     >>> [row.name for row in baseline_rows(["independent", "zlib"], Sides(x, x, np.zeros(3), np.ones(3), 1.0, 2), [1])]
@@ -277,7 +278,7 @@ def baseline_rows(names: Sequence[str], sides: Sides, dims: Sequence[int]) -> li
         for dim in dims if name == "factor_analysis" else [None]:
             start = time.monotonic()
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # warnings of convergence: the figure is that of the density found
+                warnings.simplefilter("ignore")  # warnings of convergence: any density that was found has a figure
                 result = BASELINES[name](sides, dim)
             seconds = round(time.monotonic() - start, 2)
             if isinstance(result, str):
@@ -290,7 +291,7 @@ def baseline_rows(names: Sequence[str], sides: Sides, dims: Sequence[int]) -> li
 
 
 def require_baselines(names: Sequence[str]) -> None:
-    """``InputError`` for a name that is no baseline."""
+    """Raise ``InputError`` for a name that is not a baseline."""
     for name in names:
         if name not in BASELINES:
             raise InputError(f"there is no baseline {name!r}{nearest(name, list(BASELINES))}",

@@ -1,12 +1,12 @@
-r"""Collapse: which layers and dimensions of a code carry no information about a row, why, and what to do.
+r"""Collapse: which layers and dimensions of a code carry no information about a row, why, and what can be done.
 
-Three figures show it. The **rate** of a dimension, :math:`E_x KL(q(z_i|x) \| p(z_i))` in nats, is what it costs; it is
-0 where the posterior is the prior. Its **spread**, :math:`\mathrm{Var}_x E[z_i|x] / \mathrm{Var} z_i` (Burda et al.
-2016), is 0 where the code is the same for every row. The **use** of a code in one layer, in nats per row,
+Three figures show it. The **rate** of a dimension, :math:`E_x KL(q(z_i|x) \| p(z_i))` in nats, is its cost in the
+bound; it is 0 if the posterior equals the prior. Its **spread**, :math:`\mathrm{Var}_x E[z_i|x] / \mathrm{Var} z_i`
+(Burda et al. 2016), is 0 if the code is the same for every row. The **use** of a code in one layer, in nats per row,
 
 .. math:: E[\ln p(x|z)] - E[\ln p(x|z')], \qquad z' \text{ the code of another row,}
 
-is what the decoder loses without it. It is 0 if the decoder ignores the code, whatever the encoder writes.
+is what the decoder loses without the code. It is 0 if the decoder ignores the code, whatever the encoder writes.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from latens.tensors.randomness import Key, reseed, untouched
 from latens.tensors.trees import Tree
 
 CODED = ("bernoulli", "categorical", "ordinal")  # families of levels
-ROWS = 2000  # evenly spaced rows on which the figures are taken
-LITTLE = 0.1  # nats of rate or use below which a layer carries no information
+ROWS = 2000  # the figures are computed on this many evenly spaced rows
+LITTLE = 0.1  # a layer with a rate or a use below this many nats carries no information
 
 
 @dataclass(frozen=True)
 class LayerUse:
-    """One layer of codes, the top one first.
+    """The figures of one layer of codes; layers are listed from the top.
 
     Attributes:
-        size, active: its dimensions, and those that depend on x.
-        rate: nats per row, None if it does not split by layer.
-        use: what the decoder loses if the code is taken from another row, nats per row; None if codes have several
-            layers, which read each other, or cannot be decoded.
-        rates, spreads: rate (nats; None if it does not split by dimension) and spread of each dimension.
+        size, active: the number of its dimensions, and of those that depend on x.
+        rate: nats per row; None if the rate does not split by layer.
+        use: what the decoder loses if the code is taken from another row, nats per row; None if there are several
+            layers (each reads the one above), or codes cannot be decoded.
+        rates, spreads: the rate (nats; None if it does not split by dimension) and the spread of each dimension.
     """
 
     size: int
@@ -62,7 +62,7 @@ class LayerUse:
     @property
     def state(self) -> str:
         """ "in use", "partly inactive", "collapsed" (no dimension depends on x, or the rate is below 0.1 nats), or
-        "ignored" (the decoder does not read it)."""
+        "ignored" (the decoder does not read the layer)."""
         if not self.active or (self.rate is not None and self.rate < LITTLE):
             return "collapsed"
         if self.use is not None and self.use < LITTLE:
@@ -75,8 +75,8 @@ class Collapse(InNotebooks):
     """How much of the code is in use; see :func:`collapse`.
 
     Attributes:
-        verdict, cause, remedy: a sentence each, with their figures; cause and remedy are empty where all is in use.
-        layers: the layers of the code, the top one first.
+        verdict, cause, remedy: sentences with their figures; cause and remedy are empty if all is in use.
+        layers: the layers of the code, from the top.
         noise: the share of the cells' variance that reconstructions miss; None if some cells are levels.
     """
 
@@ -95,7 +95,7 @@ class Collapse(InNotebooks):
         return [(name, text) for name in ("verdict", "cause", "remedy") if (text := getattr(self, name))]
 
     def table(self) -> list[list[str]]:
-        """A row for each layer, headings first."""
+        """A row for each layer, below the headings."""
         head = ["layer", "dimensions", "active", "rate", "used", "state"]
         return [head] + [
             [str(i), str(each.size), str(each.active), _nats(each.rate), _nats(each.use), each.state]
@@ -103,7 +103,7 @@ class Collapse(InNotebooks):
         ]
 
     def records(self) -> list[dict[str, Any]]:
-        """A row for each dimension: layer, number, rate, spread, whether it is active."""
+        """A row for each dimension: layer, number, rate, spread, and whether it is active."""
         found, number = [], 0
         for i, layer in enumerate(self.layers):
             for j, spread in enumerate(layer.spreads):
@@ -129,7 +129,7 @@ def collapse(model: nn.Module, x: Tree, c: Tree = None, *, beta: float = 1.0, se
         x: rows in the model's form, ``[N, *event]``.
         c: conditions.
         beta: the weight of the rate in training.
-        seed: the seed of the draws and of the exchange of codes between rows.
+        seed: the seed of the draws, and of the exchange of codes between rows.
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
@@ -170,7 +170,7 @@ def collapse(model: nn.Module, x: Tree, c: Tree = None, *, beta: float = 1.0, se
 def _use_and_rate(
     model: nn.Module, x: Tree, c: Tree, sizes: tuple[int, ...], seed: int
 ) -> tuple[list[float | None], list[float | None]]:
-    """(use, rate) of each layer, nats per row; None if there is none."""
+    """(use, rate) of each layer, nats per row; None for a figure that does not exist."""
     count, lost = trees.rows(x), 0.0 if len(sizes) == 1 else None
     reseed(seed, Key.INFERENCE, 0, 2)
     rate: list[float | None] = [0.0] * len(sizes)
@@ -195,13 +195,13 @@ def _lost(model: nn.Module, x: Tree, c: Tree, z: Tensor) -> float | None:
     try:
         own, mixed = (model.decode(codes, c).log_prob(x).double() for codes in (z, other))  # type: ignore[operator]
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        return None  # your own model, whose codes decode in another way
+        return None  # a model of the user's own, whose codes are decoded in another way
     gap = own - mixed
     return float(gap[gap.isfinite()].sum())
 
 
 def _noise(model: nn.Module, x: Tree, codes: Tensor, c: Tree) -> float | None:
-    """The mean over cells that vary of (mean squared error of reconstructions / variance)."""
+    """The mean squared error of reconstructions divided by the variance, averaged over the cells that vary."""
     likelihood = getattr(model, "likelihood", None)
     if not isinstance(x, Tensor) or (isinstance(likelihood, TableLikelihood) and any(
         column.family in CODED for column in likelihood.columns)):  # fmt: skip
@@ -223,7 +223,7 @@ def _judged(model: nn.Module, x: Tree, layers: list[LayerUse], beta: float, nois
         verdict = f"layer{'s' * (len(dead) > 1)} {', '.join(dead)} collapsed; {active} of {size} dimensions are active"
     elif layers[0].state == "ignored":
         return Collapse(
-            f"the decoder ignores the code: it predicts a row equally well from the code of another (use "
+            f"the decoder ignores the code: it predicts a row equally well from another row's code (use "
             f"{layers[0].use:.3f} nats), though {active} of {size} dimensions are active",
             "a decoder that sees cells of the row itself, or has too few parameters to read the code",
             "use a weaker decoder (--dependence codes for tables), or hold the rate (capacity_vae)", layers, noise,
@@ -234,12 +234,13 @@ def _judged(model: nn.Module, x: Tree, layers: list[LayerUse], beta: float, nois
         return Collapse(f"all {size} dimensions are in use", "", "", layers, noise)
     cause, remedy = why_inactive(model, x if isinstance(x, Tensor) else None, active, size, beta, noise)
     if len(layers) > 1:
-        remedy += "; a ladder can hold a layer at a rate with free_bits, or do with fewer layers"
+        remedy += "; a ladder can hold a layer at a given rate with free_bits, or use fewer layers"
     return Collapse(verdict, cause, remedy, layers, noise)
 
 
 def per_dimension(found: Collapse, most: int = 16) -> Iterator[tuple[str, str]]:
-    """(name, text) of the dimensions of each layer: rate, or spread without one, the largest first."""
+    """(name, text) for each layer: the rates of its dimensions, or the spreads if there are no rates, the largest
+    first."""
     start = 0
     for i, layer in enumerate(found.layers):
         values = layer.spreads if layer.rates is None else layer.rates

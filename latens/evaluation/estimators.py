@@ -1,4 +1,4 @@
-"""The ways to estimate -ln p(x), behind one name."""
+"""The ways to estimate -ln p(x), with one interface."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Estimator:
         method: "iw", importance weighting (:func:`latens.evaluation.nll`); "ais", annealed importance sampling
             (:func:`latens.evaluation.annealed_nll`); "grid", quadrature for one or two latent dimensions
             (:func:`latens.evaluation.grid_nll`).
-        k, proposal: draws per row of "iw", and their source; k = 0 omits the estimate.
-        chains, temperatures: those of "ais".
+        k, proposal: for "iw", the number of draws per row and their source; k = 0 omits the estimate.
+        chains, temperatures: the settings of "ais".
 
     Raises:
-        InputError: a value outside its range.
+        InputError: a value is out of range.
 
     >>> Estimator("ais", temperatures=500).temperatures
     500
@@ -62,7 +62,7 @@ class Estimator:
         return nll(model, x, self.k, c, seed=seed, proposal=self.proposal)
 
     def conditions(self, found: NLL) -> str:
-        """What an estimate rests on, as text."""
+        """The conditions of an estimate, as text."""
         rows = f"{len(found.rows):,} rows"
         if self.method == "grid":
             return f"quadrature, {found.k:,} codes per row, largest error {float(found.row_error.max()):.1g}, {rows}"
@@ -75,7 +75,7 @@ class Estimator:
         return f"K = {found.k}, effective {found.mean_ess:.1f}{mixed}, {rows}"
 
     def verdict(self, found: NLL) -> str | None:
-        """A sentence where the draws are too few for more than one row in a hundred, or None."""
+        """A sentence if the draws are too few for more than one row in a hundred, else None."""
         if found.unreliable is None or found.unreliable <= 0.01:
             return None
         return (

@@ -1,11 +1,11 @@
-r"""How well single codes tell known factors apart: MIG, DCI, SAP, FactorVAE score, beta-VAE score, modularity, IRS and
+r"""How well single codes separate known factors: MIG, DCI, SAP, FactorVAE score, beta-VAE score, modularity, IRS and
 InfoMEC.
 
-Every function takes codes ``[n, d]`` (posterior means) and factors ``[n, f]`` (what is known to have made the rows) and
-gives a number without unit; 1 is best unless it says otherwise. A factor is discrete if it has words, or at most 100
-different numbers with at least four rows each on average; any other is cut at its quantiles into 20 levels with equal
-counts. Mutual information, in nats, is computed from the joint counts of a factor's levels and 20 bins of equal width
-of a code.
+Every function takes codes ``[n, d]`` (posterior means) and factors ``[n, f]`` (known causes of the rows). It returns
+a number without unit, of which 1 is the best value unless stated otherwise. A factor is discrete if it has words, or at
+most 100 different numbers with on average at least four rows each. Any other factor is cut at its quantiles into 20
+levels with equal counts. Mutual information, in nats, is computed from the joint counts of a factor's levels and of 20
+bins of equal width of a code.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from latens.evaluation.shown import InNotebooks
 from latens.tensors.randomness import Key
 
 LEVELS, SHARED = 100, 4  # a discrete factor of numbers has at most 100 values, each shared by 4 rows on average
-BINS = 20  # bins with equal counts for continuous factors, with equal widths for codes
-INACTIVE = 0.05  # the variance of a code below which the FactorVAE score leaves it out
+BINS = 20  # bins with equal counts for continuous factors, and with equal widths for codes
+INACTIVE = 0.05  # the FactorVAE score leaves out codes with a variance below this
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,8 @@ class DCI:
 
     Attributes:
         disentanglement, completeness, informativeness: the three figures.
-        importance: ``[d, f]``, how much the predictor of each factor uses each code; columns sum to 1, or are 0 where
-            no code helps.
+        importance: ``[d, f]``, how much the predictor of each factor uses each code; columns sum to 1, or are 0 if no
+            code helps.
         per_code: ``[d]``, the disentanglement of each code.
         per_factor: ``[f]``, the completeness of each factor.
     """
@@ -50,8 +50,8 @@ class DCI:
 
 @dataclass(frozen=True)
 class InfoMEC:
-    """Modularity, explicitness and compactness; see :func:`infomec`. None if there is only one factor, or one active
-    code, so that there is nothing to tell apart."""
+    """Modularity, explicitness and compactness; see :func:`infomec`. A figure is None if there is only one factor, or
+    one active code, so that there is nothing to separate."""
 
     modularity: float | None
     explicitness: float
@@ -60,7 +60,7 @@ class InfoMEC:
 
 @dataclass(frozen=True, eq=False)
 class Disentanglement(InNotebooks):
-    """All figures of codes against factors; see :func:`disentanglement`."""
+    """All figures of codes compared with factors; see :func:`disentanglement`."""
 
     rows: int
     factors: tuple[str, ...]
@@ -79,7 +79,7 @@ class Disentanglement(InNotebooks):
         return asdict(self) | {"factors": list(self.factors), "dci": dci}
 
     def records(self) -> list[dict[str, Any]]:
-        """One row of all scores."""
+        """One row with all scores."""
         names = ("disentanglement", "completeness", "informativeness")
         dci = {f"dci_{name}": getattr(self.dci, name) for name in names}
         return [super().records()[0] | dci | {f"infomec_{name}": v for name, v in vars(self.infomec).items()}]
@@ -110,13 +110,13 @@ class Disentanglement(InNotebooks):
 def disentanglement(
     codes: np.ndarray, factors: np.ndarray, names: Sequence[str] = (), *, predictor: str = "forest", seed: int = 0
 ) -> Disentanglement:
-    """All scores of this file, with their defaults; None if a score needs more codes or factors.
+    """All scores of this file, with their default settings; a score is None if it needs more codes or factors.
 
     Args:
         codes: ``[n, d]``.
         factors: ``[n, f]``.
-        names: those of the factors; without them factor_0, factor_1, …
-        predictor: that of :func:`dci`.
+        names: the names of the factors; by default factor_0, factor_1, …
+        predictor: the predictor of :func:`dci`.
         seed: the seed of the halves, the votes and the forest.
 
     Raises:
@@ -151,8 +151,8 @@ def mig(codes: np.ndarray, factors: np.ndarray) -> float:
         factors: ``[n, f]`` numbers or words, each with at least two values.
 
     Raises:
-        InputError: factors of a different length than the codes, with one value only, or with gaps; codes that are not
-            finite; fewer than two codes.
+        InputError: factors have another length than the codes, a single value, or gaps; codes are not finite, or
+            fewer than two.
 
     >>> codes = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     >>> round(mig(codes, codes), 6), round(mig(codes[:, [0, 0]], codes[:, :1]), 6)
@@ -165,19 +165,19 @@ def mig(codes: np.ndarray, factors: np.ndarray) -> float:
 
 
 def modularity(codes: np.ndarray, factors: np.ndarray) -> float:
-    r"""Whether each code carries information about one factor alone (Ridgeway & Mozer 2018), the mean over codes of
+    r"""Whether each code carries information about a single factor (Ridgeway & Mozer 2018), the mean over codes of
 
     .. math:: 1 - \frac{\sum_{k \ne k(j)} I(z_j; v_k)^2}{(f - 1) \max_k I(z_j; v_k)^2}
 
-    with k(j) the factor about which code j carries most information; a code without information counts 0 (Locatello et
-    al. 2019). Several codes may carry information about the same factor.
+    where k(j) is the factor about which code j carries most information. A code without information counts 0 (Locatello
+    et al. 2019). Several codes may carry information about the same factor.
 
     Args:
         codes: ``[n, d]``.
         factors: ``[n, f]``, f at least 2.
 
     Raises:
-        InputError: as :func:`mig` does, and for fewer than two factors.
+        InputError: as :func:`mig` does, or there are fewer than two factors.
     """
     codes, levels = _checked(codes, factors)
     _require_factors(levels, "modularity")
@@ -188,7 +188,7 @@ def modularity(codes: np.ndarray, factors: np.ndarray) -> float:
 
 
 def mutual_information(codes: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """I(z_j; v_k) in nats, ``[d, f]``, of codes in 20 bins of equal width and levels ``[n, f]`` from 0."""
+    """I(z_j; v_k) in nats, ``[d, f]``, for codes in 20 bins of equal width and levels ``[n, f]`` counted from 0."""
     return np.array([[_plug_in(cell, level) for level in levels.T] for cell in map(_binned, codes.T)])
 
 
@@ -196,7 +196,7 @@ def _plug_in(a: np.ndarray, b: np.ndarray) -> float:
     counts = np.bincount(a * (b.max() + 1) + b, minlength=(a.max() + 1) * (b.max() + 1)).reshape(a.max() + 1, -1)
     outer = counts.sum(1, keepdims=True) * counts.sum(0)
     seen = counts > 0
-    ratio = counts[seen] * len(a) / outer[seen]  # 1 exactly where a and b are independent
+    ratio = counts[seen] * len(a) / outer[seen]  # exactly 1 if a and b are independent
     return max(0.0, float((counts[seen] / len(a) * np.log(ratio)).sum()))
 
 
@@ -205,7 +205,7 @@ def _entropies(levels: np.ndarray) -> np.ndarray:
 
 
 def _binned(code: np.ndarray) -> np.ndarray:
-    """The bins of equal width, 0 to 19, of one code."""
+    """The bins of one code, 0 to 19, of equal width."""
     low, high = code.min(), code.max()
     if not high > low:
         return np.zeros(len(code), dtype=np.int64)
@@ -218,26 +218,27 @@ def _binned(code: np.ndarray) -> np.ndarray:
 def dci(codes: np.ndarray, factors: np.ndarray, *, predictor: str = "forest", seed: int = 0) -> DCI:
     r"""Disentanglement, completeness and informativeness (Eastwood & Williams 2018), from predictors of each factor.
 
-    Of the importance R_jk of code j for factor k, with P_jk its share of row j and Q_jk its share of column k:
+    Let R_jk be the importance of code j for factor k, P_jk its share of row j and Q_jk its share of column k. Then
 
     .. math:: D = \sum_j \rho_j \Big(1 + \sum_k P_{jk} \log_f P_{jk}\Big), \quad
               \rho_j = \frac{\sum_k R_{jk}}{\sum_{jk} R_{jk}}, \quad
               C = \frac1f \sum_k \Big(1 + \sum_j Q_{jk} \log_d Q_{jk}\Big)
 
-    Informativeness is the mean over factors of the share of levels predicted right on the other half of the rows
-    (Locatello et al. 2019); of :math:`R^2` with ``"lasso"``. The mean of C weighs factors equally. With one factor D is
-    1, with one code C is 1.
+    Informativeness is the mean over factors of the accuracy on the other half of the rows: the share of levels that are
+    predicted correctly (Locatello et al. 2019), or :math:`R^2` with ``"lasso"``. The mean in C gives all factors the
+    same weight. With one factor D is 1, with one code C is 1.
 
     Args:
         codes: ``[n, d]``, n at least 4.
         factors: ``[n, f]``.
-        predictor: "forest", 100 trees that see all codes at each split, importances by impurity; "boosting", gradient
-            boosted trees as in Locatello et al. (2019), slower; "lasso", linear regression with a cross-validated
-            penalty, where importances are absolute coefficients of standardised codes (numeric factors only).
+        predictor: "forest", 100 trees that see all codes at each split, with importances by impurity; "boosting",
+            gradient boosted trees as in Locatello et al. (2019), which are slower; "lasso", linear regression with a
+            cross-validated penalty, whose importances are absolute coefficients of standardised codes (numeric factors
+            only).
         seed: the seed of the halves and the trees.
 
     Raises:
-        InputError: as :func:`mig` does; another predictor; words with "lasso".
+        InputError: as :func:`mig` does, the predictor is unknown, or a factor has words with "lasso".
     """
     require(predictor in PREDICTORS, "predictor", f"one of {', '.join(PREDICTORS)}", predictor)
     codes, levels = _checked(codes, factors)
@@ -250,7 +251,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, *, predictor: str = "forest", se
 
 def dci_of_importance(importance: np.ndarray, informativeness: float = float("nan")) -> DCI:
     """:class:`DCI` of an importance matrix ``[d, f]``, not negative; see :func:`dci`. A code that no factor needs has
-    weight 0, a factor that no code predicts completeness 0."""
+    weight 0; a factor that no code predicts has completeness 0."""
     d, f = importance.shape
     per_code, per_factor = 1 - _entropy_of_rows(importance, f), 1 - _entropy_of_rows(importance.T, d)
     total = importance.sum()
@@ -261,7 +262,7 @@ def dci_of_importance(importance: np.ndarray, informativeness: float = float("na
 
 
 def _entropy_of_rows(matrix: np.ndarray, base: int) -> np.ndarray:
-    """The entropy of each row's shares, in units of ln ``base``; 1 for a row of zeros."""
+    """The entropy of the shares in each row, in units of ln ``base``; 1 for a row of zeros."""
     total = matrix.sum(1, keepdims=True)
     share = np.divide(matrix, total, out=np.full(matrix.shape, 1 / base), where=total > 0)
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
@@ -292,7 +293,7 @@ PREDICTORS = {"forest": _forest, "boosting": _boosting, "lasso": _lasso}
 def _predicted(
     predictor: str, codes: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
 ) -> tuple[np.ndarray, float]:
-    """(importance of each code, ``[d]`` of sum 1; how well the test rows are predicted)."""
+    """(importance of each code, ``[d]``, which sum to 1; how well the test rows are predicted)."""
     scaled = standardised(codes)
     fitted = PREDICTORS[predictor](seed)
     if len(np.unique(target[train])) < 2:
@@ -305,20 +306,20 @@ def _predicted(
 
 
 def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
-    r"""The separated attribute predictability (Kumar et al. 2018): the mean over factors of the gap between the two
-    codes that predict it best,
+    r"""The separated attribute predictability (Kumar et al. 2018): for each factor, the gap between the two codes that
+    predict it best, averaged over factors:
 
     .. math:: \frac1f \sum_k \Big(S_{j(k)k} - \max_{j \ne j(k)} S_{jk}\Big)
 
-    For a discrete factor, S_jk is the accuracy, on the other half of the rows, of a linear support vector machine that
-    sees code j alone (C = 0.01, levels weighted equally; Locatello et al. 2019); for a continuous factor it is the
-    squared correlation over all rows. It is 0 for a code that does not vary. A linear machine finds the lowest and the
-    highest level along a code, and few in between, so a factor with many levels has a score well below 1 even if one
-    code orders them.
+    For a discrete factor, S_jk is the accuracy on the other half of the rows of a linear support vector machine that
+    sees only code j (C = 0.01, levels weighted equally; Locatello et al. 2019). For a continuous factor, it is the
+    squared correlation over all rows. It is 0 for a code that does not vary. A linear machine can separate the lowest
+    and the highest level along a code, but few levels in between; so a factor with many levels has a score well below
+    1, even if one code orders them.
 
     Args:
         codes: ``[n, d]``, n at least 4, d at least 2.
-        factors: ``[n, f]``; continuous ones as this file says.
+        factors: ``[n, f]``; which factors are continuous is defined at the top of this file.
         seed: the seed of the halves.
 
     Raises:
@@ -342,7 +343,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings about convergence and many levels: the figure describes the predictor as found."""
+    """Silence warnings about convergence and many levels: the figure describes the predictor as it was found."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -358,12 +359,12 @@ def _separated(code: np.ndarray, level: np.ndarray, train: np.ndarray, test: np.
     return float(machine.score(code[test], level[test]))
 
 
-# Batches that share one factor
+# Batches of rows that share one factor
 
 
 def batches(levels: np.ndarray, count: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(the factor that each batch shares ``[count]``, its rows ``[count, size]``). The factor is random, its level is
-    that of a random row, and rows are drawn from those of that level, with replacement."""
+    """(the factor that each batch shares ``[count]``; its rows ``[count, size]``). The factor is random, and its level
+    is that of a random row. The rows of the batch are drawn with replacement from the rows with that level."""
     order = [np.argsort(level, kind="stable") for level in levels.T]
     ends = [np.cumsum(np.bincount(level)) for level in levels.T]
     shared = rng.integers(levels.shape[1], size=count)
@@ -379,22 +380,22 @@ def factor_vae_score(
     codes: np.ndarray, factors: np.ndarray, *, votes: int = 1600, size: int = 64, inactive: float = INACTIVE,
     seed: int = 0,
 ) -> float:  # fmt: skip
-    r"""The score of Kim & Mnih (2018): whether the code that varies least in a batch tells which factor is shared.
+    r"""The score of Kim & Mnih (2018): whether the code that varies least in a batch shows which factor is shared.
 
     Each batch votes for the code j with the least variance, relative to the code's variance over all rows. A majority
-    vote of the first half of the batches maps codes to factors; the score is its accuracy on the second half. Codes
-    whose variance is below ``inactive`` have no vote; without an active code the score is 0. Rows of a batch are drawn,
-    with replacement, from those that share the level of one row; the chance level is 1 / f.
+    vote of the first half of the batches maps codes to factors; the score is the accuracy of this map on the second
+    half. Codes whose variance is below ``inactive`` get no vote; without an active code the score is 0. The rows of a
+    batch are drawn, with replacement, from all rows that share the level of one row. The chance level is 1 / f.
 
     Args:
         codes: ``[n, d]``, in units of the prior.
         factors: ``[n, f]``, f at least 2.
-        votes, size: batches, and rows of each.
-        inactive: the variance below which a code is pruned.
+        votes, size: the number of batches, and of rows in each.
+        inactive: the variance below which a code gets no vote.
         seed: the seed of the batches.
 
     Raises:
-        InputError: as :func:`mig` does, for fewer than two factors, votes or rows of a batch.
+        InputError: as :func:`mig` does, or there are fewer than two factors, votes or rows in a batch.
     """
     codes, levels = _checked(codes, factors)
     _require_factors(levels, "the FactorVAE score")
@@ -415,23 +416,23 @@ def factor_vae_score(
 def beta_vae_score(
     codes: np.ndarray, factors: np.ndarray, *, votes: int = 1600, size: int = 64, seed: int = 0
 ) -> float:  # fmt: skip
-    r"""The score of Higgins et al. (2017): how often a linear classifier tells which factor is shared by pairs of rows,
-    from
+    r"""The score of Higgins et al. (2017): how often a linear classifier finds which factor is shared by pairs of rows.
+    The classifier sees
 
     .. math:: \frac1L \sum_{l=1}^L |z_l - z'_l|
 
-    over L pairs of rows that share the level of one factor (here all pairs of a batch share one level, that of a random
-    row). The classifier is logistic regression; it is fitted to the first half of the batches and scored on the second.
-    The chance level is 1 / f.
+    over L pairs of rows that share the level of one factor (here all pairs of a batch share the same level, that of a
+    random row). It is a logistic regression, fitted to the first half of the batches and scored on the second. The
+    chance level is 1 / f.
 
     Args:
         codes: ``[n, d]``.
         factors: ``[n, f]``, f at least 2.
-        votes, size: batches, and pairs L of each.
+        votes, size: the number of batches, and of pairs L in each.
         seed: the seed of the batches.
 
     Raises:
-        InputError: as :func:`mig` does, for fewer than two factors or votes, or a size below 1.
+        InputError: as :func:`mig` does, or there are fewer than two factors or votes, or the size is below 1.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -451,20 +452,21 @@ def beta_vae_score(
 
 
 def irs(codes: np.ndarray, factors: np.ndarray, *, quantile: float = 0.99) -> float:
-    r"""The interventional robustness score (Suter et al. 2019), as it is computed in Locatello et al. (2019).
+    r"""The interventional robustness score (Suter et al. 2019), computed as in Locatello et al. (2019).
 
-    For code j and factor k, E_jk is the mean over levels of the 99 % quantile, over the rows of a level, of the
-    distance of code j from its mean there. With m_j the largest distance from the mean over all rows:
+    For the rows of one level of factor k, take the 99 % quantile of the distance of code j from its mean over these
+    rows; E_jk is the mean of this quantile over levels. m_j is the largest distance of code j from its mean over all
+    rows. The score is
 
     .. math:: \frac{\sum_j m_j \max_k (1 - E_{jk} / m_j)}{\sum_j m_j}
 
-    It is 1 where each code is a function of one factor, whatever the others do. Codes that do not vary are left out;
-    without any other it is 0.
+    It is 1 if each code is a function of one factor, whatever the other factors do. Codes that do not vary are left
+    out; if no code varies, the score is 0.
 
     Args:
         codes: ``[n, d]``.
         factors: ``[n, f]``.
-        quantile: which quantile of the distances.
+        quantile: the quantile of the distances.
 
     Raises:
         InputError: as :func:`mig` does.
@@ -485,19 +487,20 @@ def _spread(codes: np.ndarray, quantile: float) -> np.ndarray:
 
 
 def infomec(codes: np.ndarray, factors: np.ndarray, *, neighbours: int = 10, seed: int = 0) -> InfoMEC:
-    r"""Modularity, explicitness and compactness by information (Hsu et al. 2023).
+    r"""Modularity, explicitness and compactness from information (Hsu et al. 2023).
 
-    With :math:`N_{jk} = I(z_j; v_k) / H(v_k)` of the d active codes (range above a twentieth of the largest one):
+    Let :math:`N_{jk} = I(z_j; v_k) / H(v_k)` for the d active codes (those with a range above a twentieth of the
+    largest range). Then
 
     .. math:: M = \frac{\frac1d \sum_j \max_k N_{jk} / \sum_k N_{jk} - 1/f}{1 - 1/f}, \quad
               C = \frac{\frac1f \sum_k \max_j N_{jk} / \sum_j N_{jk} - 1/d}{1 - 1/d}
 
     .. math:: E = \frac1f \sum_k \Big(1 - \frac{H_V(v_k | z)}{\ln |v_k|}\Big)
 
-    :math:`H_V(v | z)` is the cross-entropy, over the same rows, of logistic regression without a penalty, levels
-    weighted equally. I is that of counts where all codes are whole numbers (which are then one-hot in the regression),
-    and otherwise by nearest neighbours (Ross 2014). A code or factor without information counts as if its shares were
-    equal.
+    :math:`H_V(v | z)` is the cross-entropy, over the same rows, of logistic regression without a penalty and with
+    levels weighted equally. If all codes are whole numbers, I is computed from counts, and the regression sees them
+    one-hot; otherwise I is estimated by nearest neighbours (Ross 2014). A code or factor without information counts as
+    if its shares were equal.
 
     Args:
         codes: ``[n, d]``.
@@ -537,7 +540,7 @@ def _information(
 
 
 def _largest_share(known: np.ndarray) -> float | None:
-    """The mean over rows of the largest share, scaled so that equal shares give 0; None with one column."""
+    """The mean over rows of the largest share, scaled so that equal shares give 0; None for a single column."""
     count = known.shape[1]
     if count < 2:
         return None
@@ -553,18 +556,18 @@ def _explicitness(codes: np.ndarray, levels: np.ndarray, whole: bool) -> float:
     features = np.concatenate(marks, 1).astype(np.float64)
     found = []
     for level in levels.T:
-        with _quiet():  # without a penalty, separable levels have no optimum
+        with _quiet():  # without a penalty, the loss of separable levels has no minimum
             fitted = LogisticRegression(C=np.inf, class_weight="balanced").fit(features, level)
         p = fitted.predict_proba(features)[np.arange(len(level)), level]
         found.append(1 + np.log(np.maximum(p, np.finfo(float).eps)).mean() / np.log(level.max() + 1))
     return float(np.mean(found))
 
 
-# Checked codes and factors
+# Checks of codes and factors
 
 
 def _checked(codes: np.ndarray, factors: np.ndarray, names: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """(codes ``[n, d]`` float64, the level of each factor ``[n, f]`` whole numbers from 0)."""
+    """(codes ``[n, d]`` float64; the level of each factor ``[n, f]``, whole numbers from 0)."""
     codes, columns = finite_rows(codes, "codes"), _columns(factors)
     if not columns:
         raise InputError("there is no factor", "give at least one column of factors")
@@ -580,7 +583,7 @@ def _checked(codes: np.ndarray, factors: np.ndarray, names: Sequence[str] = ()) 
 
 
 def _columns(factors: np.ndarray) -> list[np.ndarray]:
-    """The columns of factors, ``[n]`` each: numbers, or text."""
+    """The columns of factors, ``[n]`` each, as numbers or text."""
     values = np.asarray(factors)
     if values.ndim == 1:
         values = values[:, None]
@@ -637,6 +640,6 @@ def _require_factors(levels: np.ndarray, name: str) -> None:
 
 
 def _halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of two random halves of the rows."""
+    """The row numbers of two random halves."""
     order = np.random.default_rng([seed, Key.HALVES]).permutation(rows)
     return order[: rows // 2], order[rows // 2 :]

@@ -15,7 +15,7 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
 from latens.tensors.trees import Tree
 
-_NODES, _BOXES, _ROUNDS = 5, 24, 30  # Gauss-Legendre nodes of a side, boxes of a side at first, most halvings
+_NODES, _BOXES, _ROUNDS = 5, 24, 30  # Gauss-Legendre nodes per side, boxes per side at first, most halvings
 
 
 def grid_nll(model: nn.Module, x: Tree, c: Tree = None, *, tolerance: float = 1e-6) -> NLL:
@@ -23,23 +23,23 @@ def grid_nll(model: nn.Module, x: Tree, c: Tree = None, *, tolerance: float = 1e
 
     .. math:: -\ln \int p(x|z)\, p(z)\, dz
 
-    The region contains 1,000 draws of the prior with a margin of four standard deviations, and the row's encoder
-    posterior with a margin of ten. Its integral is a sum over boxes with 5 Gauss-Legendre nodes along each side. Boxes
-    are halved along each side until halving changes no box, and none that touches it, by more than a hundredth of
-    ``tolerance`` times the whole integral.
+    The region contains 1,000 draws of the prior with a margin of four standard deviations, and the encoder's posterior
+    of the row with a margin of ten. The integral over the region is a sum over boxes with 5 Gauss-Legendre nodes along
+    each side. Boxes are halved along each side until halving changes neither a box nor any box that touches it by more
+    than a hundredth of ``tolerance`` times the whole integral.
 
     Args:
         model: a model with one layer of one or two latent dimensions in R^d.
         x: rows in the model's form, ``[N, *event]``.
         c: conditions.
-        tolerance: see above, as a share of p(x).
+        tolerance: the tolerance just described, as a share of p(x).
 
     Returns:
-        -ln p(x) of each row, with the sum of the last changes as ``row_error``, nats; ``k`` is the mean number of codes
-        at which a row was evaluated.
+        -ln p(x) of each row; its ``row_error`` is the sum of the last changes, in nats, and ``k`` is the mean number of
+        codes at which a row was evaluated.
 
     Raises:
-        InputError: more than two latent dimensions; codes that are not one vector of real numbers.
+        InputError: there are more than two latent dimensions, or codes are not one vector of real numbers.
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
@@ -70,8 +70,8 @@ def grid_nll(model: nn.Module, x: Tree, c: Tree = None, *, tolerance: float = 1e
 
 
 class _Integral:
-    """The integrals of B rows over boxes of equal size. A box is given by its row and its place ``[M, Z]`` in the row's
-    region, which has 24 x 2^level places along each side."""
+    """The integrals of B rows over boxes of equal size. A box is identified by its row and its place ``[M, Z]`` in the
+    row's region, which has 24 x 2^level places along each side."""
 
     def __init__(self, model: nn.Module, x: Tree, c: Tree, joint: LogJoint):
         self.model, self.x, self.c, self.joint, self.evaluations = model, x, c, joint, 0
@@ -85,11 +85,11 @@ class _Integral:
         self.scale = joint.spread()
 
     def _product(self, values: Tensor) -> Tensor:
-        """All combinations of values along the Z axes, ``[..., Z]``."""
+        """All combinations of the values along the Z axes, ``[..., Z]``."""
         return torch.cartesian_prod(*[values] * self.joint.dim).view(-1, self.joint.dim)
 
     def _region(self) -> tuple[Tensor, Tensor]:
-        """(the lowest corner of each row's region, its sides), ``[B, Z]`` each."""
+        """(the lowest corner of each row's region; the lengths of its sides), ``[B, Z]`` each."""
         p, rows = self.joint.p, self.joint.rows
         draws = p.sample(torch.Size((1000,) if p.batch_shape else (1000, rows))).double().cpu()
         low, high = draws.amin(0) - 4 * draws.std(0), draws.amax(0) + 4 * draws.std(0)
@@ -120,8 +120,8 @@ class _Integral:
         return top + torch.zeros_like(top).scatter_add(0, row, (log_parts - top[row]).exp()).log()
 
     def _touching(self, row: Tensor, place: Tensor, chosen: Tensor, level: int) -> Tensor:
-        """Mask ``[M]`` of the boxes that are chosen or touch a chosen box of their row. A narrow peak that begins in
-        one box may extend into the next without reaching its nodes."""
+        """Mask ``[M]`` of the boxes that are chosen or touch a chosen box of the same row. A narrow peak that begins in
+        one box may extend into the next without reaching the nodes there."""
         size = _BOXES * 2**level + 2
 
         def key(rows: Tensor, places: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class _Integral:
         return torch.isin(key(row, place), near.flatten())
 
     def solve(self, tolerance: float) -> tuple[Tensor, Tensor]:
-        """(ln of each integral, the sum of its last changes), ``[B]`` each."""
+        """(ln of each integral; the sum of its last changes), ``[B]`` each."""
         first = self._product(torch.arange(_BOXES))
         row = torch.arange(self.joint.rows).repeat_interleave(len(first))
         place = first.repeat(self.joint.rows, 1)

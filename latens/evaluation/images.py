@@ -1,8 +1,8 @@
-r"""How good sampled and reconstructed images are: distances of features, neighbours, copies, PSNR and SSIM.
+r"""How good sampled and reconstructed images are: distances between features, neighbours, copies, PSNR and SSIM.
 
-A distance of samples means nothing without its features and its floor. Features here are made from the training rows
-(:func:`pca_features`, :func:`classifier_features`). The floor is the same figure, computed with as many other real rows
-in place of samples. Figures of different features, or of different numbers of rows, cannot be compared.
+A distance of samples means nothing without its features and its floor. The features here are fitted to training rows
+(:func:`pca_features`, :func:`classifier_features`). The floor is the same distance, computed with as many other real
+rows instead of samples. Distances in different features, or of different numbers of rows, cannot be compared.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from latens.evaluation.labels import CLASSES
 from latens.evaluation.shown import InNotebooks
 from latens.tensors.randomness import Key
 
-ROWS = 5_000  # samples, and real rows, that are compared
-FITTED = 10_000  # training rows to which features are fitted
+ROWS = 5_000  # at most this many samples, and as many real rows, are compared
+FITTED = 10_000  # features are fitted to at most this many training rows
 COMPONENTS = 64
-HIDDEN = (128, 64)  # layers of the classifier; the last gives its features
+HIDDEN = (128, 64)  # the layers of the classifier, of which the last gives the features
 NEIGHBOURS = 5
-WINDOW, SIGMA = 11, 1.5  # of the windows of SSIM, in pixels
-LEAST = 16  # the fewest real rows, whose two halves are compared
+WINDOW, SIGMA = 11, 1.5  # side and standard deviation of the windows of SSIM, in pixels
+LEAST = 16  # the fewest real rows, since their two halves are compared
 
 Features = Callable[[np.ndarray], np.ndarray]
 
@@ -56,13 +56,13 @@ class ImageEvaluation(InNotebooks):
     """Samples compared with real rows; see :func:`evaluate_images`.
 
     Attributes:
-        rows: rows on each side of a comparison.
+        rows: the number of rows on each side of a comparison.
         features: {what the features are: {"real" and the names of samples: scores}}.
-        nearest: {"real" and the names of samples: mean distance to the nearest training row, in units of the data, root
-            mean square over cells}.
+        nearest: {"real" and the names of samples: mean distance to the nearest training row, in units of the data (root
+            mean square over cells)}.
         copies: {the same names: share of rows that equal a training row}.
         closer: {names of samples: share of pairs of a sample and a held-out row in which the sample is closer to the
-            training rows, ties counted half}: 0.5 for perfect samples, more for copies.
+            training rows, with ties counted half}: 0.5 for perfect samples, more for copies.
         psnr, ssim: means over reconstructions, or None.
         notes: remarks.
     """
@@ -81,12 +81,12 @@ class ImageEvaluation(InNotebooks):
         return asdict(self)
 
     def records(self) -> list[dict[str, Any]]:
-        """A row for each space of features and each kind of rows."""
+        """One row per space of features and kind of rows."""
         return [{"features": space, "rows": name, **asdict(scores)}
                 for space, sides in self.features.items() for name, scores in sides.items()]  # fmt: skip
 
     def table(self) -> list[list[str]]:
-        """A heading and a row for each space of features and each kind of rows, as text."""
+        """Headings, and one row per space of features and kind of rows, as text."""
         head = ["features", "rows", "Fréchet", "kernel", "precision", "recall", "density", "coverage"]
         return [head] + [
             [space, name, f"{s.frechet:.4g}", f"{s.kernel:.3g}",
@@ -112,8 +112,8 @@ def evaluate_images(
 ) -> ImageEvaluation:  # fmt: skip
     """Compare samples with held-out rows, in features fitted to training rows.
 
-    A random half of ``real`` is the reference. Each kind of samples, and the other half (the floor), is compared with
-    it; all sides have the same number of rows, at most 5,000.
+    A random half of ``real`` is the reference. It is compared with each kind of samples, and with the other half of
+    ``real``, which gives the floor. All sides have the same number of rows, at most 5,000.
 
     Args:
         samples: {name: rows ``[n, *event]``}, in the units of the data.
@@ -123,7 +123,7 @@ def evaluate_images(
         seed: the seed of the halves and of the features.
 
     Raises:
-        InputError: rows of a different shape, fewer than 16 real rows, or fewer than 8 samples.
+        InputError: rows have different shapes, or there are fewer than 16 real rows or 8 samples.
     """
     for name, rows in (*samples.items(), ("training rows", train)):
         if np.shape(rows)[1:] != np.shape(real)[1:]:
@@ -151,7 +151,7 @@ def evaluate_images(
 
 
 def _spaces(train: np.ndarray, labels: np.ndarray | None, seed: int) -> tuple[dict[str, Features], list[str]]:
-    """({what they are: features}, notes)."""
+    """({what the features are: features}, notes)."""
     order = np.random.default_rng([seed, Key.IMAGE_FEATURES]).permutation(len(train))[:FITTED]
     pca, kept = pca_features(train[order])
     spaces = {f"PCA, {kept} components": pca}
@@ -166,8 +166,8 @@ def _spaces(train: np.ndarray, labels: np.ndarray | None, seed: int) -> tuple[di
 
 
 def pca_features(train: np.ndarray, components: int = COMPONENTS) -> tuple[Features, int]:
-    """(the function from rows to their coordinates along the principal components of training rows, in units of the
-    data; how many there are)."""
+    """(a function from rows to their coordinates along the principal components of training rows, in units of the data;
+    the number of components)."""
     from sklearn.decomposition import PCA
 
     flat = _flat(train)
@@ -177,16 +177,16 @@ def pca_features(train: np.ndarray, components: int = COMPONENTS) -> tuple[Featu
 
 
 def classifier_features(train: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> tuple[Features, float]:
-    """(the function from rows to the last hidden layer, 64 units, of a classifier fitted to training rows; its accuracy
-    on a tenth of these rows, which is left out of the fit). Cells are standardised by their mean and the standard
-    deviation of all cells."""
+    """(a function from rows to the last hidden layer, 64 units, of a classifier fitted to training rows; the accuracy
+    of the classifier on a tenth of these rows, which is left out of the fit). Each cell is centred at its mean, and
+    divided by the standard deviation of all cells."""
     from sklearn.neural_network import MLPClassifier
 
     flat = _flat(train)
     shift, unit = flat.mean(0), max(float(flat.std()), 1e-12)
     held = np.arange(len(flat)) % 10 == 0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings of convergence: the number of epochs is fixed
+        warnings.simplefilter("ignore")  # warnings of convergence: the number of epochs is fixed on purpose
         network = MLPClassifier(HIDDEN, max_iter=20, batch_size=min(100, int((~held).sum())), random_state=seed)
         network.fit((flat[~held] - shift) / unit, labels[~held])
 
@@ -199,11 +199,11 @@ def classifier_features(train: np.ndarray, labels: np.ndarray, *, seed: int = 0)
     return features, float(network.score((flat[held] - shift) / unit, labels[held]))
 
 
-# Distances of features
+# Distances between features
 
 
 def sample_scores(real: np.ndarray, samples: np.ndarray) -> SampleScores:
-    """All scores of samples against real rows, features ``[n, d]`` and ``[m, d]``."""
+    """All scores of samples compared with real rows, from features ``[n, d]`` and ``[m, d]``."""
     k = min(NEIGHBOURS, len(real) - 1, len(samples) - 1)
     return SampleScores(
         frechet_distance(real, samples), kernel_distance(real, samples), *neighbour_scores(real, samples, k=k)
@@ -211,18 +211,18 @@ def sample_scores(real: np.ndarray, samples: np.ndarray) -> SampleScores:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    r"""The Fréchet distance of the normal densities with the moments of two sets of features (Heusel et al. 2017):
+    r"""The Fréchet distance between normal densities with the moments of two sets of features (Heusel et al. 2017):
 
     .. math:: |\mu_a - \mu_b|^2 + \operatorname{tr}\big(S_a + S_b - 2 (S_a S_b)^{1/2}\big)
 
-    With few rows it is biased upwards (Chong & Forsyth 2020): compare it with the distance of the same number of real
-    rows. Covariances are unbiased.
+    With few rows it is biased upwards (Chong & Forsyth 2020), so compare it with the distance of the same number of
+    real rows. Covariances are unbiased.
 
     Args:
         a, b: ``[n, d]`` and ``[m, d]``, n and m at least 2.
 
     Raises:
-        InputError: features of different sizes, fewer than two rows, or features that are not finite.
+        InputError: features have different sizes or are not finite, or a set has fewer than two rows.
 
     >>> rows = np.array([[0.0], [2.0]])
     >>> frechet_distance(rows, 2 * rows + 3)
@@ -233,7 +233,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def frechet_of_moments(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
-    """The Fréchet distance of two normal densities, given means ``[d]`` and covariances ``[d, d]``."""
+    """The Fréchet distance between two normal densities, given their means ``[d]`` and covariances ``[d, d]``."""
     values, vectors = np.linalg.eigh(cov_a)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0)).sum()
@@ -246,7 +246,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     .. math:: \frac{\sum_{i \ne j} k(a_i, a_j)}{n (n - 1)} + \frac{\sum_{i \ne j} k(b_i, b_j)}{m (m - 1)}
               - \frac{2 \sum_{ij} k(a_i, b_j)}{n m}, \quad k(x, y) = (x \cdot y / d + 1)^3
 
-    For two sets from one density its mean is 0, so single values may be negative.
+    Its mean is 0 if both sets come from the same density, so single values may be negative.
 
     Args:
         a, b: ``[n, d]`` and ``[m, d]``, n and m at least 2.
@@ -272,19 +272,20 @@ def _kernel_of_self(a: np.ndarray) -> float:
 def neighbour_scores(
     real: np.ndarray, samples: np.ndarray, *, k: int = NEIGHBOURS
 ) -> tuple[float, float, float, float]:
-    r"""(precision, recall, density, coverage), from a ball around each row that reaches to its k-th nearest neighbour
-    in the same set.
+    r"""(precision, recall, density, coverage). Each row has a ball that reaches to its k-th nearest neighbour in the
+    same set.
 
-    *Precision* is the share of samples in the ball of some real row, *recall* that of real rows in the ball of some
-    sample (Kynkäänniemi et al. 2019). *Density* is the number of balls of real rows that contain a sample, divided by k
-    and averaged (it may exceed 1); *coverage* is the share of real rows whose ball holds a sample (Naeem et al. 2020).
+    *Precision* is the share of samples in the ball of some real row; *recall* is the share of real rows in the ball of
+    some sample (Kynkäänniemi et al. 2019). *Density* is the number of balls of real rows that contain a sample, divided
+    by k and averaged over samples (it may exceed 1); *coverage* is the share of real rows whose ball holds a sample
+    (Naeem et al. 2020).
 
     Args:
-        real, samples: ``[n, d]`` and ``[m, d]``; distances are Euclidean, balls closed.
-        k: neighbours, from 1 to the smaller number of rows less 1.
+        real, samples: ``[n, d]`` and ``[m, d]``; distances are Euclidean, and balls are closed.
+        k: the neighbour that a ball reaches, from 1 to the smaller number of rows minus 1.
 
     Raises:
-        InputError: as :func:`frechet_distance` does, and another k.
+        InputError: as :func:`frechet_distance` does, or k is out of range.
     """
     real, samples = _pair(real, samples)
     most = min(len(real), len(samples)) - 1
@@ -305,7 +306,7 @@ def _radii(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def _distances(a: np.ndarray, b: np.ndarray, count: int = 512) -> Any:
-    """(rows of a, their distances to all rows of b), part by part."""
+    """(some rows of a, their distances to all rows of b), part by part."""
     from scipy.spatial.distance import cdist
 
     for start in range(0, len(a), count):
@@ -314,7 +315,7 @@ def _distances(a: np.ndarray, b: np.ndarray, count: int = 512) -> Any:
 
 
 def nearest_rows(samples: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the number of the training row nearest to each sample, its Euclidean distance), ``[n]`` each.
+    """(the number of the training row nearest to each sample; its Euclidean distance), ``[n]`` each.
 
     Args:
         samples, train: ``[n, *event]`` and ``[N, *event]``.
@@ -336,16 +337,16 @@ def nearest_rows(samples: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np
 
 
 def psnr(x: np.ndarray, again: np.ndarray, extent: float) -> np.ndarray:
-    r"""The peak signal-to-noise ratio of each image, ``[N]`` decibels; infinite where they are equal:
+    r"""The peak signal-to-noise ratio of each image, ``[N]`` decibels; infinite if image and reconstruction are equal:
 
     .. math:: 10 \log_{10} \frac{L^2}{\frac1D \sum_i (x_i - \hat x_i)^2}
 
     Args:
         x, again: images and their reconstructions, ``[N, *event]``.
-        extent: L, the largest possible value less the smallest (255 for 8-bit images).
+        extent: L, the largest possible value minus the smallest (255 for 8-bit images).
 
     Raises:
-        InputError: shapes that differ, or an extent that is not positive.
+        InputError: shapes differ, or the extent is not positive.
     """
     x, again = _images(x, again, extent)
     error = ((x - again).reshape(len(x), -1) ** 2).mean(1)
@@ -359,15 +360,15 @@ def ssim(x: np.ndarray, again: np.ndarray, extent: float) -> np.ndarray:
     .. math:: \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}
               {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}, \quad C_1 = (0.01 L)^2, C_2 = (0.03 L)^2
 
-    Moments are weighted by a normal density with a standard deviation of 1.5 pixels, cut to 11 x 11 or, for smaller
-    images, to the largest odd side that fits. Only windows inside the image count; channels are averaged.
+    Moments are weighted by a normal density with a standard deviation of 1.5 pixels, cut to 11 x 11 pixels (for smaller
+    images, to the largest odd side that fits). Only windows inside the image count; channels are averaged.
 
     Args:
         x, again: images and their reconstructions, ``[N, H, W]`` or ``[N, C, H, W]``.
-        extent: L, the largest possible value less the smallest.
+        extent: L, the largest possible value minus the smallest.
 
     Raises:
-        InputError: as :func:`psnr` does, and for rows that are not images.
+        InputError: as :func:`psnr` does, or rows are not images.
     """
     x, again = _images(x, again, extent)
     if x.ndim not in (3, 4):

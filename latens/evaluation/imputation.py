@@ -17,7 +17,7 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
 from latens.tensors.trees import Tree
 
-CELLS = 4_000_000  # numbers in a decoded chunk
+CELLS = 4_000_000  # numbers in a chunk that is decoded together
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Imputation:
 
     Attributes:
         filled: the rows, ``[N, *event]``, with missing cells replaced by E[x_m | x_o], or by the most probable level.
-        spread: the standard deviation of missing cells given the observed ones, or one minus the probability of the
-            level; 0 where observed.
+        spread: the standard deviation of missing cells given the observed ones (for levels, one minus the probability
+            of the level); 0 for observed cells.
         draws: ``[m, N, *event]`` draws from p(x_m | x_o), or None.
         ess: the effective sample size of each row, ``[N]``.
     """
@@ -50,20 +50,20 @@ def impute(
         w_i \propto \frac{p(x_o|z_i)\, p(z_i)}{q(z_i|x_o)}, \qquad
         E[x_m|x_o] \approx \sum_i w_i\, E[x_m|z_i], \qquad p(l|x_o) \approx \sum_i w_i\, p(l|z_i)
 
-    for numbers and levels l. A draw takes :math:`z_i` with probability :math:`w_i`, then x_m from p(x_m|z_i). Rows
-    without missing cells are copied.
+    for numbers and for levels l. A draw takes :math:`z_i` with probability :math:`w_i`, and then x_m from p(x_m|z_i).
+    Rows without missing cells are copied.
 
     Args:
         model: the model.
         x: rows, ``[N, *event]``.
         c: their conditions.
-        k: draws z per row, at least 1.
-        draws: filled copies to draw, at least 0.
-        sweeps: for an encoder that has never seen a gap and hence proposes poorly: each z_i comes from q(z|x_o, x_m)
-            after this many rounds of x_m ~ p(x_m|z), z ~ q(z|x_o, x_m) (Rezende, Mohamed & Wierstra 2014); the weights
-            are those of that proposal.
+        k: draws of z per row, at least 1.
+        draws: the number of filled copies to draw, at least 0.
+        sweeps: use it for an encoder that has never seen a gap, and hence proposes poorly. Each z_i then comes from
+            q(z|x_o, x_m) after this many rounds of x_m ~ p(x_m|z), z ~ q(z|x_o, x_m) (Rezende, Mohamed & Wierstra
+            2014); the weights are those of this proposal.
         seed: the seed of the draws.
-        first_row: the index of the first row, where x is a piece of a stream.
+        first_row: the index of the first row, if x is a piece of a stream.
 
     Raises:
         InputError: k < 1 or draws < 0.
@@ -132,7 +132,7 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Im
 
 
 def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> Draw:
-    """k draws per row, each from the posterior given its own completion of the row."""
+    """k draws per row, each from the posterior given a different completion of the row."""
     count = len(x)
     whole, given = (trees.map_tree(lambda leaf: leaf.repeat(k, *[1] * (leaf.dim() - 1)), tree) for tree in (x, c))
     missing = whole.isnan()
@@ -151,7 +151,7 @@ def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> Draw:
 
 
 def _moments(base: Any, w: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean, standard deviation) of the mixture over K of an elementwise distribution; for categories, those of
+    """(mean, standard deviation) of the mixture over K of an elementwise distribution; for categories, the result of
     :func:`_levels`."""
     if isinstance(base, d.Categorical):
         return _levels(base.logits.double().softmax(-1), w.unsqueeze(-1))
@@ -165,14 +165,14 @@ def _moments(base: Any, w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _levels(probabilities: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-    """(the most probable level, the probability of all others)."""
+    """(the most probable level; the total probability of all other levels)."""
     top, level = (w * probabilities).sum(0).max(-1)
     return level.double(), 1 - top
 
 
 def _columns(base: d.Columns, weights: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
-    """The moments of a table's columns, group by group. Columns with a law have theirs only in ``missing`` cells ``[B,
-    columns]``, and 0 elsewhere."""
+    """The moments of a table's columns, group by group. For columns with a law, only ``missing`` cells ``[B, columns]``
+    have moments; they are 0 elsewhere."""
     size, rows = base.size, weights.shape[1]
     filled, spread = (torch.zeros(rows, size, dtype=torch.float64, device=weights.device) for _ in range(2))
     w = weights.unsqueeze(-1)
@@ -197,7 +197,7 @@ def _columns(base: d.Columns, weights: Tensor, missing: Tensor) -> tuple[Tensor,
 
 
 def _heaped(part: d.Heaped, w: Tensor) -> tuple[Tensor, Tensor]:
-    """(the value that represents the mixture over K; the standard deviation about it)."""
+    """(the value that represents the mixture over K; the standard deviation around it)."""
     masses, first, second = part.masses()
     total = (w.unsqueeze(-1) * masses).sum(0)
     margin = total[..., 0].clamp_min(1e-300)

@@ -39,8 +39,8 @@ class InferenceGaps(InNotebooks):
         + \underbrace{\max_q \mathrm{ELBO}_q - \mathrm{ELBO}}_{\text{amortisation}}
 
     Attributes:
-        approximation: what no diagonal normal q can reach.
-        amortisation: what the encoder loses compared with the row's best q.
+        approximation: the part of the gap that remains for the best diagonal normal q.
+        amortisation: the part that the encoder loses compared with the row's best q.
     """
 
     approximation: Tensor
@@ -74,9 +74,9 @@ class RateParts(InNotebooks):
         + KL(q(z) \,\|\, p(z)), \qquad q(z) = \tfrac1N \sum_n q(z|x_n)
 
     Attributes:
-        mutual_information: that of row and code; at most ln N.
+        mutual_information: the mutual information of row and code; at most ln N.
         marginal: :math:`KL(q(z) \,\|\, p(z))`, which a prior fitted to the codes would save.
-        mutual_information_error, marginal_error: their standard errors over the drawn codes.
+        mutual_information_error, marginal_error: standard errors over the drawn codes.
         rows: the number of rows, N.
     """
 
@@ -105,10 +105,10 @@ class RateParts(InNotebooks):
 def inference_gaps(
     model: nn.Module, x: Tree, log_px: Tensor, c: Tree = None, *, steps: int = _STEPS, draws: int = 500, seed: int = 0
 ) -> InferenceGaps:
-    """The approximation and the amortisation gap of each row.
+    """The approximation gap and the amortisation gap of each row.
 
-    The best diagonal normal of a row is found by Adam from the encoder's q, with gradients of 16 draws. Both bounds
-    are then averaged over the same number of fresh draws.
+    Adam finds the best diagonal normal of a row, starting from the encoder's q, with gradients from 16 draws. Both
+    bounds are then averaged over the same number of fresh draws.
 
     Args:
         model: a model with one layer of codes in R^d and a diagonal normal posterior.
@@ -116,12 +116,12 @@ def inference_gaps(
         log_px: ln p(x) of each row, ``[N]`` nats, for example minus the rows of
             :func:`latens.evaluation.annealed_nll`.
         c: conditions.
-        steps: steps of Adam.
-        draws: draws of each bound.
+        steps: the number of steps of Adam.
+        draws: the number of draws for each bound.
         seed: the seed of the draws.
 
     Raises:
-        InputError: another posterior; ``log_px`` of a different length.
+        InputError: the posterior is not diagonal normal, or ``log_px`` has a different length.
 
     >>> from latens import conditionals, models, priors
     >>> from latens.evaluation import grid_nll
@@ -160,7 +160,7 @@ def inference_gaps(
 
 
 def _best(joint: LogJoint, q: DiagonalNormal, steps: int) -> DiagonalNormal:
-    """The diagonal normal of each row with the largest bound, found from q."""
+    """The diagonal normal with the largest bound for each row, found from q."""
     centre, log_sd = q.mean.detach(), 0.5 * q.variance.detach().log()
     moved, widened = (torch.zeros_like(centre).requires_grad_() for _ in range(2))  # in standard deviations of q
 
@@ -192,17 +192,17 @@ def _bound(joint: LogJoint, q: DiagonalNormal, draws: int) -> Tensor:
 
 
 def rate_parts(model: nn.Module, x: Tree, c: Tree = None, *, drawn: int = 2000, seed: int = 0) -> RateParts:
-    """The mutual information of rows and codes, and the distance of the aggregate posterior from the prior.
+    """The mutual information of rows and codes, and the distance from the aggregate posterior to the prior.
 
     Args:
         model: a model with one layer of codes in R^d, a diagonal normal posterior and a prior that reads no condition.
-        x: rows in the model's form, ``[N, *event]``; q(z) is the mixture of the posteriors of all of them.
+        x: rows in the model's form, ``[N, *event]``; q(z) is the mixture of the posteriors of all these rows.
         c: conditions.
-        drawn: rows, evenly spaced, whose codes are drawn.
+        drawn: the number of evenly spaced rows whose codes are drawn.
         seed: the seed of the draws.
 
     Raises:
-        InputError: another posterior; a prior that reads a condition.
+        InputError: the posterior is not diagonal normal, or the prior reads a condition.
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
@@ -243,7 +243,7 @@ def rate_parts(model: nn.Module, x: Tree, c: Tree = None, *, drawn: int = 2000, 
 
 
 def _log_aggregate(z: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """ln of the mean over N diagonal normals of their densities at codes ``[M, Z]``, ``[M]``; memory is bounded."""
+    """ln of the mean density of N diagonal normals at codes ``[M, Z]``: ``[M]``; memory is bounded."""
     precision = 1 / variance
     constant = -0.5 * (mean.square() * precision + variance.log() + LOG_2PI).sum(-1)
     found = []

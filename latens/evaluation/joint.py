@@ -1,4 +1,4 @@
-"""ln p(x, z) as a function of codes in R^d, for estimators that move or place codes themselves."""
+"""ln p(x, z) as a function of codes in R^d, for estimators that choose or move codes themselves."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class LogJoint:
         return isinstance(self.q, DiagonalNormal | FullNormal | LowRankNormal)
 
     def spread(self) -> Tensor:
-        """Standard deviations ``[B, Z]``: those of the posterior if it is a normal, otherwise those of the prior, or 1
-        if that has no variance."""
+        """Standard deviations ``[B, Z]``: of the posterior if it is a normal, otherwise of the prior, or 1 if the prior
+        has no variance."""
         like = torch.ones(self.rows, self.dim)
         for distribution in (self.q, self.p) if self.has_normal_posterior else (self.p,):
             try:
@@ -77,7 +77,7 @@ class LogJoint:
 
 
 def require_real_codes(model: nn.Module) -> None:
-    """``InputError`` unless z is one vector of real numbers with p(z), q(z|x) and p(x|z)."""
+    """Raise ``InputError`` unless z is one vector of real numbers with p(z), q(z|x) and p(x|z)."""
     reason = _why_not(model)
     if reason is not None:
         raise InputError(

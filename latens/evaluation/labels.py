@@ -1,4 +1,5 @@
-r"""What codes say about labels: a linear probe, nearest neighbours and clusters, next to PCA codes and the raw rows."""
+r"""What codes say about labels, by a linear probe, nearest neighbours and clusters, compared with PCA codes and the raw
+rows."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from latens.evaluation.arrays import finite_rows, standardised
 from latens.evaluation.shown import InNotebooks
 from latens.tensors.randomness import Key
 
-CLASSES = 100  # the most values of a label that are classes
+CLASSES = 100  # labels with more values than this are not classes
 NEIGHBOURS = 5
 
 
@@ -31,12 +32,12 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class LabelEvaluation(InNotebooks):
-    """Scores of codes, of PCA codes of the same dimension and of the raw rows, on the same rows.
+    """Scores of codes, of PCA codes of the same dimension, and of the raw rows, all on the same rows.
 
     Attributes:
-        classes, fitted_rows, rows: the number of classes, of rows from which probe and neighbours learn, and of rows on
-            which scores are taken.
-        most_common: the share of the most common class among the scored rows, which a constant answer gets right.
+        classes, fitted_rows, rows: the number of classes, of rows from which probe and neighbours learn, and of rows
+            that are scored.
+        most_common: the share of the most common class among the scored rows: the accuracy of a constant answer.
         scores: {"codes", "pca", "data"} -> scores.
     """
 
@@ -51,11 +52,11 @@ class LabelEvaluation(InNotebooks):
         return asdict(self)
 
     def records(self) -> list[dict[str, Any]]:
-        """A row for each representation."""
+        """One row per representation."""
         return [{"representation": name, **asdict(scores)} for name, scores in self.scores.items()]
 
     def table(self) -> list[list[str]]:
-        """A heading and a row for each representation, as text."""
+        """Headings, and one row per representation, as text."""
         head = ["", "dimensions", "linear probe", f"{NEIGHBOURS}-NN", "ARI", "NMI"]
         return [head] + [
             [name, str(s.dimensions), f"{s.linear_probe:.1%}", f"{s.knn_accuracy:.1%}", f"{s.adjusted_rand_index:.3f}",
@@ -66,8 +67,8 @@ class LabelEvaluation(InNotebooks):
 def evaluate_labels(codes: np.ndarray, data: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> LabelEvaluation:
     """Scores of codes, of PCA codes of the same dimension, and of the raw rows.
 
-    A random half of the rows of each class fits the probe, the neighbours and PCA; the other half is scored. Neither
-    half needs to be known to the model that gives the codes.
+    A random half of the rows of each class fits the probe, the neighbours and PCA; the other half is scored. The model
+    that gives the codes may have seen either half.
 
     Args:
         codes: ``[n, d]``.
@@ -76,8 +77,8 @@ def evaluate_labels(codes: np.ndarray, data: np.ndarray, labels: np.ndarray, *, 
         seed: the seed of the halves and of k-means.
 
     Raises:
-        InputError: labels of a different length, with one value or more than 100, or with a single row of each;
-            codes that are not finite.
+        InputError: labels have a different length, a single value or more than 100, or no label has two rows; or codes
+            are not finite.
     """
     from sklearn.decomposition import PCA
 
@@ -103,7 +104,7 @@ def label_scores(
     codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray, *, seed: int = 0
 ) -> LabelScores:
     """:func:`linear_probe`, :func:`knn_accuracy` with 5 neighbours, and :func:`cluster_agreement` of the test rows, all
-    on codes standardised by the first rows."""
+    on codes standardised by the training rows."""
     codes, test_codes = (np.asarray(each, dtype=np.float64) for each in (codes, test_codes))
     known, new = standardised(codes), standardised(test_codes, codes)
     agreement = cluster_agreement(new, test_labels, seed=seed)
@@ -112,21 +113,21 @@ def label_scores(
 
 
 def linear_probe(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray) -> float:
-    """The accuracy of multinomial logistic regression on test rows (Alain & Bengio 2017). It has scikit-learn's
-    penalty: half the squared length of the weights is added to the summed cross-entropy in nats.
+    """The accuracy of multinomial logistic regression on test rows (Alain & Bengio 2017). The penalty is scikit-learn's
+    default: half the squared length of the weights is added to the summed cross-entropy in nats.
 
     Args:
-        codes, test_codes: ``[n, d]`` and ``[m, d]``; give them in units of their spread.
+        codes, test_codes: ``[n, d]`` and ``[m, d]``, in units of their standard deviations.
         labels, test_labels: ``[n]`` and ``[m]``.
 
     Raises:
-        InputError: labels of a different length than codes, or with one value; test codes of a different size.
+        InputError: labels have a different length than codes or a single value, or test codes have a different size.
     """
     from sklearn.linear_model import LogisticRegression
 
     _require_same(codes, labels, test_codes, test_labels)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings of convergence: the figure is that of the probe found
+        warnings.simplefilter("ignore")  # warnings of convergence: the figure describes the probe as it was found
         probe = LogisticRegression(max_iter=200).fit(codes, labels)
     return float(probe.score(test_codes, test_labels))
 
@@ -134,16 +135,16 @@ def linear_probe(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, 
 def knn_accuracy(
     codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray, test_labels: np.ndarray, *, k: int = NEIGHBOURS
 ) -> float:
-    """The share of test rows with the most common label among their k nearest rows; of several such labels, the first
-    in order counts.
+    """The share of test rows whose label is the most common label among their k nearest rows. If several labels are
+    equally common there, the first in sorted order counts.
 
     Args:
         codes, test_codes: ``[n, d]`` and ``[m, d]``; distances are Euclidean.
         labels, test_labels: ``[n]`` and ``[m]``.
-        k: neighbours, from 1 to n.
+        k: the number of neighbours, from 1 to n.
 
     Raises:
-        InputError: as :func:`linear_probe` does, and another k.
+        InputError: as :func:`linear_probe` does, or k is out of range.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -153,11 +154,11 @@ def knn_accuracy(
 
 
 def cluster_agreement(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    r"""(adjusted Rand index, normalised mutual information) of labels and clusters: k-means finds one cluster for each
-    class, the best of 10 starts.
+    r"""(adjusted Rand index, normalised mutual information) of labels and clusters. k-means finds as many clusters as
+    there are classes, as the best of 10 starts.
 
-    The index of Hubert & Arabie (1985) is 1 for equal partitions and 0 on average for random ones; the other is
-    :math:`2 I(u; v) / (H(u) + H(v))`, in [0, 1].
+    The adjusted Rand index (Hubert & Arabie 1985) is 1 for equal partitions and on average 0 for random ones. The
+    normalised mutual information is :math:`2 I(u; v) / (H(u) + H(v))`, in [0, 1].
 
     Args:
         codes: ``[n, d]``.
@@ -173,13 +174,13 @@ def cluster_agreement(codes: np.ndarray, labels: np.ndarray, *, seed: int = 0) -
     codes, classes = checked(codes, labels)
     start = int(np.random.default_rng([seed, Key.CLUSTERS]).integers(2**31))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings of fewer distinct rows than clusters
+        warnings.simplefilter("ignore")  # warnings that there are fewer distinct rows than clusters
         found = KMeans(int(classes.max()) + 1, n_init=10, random_state=start).fit_predict(codes)
     return float(adjusted_rand_score(classes, found)), float(normalized_mutual_info_score(classes, found))
 
 
 def checked(codes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(codes ``[n, d]`` float64, classes ``[n]`` whole numbers from 0); ``InputError`` for what has no scores."""
+    """(codes ``[n, d]`` float64; classes ``[n]``, whole numbers from 0); ``InputError`` if no scores exist."""
     codes, labels = finite_rows(codes, "codes"), np.asarray(labels)
     if labels.shape != (len(codes),):
         wrong = f"there are labels of shape {list(labels.shape)} and {len(codes):,} codes"
@@ -193,7 +194,7 @@ def checked(codes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def stratified_halves(classes: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of two random halves, each with half the rows of each class; an odd row goes to the first.
+    """The row numbers of two random halves, each with half the rows of each class; an odd row goes to the first half.
 
     Raises:
         InputError: no class has two rows.

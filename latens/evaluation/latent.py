@@ -19,7 +19,7 @@ ACTIVE = 0.01
 
 
 def codes(model: nn.Module, x: Tree, c: Tree = None, *, sample: bool = False) -> Tensor:
-    """The codes of rows: posterior means E[z|x] (directions on a sphere, modes of categories), ``[N, Z]``.
+    """The codes of rows: posterior means E[z|x] (on a sphere, directions; for categories, modes), ``[N, Z]``.
 
     Args:
         model: the model.
@@ -37,8 +37,8 @@ def codes(model: nn.Module, x: Tree, c: Tree = None, *, sample: bool = False) ->
 
 
 def codes_and_means(model: nn.Module, x: Tree, c: Tree = None) -> tuple[Tensor, Tensor]:
-    """(:func:`codes`, the means by which active units are counted), ``[N, Z]`` each; the latter are those of
-    :func:`latens.distributions.flat_mean`."""
+    """(:func:`codes`; the means from which active units are found, :func:`latens.distributions.flat_mean`), ``[N, Z]``
+    each."""
     found, means = _of_posteriors(model, x, c, center, flat_mean)
     return found, means
 
@@ -46,7 +46,7 @@ def codes_and_means(model: nn.Module, x: Tree, c: Tree = None) -> tuple[Tensor, 
 def _of_posteriors(
     model: nn.Module, x: Tree, c: Tree, *functions: Callable[[Distribution], Tree]
 ) -> tuple[Tensor, ...]:
-    """Each function of q(z|x), flattened to ``[N, Z]``."""
+    """The value of each function of q(z|x), flattened to ``[N, Z]``."""
 
     def each(xs: Tree, cs: Tree) -> tuple[Tensor, ...]:
         q = model.encode(xs, cs)  # type: ignore[operator]
@@ -60,13 +60,13 @@ def _of_posteriors(
 def decode(model: nn.Module, z: Tensor, c: Tree = None, *, count: int = 2048) -> Tensor:
     """The mean of p(x|z) at each code, or its mode for categories: ``[N, *event]``.
 
-    Codes are first moved to the nearest point of the prior's space, where that is a sphere or has categories.
+    If the prior's space is a sphere or has categories, codes are first moved to the nearest point of that space.
 
     Args:
         model: the model.
         z: codes, ``[N, Z]``.
         c: conditions.
-        count: rows to decode at once.
+        count: the number of rows that are decoded together.
     """
     project = getattr(getattr(model, "prior", None), "project", None)
 
@@ -83,8 +83,8 @@ def active_units(means: Tensor, prior_variance: Tensor | float = 1.0, threshold:
     .. math:: \mathrm{Var}_x\, E[z_i|x] > 0.01\, \mathrm{Var}\, z_i
 
     Args:
-        means: ``[N, Z]``, those of :func:`codes_and_means`: on a sphere, means inside it, which shrink to 0 with the
-            rate while directions would keep varying; in a hyperbolic ball, tangent vectors at 0.
+        means: ``[N, Z]``, from :func:`codes_and_means`. On a sphere these are means inside it, which shrink to 0 with
+            the rate, while directions would keep varying; in a hyperbolic ball they are tangent vectors at 0.
         prior_variance: Var z_i under the prior, ``[Z]`` or a number.
         threshold: replaces 0.01.
 
@@ -96,8 +96,8 @@ def active_units(means: Tensor, prior_variance: Tensor | float = 1.0, threshold:
 
 @torch.no_grad()
 def prior_variance(model: nn.Module, x: Tree, c: Tree = None) -> Tensor | float:
-    """The variance of each dimension of z under the prior, ``[Z]``, over the conditions of the first rows; 1 if the
-    prior has no moments."""
+    """The variance of each dimension of z under the prior, ``[Z]``, averaged over the conditions of the first rows; 1
+    if the prior has no moments."""
     _, xs, cs = next(chunks(model, trees.take(x, slice(0, 512)), trees.take(c, slice(0, 512))))
     p = model.draw(xs, 1, cs).p  # type: ignore[operator]
     try:
@@ -143,9 +143,9 @@ def why_inactive(
     """(why dimensions are inactive, what to do).
 
     A linear decoder with noise variance c keeps exactly the directions of the data whose covariance eigenvalue exceeds
-    beta c (Lucas et al. 2019). So the eigenvalues of the data, in the units of the likelihood, are compared with beta
-    c. Without such a c, the eigenvalues of the correlation matrix are compared with beta times ``noise``, the share of
-    the variance that reconstructions miss."""
+    beta c (Lucas et al. 2019). So the eigenvalues of the data, in the units of the likelihood, are compared with
+    beta c. If the likelihood has no such c, the eigenvalues of the correlation matrix are compared with beta times
+    ``noise``, the share of the variance that reconstructions miss."""
     likelihood = getattr(model, "likelihood", None)
     variance = getattr(likelihood, "observation_variance", None)
     longer = "train longer, or warm up the KL (kl_warmup)"
@@ -155,13 +155,13 @@ def why_inactive(
     rows = x.flatten(1).double()[:20_000]
     if variance is not None:
         scaled, c = ((rows - _flat(likelihood.shift)) / _flat(likelihood.unit)).numpy(), float(variance.detach())  # type: ignore[union-attr]
-        bar = f"beta x c = {beta * c:.3g} (in units of the standardised data, as the eigenvalues)"
+        bar = f"beta x c = {beta * c:.3g} (in the same units, of the standardised data)"
         of, lower = "covariance", "beta or the observation variance c"
     else:
         assert noise is not None
         spread, c = rows.std(0, correction=0), noise
         scaled = (rows / spread)[:, spread > 0].numpy()
-        bar, of, lower = f"beta x {c:.2g}, the share of the variance that is left", "correlation", "beta"
+        bar, of, lower = f"beta x {c:.2g}, the share of variance that reconstructions miss", "correlation", "beta"
     eigenvalues = np.linalg.svd(scaled - scaled.mean(0), compute_uv=False) ** 2 / len(scaled)
     expected = int((eigenvalues > beta * c).sum())
     if expected > active:
@@ -180,14 +180,14 @@ def _flat(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class EnergyDistance:
-    r"""The energy distance between codes a and sampled codes b (Székely & Rizzo 2013), and its null.
+    r"""The energy distance between codes a and sampled codes b (Székely & Rizzo 2013), with its null distribution.
 
     .. math:: 2\, E|a - b| - E|a - a'| - E|b - b'|
 
     Attributes:
         value: the distance.
-        null, null_high: the mean and the 95 % quantile of the same statistic between two sets of sampled codes of the
-            same sizes.
+        null, null_high: the mean and the 95 % quantile of the same statistic for two sets of sampled codes, of the same
+            sizes.
     """
 
     value: float
@@ -223,7 +223,7 @@ def distance_from_sampled(means: np.ndarray, sampled: np.ndarray, *, seed: int =
 
 
 def interpolate(first: Tensor, second: Tensor, steps: int = 11) -> Tensor:
-    """Straight lines between codes: twice ``[N, Z]`` -> ``[steps, N, Z]``."""
+    """Straight lines between codes: from two ``[N, Z]`` to ``[steps, N, Z]``."""
     t = torch.linspace(0, 1, steps).view(-1, 1, 1)
     return first * (1 - t) + second * t
 
@@ -233,10 +233,10 @@ class Smoothness:
     """How smooth decoded straight lines between the codes of two rows are.
 
     Attributes:
-        roughness: the largest step divided by the mean step along a decoded line, averaged over lines; 1 means even
-            steps.
-        midpoint: the distance of decoded midpoints to the nearest training row, divided by that of held-out rows. Near
-            1, midpoints look like data; far above 1, the lines leave the data.
+        roughness: the largest step along a decoded line divided by the mean step, averaged over lines; 1 means that all
+            steps are equal.
+        midpoint: the distance of decoded midpoints from the nearest training row, divided by the same distance of
+            held-out rows. Near 1, midpoints look like data; far above 1, the lines leave the data.
     """
 
     roughness: float

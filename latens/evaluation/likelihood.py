@@ -1,4 +1,4 @@
-"""Likelihoods: the bound, its two terms, and importance-weighted estimates of -ln p(x), with their errors."""
+"""Likelihoods: the bound and its two terms, and importance-weighted estimates of -ln p(x), with their errors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed, shared, untouched
 from latens.tensors.trees import Tree
 
-CELLS = 1_000_000  # numbers in a decoded chunk, so that caches still help
-ONCE = 4_000_000  # the same for one pass over the rows; with fewer, threads and memory cost more than arithmetic
-_LOOKED = 4096  # rows checked together
-LEAST = 512  # the fewest numbers that a row counts as, because of the networks' hidden layers
+CELLS = 1_000_000  # numbers in a chunk that is decoded together, few enough for caches to help
+ONCE = 4_000_000  # the same for a single pass over the rows; smaller chunks would cost more in overhead
+_LOOKED = 4096  # rows that are checked together
+LEAST = 512  # a row counts as at least this many numbers, because of the networks' hidden layers
 PROPOSALS = ("encoder", "mixture", "auto")
-PILOT = 100  # draws by which "auto" chooses the proposal of a row
-_WIDE, _SHARES = 1.5, (0.5, 0.4, 0.1)  # the mixture: how much q is widened; shares of q, of q widened and of the prior
+PILOT = 100  # "auto" chooses the proposal of a row by this many draws
+_WIDE, _SHARES = 1.5, (0.5, 0.4, 0.1)  # the mixture: how much q is widened; shares of q, of the widened q, of the prior
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class NLL:
         row_error: its standard error by the delta method, :math:`sd(w) / (\bar w \sqrt K)`, ``[N]``.
         ess: the effective sample size :math:`(\sum w)^2 / \sum w^2`, ``[N]`` in [1, K].
         k: the number of draws K.
-        k_hat: the Pareto shape of the largest weights (:func:`latens.evaluation.pareto_shape`), ``[N]``; None if it
-            is not known.
-        mixed: whether the draws of a row came from the mixture of proposals, ``[N]`` bool; None: no row's did.
+        k_hat: the Pareto shape of the largest weights (:func:`latens.evaluation.pareto_shape`), ``[N]``; None if it is
+            not known.
+        mixed: whether the draws of a row came from the mixture of proposals, ``[N]`` bool; None if they never did.
     """
 
     rows: Tensor
@@ -59,9 +59,9 @@ class NLL:
     def unreliable(self) -> float | None:
         """The share of rows for which K draws are too few.
 
-        Their k-hat is above :func:`latens.evaluation.largest_k_hat` of K and their effective sample size below K / 2,
-        so the largest weights have probably not been drawn, and the estimate is too high by an unknown amount. None
-        where k-hat is not known.
+        For such a row, k-hat is above :func:`latens.evaluation.largest_k_hat` of K and the effective sample size is
+        below K / 2. The largest weights have then probably not been drawn, and the estimate is too high by an unknown
+        amount. None if k-hat is not known.
         """
         if self.k_hat is None or self.k < FEWEST:
             return None
@@ -114,7 +114,7 @@ def standard_error(values: Tensor) -> float:
 
 
 def spaced(rows: int, wanted: int | None) -> Tensor:
-    """The indices of ``wanted`` evenly spaced rows of ``rows``, or of all.
+    """The indices of ``wanted`` evenly spaced rows out of ``rows``; of all rows if ``wanted`` is None.
 
     >>> spaced(10, 4).tolist()
     [0, 2, 5, 7]
@@ -123,10 +123,10 @@ def spaced(rows: int, wanted: int | None) -> Tensor:
 
 
 def bits_per_dimension(nats: float, dimensions: int) -> float:
-    """nats / (dimensions ln 2): bits for each dimension of a row.
+    """nats / (dimensions ln 2): bits per dimension of a row.
 
-    For whole numbers modelled by a density of x + u, u in [0, 1), the figure is comparable; for a density of
-    (x + u) / 256, add 8.
+    If whole numbers are modelled by a density of x + u with u in [0, 1), the figure can be compared with that of a
+    discrete model. For a density of (x + u) / 256, add 8 first.
 
     >>> bits_per_dimension(784 * math.log(256), 784)
     8.0
@@ -135,15 +135,15 @@ def bits_per_dimension(nats: float, dimensions: int) -> float:
 
 
 def chunk_rows(x: Tree, draws: int) -> tuple[int, int]:
-    """(rows, draws) of a chunk, so that memory is bounded for any number of either. The number of rows is a power of
-    two, so that passes with different numbers of draws use the same chunks in a stream as in memory."""
+    """(rows, draws) of a chunk, so that memory is bounded for any number of rows and draws. The number of rows is a
+    power of two, so that the chunks of a stream are the same as in memory, whatever the number of draws."""
     cells = max(LEAST, sum(leaf[0].numel() for leaf in trees.leaves(x)))
     at_once = max(1, min(draws, CELLS // cells))
     return 1 << max(0, (CELLS // (cells * at_once)).bit_length() - 1), at_once
 
 
 def rows_at_once(cells: int) -> int:
-    """The number of rows of ``cells`` numbers to take at once in a pass over them.
+    """The number of rows, with ``cells`` numbers each, to process together in one pass.
 
     >>> rows_at_once(10), rows_at_once(784), rows_at_once(10**7)
     (7812, 5102, 1)
@@ -158,7 +158,7 @@ def model_device(model: nn.Module) -> torch.device:
 
 
 def _leaf(values: Any) -> Any:
-    """Arrays as tensors; lazy rows, made when indexed, are unchanged."""
+    """Arrays as tensors; lazy rows are unchanged, as they become tensors when they are indexed."""
     return torch.as_tensor(values) if isinstance(values, np.ndarray) else values
 
 
@@ -174,7 +174,7 @@ def on_device(model: nn.Module, rows: slice | Tensor, *data: Tree) -> list[Any]:
 
 
 def chunks(model: nn.Module, x: Tree, c: Tree, count: int | None = None) -> Iterator[tuple[slice, Any, Any]]:
-    """(rows, x, c) of consecutive parts on the device of the model: ``count`` rows each, or as many as
+    """(rows, x, c) of consecutive parts, on the device of the model; a part has ``count`` rows, or as many as
     :func:`rows_at_once` says."""
     count = count or rows_at_once(sum(leaf[0].numel() for leaf in trees.leaves(x)))
     for start in range(0, trees.rows(x), count):
@@ -184,8 +184,8 @@ def chunks(model: nn.Module, x: Tree, c: Tree, count: int | None = None) -> Iter
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model in evaluation mode for a block, without gradients (unless a part needs them) and without touching
-    the caller's random state; all is restored afterwards, also after an error."""
+    """Put the model in evaluation mode for a block, without gradients (unless a part needs them) and without changing
+    the caller's random state. Everything is restored afterwards, even after an error."""
     keep_memory()
     was_training = model.training
     model.eval()
@@ -202,11 +202,11 @@ def parts_asking_for_gradients(model: nn.Module) -> list[nn.Module]:
 
 
 def require_support(model: nn.Module, x: Tree, c: Tree = None) -> None:
-    """``InputError`` for the first value of x to which the likelihood gives no probability, such as 2 for a Bernoulli
-    or a fraction for counts.
+    """Raise ``InputError`` for the first value of x to which the likelihood gives no probability, such as 2 for a
+    Bernoulli or a fraction for counts.
 
-    The check is made once, so that densities need not check in every step. Lazy rows are checked by their schema, and
-    models without p(x|z) not at all.
+    The check is made once, so that densities need not repeat it in every step. Lazy rows are checked by their schema;
+    models without p(x|z) are not checked.
     """
     leaves = trees.leaves(x)
     if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
@@ -214,9 +214,9 @@ def require_support(model: nn.Module, x: Tree, c: Tree = None) -> None:
     one, given = on_device(model, slice(0, 1), x, c)
     try:
         with evaluating(model):
-            ones = trees.map_tree(torch.ones_like, one)  # 1 is in nearly every support
+            ones = trees.map_tree(torch.ones_like, one)  # nearly every support contains 1
             px = model.draw(ones, 1, given).px  # type: ignore[operator]
-    except Exception:  # an error of the user's own parts comes up again, with a message, when they see the rows
+    except Exception:  # an error of the user's own parts is raised again, with a message, when they get the rows
         return
     for rows, xs, _ in chunks(model, x, None, _LOOKED):
         require_supported(px, xs, rows.start)
@@ -230,7 +230,7 @@ def nll(
 
     .. math:: -\ln \frac{1}{K} \sum_{k=1}^K \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}, \quad z_k \sim q(z|x)
 
-    Its expectation is an upper bound on -ln p(x), which is loose if q fits badly: look at ``ess`` and ``unreliable``.
+    Its expectation is an upper bound on -ln p(x), which is loose if q fits badly: see ``ess`` and ``unreliable``.
     Memory does not grow with K or N.
 
     Args:
@@ -240,16 +240,16 @@ def nll(
         c: conditions.
         seed: the seed of the draws.
         shared_noise: whether all rows get the same K noise vectors, so that a value depends neither on other rows nor
-            on their order; otherwise draws are independent, as the standard error of the mean assumes.
-        batch_size: rows at once; without it, chosen by memory.
-        proposal: "encoder", q(z|x); "mixture", the defensive mixture (Hesterberg 1995) of q (0.5), q with standard
-            deviations 1.5 times as large (0.4) and the prior (0.1), with bounded weights even where those of q are not;
-            "auto", the mixture for rows in which 100 pilot draws of q have too high a k-hat and those of the mixture a
-            lower one. Pilot draws are not reused, so E[w] = p(x) in each case.
+            on their order. Otherwise draws are independent, as the standard error of the mean requires.
+        batch_size: the number of rows in a chunk; by default chosen by memory.
+        proposal: "encoder": q(z|x). "mixture": the defensive mixture (Hesterberg 1995) of q (0.5), q with standard
+            deviations 1.5 times as large (0.4) and the prior (0.1), whose weights are bounded even if those of q are
+            not. "auto": the mixture for rows in which 100 pilot draws of q have too high a k-hat and those of the
+            mixture a lower one. Pilot draws are not reused, so E[w] = p(x) in each case.
 
     Raises:
-        InputError: k < 1; an unknown proposal; a posterior without a density; for a mixture, codes that are not one
-            vector of real numbers, or shared noise.
+        InputError: k < 1; an unknown proposal; a posterior without a density; for a mixture, shared noise, or codes
+            that are not one vector of real numbers.
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
@@ -264,7 +264,7 @@ def nll(
     count, at_once = chunk_rows(x, k)
     count = min(count, batch_size) if batch_size else count
     if shared_noise and not _follows_layout(model, x, c):
-        count = 1  # noise from elsewhere: one row at a time, from the same seed, gives all the same draws
+        count = 1  # rows one by one, each from the same seed, so that all rows get the same draws
     found, mixed = [], []
     with evaluating(model):
         for rows, xs, cs in chunks(model, x, c, count):
@@ -296,7 +296,7 @@ def _require_estimable(model: nn.Module, k: int, proposal: str, shared_noise: bo
 def _mixed(
     joint: LogJoint, encoder: Callable[[int], Tensor], proposal: str, weigh: Callable[..., Tensor]
 ) -> Tensor:
-    """The rows that the mixture serves, ``[B]`` bool."""
+    """The rows that need the mixture, ``[B]`` bool."""
     if proposal == "mixture":
         return torch.ones(joint.rows, dtype=torch.bool)
     own, other = (weigh(draw, PILOT, key=Key.PROPOSAL)[3] for draw in (encoder, _Mixture(joint).log_w))
@@ -304,7 +304,7 @@ def _mixed(
 
 
 def _of_mixture(model: nn.Module, wide: Tensor, x: Tree, c: Tree, weigh: Callable[..., Tensor]) -> Tensor:
-    """What :func:`_weighted` returns for the rows that the mixture serves, ``[4, W]``."""
+    """The result of :func:`_weighted` for the rows that need the mixture, ``[4, W]``."""
     if not wide.any():
         return torch.empty(4, 0, dtype=torch.float64)
     return weigh(_Mixture(LogJoint(model, *on_device(model, wide.nonzero().flatten(), x, c))).log_w)
@@ -313,7 +313,7 @@ def _of_mixture(model: nn.Module, wide: Tensor, x: Tree, c: Tree, weigh: Callabl
 def _weighted(
     draw: Callable[[int], Tensor], k: int, *, at_once: int, seed: int, row: int, key: Key = Key.EVALUATE
 ) -> Tensor:
-    """(-ln of the mean of k weights, its standard error, effective sample size, k-hat) of B rows, ``[4, B]`` float64;
+    """(-ln of the mean of k weights, its standard error, effective sample size, k-hat) of B rows, ``[4, B]`` float64.
     ``draw(n)`` gives the log weights of n draws, ``[n, B]``."""
     tail = Tail(k)
     first = second = torch.full((), -math.inf, dtype=torch.float64)
@@ -327,15 +327,15 @@ def _weighted(
 
 
 def of_sums(first: Tensor, second: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(-ln of the mean of k weights, its standard error, the effective sample size), from ln of the sums of weights and
-    of their squares, ``[B]`` each."""
+    """(-ln of the mean of k weights, its standard error, the effective sample size), from ln of the sum of the weights
+    and ln of the sum of their squares, ``[B]`` each."""
     ess = torch.exp(2 * first - second)
     relative = (k / ess - 1).clamp_min(0) / max(k - 1, 1)  # Var(w) / (k mean(w)^2)
     return math.log(k) - first, relative.sqrt() if k > 1 else torch.full_like(first, math.nan), ess
 
 
 class _Mixture:
-    """The defensive mixture of a normal q, q widened and the prior, as a proposal of codes."""
+    """The defensive mixture of a normal q, the widened q and the prior, as a proposal of codes."""
 
     def __init__(self, joint: LogJoint):
         if not joint.has_normal_posterior:
@@ -378,11 +378,11 @@ def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str =
         x: rows in the model's form, ``[N, *event]``.
         c: conditions.
         draws: posterior draws per row, over which the distortion is averaged.
-        kl: "auto" (in closed form where there is one), "closed" or "sampled".
+        kl: "auto" (in closed form if there is one), "closed" or "sampled".
         seed: the seed of the draws.
 
     Raises:
-        InputError: a posterior without a density; an autoencoder has no bound, see :func:`distortion`.
+        InputError: the posterior has no density. (An autoencoder has no bound; see :func:`distortion`.)
 
     >>> from latens import conditionals, models, priors
     >>> model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(nn.Linear(5, 4)),
@@ -399,8 +399,8 @@ def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str =
 
 
 def distortion(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 1, seed: int = 0) -> Tensor:
-    """-ln p(x|z) of each row, averaged over ``draws`` posterior draws, ``[N]`` nats. Unlike the bound it also exists
-    for a point mass."""
+    """-ln p(x|z) of each row, averaged over ``draws`` posterior draws, ``[N]`` nats. Unlike the bound, it exists even
+    if the posterior is a point mass."""
     return torch.cat([draw.distortion.mean(0).double().cpu() for draw in _draws(model, x, c, draws, seed)])
 
 

@@ -1,4 +1,4 @@
-"""Results in notebooks: as a table of HTML, and as a data frame."""
+"""Results in notebooks: as an HTML table, and as a data frame."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 
 class InNotebooks:
-    """What results have in common in notebooks. A class gives its figures by ``lines``, (name, text) pairs, or
-    ``table``, lists of cells, the headings first; and by ``records``."""
+    """What results have in common in notebooks. A class defines ``records``, and either ``lines``, (name, text) pairs,
+    or ``table``, lists of cells with the headings first."""
 
     def records(self) -> list[dict[str, Any]]:
-        """The figures as rows of names and values: one row of those that are single numbers or words."""
+        """The figures as rows of names and values; by default one row, of the single numbers and words."""
         kept = (str, int, float, bool, type(None))
         return [{k: v for k, v in self.to_json().items() if isinstance(v, kept)}]  # type: ignore[attr-defined]
 
     def to_frame(self) -> Any:
-        """The figures as a data frame of pandas; without pandas, as an arrow table."""
+        """The figures as a pandas data frame or, without pandas, as an arrow table."""
         return frame_of(self.records())
 
     def _repr_html_(self) -> str:
@@ -30,7 +30,7 @@ class InNotebooks:
 
 
 def frame_of(records: Sequence[dict[str, Any]]) -> Any:
-    """Rows of names and values as a data frame of pandas; without pandas, as an arrow table.
+    """Rows of names and values as a pandas data frame or, without pandas, as an arrow table.
 
     >>> list(frame_of([{"rate": 1.0}, {"rate": 2.0}])["rate"])
     [1.0, 2.0]

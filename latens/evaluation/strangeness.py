@@ -1,5 +1,5 @@
-"""How strange rows are in two views, density and distance; each becomes a surprise relative to the model's own
-samples."""
+"""How strange rows are from two points of view, density and distance. Each is turned into a surprise, relative to
+samples of the model."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 
 from latens.evaluation.anomaly import closest
 
-KNOWN, SUBSETS, MEMBERS = 1_000, 20, 64  # samples in the view of distances, the number of its sets, samples per set
-TAIL = 0.1  # the share of the largest references beyond which a tail is exponential
-DENSITY = 0.25  # the weight of -ln p(x) next to the distance, chosen on the sets of docs/experiments.md
-ROUNDING = 1e-6  # relative, of a score: ties with references must not depend on how rows are batched
-FAR = 1e30  # the farthest a cell counts from the middle of its column, in units of the column
+KNOWN, SUBSETS, MEMBERS = 1_000, 20, 64  # samples to compare distances with; number of sets of them; samples per set
+TAIL = 0.1  # beyond the largest references, of this share, the tail is exponential
+DENSITY = 0.25  # the weight of -ln p(x) relative to the distance, chosen on the data sets of docs/experiments.md
+ROUNDING = 1e-6  # of a score, so that batching does not decide whether it ties with a reference
+FAR = 1e30  # a cell counts as at most this far from the middle of its column, in units of the column
 
 
 class Surprise:
-    r"""The surprise of a score, in nats, among reference scores; a higher score means a stranger row.
+    r"""The surprise of a score, in nats, compared with reference scores; a higher score means a stranger row.
 
     .. math:: t(s) = -\ln \frac{1 + \#\{i : s_i \ge s\}}{n + 1}
 
-    Beyond the score q that a tenth of the references reach, the tail is exponential, t(s) = t(q) + (s - q) / e, where e
-    is the mean excess of those references (Pickands 1975, with shape 0), so that the strangest rows do not tie. If
-    these are all equal, e is the standard deviation of all references, or 1.
+    Let q be the score that a tenth of the references reach. Beyond q the tail is exponential,
+    t(s) = t(q) + (s - q) / e, so that the strangest rows do not tie; e is the mean excess of those references (Pickands
+    1975, with shape 0). If they are all equal, e is the standard deviation of all references, or 1.
 
     Args:
         references: ``[n]``, finite, at least 20.
@@ -46,7 +46,7 @@ class Surprise:
         return (1 + count - np.searchsorted(self.references, least, "left")) / (count + 1)
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """t(s) of each score, ``[N]`` nats; infinite where the score is."""
+        """t(s) of each score, ``[N]`` nats; infinite if the score is."""
         with np.errstate(invalid="ignore"):
             beyond = np.fmax(scores - self.start - _rounding(self.start), 0.0) / self.excess
         return beyond - np.log(self._share(np.minimum(scores, self.start)))
@@ -59,13 +59,13 @@ def _rounding(scores: Any) -> Any:
 @dataclass(frozen=True)
 class Cells:
     """Rows in the form in which they are compared: numbers ``[N, P]``, each column on its own scale, and codes of
-    levels ``[N, Q]``. A missing cell is NaN, and a level never seen is -1."""
+    levels ``[N, Q]``. A missing cell is NaN, and a level that the fit never saw is -1."""
 
     numbers: np.ndarray
     levels: np.ndarray
 
     def take(self, rows: slice | np.ndarray) -> Cells:
-        """The rows at an index."""
+        """The rows with these numbers, or in this slice."""
         return Cells(self.numbers[rows], self.levels[rows])
 
     def __len__(self) -> int:
@@ -73,18 +73,18 @@ class Cells:
 
 
 class Distance:
-    r"""The distance to the closest of a few known rows, averaged over several such sets.
+    r"""The distance to the closest of a few known rows, averaged over several sets of known rows.
 
     .. math:: \frac{1}{20} \sum_{S} \min_{y \in S} \sum_j \frac{|x_j - y_j|}{u_j}
 
-    A set S has 64 known rows, so that few sets hold rows of a group of anomalies, and these hold few of them (Sugiyama
-    & Borgwardt 2013). The unit u of a column is the standard deviation of a normal with the same central 80 %. A level
-    becomes a flag for each known level and one for all others, each in standard deviations. A missing cell counts as
-    the middle of its column.
+    A set S has 64 known rows. So only few sets hold rows of a group of anomalies, and these sets hold only few of them
+    (Sugiyama & Borgwardt 2013). The unit u of a column is the standard deviation of a normal with the same central
+    80 %. A level becomes one flag for each known level and one for all other levels, each in standard deviations. A
+    missing cell counts as the middle of its column.
 
     Args:
-        known: at least one row.
-        alike: whether all numbers have one unit, their standard deviation, as pixels have.
+        known: the known rows, at least one.
+        alike: whether all numbers have the same unit, their common standard deviation, as for pixels.
     """
 
     def __init__(self, known: Cells, alike: bool = False) -> None:
@@ -97,7 +97,7 @@ class Distance:
         self.sets = [points[random.permutation(len(known))[:MEMBERS]] for _ in range(SUBSETS)]
 
     def _flags(self, rows: Cells) -> np.ndarray:
-        """Numbers and flags of levels, NaN where missing: ``[N, P + flags]``."""
+        """Numbers and flags of levels, NaN for missing cells: ``[N, P + flags]``."""
         found = [rows.numbers]
         for column, codes in zip(rows.levels.T, self.codes):
             same = column[:, None] == codes
@@ -119,8 +119,8 @@ class Distance:
 
 
 def _middle_and_unit(column: np.ndarray) -> tuple[float, float]:
-    """(the median of a column; the standard deviation of a normal with the same central 80 %). If all values there are
-    equal, the latter is the standard deviation of the column with one more value, 1 above the median."""
+    """(the median of a column; the standard deviation of a normal with the same central 80 %). If all values in that
+    range are equal, the unit is the standard deviation of the column after adding one value, 1 above the median."""
     column = column[np.isfinite(column)]
     if not len(column):
         return 0.0, 1.0
@@ -129,11 +129,12 @@ def _middle_and_unit(column: np.ndarray) -> tuple[float, float]:
 
 
 class Views:
-    r"""The strangeness of rows: :math:`t_d + t_p / 4`, the surprises of their distance and of their -ln p(x).
+    r"""The strangeness of rows, :math:`t_d + t_p / 4`: the surprise of their distance plus a quarter of the surprise of
+    their -ln p(x).
 
     A density learns everything in the training rows, including tight groups of anomalies, and with few rows it hardly
-    tells far from farther. The distance to a few samples is coarse but has neither fault, and -ln p(x) finds rows whose
-    cells do not go together.
+    distinguishes far rows from farther ones. The distance to a few samples is coarse but has neither fault, while
+    -ln p(x) finds rows with unusual combinations of cells.
 
     Args:
         samples: samples of the model. Rows are compared with one half; the other half sets the scale of distances.

@@ -1,4 +1,4 @@
-"""The evaluation of a fitted model on data: every figure with its unit, error and conditions."""
+"""The evaluation of a fitted model on data: every figure with its unit, its error and its conditions."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ class Evaluation(InNotebooks):
     """Figures of a model on N rows, in nats per row unless stated otherwise; None for a figure that does not exist.
 
     Attributes:
-        rows, dimensions, latent_dim: numbers of rows, of cells of a row, and of latent dimensions.
+        rows, dimensions, latent_dim: the numbers of rows, of cells in a row, and of latent dimensions.
         rate, distortion, elbo: elbo = -(rate + distortion), with ``elbo_standard_error``, over ``draws`` posterior
             draws per row.
-        nll: -ln p(x), estimated by ``nll_method`` on ``nll_rows`` rows under ``nll_conditions`` and extended to all
-            rows by its difference from -ELBO; ``nll_standard_error`` covers both steps.
+        nll: -ln p(x), estimated by ``nll_method`` on ``nll_rows`` rows under ``nll_conditions``. Its difference from
+            -ELBO on these rows extends it to all rows; ``nll_standard_error`` covers both steps.
         nll_draws: draws (or chains) per row.
         nll_effective_sample_size: the mean over rows.
         nll_unreliable: the share of rows for which the draws are too few (:attr:`latens.evaluation.NLL.unreliable`).
         nll_verdict: a sentence, if the draws are too few for more than one row in a hundred.
-        estimate: the NLL of the single rows, which are ``spaced(rows, nll_rows)``.
+        estimate: the NLL of single rows, which are ``spaced(rows, nll_rows)``.
         elbo_bits_per_dimension, nll_bits_per_dimension: -elbo and nll, divided by (dimensions x ln 2).
         rmse: root mean squared error of decoded posterior means, in the units of the data.
         relative_rmse: for a table, the RMSE of its numbers, each column in standard deviations over these rows.
-        accuracy: for a table, the share of categorical cells that are reconstructed.
-        observation_variance: c, in squared units of the data (the mean over columns where they differ).
+        accuracy: for a table, the share of categorical cells that are reconstructed correctly.
+        observation_variance: c, in squared units of the data (the mean over columns if they differ).
         active_units: see :func:`latens.evaluation.active_units`.
-        measure: to what the nats of a table refer (:attr:`latens.conditionals.TableLikelihood.measure`).
+        measure: the measure to which the nats of a table refer (:attr:`latens.conditionals.TableLikelihood.measure`).
         no_bound: why there is no bound on ln p(x).
-        samples: how good samples of a table are, where evaluated.
+        samples: how good samples of a table are, if evaluated.
         collapse: how much of the code is in use, by layer and dimension.
-        scores: {name: scores of codes and samples, where evaluated}: "labels", "disentanglement", "images",
-            "rate_parts", "gaps", "certificate".
+        scores: {name: scores of codes and samples, if evaluated}: "labels", "disentanglement", "images", "rate_parts",
+            "gaps", "certificate".
         warnings: remarks, for example on inactive units.
     """
 
@@ -103,7 +103,7 @@ class Evaluation(InNotebooks):
     estimate: NLL | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as JSON's types, without single rows; ``samples`` and ``scores`` only where evaluated."""
+        """The figures as JSON's types, without those of single rows; ``samples`` and ``scores`` only if evaluated."""
         found = asdict(replace(self, estimate=None, collapse=None, scores={}))
         found["collapse"] = None if self.collapse is None else self.collapse.to_json()
         left_out = {"estimate", "scores"} if self.samples is not None else {"estimate", "scores", "samples"}
@@ -183,9 +183,9 @@ def evaluate(
         model: the model.
         x: rows in the model's form, ``[N, *event]``; NaN marks missing cells.
         c: conditions.
-        k: draws per row of the importance-weighted NLL, 0 to leave it out; or another estimator.
+        k: draws per row of the importance-weighted NLL, 0 to omit it; or another estimator.
         draws: posterior draws per row of the ELBO.
-        nll_rows: evenly spaced rows for the NLL; None: all.
+        nll_rows: the number of evenly spaced rows for the NLL; None for all rows.
         beta: the weight of the rate in training, for the warning about inactive units.
         seed: the seed of the draws.
 
@@ -247,7 +247,7 @@ def _carried(found: Evaluation, bound: Bound, picked: Tensor, estimate: NLL, est
 
 
 def _at_floor(likelihood: Any) -> list[str]:
-    """Warnings about scales and variances so small that the model copies data."""
+    """Warnings about scales and variances that are so small that the model copies data."""
     found = []
     columns = likelihood.floor_hits() if isinstance(likelihood, TableLikelihood) else []
     if columns:

@@ -1,4 +1,4 @@
-"""How good a synthetic table is: each figure comes with its value for held-out real rows."""
+"""How good a synthetic table is. Each figure comes with the same figure for held-out real rows."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from latens.evaluation.shown import InNotebooks
 
 Kind = Literal["numeric", "categorical"]
 
-MAX_PAIRED = 50  # columns whose pairs are compared
-MAX_LEVELS = 200  # levels that a tree distinguishes; rarer ones are merged
-MAX_CLASSES = 20  # levels of a target; rarer ones are merged
-NEIGHBOURS = 2000  # rows whose closest training row is found
+MAX_PAIRED = 50  # pairs of at most this many columns are compared
+MAX_LEVELS = 200  # a tree distinguishes at most this many levels; rarer ones are merged
+MAX_CLASSES = 20  # a target has at most this many levels; rarer ones are merged
+NEIGHBOURS = 2000  # the closest training row is found for at most this many rows
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A plain table, name -> ``[N]``: numeric columns are float64 with NaN for missing, categorical ones int64 codes
-    with -1."""
+    """A plain table, ``{name: [N]}``: numeric columns are float64 with NaN for missing cells, categorical columns are
+    int64 codes with -1 for missing cells."""
 
     columns: dict[str, np.ndarray]
     kinds: dict[str, Kind]
@@ -53,11 +53,11 @@ def frame(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> Frame:
     """A checked :class:`Frame`.
 
     Args:
-        columns: name -> ``[N]``; numbers are finite or NaN, codes whole and at least -1.
-        kinds: name -> "numeric" or "categorical".
+        columns: ``{name: [N]}``; numbers are finite or NaN, codes are whole and at least -1.
+        kinds: ``{name: "numeric" or "categorical"}``.
 
     Raises:
-        InputError: names the first column, and row, that does not fit.
+        InputError: a column or a cell is not valid; the message names the first.
 
     >>> people = {"age": np.array([31.0, np.nan]), "city": np.array([0, -1])}
     >>> frame(people, {"age": "numeric", "city": "categorical"}).rows
@@ -110,19 +110,19 @@ class Figure:
         return f"{value}  (real: {null})"
 
 
-FLOOR, ORACLE, SAMPLES = "held-out rows", "oracle", "samples"  # tables with a fidelity
+FLOOR, ORACLE, SAMPLES = "held-out rows", "oracle", "samples"  # the tables that are compared with training rows
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How rows differ from the training rows, in a few figures; see :func:`evaluate_synthetic`.
+    """How much rows differ from the training rows, in a few figures; see :func:`evaluate_synthetic`.
 
     Attributes:
         shape, trend: mean errors of columns and of pairs of columns, in [0, 1].
-        logistic, trees: AUROC of a classifier that tells the rows from training rows; 0.5 is best.
+        logistic, trees: AUROC of a classifier that distinguishes the rows from training rows; 0.5 is best.
         usefulness: the first of the figures of usefulness.
         closer: the probability that a row is nearer to the training rows than a held-out row is; 0.5 is best.
-        out_of_range: the share of cells outside the training column's range or levels.
+        out_of_range: the share of cells outside the range, or with none of the levels, of the training column.
     """
 
     shape: float | None
@@ -145,14 +145,14 @@ HEADINGS = tuple(name.replace("_", " ") for name in Fidelity.__dataclass_fields_
 
 @dataclass
 class SyntheticEvaluation(InNotebooks):
-    """The figures that :func:`evaluate_synthetic` defines; where one does not exist it is None, and a note says why.
+    """The figures that :func:`evaluate_synthetic` defines; a figure that does not exist is None, and a note says why.
 
     Attributes:
-        fidelity: that of held-out rows, of the oracle (where there is one) and of the samples.
-        columns: name -> measure -> figure.
-        means: measure -> mean over the columns that have it.
-        usefulness: ``accuracy`` and ``macro_f1``, or ``r2``, after training on synthetic rows; the null is after
-            training on real rows.
+        fidelity: the fidelity of held-out rows, of the oracle (if there is one) and of the samples.
+        columns: ``{name: {measure: figure}}``.
+        means: ``{measure: mean over the columns that have it}``.
+        usefulness: ``accuracy`` and ``macro_f1``, or ``r2``, after training on synthetic rows; ``null`` is the same
+            after training on real rows.
     """
 
     rows: dict[str, int]
@@ -173,7 +173,7 @@ class SyntheticEvaluation(InNotebooks):
         return asdict(self)
 
     def lines(self) -> list[tuple[str, str]]:
-        """(name, figure) pairs, as text, which complement :meth:`table`."""
+        """(name, figure) pairs, as text; they complement :meth:`table`."""
         units = {"wasserstein": "standard deviations", "missing": "difference of rates", "closest": "median distance",
                  "dependence": f"{self.pairs:,} pairs of columns", "detection": "AUROC, 0.5 is best",
                  "closer": "0.5 is best", "near_copies": f"p = {self.near_copies_p_value:.2g}"}  # fmt: skip
@@ -185,7 +185,7 @@ class SyntheticEvaluation(InNotebooks):
                                    for name, figure in figures.items())]  # fmt: skip
 
     def records(self) -> list[dict[str, Any]]:
-        """A row for each table that has a fidelity."""
+        """One row per table that has a fidelity."""
         return [{"rows": name, **asdict(each)} for name, each in self.fidelity.items()]
 
     def table(self) -> list[list[str]]:
@@ -199,42 +199,42 @@ def evaluate_synthetic(
 ) -> SyntheticEvaluation:  # fmt: skip
     """Compare synthetic rows with training rows, and held-out rows with training rows in the same way.
 
-    Each table is shuffled by the seed and cut to ``rows`` rows. For comparisons with the training rows, the other
-    tables are then cut to the size of the smallest, so that all figures have the same noise.
+    Each table is shuffled by the seed and cut to ``rows`` rows. To be compared with the training rows, the other tables
+    are then cut to the size of the smallest, so that all figures have the same noise.
 
     * ``columns``, over observed cells: the ``wasserstein``-1 distance, in standard deviations of the training column,
       and ``kolmogorov_smirnov`` for numbers; ``total_variation`` for levels; ``missing``, the difference of missing
       shares.
     * ``dependence``: the mean absolute difference from the training rows' :func:`associations`, over pairs of at most
       50 evenly spaced columns; pairs that do not vary in the training rows are left out.
-    * ``usefulness``: trees fitted to synthetic rows, and to the same number of real ones, predict ``target`` on
-    held-out rows
-      (Esteban et al. 2017): ``accuracy`` and ``macro_f1``, or ``r2``. Levels beyond the 20 most frequent count as one.
-    * ``detection``: :func:`two_sample_auroc` of equal numbers of synthetic and training rows. Copies of training rows,
-      which carry both labels, can bring it below 0.5.
-    * ``memorisation``, of up to 2,000 rows: ``closest``, the median distance to the closest training row, where the
-      distance is the sum over columns of the difference in standard deviations, 1 for another level, and 1 if one of
-      two cells is missing (a missing number also counts as the mean); ``closer``, P(a synthetic row is closer than a
-      held-out row); ``copies``, the share at distance 0; ``near_copies``, the share at distances up to the 1 % quantile
-      of those of held-out rows. Its p-value comes from a one-sided Fisher exact test on the counts up to the pooled 1 %
-      quantile.
-    * ``fidelity`` of each table: ``shape``, the mean over columns of the Kolmogorov-Smirnov or total variation
-      distance, where a missing cell is a value of its own, below all numbers; ``trend``, the dependence; ``trees``, the
-      detection, and ``logistic``, the same by logistic regression; the first figure of ``usefulness`` (for held-out
-      rows, after training on training rows); ``closer``; ``out_of_range``, the share of observed cells beyond the
+    * ``usefulness``: trees fitted to synthetic rows, and to the same number of real rows, predict ``target`` on
+      held-out rows (Esteban et al. 2017): ``accuracy`` and ``macro_f1``, or ``r2``. Levels beyond the 20 most frequent
+      count as one.
+    * ``detection``: :func:`two_sample_auroc` of equal numbers of synthetic and training rows. Copies of training rows
+      occur with both labels, and can bring it below 0.5.
+    * ``memorisation``, of up to 2,000 rows. The distance of two rows is the sum over columns of the difference in
+      standard deviations, 1 for different levels, and 1 if one of two cells is missing (a missing number then also
+      counts as the mean). ``closest`` is the median distance to the closest training row; ``closer`` is P(a synthetic
+      row is closer than a held-out row); ``copies`` is the share at distance 0. ``near_copies`` is the share at
+      distances up to the 1 % quantile for held-out rows; its p-value comes from a one-sided Fisher exact test on the
+      counts up to the pooled 1 % quantile.
+    * ``fidelity`` of each table. ``shape``: the mean over columns of the Kolmogorov-Smirnov or total variation
+      distance, in which a missing cell is a value below all numbers. ``trend``: the dependence. ``trees``: the
+      detection. ``logistic``: the same with logistic regression. ``usefulness``: its first figure (for held-out rows,
+      after training on training rows). ``closer``: as above. ``out_of_range``: the share of observed cells outside the
       training column's range, or with a level that it lacks.
 
-    A training column without spread has no Wasserstein distance, and enters closest distances in its own units.
+    A training column without spread has no Wasserstein distance; closest distances take its values unscaled.
 
     Args:
         train: the rows to which the generator was fitted.
-        held_out: real rows that it has not seen.
-        synthetic: its rows.
-        oracle: rows drawn from p(x|z) at the codes of real rows, where there is such a likelihood.
-        target: the column to predict; without it, the last categorical column of 2 to 20 levels, or else the last
-            numeric one that varies.
+        held_out: real rows that the generator has not seen.
+        synthetic: rows from the generator.
+        oracle: rows drawn from p(x|z) at the codes of real rows, if there is such a likelihood.
+        target: the column to predict; by default, the last categorical column with 2 to 20 levels or, if there is none,
+            the last numeric column that varies.
         seed: the seed of shuffles and fits.
-        rows: the most rows of a table.
+        rows: the most rows of a table that are used.
 
     Raises:
         InputError: columns differ, a table has fewer than 2 rows, or ``target`` is not a column.
@@ -258,7 +258,7 @@ def evaluate_synthetic(
 def _evaluated(
     train: Frame, others: Mapping[str, Frame], cut: Mapping[str, Frame], target: str | None, seed: int
 ) -> SyntheticEvaluation:
-    """The figures of ranked tables; ``cut`` has the others, cut to the same number of rows."""
+    """The figures of ranked tables; ``cut`` has the tables other than the training rows, cut to one size."""
     held_out, samples = cut[FLOOR], cut[SAMPLES]
     columns = {}
     for name, values in train.columns.items():
@@ -320,7 +320,8 @@ def _check(frames: Mapping[str, Frame], target: str | None) -> None:
 
 
 def _ranked(frames: Sequence[Frame]) -> list[Frame]:
-    """The frames with columns in the order of the first, and codes replaced by their rank of frequency in it."""
+    """The frames with their columns in the order of the first frame. Codes are replaced by ranks: 0 is the level that
+    is most frequent in the first frame."""
     columns: dict[str, list[np.ndarray]] = {}
     for name, kind in frames[0].kinds.items():
         columns[name] = [each.columns[name] for each in frames]
@@ -335,7 +336,7 @@ def _ranked(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:
-    """(mean, standard deviation) of the observed values; (0, 0) where there are none."""
+    """(mean, standard deviation) of the observed values; (0, 0) if there are none."""
     values = values[~np.isnan(values)]
     if not len(values) or values.min() == values.max():
         return float(values[0]) if len(values) else 0.0, 0.0
@@ -344,7 +345,7 @@ def _spread(values: np.ndarray) -> tuple[float, float]:
 
 
 def _standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Values in standard deviations of the training column (in their own units where it has none), within ±1e9."""
+    """Values in standard deviations of the training column (unscaled if it has no spread), within ±1e9."""
     shift, unit = _spread(train)
     with np.errstate(over="ignore"):
         return np.clip((values - shift) / (unit or 1.0), -1e9, 1e9)
@@ -360,7 +361,7 @@ def _mean(figures: Sequence[Figure]) -> Figure:
 
 
 def _distances(train: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
-    """Each measure of a column; None without observed cells or spread."""
+    """Each measure of a column; None if the column has no observed cells or no spread."""
     gone, lost = _missing(train), _missing(other)
     missing = abs(float(gone.mean() - lost.mean()))
     a, b = train[~gone], other[~lost]
@@ -372,7 +373,7 @@ def _distances(train: np.ndarray, other: np.ndarray) -> dict[str, float | None]:
 
 
 def _shape(train: Frame, other: Frame) -> float:
-    """The mean over columns of the distance of two marginals, where a missing cell is a value below all numbers."""
+    """The mean over columns of the distance of two marginals, in which a missing cell is a value below all numbers."""
     found = []
     for name, values in train.columns.items():
         a, b = values, other.columns[name]
@@ -384,7 +385,7 @@ def _shape(train: Frame, other: Frame) -> float:
 
 
 def _out_of_range(train: Frame, other: Frame) -> float | None:
-    """The share of observed cells beyond the training column's range, or with a level that it lacks."""
+    """The share of observed cells outside the training column's range, or with a level that it lacks."""
     outside, seen = 0, 0
     for name, values in train.columns.items():
         known, cells = (each[~_missing(each)] for each in (values, other.columns[name]))
@@ -395,7 +396,7 @@ def _out_of_range(train: Frame, other: Frame) -> float | None:
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """The total variation distance: half the sum over values of the differences of their shares, in [0, 1].
+    """The total variation distance in [0, 1]: half the sum, over values, of the differences of their shares.
 
     >>> total_variation(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
     0.25
@@ -422,7 +423,7 @@ def _between(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
-    r"""Bias-corrected Cramér's V of two columns of codes, ``[N]`` each, in [0, 1]; NaN where one is constant.
+    r"""Bias-corrected Cramér's V of two columns of codes, ``[N]`` each, in [0, 1]; NaN if one is constant.
 
     With :math:`\varphi^2 = \chi^2 / n` of the r x k table (Bergsma 2013),
 
@@ -441,7 +442,7 @@ def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def correlation_ratio(codes: np.ndarray, values: np.ndarray) -> float:
-    """sqrt(variance between groups / total variance) of two columns, ``[N]`` each, in [0, 1]; NaN where one is
+    """sqrt(variance between groups / total variance) of two columns, ``[N]`` each, in [0, 1]; NaN if one is
     constant."""
     _, groups, sizes = np.unique(codes, return_inverse=True, return_counts=True)
     if len(sizes) < 2 or np.ptp(values) == 0:
@@ -457,9 +458,9 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 def associations(table: Frame, names: Sequence[str]) -> np.ndarray:
     """The association of each pair of columns, ``[D, D]`` in [0, 1], over rows where both are observed.
 
-    Numbers become their ranks in the column. Then it is |correlation| for two numeric columns (Spearman 1904), the
-    correlation ratio for a numeric and a categorical one (Kruskal & Wallis 1952: eta^2 = H / (n - 1)), and Cramér's V
-    for two categorical ones; NaN on the diagonal, and where one of the two is constant.
+    Numbers become their ranks in the column. The association is |correlation| for two numeric columns (Spearman 1904),
+    the correlation ratio for a numeric and a categorical one (Kruskal & Wallis 1952: eta^2 = H / (n - 1)), and Cramér's
+    V for two categorical ones. It is NaN on the diagonal, and if one of the two columns is constant.
 
     >>> table = frame({"a": np.array([1.0, 2.0, 4.0]), "b": np.array([9.0, 8.0, 1.0])}, dict.fromkeys("ab", "numeric"))
     >>> associations(table, ["a", "b"])[0, 1].item()
@@ -480,12 +481,12 @@ def associations(table: Frame, names: Sequence[str]) -> np.ndarray:
 
 
 def _trends(train: Frame, others: Mapping[str, Frame]) -> tuple[dict[str, float | None], int]:
-    """({table: mean absolute difference from the training rows' associations}, the number of pairs)."""
+    """({table: mean absolute difference from the associations in the training rows}, the number of pairs)."""
     every = list(train.columns)
     names = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MAX_PAIRED).astype(int))]
     upper = np.triu_indices(len(names), 1)
     real = associations(train, names)[upper]
-    vary = ~np.isnan(real)  # where a column is constant in another table only, its association there is 0
+    vary = ~np.isnan(real)  # a column that is constant only in another table has association 0 there
     found: dict[str, float | None] = dict.fromkeys(others)
     for name, each in others.items() if vary.any() else ():
         found[name] = float(np.abs(np.nan_to_num(associations(each, names)[upper]) - real)[vary].mean())
@@ -500,7 +501,7 @@ def _usual_target(train: Frame) -> str | None:
 
 
 def _features(table: Frame, names: Sequence[str]) -> np.ndarray:
-    """``[N, D]`` with NaN for missing; levels beyond the 200 most frequent share one code."""
+    """``[N, D]`` with NaN for missing cells; levels beyond the 200 most frequent share one code."""
 
     def one(values: np.ndarray) -> np.ndarray:
         if values.dtype.kind == "f":
@@ -517,7 +518,7 @@ def _categorical(table: Frame, names: Sequence[str]) -> np.ndarray:
 def _scores(
     tables: Mapping[str, Frame], train: Frame, held_out: Frame, target: str | None, seed: int
 ) -> dict[str, dict[str, float | None]]:
-    """Table -> metric -> figure: how well trees fitted to each table, cut to the size of the smallest, predict the
+    """``{table: {metric: figure}}``: how well trees fitted to each table, cut to the size of the smallest, predict the
     target on held-out rows."""
     names = [name for name in train.columns if name != target]
     found: dict[str, dict[str, float | None]] = {name: {} for name in tables}
@@ -540,7 +541,7 @@ def _scores(
 
 
 def _metrics(y: np.ndarray) -> dict[str, Callable[..., float]]:
-    """The metrics for predictions of y; none where there is nothing to predict."""
+    """The metrics for predictions of y; none if there is nothing to predict."""
     from sklearn.metrics import accuracy_score, f1_score, r2_score
 
     if not len(y):
@@ -552,7 +553,7 @@ def _metrics(y: np.ndarray) -> dict[str, Callable[..., float]]:
 
 
 def _detected(train: Frame, other: Frame, seed: int, fit: Any = boosted_trees) -> AUROC:
-    """:func:`two_sample_auroc` of equally many rows of both."""
+    """:func:`two_sample_auroc` of equally many rows from both tables."""
     names, count = list(train.columns), min(train.rows, other.rows)
     a, b = (_features(each, names)[:count] for each in (other, train))
     if fit is logistic_regression:
@@ -563,7 +564,7 @@ def _detected(train: Frame, other: Frame, seed: int, fit: Any = boosted_trees) -
 
 
 def _memorisation(synthetic: np.ndarray, real: np.ndarray) -> tuple[dict[str, Figure], float]:
-    """(figures of memorisation, p-value of near copies), from distances to the closest training row."""
+    """(figures of memorisation, p-value of near copies), from distances to the closest training rows."""
     from scipy.stats import fisher_exact
 
     nearer = closer(synthetic, real)

@@ -1,4 +1,4 @@
-"""Whether importance weights can be averaged: the shape of their tail."""
+"""Whether importance weights can be averaged, judged by the shape of their tail."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-FEWEST = 25  # draws from which a tail can be judged: five weights in it
+FEWEST = 25  # a tail can be judged from at least this many draws, which give five weights in it
 _EQUAL = 1e-4
 
 
 def tail_size(draws: int) -> int:
-    """The number of largest weights that make the tail of ``draws``: min(draws / 5, 3 sqrt(draws)) (Vehtari et al.
-    2024).
+    """The number of largest weights that form the tail of ``draws`` weights: min(draws / 5, 3 sqrt(draws)) (Vehtari et
+    al. 2024).
 
     >>> tail_size(100), tail_size(1000)
     (20, 95)
@@ -22,7 +22,7 @@ def tail_size(draws: int) -> int:
 
 
 def largest_k_hat(draws: int) -> float:
-    r"""The largest :math:`\hat k` at which the mean of ``draws`` weights can be trusted,
+    r"""The largest :math:`\hat k` for which the mean of ``draws`` weights can be trusted,
     :math:`\min(1 - 1 / \log_{10} K, 0.7)` (Vehtari et al. 2024).
 
     >>> largest_k_hat(100), largest_k_hat(10**6)
@@ -35,7 +35,7 @@ class Tail:
     """The largest of the log weights of B rows, gathered chunk by chunk.
 
     Args:
-        draws: the number of draws of each row in all, K.
+        draws: K, the total number of draws of each row.
     """
 
     def __init__(self, draws: int):
@@ -48,8 +48,8 @@ class Tail:
         self._largest = seen.topk(min(self.size + 1, len(seen)), dim=0).values
 
     def k_hat(self) -> Tensor:
-        """The Pareto k-hat of each row, ``[B]``; NaN with fewer than 25 draws, -inf if weights in the tail differ by
-        less than a ten-thousandth, as they do for the exact posterior."""
+        """The Pareto k-hat of each row, ``[B]``; NaN with fewer than 25 draws. It is -inf if the weights in the tail
+        differ by less than a ten-thousandth, as they do for the exact posterior."""
         assert self._largest is not None
         if self.draws < FEWEST:
             return torch.full(self._largest.shape[1:], math.nan, dtype=torch.float64)
@@ -63,9 +63,9 @@ def pareto_shape(excess: Tensor) -> Tensor:
 
     .. math:: p(y) = \frac1\sigma \left(1 + \frac{k y}{\sigma}\right)^{-1/k - 1}
 
-    The estimate is Zhang & Stephens' (2009), a posterior mean on a grid of :math:`-k / \sigma`, shrunk towards 0.5 by
-    the weight of ten observations (Vehtari et al. 2024). Moments of order 1/k and above do not exist, so k above 0.5
-    means weights without a variance. Excesses that are all 0 give -inf.
+    The estimate of Zhang & Stephens (2009) is a posterior mean on a grid of :math:`-k / \sigma`. It is shrunk towards
+    0.5 with the weight of ten observations (Vehtari et al. 2024). Moments of order 1/k and above do not exist, so
+    weights with k above 0.5 have no variance. Excesses that are all 0 give -inf.
 
     >>> y = torch.rand(10_000, 1, dtype=torch.float64) ** -0.4 - 1  # a tail of shape 0.4
     >>> abs(pareto_shape(y).item() - 0.4) < 0.1
