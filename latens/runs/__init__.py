@@ -1,4 +1,4 @@
-"""Runs: fitting one, keeping it in a folder, and what can be made with it."""
+"""Runs: fit one, store it in a folder, and use it."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Scores, codes and filled rows batch by batch: record batch in, record batch out, for Ray, Spark, Dask, DuckDB."""
+"""Scores, codes and filled rows batch by batch: from record batch to record batch, for Ray, Spark, Dask and DuckDB."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from latens.schema.arrow import pa
 
 
 class OverBatches:
-    """A function from an arrow record batch (or table) to another. It loads its run at the first call and can be
+    """A function from an arrow record batch (or table) to another. It loads its run at the first call. It can be
     pickled: a copy in another process loads the run there.
 
     Args:
         run: the folder of a run.
         keep: columns of the batch to put in front of the output, unchanged.
-        recipe: the name of your own recipe, for a run made by it.
+        recipe: the name of your own recipe, if it made the run.
     """
 
     def __init__(self, run: str | Path, keep: Sequence[str] = (), recipe: str | None = None):
@@ -45,7 +45,7 @@ class OverBatches:
 
     @property
     def schema(self) -> Any:
-        """The arrow schema of the output, without the columns kept."""
+        """The arrow schema of the output, without the columns of ``keep``."""
         rows = outputs.sample(self.run, 1, mean=False, seed=0)
         if not hasattr(rows, "column_names"):
             raise InputError(f"{self.folder} was fitted to an array, so its output has no schema", "call it on a batch")
@@ -81,14 +81,14 @@ class OverBatches:
     _sifts = False
 
     def _begin(self, run: Run) -> None:
-        """Read what else is needed with the run."""
+        """Read whatever else the calls need."""
 
     def _made(self, rows: Rows) -> Any:
         raise NotImplementedError
 
 
 class Scorer(OverBatches):
-    """Scores of the rows of a batch, as ``latens score`` writes them, always with a column of reasons."""
+    """Scores of the rows of a batch as ``latens score`` writes them, always with a column of reasons."""
 
     _sifts = True
 
@@ -106,7 +106,7 @@ class Scorer(OverBatches):
 
 
 class Encoder(OverBatches):
-    """The codes of the rows of a batch, columns z0, z1, …"""
+    """The codes of the rows of a batch, in columns z0, z1, …"""
 
     def _made(self, rows: Rows) -> Any:
         z = outputs.codes(self.run, rows)
@@ -137,10 +137,10 @@ def scorer(run: str | Path, *, k: int = 100, keep: Sequence[str] = (), recipe: s
         run: the folder of a run.
         k: the number of draws for the bound on ln p(x).
         keep: columns of the batch to put in front of the output, unchanged.
-        recipe: the name of your own recipe, for a run made by it.
+        recipe: the name of your own recipe, if it made the run.
 
     Raises:
-        InputError: when called with a batch that ``latens score`` refuses.
+        InputError: in a call, if ``latens score`` would refuse the batch.
 
     >>> import latens, pyarrow as pa, tempfile
     >>> from sklearn.datasets import load_iris
@@ -159,6 +159,6 @@ def encoder(run: str | Path, *, keep: Sequence[str] = (), recipe: str | None = N
 
 
 def imputer(run: str | Path, *, k: int = 1000, keep: Sequence[str] = (), recipe: str | None = None) -> Imputer:
-    """A picklable function from an arrow record batch (or table) to its rows with their missing cells filled, with
-    ``k`` draws for each; see :func:`scorer`."""
+    """A picklable function from an arrow record batch (or table) to its rows with missing cells filled, using ``k``
+    draws for each row; see :func:`scorer`."""
     return Imputer(run, k, keep, recipe)

@@ -1,4 +1,4 @@
-"""The model card of a run, written from its own record and figures."""
+"""The model card of a run, written from the run's record and figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIGURES = {  # {column of metrics.csv: what it is}
 
 
 def card(record: dict[str, Any], history: list[dict[str, Any]], name: str) -> str:
-    """The card as Markdown: what the model is, its data, its figures, the choices made, how to use it.
+    """The card as Markdown: what the model is, its data, its figures, the choices that were made, and how to use it.
 
     Args:
         record: the record of the run, as :func:`latens.runs.record.read_record` gives it.
@@ -54,14 +54,14 @@ def card(record: dict[str, Any], history: list[dict[str, Any]], name: str) -> st
 def _made(recipe: str) -> str:
     """The recipe in words."""
     if not recipe:
-        return "parts of its author's own"
+        return "its author's own parts"
     if is_own(recipe):
         return f"its author's own recipe `{recipe.replace('`', '')}`"
     return f"recipe `{recipe}` ({describe(recipe).combines.rstrip('.')})"
 
 
 def _figures(record: dict[str, Any], history: list[dict[str, Any]]) -> list[str]:
-    """The figures of the weights that are served, as a table."""
+    """The figures of the stored weights, as a table."""
     best = re.search(r"of epoch (\d+)", str(record["served"]))
     rows = [row for row in history if best and row.get("epoch") == int(best[1])] or history[-1:]
     found = {name: rows[0][name] for name in FIGURES if rows and math.isfinite(rows[0].get(name, math.nan))}
@@ -72,6 +72,6 @@ def _figures(record: dict[str, Any], history: list[dict[str, Any]]) -> list[str]
 
 
 def _fenced(text: str) -> list[str]:
-    """A block of text, in which nothing is markup."""
+    """A block of text in which nothing is read as markup."""
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall(r"`+", text))])
     return [f"{fence}text", text, fence]

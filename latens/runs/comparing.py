@@ -1,4 +1,4 @@
-"""Compare PCA, autoencoder and VAE: same data, same dimensions, same metrics."""
+"""Compare PCA, autoencoders and VAEs: same data, same dimensions, same metrics."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 from latens.training import Progress, Settings
 
-SAMPLED = 4000  # codes drawn from the prior, or from a density in its place
+SAMPLED = 4000  # the number of codes drawn from the prior, or from a density that replaces it
 
 
 @dataclass
@@ -48,17 +48,17 @@ class Row:
     """One model at one dimension, measured on held-out rows.
 
     Attributes:
-        rmse: that of reconstructions, in the units of the data.
-        relative_rmse: the same in standard deviations of the training data, taken per column if columns have different
+        rmse: the error of reconstructions, in the units of the data.
+        relative_rmse: the same in standard deviations of the training data, per column if columns have different
             units.
-        nll: nats per row, by importance weighting for a VAE; None if there is no density.
+        nll: nats per row, for a VAE by importance weighting; None if there is no density.
         minus_elbo: nats per row, an upper bound on -ln p(x).
         energy: energy distance between codes and sampled codes, in units of the sampled distribution's spread.
-        energy_null, energy_null_high: the same, mean and 95 % quantile, between two samples of one distribution.
-        energy_fitted: ``energy`` of codes shifted and scaled to mean 0 and covariance I.
-        roughness, midpoint: those of decoded straight lines between codes; 1 is best.
+        energy_null, energy_null_high: mean and 95 % quantile of the same between two samples of one distribution.
+        energy_fitted: ``energy`` of codes that were shifted and scaled to mean 0 and covariance I.
+        roughness, midpoint: how smooth decoded straight lines between codes are; 1 is best.
         seconds: the time of the fit.
-        rate, distortion: nats per row, where there is a density of codes and a bound; they add up to ``minus_elbo``.
+        rate, distortion: nats per row, if there are a density of codes and a bound; they add up to ``minus_elbo``.
     """
 
     model: str
@@ -89,7 +89,7 @@ class DensityRow:
             deviations of the training data.
         energy_null, data_energy_null: the same between two sets of draws.
         held_out: mean ln p of the codes of held-out rows, nats.
-        seconds: time of the fit.
+        seconds: the time of the fit.
     """
 
     model: str
@@ -130,11 +130,11 @@ class Comparison(InNotebooks):
     baselines: list[BaselineRow] = field(default_factory=list)
 
     def records(self) -> list[dict[str, Any]]:
-        """A row for each model at each dimension."""
+        """One row per model and dimension."""
         return [asdict(row) for row in self.rows]
 
     def table(self) -> list[list[str]]:
-        """A heading and a row for each model at each dimension, as text."""
+        """Headings, and one row per model and dimension, as text."""
         rows = self.records()
         text = [[v if isinstance(v, str) else "–" if v is None else f"{v:.4g}" for v in row.values()] for row in rows]
         return [[name.replace("_", " ") for name in row] for row in rows[:1]] + text
@@ -148,10 +148,10 @@ class Comparison(InNotebooks):
 
 NOTES = [
     "rmse: error of held-out rows reconstructed from their codes, in the units of the data; relative: divided by the "
-    "standard deviation of the data (of each column, where columns have units of their own).",
+    "standard deviation of the data (of each column, if columns have different units).",
     "energy: energy distance between codes of held-out rows, z ~ q(z|x), and sampled codes, z ~ N(0, I) or another "
     "prior; null: the same between two samples; fitted: distance to N(0, I) after the codes are shifted and scaled to "
-    "mean 0 and covariance I, which keeps their shape. Nothing in an autoencoder pulls its codes to where samples are "
+    "mean 0 and covariance I, which keeps their shape. An autoencoder has no reason to put codes where samples are "
     "drawn.",
     "roughness: largest step divided by mean step along decoded straight lines between codes (1 is even); midpoint: "
     "distance of their midpoints to the nearest training row, divided by that of held-out rows (near 1 looks like "
@@ -163,7 +163,8 @@ NOTES = [
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """The rows, in the user's form, that all models are fitted to (``x``) and measured on (``held_out``)."""
+    """The rows, in the user's form, to which all models are fitted (``x``) and on which they are measured
+    (``held_out``)."""
 
     x: np.ndarray
     held_out: np.ndarray
@@ -182,13 +183,13 @@ class Bench:
 
     @cached_property
     def units(self) -> tuple[Tensor, Tensor]:
-        """(shift, unit) of the data, also for counts, whose logarithms the encoders see."""
+        """(shift, unit) of the data; for counts too, although encoders see their logarithms."""
         plain = replace(self.schema, kind="continuous") if self.schema.kind == "count" else self.schema
         return standardisation(DataInfo(plain, len(self.train), self.train))
 
     @property
     def sides(self) -> Sides:
-        """The rows as baselines see them, with levels as whole numbers from 0 and counts as numbers in steps of 1."""
+        """The rows in the form that baselines take: levels as whole numbers from 0, counts as numbers in steps of 1."""
         schema, (shift, unit) = self.schema, (each.double().flatten().numpy() for each in self.units)
         low, step = (schema.ends[0], schema.step) if schema.is_discrete else (0.0, 1.0)
         rows = [(each.double().flatten(1).numpy() - low) / step for each in (self.train, self.test)]
@@ -204,7 +205,7 @@ class Bench:
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A model to compare: the codes of held-out rows (means, and draws z ~ q(z|x)) and their decoded rows.
+    """A model to compare: the codes of held-out rows (means, and draws z ~ q(z|x)) and the rows decoded from them.
 
     ``dim`` is the dimension under which it is listed; ``sampled`` holds codes from its prior, if that is not N(0, I).
     """
@@ -230,25 +231,25 @@ def compare(
     recipes: Sequence[str] = ("ae", "vae"), baselines: Sequence[str] = (),
     progress: Callable[[str], Progress] | None = None,
 ) -> Comparison:  # fmt: skip
-    """Fit PCA and ``recipes`` at each dimension, and measure all on the same held-out rows.
+    """Fit PCA and the ``recipes`` at each dimension, and measure all of them on the same held-out rows.
 
     Args:
         x: rows in the user's form, ``[N, *event]``.
         schema: their schema.
-        latent_dims: dimensions to compare at.
+        latent_dims: the dimensions at which models are compared.
         settings: options of training.
-        held_out: rows to measure on; without them, a fifth of ``x``, at most 10,000 rows.
+        held_out: the rows for measuring; by default a fifth of ``x``, at most 10,000 rows.
         labels, held_out_labels: for the pictures, ``[N]``.
-        options: options of recipes; each recipe gets those that it has.
+        options: options of recipes; each recipe gets those options that it has.
         k: draws of the NLL.
         densities: kinds of densities; each recipe is also sampled from those that fit its codes.
-        recipes: names of recipes. baselines: names of plain densities and compressors
-            (:data:`latens.evaluation.baselines.BASELINES`).
-        progress: makes a bar from a title.
+        recipes: names of recipes.
+        baselines: names of plain densities and compressors (:data:`latens.evaluation.baselines.BASELINES`).
+        progress: a function that makes a progress bar with a given title.
 
     Raises:
-        InputError: an unknown recipe, density or baseline, a recipe without codes or a latent dimension, or a density
-            that fits the codes of no recipe.
+        InputError: a recipe, density or baseline is unknown, a recipe has no codes or no latent dimension, or a density
+            fits the codes of no recipe.
     """
     unused = set(filter(kind_of, densities))
     _require_latent_dims(recipes)
@@ -323,7 +324,7 @@ def _fitted(bench: Bench, run: Run, dim: int, k: int, seconds: float) -> Contend
         sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((SAMPLED,)))
 
     def decoded(z: Tensor) -> Tensor:
-        """Decode codes that belong to no row; models of counts get the median library size."""
+        """Decode codes that do not belong to rows; models of counts get the median library size."""
         middle = None if c is None else {name: values.median().expand(len(z)) for name, values in c.items()}
         return decode(run.model, z.float(), middle)
 
@@ -336,7 +337,7 @@ def _fitted(bench: Bench, run: Run, dim: int, k: int, seconds: float) -> Contend
 
 
 def _measure(found: Comparison, bench: Bench, model: Contender) -> None:
-    """Add the model's row of figures, and its pictures for the report."""
+    """Add the row of figures of a model, and its pictures for the report."""
     with seeded(bench.seed, Key.COMPARE_SAMPLE):
         normal = torch.randn(SAMPLED, model.means.shape[1])
     sampled = normal if model.sampled is None else model.sampled.detach().cpu()
@@ -361,7 +362,7 @@ def _measure(found: Comparison, bench: Bench, model: Contender) -> None:
 
 
 def _sampled_through(bench: Bench, run: Run, model: Contender, densities: Sequence[str]) -> list[DensityRow]:
-    """Rows for the prior and for those densities that fit the codes, all measured on the same held-out rows."""
+    """Rows for the prior, and for the densities that fit the codes, all measured on the same held-out rows."""
     whole = codes_of(run.model, bench.train[:2])[1].levels is not None
     c, unit, found = Rows(bench.held_out, bench.schema).c, bench.units[1], []
     for kind in (PRIOR, *(kind for kind in densities if kind_of(kind).whole == whole)):
@@ -371,7 +372,7 @@ def _sampled_through(bench: Bench, run: Run, model: Contender, densities: Sequen
         z = fitted.draw(run.model, SAMPLED, bench.seed) if prior is None else prior  # type: ignore[union-attr]
         given = (
             None if c is None else trees.take(c, torch.arange(len(z)) % trees.rows(c))
-        )  # the conditions of the rows, cyclically
+        )  # the conditions of the rows, repeated cyclically
         rows = [(each.double() / unit).flatten(1) for each in (bench.test, decode(run.model, z, given))]
         of_codes, of_data = (
             distance_from_sampled(*(each.double().numpy() for each in pair)) for pair in ((model.drawn, z), rows)
@@ -389,7 +390,7 @@ def root_mean_square(values: Tensor) -> float:
 
 
 def whitened(values: Tensor) -> np.ndarray:
-    """The rows ``[N, D]`` shifted and transformed to mean 0 and covariance I; directions without spread stay at 0."""
+    """The rows ``[N, D]`` shifted and transformed to mean 0 and covariance I; directions without spread become 0."""
     centred = values.double() - values.double().mean(0)
     left, size, right = torch.linalg.svd(centred, full_matrices=False)
     keep = size > 1e-9 * size.max().clamp_min(1e-300)

@@ -42,13 +42,14 @@ from latens.training.diagnosis import left_out
 from latens.training.processes import check_device
 from latens.training.threads import is_small
 
-SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # the sample that gives starting values has at most this many
-CONDITIONS_KEPT = 500  # a run keeps the conditions of this many rows
+SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # the largest sample from which starting values are computed
+CONDITIONS_KEPT = 500  # a run stores the conditions of this many rows
 
 
 @dataclass(frozen=True, eq=False)
 class ModelRows:
-    """Rows in the model's form, with conditions, weights and, unless None, their numbers in the user's data."""
+    """Rows in the model's form, with their conditions, their weights and, unless None, their numbers in the user's
+    data."""
 
     x: Tree
     c: Tree = None
@@ -80,8 +81,8 @@ def execute(
     run: Run, train: ModelRows | Streamed, held: ModelRows | None = None, *, transform: Transform | None = None,
     progress: Progress | None = None, callbacks: Sequence[Callback] = (),
 ) -> Run:  # fmt: skip
-    """Train a prepared run, in its folder if it has one, from its checkpoint if there is one. Rows on disk are
-    streamed, with their conditions."""
+    """Train a prepared run, in its folder if it has one, and from its checkpoint if there is one. Rows on disk are
+    streamed, together with their conditions."""
     processes = Processes(run.settings.device)
     with run.whole(), runs.at_work(run.folder) if run.folder and processes.is_main else nullcontext():
         followed = Log(progress=progress, callbacks=tuple(callbacks), about=_about(run))
@@ -97,7 +98,7 @@ def _trainer(
     run: Run, train: ModelRows | Streamed, held: ModelRows | None, transform: Transform | None,
     log: Log, processes: Processes,
 ) -> Trainer:  # fmt: skip
-    """The trainer of a run, its batches and what it writes after every round."""
+    """The trainer of a run, with its batches and the function that stores each round."""
     settings = run.settings
     options: dict[str, Any] = {"seed": settings.seed, "transform": transform}
 
@@ -121,7 +122,7 @@ def _trainer(
 
 
 def _about(run: Run) -> dict[str, Any]:
-    """What callbacks are told about a run."""
+    """What callbacks get to know about a run."""
     record = run.record()
     kept = ("recipe", "rows", "parameters", "training", "versions")
     return {name: record[name] for name in kept} | {"folder": None if run.folder is None else str(run.folder)}
@@ -145,12 +146,12 @@ def _conclude(run: Run, trainer: Trainer) -> None:
 
 # Several runs at once
 
-SHARED_CELLS = 20_000_000  # the most cells of all processes together: each has a copy of the rows
+SHARED_CELLS = 20_000_000  # the most cells of all processes together, as each process has a copy of the rows
 
 
 def can_share(run: Run, rows: Rows, processes: int) -> bool:
-    """Whether runs like this one should be made in several processes rather than in turn: a step is too small for
-    several cores, and a copy of the rows in each process takes little memory."""
+    """Whether runs like this one should be made in several processes at once instead of one by one: a step is too small
+    for several cores, and a copy of the rows in each process takes little memory."""
     cells = processes * len(rows) * math.prod(rows.schema.shape)
     is_on_cpu = Processes(run.settings.device).device.type == "cpu"
     return is_on_cpu and cells <= SHARED_CELLS and is_small(run.model, int(run.settings.batch_size))
@@ -168,13 +169,13 @@ def fit_recipe(
 
 
 def open_folder(run: Run, folder: str | Path) -> None:
-    """Create the folder of a run; if there are several processes, the main one does so."""
+    """Create the folder of a run; if there are several processes, only the main one does."""
     run.folder = Path(folder)
     Processes(run.settings.device).first(lambda: run.open_folder(folder))
 
 
 def start_from(run: Run, folder: str | Path) -> None:
-    """Start from the weights of another run; ``InputError`` names the first whose shape differs."""
+    """Start from the weights of another run; an ``InputError`` names the first weight whose shape differs."""
     load_state(run.model, runs.weights(folder), f"the run {folder}")
     run.data["from"] = str(Path(folder).absolute())
 
@@ -184,8 +185,8 @@ def prepare(
     weight: np.ndarray | None = None, validation: float | str | Rows = "auto", split: Split | None = None,
     data: dict[str, Any] | None = None,
 ) -> tuple[Run, Parts]:  # fmt: skip
-    """(the run before its first step, its training and held-out rows). A stream brings its own held-out rows.
-    ``weight`` is ``[N]``; bad input raises ``InputError``."""
+    """(the run before its first step; its training and held-out rows). A stream comes with its own held-out rows.
+    ``weight`` is ``[N]``. Bad input raises ``InputError``."""
     check_device(settings.device)
     schema, given = rows.schema, rows.given
     train, held = _divided(rows, weight, validation, settings.seed, split)
@@ -233,7 +234,7 @@ def _divided(
 
 
 def _sample(rows: Rows | Streamed, train: ModelRows | Streamed, seed: int) -> ModelRows:
-    """The training rows from which starting values are computed; if there are many, a sample in order."""
+    """The training rows from which starting values are computed; if there are many, an ordered sample of them."""
     if isinstance(train, Streamed):
         return ModelRows(train.seen.inside, train.seen.c)
     count, cells = len(train), math.prod(rows.schema.shape)
@@ -242,7 +243,8 @@ def _sample(rows: Rows | Streamed, train: ModelRows | Streamed, seed: int) -> Mo
 
 
 def _remembered(rows: Rows | Streamed, sample: ModelRows) -> dict[str, Any]:
-    """What a run keeps of its rows: conditions, from which samples draw those not given, and the pattern of gaps."""
+    """What a run stores of its rows: conditions, from which samples draw those that are not given, and the pattern of
+    gaps."""
     found: dict[str, Any] = {}
     schema = rows.schema
     given = {name: values.double().flatten() for name, values in (sample.c or {}).items()}
@@ -284,7 +286,7 @@ def notes(rows: Rows | Streamed, train: int, settings: Settings, info: DataInfo)
 
 
 def _notes_of_columns(schema: Table) -> list[str]:
-    """Remarks about columns: those left out, and what else was seen."""
+    """Remarks about columns: which are left out, and other observations."""
     found = []
     left = [f for f in schema.fields if f.kind in ("identifier", "text")]
     for f in left[:10]:
@@ -310,7 +312,7 @@ def _notes_of_empty_rows(rows: Rows | Streamed) -> list[str]:
 
 
 def check_weights(weight: np.ndarray | None, rows: int) -> None:
-    """``InputError`` unless the weights ``[rows]`` are finite and non-negative, and one is positive."""
+    """Raise ``InputError`` unless the weights ``[rows]`` are finite and not negative, and one is positive."""
     if weight is None:
         return
     if weight.shape != (rows,):
@@ -329,8 +331,8 @@ def reopen(
     folder: str | Path, record: dict[str, Any], rows: Rows | Streamed, validation: float | str | Rows, *,
     recipe: str | None = None, weight: np.ndarray | None = None, split: Split | None = None,
 ) -> tuple[Run, Parts]:  # fmt: skip
-    """(an interrupted run, its rows), ready to continue; the result is that of an uninterrupted run. ``weight`` is
-    ``[N]``."""
+    """(an interrupted run, its rows), ready to continue. The result is the same as without the interruption. ``weight``
+    is ``[N]``."""
     path = Path(folder) / "run.json"
     with restoring(path), Modest(memory() // 2, path):
         ready = runs.build(record, recipe)

@@ -1,7 +1,7 @@
 """Which cells of a table are missing, given the values of the row: a classification tree for each column with gaps.
 
-Where gaps are structural (no dose without the drug) the leaves of a tree are wholly missing or wholly observed; others
-hold the share of missing cells (Breiman et al. 1984).
+If gaps are structural (no dose without the drug), the cells in a leaf of a tree are all missing or all observed;
+otherwise the leaf holds the share of missing cells (Breiman et al. 1984).
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import numpy as np
 from latens.tensors.randomness import Key
 
 DEPTH, LEAF, ROWS, LOOKED_AT = 6, 20, 5000, 16
-LEAST_GAIN = 2e-3  # the least gain of a split in Gini impurity, weighted by the rows of a leaf
+LEAST_GAIN = 2e-3  # a split must reduce the Gini impurity, weighted by the rows of the leaf, by at least this
 _ABSENT = -1e30  # stands for a missing value
 
 
 def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """The trees, as plain values, in the order in which gaps are drawn.
 
-    A tree sees the values and gaps of conditions, of complete columns, and of columns drawn before its own: at most
-    ``LOOKED_AT`` of them, those whose values or gaps correlate most with its own gaps.
+    A tree sees the values and gaps of conditions, of complete columns, and of columns whose gaps are drawn earlier. It
+    sees at most ``LOOKED_AT`` columns, those whose values or gaps correlate most with the gaps of its own column.
 
     Args:
         names: the columns of x.
-        x: numbers and codes, ``[N, D]``, NaN where missing.
+        x: numbers and codes, ``[N, D]``, NaN for missing cells.
         given: conditions, ``[N]`` each.
 
     >>> x = np.array([[0, 5.0], [1, np.nan]] * 40)
@@ -67,7 +67,7 @@ def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarra
 
 
 def _nearest(values: np.ndarray, holes: np.ndarray, own: np.ndarray, seen: list[int]) -> list[int]:
-    """The columns among ``seen`` whose values or gaps correlate most with a column's own gaps."""
+    """The columns among ``seen`` whose values or gaps correlate most with the gaps (``holes``) of a column."""
     if len(seen) <= LOOKED_AT:
         return list(seen)
     centred = own - own.mean()
@@ -86,12 +86,12 @@ def drawn(
     trees: list[dict[str, Any]], names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray], seed: int,
     within: tuple[int, int] | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """``x``, ``[N, D]``, with NaN in cells drawn to be missing; ``within`` is (number of the first row, number of all
-    rows) where these rows are a part, whose gaps are those that they have in the whole."""
+    """``x``, ``[N, D]``, with NaN in the cells that are drawn to be missing. If these rows are a part of more rows,
+    ``within`` is (number of the first row, number of all rows), and their gaps are the same as in the whole."""
     x, (first, total) = np.array(x, dtype=np.float64), within or (0, len(x))
     columns = {name: x[:, j] for j, name in enumerate(names)} | {k: np.asarray(v, float) for k, v in given.items()}
     for number, tree in enumerate(trees):
-        stream = np.random.PCG64([seed % 2**63, Key.GAPS]).advance(number * total + first)  # a step per row and tree
+        stream = np.random.PCG64([seed % 2**63, Key.GAPS]).advance(number * total + first)  # one step per row and tree
         at = np.zeros(len(x), dtype=np.int64)
         left, right, threshold = (np.array(tree[name]) for name in ("left", "right", "threshold"))
         for _ in range(DEPTH):

@@ -1,4 +1,4 @@
-"""Fill missing cells of the user's rows; observed cells and columns that are not modelled are unchanged."""
+"""Fill missing cells of the user's rows. Observed cells, and columns that are not modelled, are unchanged."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from latens.runs.record import Run
 from latens.schema import Table
 from latens.schema.arrow import is_empty, listed
 
-SWEEPS, CHAINS = 10, 100  # if the model was fitted to complete rows: rounds of completion, and the most draws
+SWEEPS, CHAINS = 10, 100  # for a model fitted to complete rows: rounds of completion, and the most draws
 
 
 @dataclass(frozen=True)
 class Imputed:
     """Rows with their missing cells filled.
 
-    A cell with a level that the model never saw is observed, and unchanged.
+    A cell with a level that the model never saw is not missing, and stays unchanged.
 
     Attributes:
         filled: the rows in the user's form.
-        draws: filled copies, as many as were asked for.
+        draws: filled copies, as many as were requested.
         spread: an arrow table of the modelled columns with the standard deviation of each filled cell (for a level, the
-            probability of all others); null where the cell was observed.
-        missing: {column: cells filled}, constant columns included.
-        left: {column: cells that stay missing}, of columns that are not modelled.
+            probability of all other levels); null for observed cells.
+        missing: {column: number of filled cells}, constant columns included.
+        left: {column: number of cells that stay missing}, for columns that are not modelled.
     """
 
     filled: Any
@@ -45,7 +45,7 @@ class Imputed:
 
 
 def impute(run: Run, rows: Rows, *, k: int = 1000, draws: int = 0, seed: int = 0, first_row: int = 0) -> Imputed:
-    """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays have none."""
+    """Fill the missing cells of rows; see :func:`latens.evaluation.impute`. Arrays have no missing cells."""
     if not isinstance(rows.schema, Table):
         require_memory(draws * len(rows), rows.schema.columns, f"{draws:,} filled copies")
         x = rows.in_order(rows.x.whole() if isinstance(rows.x, Lazy) else rows.x)
@@ -81,7 +81,7 @@ def notes(filled: dict[str, int], unknown: dict[str, int], left: dict[str, int])
 
 
 def numbered(table: Any, number: int) -> Any:
-    """A filled copy with its number in the first column, named by :func:`copy_column`; a row index stays before it."""
+    """A filled copy with the copy's number in its first column (:func:`copy_column`); a row index stays in front."""
     import pyarrow as pa
 
     place, name = len(index_names(table.schema)), copy_column(table.column_names)
@@ -89,7 +89,7 @@ def numbered(table: Any, number: int) -> Any:
 
 
 def copy_column(names: Sequence[str]) -> str:
-    """The name "imputation", with a number appended where a column has it already.
+    """The name "imputation", with a number appended if a column has that name already.
 
     >>> copy_column(["a"]), copy_column(["imputation", "imputation_2"])
     ('imputation', 'imputation_3')
@@ -99,7 +99,7 @@ def copy_column(names: Sequence[str]) -> str:
 
 
 def copy_notes(names: Sequence[str]) -> list[str]:
-    """A remark if the column for the copy's number could not have its usual name."""
+    """A remark if the column with the number of the copy could not get its usual name."""
     taken = copy_column(names)
     if taken == "imputation":
         return []
@@ -146,7 +146,7 @@ def _coalesced(decoded: Any, cells: Any) -> Any:
 
 
 def _as_dictionary(values: Any, type: Any, cells: Any) -> Any:
-    """Values as a dictionary array whose levels are those of the cells, in their order, followed by new ones."""
+    """Values as a dictionary array, whose levels are those of the cells, in their order, followed by new levels."""
     import pyarrow as pa
     from pyarrow import compute as pc
 

@@ -1,4 +1,4 @@
-"""Match the shares of levels and atoms in samples to those of the data, once the model is trained."""
+"""Match the shares of levels and atoms in samples to their shares in the data, after the model is trained."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from latens.runs import outputs
 from latens.runs.record import Run
 from latens.tensors.randomness import Key, seeded
 
-FEWEST, MOST, CELLS = 500, 20_000, 4_000_000  # rows drawn for a round: as many as there are in training, within limits
-COUNTED = 200_000  # rows, at most
-ROUNDS = 2  # columns see those before them, whose shares a round changes
+FEWEST, MOST, CELLS = 500, 20_000, 4_000_000  # a round draws as many rows as there are in training, within these limits
+COUNTED = 200_000  # shares are counted in at most this many rows
+ROUNDS = 2  # several, since columns depend on those before them, whose shares a round changes
 
 
 def can_match(run: Run) -> bool:
@@ -26,10 +26,10 @@ def can_match(run: Run) -> bool:
 
 
 def match(run: Run, x: Tensor, weight: Tensor | None = None) -> None:
-    """Give samples of a run the shares of levels and atoms of its training rows.
+    """Give samples of a run the same shares of levels and atoms as its training rows.
 
-    See :meth:`latens.conditionals.TableLikelihood.match`; samples are drawn as :func:`latens.runs.outputs.sample` does,
-    with the data's conditions and gaps.
+    See :meth:`latens.conditionals.TableLikelihood.match`. Samples are drawn as in :func:`latens.runs.outputs.sample`,
+    with the conditions and gaps of the data.
 
     Args:
         run: the run; its likelihood is changed in place.
@@ -47,6 +47,6 @@ def match(run: Run, x: Tensor, weight: Tensor | None = None) -> None:
 
 
 def _columns(px: Any, x: Tensor, seen: Tensor) -> tuple[Columns, Tensor]:
-    """The distribution of the columns, each given those before it in a draw, and the draw's mask."""
+    """The distribution of the columns, each given the columns before it in a draw; and the mask of the draw."""
     given = getattr(px.base, "given", None)
     return (px.base if given is None else given(x.masked_fill(~seen, torch.nan))), seen

@@ -1,4 +1,4 @@
-"""The codes and samples of a run, scored: against known factors, against labels, and as images."""
+"""Scores of a run's codes and samples: compared with known factors, with labels, and as images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from latens.runs import outputs
 from latens.runs.record import Run
 from latens.schema import Schema, Table
 
-ROWS = 10_000  # codes of this many evenly spaced rows are scored
+ROWS = 10_000  # codes of at most this many evenly spaced rows are scored
 
 
 def disentanglement(
     run: Run, rows: Rows, factors: np.ndarray, names: tuple[str, ...] = (), *, seed: int = 0
 ) -> Disentanglement:
-    """:func:`latens.evaluation.disentanglement` of the codes of rows, at most 10,000 of them, and factors ``[N, f]``.
+    """:func:`latens.evaluation.disentanglement` for the codes of at most 10,000 rows, and factors ``[N, f]``.
 
     Raises:
-        InputError: a model without codes of rows, and factors that do not fit.
+        InputError: the model gives no codes of rows, or the factors do not fit.
     """
     _require_codes(run)
     if len(factors) != len(rows):
@@ -41,10 +41,10 @@ def disentanglement(
 
 
 def labels(run: Run, rows: Rows, classes: np.ndarray, *, seed: int = 0) -> LabelEvaluation:
-    """:func:`latens.evaluation.evaluate_labels` of the codes of rows, at most 10,000 of them, and classes ``[N]``.
+    """:func:`latens.evaluation.evaluate_labels` for the codes of at most 10,000 rows, and classes ``[N]``.
 
     Raises:
-        InputError: a model without codes of rows, and classes that do not fit.
+        InputError: the model gives no codes of rows, or the classes do not fit.
     """
     _require_codes(run)
     picked = spaced(len(rows), ROWS).numpy()
@@ -53,8 +53,8 @@ def labels(run: Run, rows: Rows, classes: np.ndarray, *, seed: int = 0) -> Label
 
 
 def classes_of(rows: Rows) -> np.ndarray | None:
-    """The class of each row ``[N]``: its label, or its level if the only condition is a column of levels; None if
-    neither is known."""
+    """The class of each row ``[N]``: its label or, if a column of levels is the only condition, its level there. None
+    if there is neither."""
     if rows.labels is not None:
         return rows.labels
     fields = () if rows.given is None else rows.given.given_fields
@@ -64,8 +64,8 @@ def classes_of(rows: Rows) -> np.ndarray | None:
 
 
 def numbers_of(rows: Rows) -> np.ndarray:
-    """Rows as numbers ``[N, D]``: the cells of an array; for a table, a 0/1 flag for each level, and numbers with gaps
-    filled by the mean."""
+    """Rows as numbers ``[N, D]``: the cells of an array; for a table, a flag of 0 or 1 for each level, and numbers,
+    with gaps filled by the mean."""
     inside: Any = rows.inside
     x = np.asarray(inside[:] if isinstance(inside, Lazy) else inside, dtype=np.float64).reshape(len(rows), -1)
     if not isinstance(rows.schema, Table):
@@ -86,11 +86,11 @@ def images(
 ) -> ImageEvaluation:
     """Samples of an array run compared with held-out rows (:func:`latens.evaluation.evaluate_images`).
 
-    Draws from p(x|z) and means of p(x|z) are compared: half as many of each as there are held-out rows, at most 5,000.
-    For images, PSNR and SSIM of up to 5,000 reconstructions are in the range of the data.
+    Draws from p(x|z) and means of p(x|z) are compared. The number of each is half the number of held-out rows, at most
+    5,000. For images, the PSNR and SSIM of up to 5,000 reconstructions are relative to the range of the data.
 
     Raises:
-        InputError: a run fitted to a table, or too few rows.
+        InputError: the run was fitted to a table, or there are too few rows.
     """
     schema = require_array(run)
     size = max(1, min(IMAGE_ROWS, len(held) // 2))
@@ -107,7 +107,7 @@ def images(
 
 
 def require_array(run: Run) -> Schema:
-    """The schema of a run on an array or images; ``InputError`` for one fitted to a table."""
+    """The schema of a run on an array or images; ``InputError`` for a run on a table."""
     if not isinstance(run.schema, Schema):
         raise InputError("--samples is for arrays and images, and the run was fitted to a table",
                          "omit it; samples of a table are compared with real rows without it")  # fmt: skip
@@ -129,7 +129,7 @@ def _channels_first(x: Any, schema: Schema) -> np.ndarray:
 
 
 def _array(rows: Rows) -> np.ndarray:
-    """Rows in the user's layout."""
+    """The rows in the user's layout."""
     return rows.x[:].numpy() if isinstance(rows.x, Lazy) else np.asarray(rows.x)
 
 

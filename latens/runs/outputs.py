@@ -32,8 +32,8 @@ from latens.tensors.trees import Tree
 if TYPE_CHECKING:
     from latens.densities import Fitted
 
-WINDOW = 1 << 17  # rows of a window of samples, approximately
-REDRAWS = 20  # how often a row is drawn again if a rule takes it out of range; then values are clipped
+WINDOW = 1 << 17  # approximate rows of a window of samples
+REDRAWS = 20  # a row that a rule takes out of range is drawn again this many times; then its values are clipped
 
 
 def schema_of(run: Run) -> AnySchema:
@@ -46,14 +46,15 @@ def schema_of(run: Run) -> AnySchema:
 def conditions(
     run: Run, n: int, given: Mapping[str, Any], seed: int | np.random.Generator
 ) -> tuple[Tree, dict[str, Any]]:  # fmt: skip
-    """Conditions of ``n`` rows: those in ``given``; others are drawn from rows of the fit, if possible from rows that
-    agree with those given. A generator in place of the seed continues where the rows before ended.
+    """Conditions of ``n`` rows: those in ``given``. The remaining conditions are drawn from rows of the fit, if
+    possible from rows that agree with those given. With a generator instead of a seed, the draws continue where it
+    stands.
 
     Returns:
         (c in the model's form, or None; the columns of conditions as arrow arrays).
 
     Raises:
-        InputError: a condition that the model does not read, or a value that it never saw.
+        InputError: the model does not read a condition, or never saw a value of it.
     """
     table, named = run.given, _numbers(run.given, given)
     seen = {name: np.asarray(values, dtype=np.float64) for name, values in (run.data.get("conditions") or {}).items()}
@@ -70,7 +71,7 @@ def conditions(
 
 
 def _numbers(table: Table | None, given: Mapping[str, Any]) -> dict[str, float]:
-    """{condition: the number of its value}."""
+    """{condition: the number that stands for its value}."""
     if table is not None:
         return {name: _value(condition_column(table, name), value) for name, value in given.items()}
     for name in given:
@@ -79,7 +80,7 @@ def _numbers(table: Table | None, given: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _value(column: Column, value: Any) -> float:
-    """The number of a condition's value, given as itself or as text."""
+    """The number for a value of a condition, which may also be given as text."""
     if not column.outputs_codes:
         return _number(column, value)
     for code, level in enumerate(column.levels or ()):
@@ -150,20 +151,20 @@ def sample(
     run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None,
     missing: bool = True, extrapolate: bool = False,
 ) -> Any:  # fmt: skip
-    """New rows in the user's form: z from p(z|c), or from a density fitted to the codes, then x from p(x|z, c).
+    """New rows in the user's form: z from p(z|c), or from a density fitted to the codes, and then x from p(x|z, c).
 
     Args:
         run: the run.
-        n: number of rows.
-        mean: whether x is the mean or mode of p(x|z, c), not a draw.
+        n: the number of rows.
+        mean: whether x is the mean or mode of p(x|z, c) instead of a draw.
         seed: the seed of the draws.
         given: conditions, ``{name: value}``.
         density: the density that replaces the prior.
-        missing: whether cells of a table are missing as in the data.
-        extrapolate: whether draws of numbers may lie beyond the range of the data.
+        missing: whether cells of a table are missing as often as in the data.
+        extrapolate: whether draws of numbers may lie outside the range of the data.
 
     Raises:
-        InputError: ``extrapolate`` with means, or more rows than fit into memory.
+        InputError: ``extrapolate`` is combined with means, or the rows do not fit into memory.
     """
     require(is_whole(n) and n >= 1, "the number of samples", "a whole number from 1", n)
     require_memory(n, schema_of(run).columns, f"{n:,} samples")
@@ -188,8 +189,8 @@ def sampling(
     run: Run, n: int, *, mean: bool, seed: int, given: Mapping[str, Any] | None = None, density: Fitted | None = None,
     missing: bool = True, extrapolate: bool = False,
 ) -> Iterator[Iterator[Any]]:  # fmt: skip
-    """The samples of :func:`sample` in windows of rows, one of which is in memory at a time. Iterate inside the block,
-    in which torch draws from the seed."""
+    """The samples of :func:`sample` in windows of rows, with one window in memory at a time. Iterate inside the block,
+    since torch draws from the seed only there."""
     schema = schema_of(run)
     if extrapolate and mean:
         raise InputError("extrapolate applies to draws, not to means", "omit it")
@@ -216,8 +217,8 @@ def sampling(
 
 @dataclass(frozen=True)
 class _Drawing:
-    """Rows that are drawn one part after another: their number, conditions, codes (None: from the prior), gaps, and
-    whether they are means."""
+    """Rows that are drawn part by part: their number, conditions, codes (None: from the prior), gaps, and whether they
+    are means."""
 
     run: Run
     rows: int
@@ -233,7 +234,7 @@ class _Drawing:
         return trees.below(parts, self.rows).numpy()
 
     def _part(self, rows: slice) -> Tensor:
-        """Draw rows, and again those in which a rule takes its target out of range; laws of columns never do so."""
+        """Draw rows; repeat those in which a rule takes its target out of range, as the law of a column cannot."""
         x, schema = self._draw(rows), schema_of(self.run)
         if not isinstance(schema, Table) or not schema.rules or self.mean:
             return x
@@ -257,8 +258,8 @@ class _Drawing:
 
 
 def drawn(run: Run, n: int, seed: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
-    """Draws of n rows of a table as :func:`sample` makes them, in parts: p(x|z, c), x ``[B, columns]``, and the mask of
-    the cells that are observed."""
+    """Draws of n rows of a table, made as in :func:`sample`, part by part: p(x|z, c), x ``[B, columns]``, and the mask
+    of observed cells."""
     c, _ = conditions(run, n, {}, seed)
     gapped, count = _Gapped.of(run, n, c, seed), rows_at_once(schema_of(run).columns)
     for start in range(0, n, count):
@@ -270,15 +271,15 @@ def drawn(run: Run, n: int, seed: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
 
 
 class _Gapped:
-    """Rows of a table in which cells are missing as in the run's data.
+    """Rows of a table in which cells are missing as often as in the run's data.
 
     Args:
         schema: the schema of the rows.
-        n: how many rows there will be.
+        n: the number of rows in all.
         trees: see :func:`latens.runs.gaps.learned`.
         known: conditions, ``[n]`` each.
         seed: the seed of the draws.
-        within: (number of the first row, number of all rows) where these rows are a part.
+        within: if these rows are a part of more rows, (number of the first row, number of all rows).
     """
 
     def __init__(
@@ -294,14 +295,14 @@ class _Gapped:
 
     @classmethod
     def of(cls, run: Run, n: int, c: Tree, seed: int, within: tuple[int, int] | None = None) -> _Gapped | None:
-        """Those of a run; None if no cell of its data was missing."""
+        """The gaps of a run; None if no cell of its data was missing."""
         if not isinstance(run.schema, Table) or not run.data.get("gaps"):
             return None
         known = {name: v.double().numpy() for name, v in (c or {}).items()} if isinstance(c, Mapping) else {}
         return cls(run.schema, n, run.data["gaps"], known, seed, within)
 
     def draw(self, px: Any, rows: Any) -> Tensor:
-        """Draws of px. If each column sees those before it, values and gaps are drawn in turn."""
+        """Draws of px. If each column depends on those before it, values and gaps are drawn alternately."""
         base = getattr(px, "base", None)
         if not hasattr(base, "with_gaps"):
             return px.sample()
@@ -329,10 +330,10 @@ class _Gapped:
 
 
 def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
-    """For each row a draw from p(x|z, c) at a draw z ~ q(z|x, c), in the form and with the gaps of :func:`sample`."""
+    """For each row, a draw from p(x|z, c) at a draw z ~ q(z|x, c), in the form and with the gaps of :func:`sample`."""
     model: Any = run.model
     schema, c = schema_of(run), rows.c
-    count = max(1, rows_at_once(schema.columns) // 2)  # memory holds densities as well as draws
+    count = max(1, rows_at_once(schema.columns) // 2)  # halved, since memory holds densities and draws
     gapped = _Gapped.of(run, len(rows), c, seed)
 
     def draw(px: Any, some: slice) -> Tensor:
@@ -347,8 +348,8 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
-    """``InputError`` if rows x columns numbers, at 8 bytes each for the draw and for the answer, exceed the free
-    memory."""
+    """Raise ``InputError`` if rows x columns numbers, at 8 bytes each for the draw and again for the answer, exceed the
+    free memory."""
     needed, there = 16 * int(rows) * int(columns), free_memory()
     if needed > there:
         raise InputError(
@@ -358,13 +359,13 @@ def require_memory(rows: int, columns: int, what: str) -> None:
 
 
 def decoded(run: Run, z: Tensor, c: Tree = None, cells: Mapping[str, Any] | None = None) -> Any:
-    """Codes ``[N, Z]`` decoded, in the user's form: the mean or mode of p(x|z, c)."""
+    """Codes ``[N, Z]`` decoded into the user's form: the mean or mode of p(x|z, c)."""
     return to_user(schema_of(run), evaluation.decode(run.model, z, c).numpy(), cells, mean=True)
 
 
 def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") -> Any:
-    """Values in the form in which they are returned or written to ``out``: columns of text have the form of ``rows``,
-    or of the rows of the fit."""
+    """Values in the form in which they are returned or written to ``out``. Columns of text get the form of ``rows``, or
+    of the rows of the fit."""
     if not hasattr(x, "column_names"):
         return x
     as_text = Path(out).suffix.lower() in (".csv", ".tsv")
@@ -386,7 +387,7 @@ def to_user(
         schema: the schema.
         x: numbers of the model, ``[N, *event]``.
         cells: columns of conditions, which are put back in their places.
-        mean: whether they are means; means of counts remain fractions.
+        mean: whether the numbers are means; means of counts remain fractions.
         beyond: whether numbers may lie outside the range of the data.
         leave_out: the argument ``gaps`` of :meth:`Table.to_user`.
     """

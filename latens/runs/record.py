@@ -85,8 +85,8 @@ class Run(InNotebooks):
         settings: options of training, with every "auto" settled.
         rows: the number of training rows.
         schema: what each column or pixel is; None for your own parts on a tree of data.
-        recipe: the recipe; None for your own parts, which must be passed in again to load the run.
-        options: those of the recipe, with every "auto" settled.
+        recipe: the recipe; None for your own parts, which must be passed again to load the run.
+        options: options of the recipe, with every "auto" settled.
         data: where the rows came from: origin, fingerprint, rows, split.
         choices: what each "auto" became, as sentences.
         warnings: remarks about data and fit.
@@ -94,9 +94,9 @@ class Run(InNotebooks):
         served: which weights the model holds, "last (...)" or "best (...)".
         status: "running" or "finished".
         folder: the run's folder, if it has one.
-        given: what the conditions are.
-        made: folders created for the run; None if another process began the run.
-        views: {number of draws: what rows are compared with in scoring}, made when first needed.
+        given: the schema of the conditions.
+        made: folders that were created for the run; None if another process began the run.
+        views: for each number of draws, what rows are compared with when they are scored; made on first use.
     """
 
     model: nn.Module
@@ -119,12 +119,12 @@ class Run(InNotebooks):
 
     @property
     def name(self) -> str:
-        """The name of the recipe, or the type of a model of your own."""
+        """The name of the recipe, or the type of the model if it is your own."""
         return self.recipe.name if self.recipe else type(self.model).__name__
 
     @property
     def beta(self) -> float:
-        """The weight of the rate in the objective; 1 where it has none."""
+        """The weight of the rate in the objective; 1 if the objective has no such weight."""
         return float(getattr(self.objective, "beta", 1.0))
 
     @property
@@ -139,8 +139,8 @@ class Run(InNotebooks):
         return Codec(self.model, self.schema, self.given)
 
     def reading_of(self, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Options for reading other data: those of the fit, except where ``asked`` names others. A run on continuous
-        values reads X of an .h5ad, even where it also holds counts."""
+        """Options for reading other data: those of the fit, overridden by ``asked``. A run on continuous values reads X
+        of an .h5ad, even if the file also holds counts."""
         continuous = isinstance(self.schema, Schema) and self.schema.kind == "continuous"
         found: dict[str, Any] = ({"layer": "X"} if continuous else {}) | (self.data.get("reading") or {})
         formats = (found.get("formats") or {}) | ((asked or {}).get("formats") or {})
@@ -151,7 +151,7 @@ class Run(InNotebooks):
         return self.history
 
     def lines(self) -> list[tuple[str, str]]:
-        """(name, text) pairs: what was fitted to what, and how it went."""
+        """(name, text) pairs: what was fitted to which data, and how the fit went."""
         schema = [] if self.schema is None else [("rows", f"{self.rows:,} ({self.schema.describe().splitlines()[0]})")]
         last = {name: value for name, value in (self.history or [{}])[-1].items() if isinstance(value, int | float)}
         shown = ("epoch", "validation_bound", "train_bound", "seconds")
@@ -190,7 +190,7 @@ class Run(InNotebooks):
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Abandon the run where the block fails."""
+        """If the block fails, abandon the run."""
         try:
             yield
         except BaseException:
@@ -198,7 +198,7 @@ class Run(InNotebooks):
             raise
 
     def abandon(self) -> None:
-        """Remove the folder again, if this process created it and there is no checkpoint to continue from."""
+        """Remove the folder again, if this process created it and it holds no checkpoint to continue from."""
         if self.folder is None or self.made is None or checkpoints(self.folder).exists():
             return
         remove(self.folder)
@@ -207,7 +207,7 @@ class Run(InNotebooks):
                 path.rmdir()
 
     def write_record(self, files: dict[str, str]) -> None:
-        """Write run.json, with the checksums of ``files``, ``{name: checksum}``."""
+        """Write run.json, which includes the checksums of ``files``, ``{name: checksum}``."""
         assert self.folder is not None
         write_text(Folder(self.folder) / "run.json", sealed(self.record() | {"files": files}))
 
@@ -250,7 +250,7 @@ def checkpoints(folder: str | Path) -> Checkpoints:
 
 @contextmanager
 def at_work(folder: str | Path) -> Iterator[None]:
-    """Lock the run for this process, and remove unfinished files of a killed process."""
+    """Lock the run for this process, and remove unfinished files that a killed process left."""
     with sole_owner(folder):
         for part in leftovers(Folder(folder)):
             part.remove()
@@ -270,7 +270,7 @@ def resume_line(folder: str | Path, recipe: str | None = None) -> str:
 
 
 def require_free(folder: str | Path) -> Path:
-    """The folder as a path, where a new run may be written to it; ``InputError`` otherwise."""
+    """The folder as a path if a new run may be written to it; otherwise ``InputError``."""
     if not str(folder).strip():
         raise InputError("the name of the run's folder is empty", "name a folder")
     if address_of(folder):
@@ -292,7 +292,7 @@ def require_free(folder: str | Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Remove the files of a run, and the folder where nothing else is in it."""
+    """Remove the files of a run, and the folder if nothing else is in it."""
     whole = Folder(folder)
     inner = [whole.inside(name) for name in FOLDERS]
     for part in [*(whole / name for name in PARTS), *(part for place in inner for part in place.parts())]:
@@ -322,7 +322,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
 
 
 def _require_entries(record: dict[str, Any], path: Path) -> None:
-    """``InputError`` if an entry of run.json is missing or of a wrong type."""
+    """Raise ``InputError`` if an entry of run.json is missing or has a wrong type."""
     for name, kinds in ENTRIES.items():
         if name not in record or not isinstance(record[name], kinds) or isinstance(record[name], bool):
             raise InputError(f"{path} has no valid entry {name!r}", RESTORE)
@@ -338,7 +338,7 @@ def _require_entries(record: dict[str, Any], path: Path) -> None:
 
 
 def require_plain(path: Path) -> None:
-    """``InputError`` if a part of the run is a link, a pipe or a device. It is called before long work, so that such
+    """Raise ``InputError`` if a part of the run is a link, a pipe or a device. Call this before long work, so that such
     work is not lost at its end."""
     whole = Folder(path)
     with whole.opened() as place:
@@ -349,7 +349,7 @@ def require_plain(path: Path) -> None:
 
 
 def check_format(record: dict[str, Any], path: Path) -> None:
-    """``InputError`` unless the record has a format that this version reads."""
+    """Raise ``InputError`` unless this version can read the format of the record."""
     found = record.get("format")
     if not is_whole(found) or int(found) < 1:
         raise InputError(f"{path} lacks the format of its run", "restore it from a copy, or fit again")
@@ -406,7 +406,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
     Args:
         folder: the run's folder.
         model: your model, for a run made from your own parts.
-        recipe: the name of your own recipe, for a run made by it.
+        recipe: the name of your own recipe, if it made the run.
 
     Raises:
         InputError: the folder lacks parts, is damaged, or has a newer format.
@@ -430,7 +430,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, recipe: str | No
 
 
 def require_sound(run: Run) -> None:
-    """``InputError`` if the record of the data is impossible: conditions that are not numbers, or a schema that cannot
+    """Raise ``InputError`` if the record of the data is impossible: conditions are not numbers, or the schema cannot
     write a row."""
     for what in _unsound(run):
         raise InputError(f"run.json is damaged ({what})", "restore it from a copy, or fit again")
@@ -462,7 +462,7 @@ def _write_a_row(schema: Table) -> None:
 
 
 def weights(folder: str | Path, record: dict[str, Any] | None = None) -> dict[str, Tensor]:
-    """The weights of a finished run, checked against their checksum; ``InputError`` if it is not finished."""
+    """The weights of a finished run, checked against their checksum; ``InputError`` if the run is not finished."""
     record, folder = record or read_record(folder), Path(folder)
     if record["status"] != "finished":
         name = (record["recipe"] or {}).get("name")

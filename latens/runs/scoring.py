@@ -1,4 +1,4 @@
-"""How strange rows are: -ln p(x) with its error, their distance from samples, the columns that make a row strange, and
+"""How strange rows are: -ln p(x) with its error, the distance from samples, the columns that make a row strange, and
 calibrated p-values."""
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed, seeded, shared
 from latens.training.checkpoint import sealed, unseal
 
-ROWS, CELLS = 5_000, 20_000_000  # the most held-out rows, and cells of them, that calibrate p-values
-TERMS, WIDEST = 64, 2_000  # draws for the terms of columns, and the most columns that have terms
+ROWS, CELLS = 5_000, 20_000_000  # the most held-out rows, and cells in them, that calibrate p-values
+TERMS, WIDEST = 64, 2_000  # draws for the terms of columns; rows with more columns have no terms
 TOP = 3
-VIEWED = 2_000  # the most columns of rows that are looked at in several views
-FEWEST = 100  # samples whose -ln p(x) sets its scale; a tenth of the training rows where those are many
-ROUNDING = 1e-6  # relative, of a score: so a calibration row ties with itself, however it is batched
+VIEWED = 2_000  # rows with more columns than this are only scored by their density
+FEWEST = 100  # samples that set the scale of -ln p(x); a tenth of the number of training rows, if that is more
+ROUNDING = 1e-6  # of a score, so that a calibration row ties with itself in any batch
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The strangeness of held-out rows with ``k`` draws, and the mean of each column's term over them."""
+    """The strangeness of held-out rows with ``k`` draws, and the mean over them of each column's term."""
 
     conformal: Conformal
     reference: np.ndarray | None
     k: int
-    views: bool = True  # whether the scores are the strangeness of views; those of older runs are -ln p(x)
+    views: bool = True  # whether scores combine density and distance; those of older runs are -ln p(x)
 
     def to_json(self) -> dict[str, Any]:
         """The calibration as JSON's types."""
@@ -57,7 +57,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Calibration:
-        """The calibration that :meth:`to_json` wrote; ``InputError`` for anything else."""
+        """The calibration that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         try:
             reference = fields["reference"]
             values = None if reference is None else [np.nan if v is None else v for v in reference]
@@ -74,24 +74,24 @@ class Calibration:
 class Scores:
     """Scores of rows.
 
-    *Impossible* cells (a price of 0 in a positive column, 2.5 in a count, a word for a number) have probability 0: -ln
-    p(x) and strangeness are infinite. *Unseen* cells cost minus the logarithm of the share that add-one smoothing gives
-    them (Laplace 1812): a new level of a column with L levels in n rows costs ln(n + L + 1) nats, and at least ln 2
-    more than the least likely known level given the rest of the row; a new value of a constant column, or one that
-    breaks a rule between columns, costs ln(n + 2) nats. The other cells are scored as if these were missing. A row with
-    an impossible or unseen cell has the smallest possible p-value, 1 / (n + 1) for n held-out rows, and its column is
-    named first. A number *beyond* the range seen in fitting has the density that the model gives it. Its excess is at
-    least the drop in log-density, from the end of the range to the number, of a normal with the column's mean and
-    standard deviation.
+    *Impossible* cells (a price of 0 in a positive column, 2.5 in a count, a word for a number) have probability 0, so
+    -ln p(x) and strangeness are infinite. *Unseen* cells cost minus the logarithm of the share that add-one smoothing
+    gives them (Laplace 1812). A new level of a column with L levels in n rows costs ln(n + L + 1) nats, and at least
+    ln 2 more than the least likely known level given the rest of the row. A new value of a constant column, or a value
+    that breaks a rule between columns, costs ln(n + 2) nats. The other cells are scored as if these were missing. A row
+    with an impossible or unseen cell has the smallest possible p-value, 1 / (n + 1) for n held-out rows, and the
+    cell's column is named first. A number *beyond* the range of the fit has the density that the model gives it. Its
+    excess is at least as large as the drop in the log-density of a normal with the column's mean and standard
+    deviation, from the end of the range to the number.
 
     Attributes:
         nll: -ln p(x) of each row, with its errors, in nats.
         strangeness: ``[N]`` nats, from a row's distance to samples of the model and from p(x), with each column on its
             own scale (:class:`latens.evaluation.strangeness.Views`). It ranks rows and gives their p-values. For rows
             with more than 2,000 cells it is -ln p(x).
-        p_values: ``[N]``, where the run has calibration scores.
+        p_values: ``[N]``, if the run has calibration scores; else None.
         columns, excess: ``[N, 3]``, the columns that make a row strange (indices into :func:`names_of`), and by how
-            many nats, where the likelihood splits by column.
+            many nats; None if the likelihood does not split by column.
         odd: cells whose value alone is odd.
     """
 
@@ -104,12 +104,12 @@ class Scores:
 
     @property
     def log_px(self) -> np.ndarray:
-        """Lower bounds on ln p(x), ``[N]`` nats; -inf where a row is impossible."""
+        """Lower bounds on ln p(x), ``[N]`` nats; -inf for impossible rows."""
         return -self.nll.rows.numpy()
 
     @property
     def reasons(self) -> list[str | None]:
-        """The odd cells of each row in words; None for a row without any."""
+        """The odd cells of each row in words; None for a row that has none."""
         found: dict[int, list[str]] = {}
         for each in self.odd:
             found.setdefault(each.row, []).append(each.reason)
@@ -120,8 +120,7 @@ def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
     """-E[ln p(x_j|z)] of each cell under p(z|x), by self-normalised importance sampling with ``k`` draws.
 
     Returns:
-        ``[N, D]`` nats, NaN where a cell is missing; None for images, and where the likelihood does not split by
-        column.
+        ``[N, D]`` nats, NaN for missing cells; None for images, or if the likelihood does not split by column.
     """
     x = rows.inside
     if x.ndim != 2 or x.shape[1] > WIDEST:
@@ -137,7 +136,7 @@ def column_terms(run: Run, rows: Rows, k: int = TERMS) -> np.ndarray | None:
 
 def _by_column(model: Any, x: Any, c: trees.Tree, k: int, figure: Callable[..., torch.Tensor]) -> np.ndarray | None:
     """``figure(x, p(x|z), ln w)`` for all rows, part by part, with ``k`` draws z ~ q(z|x) and their weights w. All rows
-    share the noise. None if the likelihood does not split by column."""
+    share the same noise. None if the likelihood does not split by column."""
     found = []
     for _, xs, cs in chunks(model, x, c, max(1, chunk_rows(x, k)[0] // 2)):
         with evaluating(model), torch.no_grad(), shared():
@@ -150,7 +149,7 @@ def _by_column(model: Any, x: Any, c: trees.Tree, k: int, figure: Callable[..., 
 
 
 def slopes(rows: Rows) -> np.ndarray:
-    r""":math:`\ln |dx/du|` of each cell, ``[N, D]``, 0 where it is missing; a single 0 for data other than a table."""
+    r""":math:`\ln |dx/du|` of each cell, ``[N, D]``, 0 for missing cells; a single 0 if the data are not a table."""
     return _slopes(rows.schema, rows.inside)
 
 
@@ -163,7 +162,8 @@ def _slopes(schema: AnySchema, inside: Any) -> np.ndarray:
 
 
 def calibrate(run: Run, held: Rows, k: int = 100) -> Calibration | None:
-    """Calibrate p-values on held-out rows, evenly spaced where they are many; None for a model without a density."""
+    """Calibrate p-values on held-out rows, or on evenly spaced ones if there are many; None for a model without a
+    density."""
     most = max(50, min(ROWS, CELLS // max(1, held.schema.columns * k // 10)))
     if len(held) > most:
         held = held.take(np.arange(most) * len(held) // most)
@@ -187,7 +187,7 @@ def has_density(run: Run, rows: Rows) -> bool:
 
 
 def require_score(run: Run, rows: Rows) -> None:
-    """``InputError`` with the reason where rows have no score."""
+    """Raise ``InputError`` with the reason if rows have no score."""
     reason = no_bound(run, rows.take(np.arange(1)).sifted(refuse=False)[0])
     if reason is not None:
         raise InputError(
@@ -197,7 +197,7 @@ def require_score(run: Run, rows: Rows) -> None:
 
 
 def no_bound(run: Run, rows: Rows) -> str | None:
-    """Why the model gives no bound on ln p(x); None if it does."""
+    """Why the model gives no bound on ln p(x); None if it gives one."""
     model: Any = run.model
     x, c = on_device(model, slice(0, 1), rows.inside, rows.c)
     with evaluating(model):
@@ -205,8 +205,8 @@ def no_bound(run: Run, rows: Rows) -> str | None:
 
 
 def score(run: Run, rows: Rows, k: int, calibration: Calibration | None = None, *, refuse: bool = True) -> Scores:
-    """Score rows. They get p-values only if the calibration used the same ``k``, since otherwise scores are not
-    exchangeable. ``refuse`` is that of :meth:`latens.data.rows.Rows.sifted`."""
+    """Score rows. They get p-values only if the calibration used the same ``k``, since scores with different ``k`` are
+    not exchangeable. ``refuse`` is that of :meth:`latens.data.rows.Rows.sifted`."""
     rows, odd = sifted(run, rows, refuse=refuse)
     found = evaluation.nll(run.model, rows.inside, k, rows.c, shared_noise=True)
     scores = found.rows.numpy() - slopes(rows).sum(1)
@@ -233,8 +233,9 @@ def score(run: Run, rows: Rows, k: int, calibration: Calibration | None = None, 
 
 
 def strangeness(run: Run, rows: Rows, scores: np.ndarray, k: int, odd: Sequence[Odd] = ()) -> np.ndarray:
-    """How strange rows are in several views (:class:`latens.evaluation.strangeness.Views`), ``[N]`` nats, given their
-    -ln p(x) on the columns' own scales. Rows with a single view, such as large images, keep that score."""
+    """How strange rows are by density and distance (:class:`latens.evaluation.strangeness.Views`), ``[N]`` nats, given
+    their -ln p(x) on the columns' own scales. Rows that are only scored by density, such as large images, keep that
+    score."""
     views = _views(run, k)
     if views is None:
         return scores
@@ -249,7 +250,8 @@ def strangeness(run: Run, rows: Rows, scores: np.ndarray, k: int, odd: Sequence[
 
 
 def _views(run: Run, k: int) -> Views | None:
-    """The views of a run, made once from its samples; None if its rows have a single view."""
+    """The references of a run for density and distance, made once from its samples; None if its rows are only scored by
+    density."""
     if k not in run.views:
         run.views[k] = _views_of_samples(run, k)
     return run.views[k]
@@ -261,7 +263,7 @@ def _views_of_samples(run: Run, k: int) -> Views | None:
         return None
     try:
         c, _ = conditions(run, 2 * KNOWN, {}, run.settings.seed)
-    except InputError:  # a run that kept none of the conditions of its rows
+    except InputError:  # the run stored no conditions of its rows
         return None
     with evaluating(model), torch.no_grad(), seeded(run.settings.seed, Key.VIEWS):
         parts = []
@@ -272,7 +274,7 @@ def _views_of_samples(run: Run, k: int) -> Views | None:
         return None
     x, some = torch.cat(parts).cpu(), slice(min(KNOWN, max(FEWEST, run.rows // 10)))
     for j, column in enumerate(schema.modelled if isinstance(schema, Table) else ()):
-        x[:, j] = torch.from_numpy(column.settled(x[:, j].numpy()))  # values that columns can hold
+        x[:, j] = torch.from_numpy(column.settled(x[:, j].numpy()))  # to values that the columns can hold
     scores = evaluation.nll(model, x[some], k, trees.take(c, some), shared_noise=True).rows.numpy()
     scores = scores - _slopes(schema, x[some]).sum(1)
     finite = bool(x.isfinite().all()) and np.isfinite(scores).all()
@@ -280,7 +282,7 @@ def _views_of_samples(run: Run, k: int) -> Views | None:
 
 
 def _cells(run: Run, x: torch.Tensor, unseen: Sequence[tuple[int, int]] = ()) -> Cells:
-    """Rows in the form in which they are compared: numbers as an encoder sees them, and codes of levels."""
+    """Rows in the form in which they are compared: numbers on the scale that an encoder sees, and codes of levels."""
     values = x.flatten(1).double().numpy().copy()
     for row, cell in unseen:
         values[row, cell] = -1.0
@@ -295,27 +297,27 @@ def _cells(run: Run, x: torch.Tensor, unseen: Sequence[tuple[int, int]] = ()) ->
 
 
 def sifted(run: Run, rows: Rows, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
-    """:meth:`latens.data.rows.Rows.sifted`, with cells of an array that were constant in fitting, and differ now, among
-    the odd ones."""
+    """:meth:`latens.data.rows.Rows.sifted`; the odd cells include cells of an array that were constant in fitting and
+    now differ."""
     rows, odd = rows.sifted(refuse=refuse)
     return rows, sorted([*odd, *_changed(run, rows)], key=lambda each: each.row)
 
 
 def names_of(schema: AnySchema) -> list[str]:
-    """The columns that can make a row strange: those modelled, then those that never vary or follow from others by a
-    rule."""
+    """The columns that can make a row strange: the modelled columns, then those that never vary or that rules compute
+    from others."""
     kept = [f.name for f in schema.fields if f.kind in KEPT] if isinstance(schema, Table) else []
     kept += schema.reproduced if isinstance(schema, Table) else ()
     return [cell_name(schema, j) for j in range(schema.columns)] + kept
 
 
 def _place(names: list[str], each: Odd) -> int | None:
-    """The index of an odd cell's column in the names; None for a pixel."""
+    """The index of an odd cell's column among the names; None for a pixel."""
     return each.cell if each.cell is not None else names.index(each.column) if each.column in names else None
 
 
 def _changed(run: Run, rows: Rows) -> list[Odd]:
-    """Cells of an array that were constant in fitting and differ now; their cost is part of the model's density."""
+    """Cells of an array that were constant in fitting and now differ; the model's density already has their cost."""
     likelihood: Any = getattr(run.model, "likelihood", None)
     if not hasattr(likelihood, "changed") or not isinstance(rows.inside, torch.Tensor):
         return []
@@ -331,7 +333,8 @@ def _changed(run: Run, rows: Rows) -> list[Odd]:
 
 
 def costs(run: Run, rows: Rows, odd: list[Odd]) -> np.ndarray:
-    """What impossible and unseen cells add to -ln p(x) (see :class:`Scores`): ``[N, names]`` nats, NaN elsewhere."""
+    """The terms that impossible and unseen cells add to -ln p(x) (see :class:`Scores`): ``[N, names]`` nats, NaN for
+    other cells."""
     names = names_of(rows.schema)
     found = np.full((len(rows), len(names) + 1), np.nan)  # the last column is for pixels
     levels: dict[int, list[int]] = {}
@@ -354,10 +357,10 @@ def least_likely(model: Any, x: torch.Tensor, c: trees.Tree, cell: int, levels: 
     """-ln p(level | the row's other cells) of the least likely level of a column, for rows in which the column's cell
     is missing.
 
-    It uses importance sampling, as in :func:`column_terms`.
+    The estimate is by importance sampling, as in :func:`column_terms`.
 
     Returns:
-        ``[N]`` nats; 0 where the likelihood does not split by column.
+        ``[N]`` nats; 0 if the likelihood does not split by column.
     """
 
     def largest(xs: torch.Tensor, px: Any, log_w: torch.Tensor) -> torch.Tensor:
@@ -375,7 +378,8 @@ def least_likely(model: Any, x: torch.Tensor, c: trees.Tree, cell: int, levels: 
 def _named(
     rows: Rows, odd: list[Odd], terms: np.ndarray, cost: np.ndarray, reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(the columns that make each row strange, those of impossible and unseen cells first; their excess in nats)."""
+    """(the columns that make each row strange, with those of impossible and unseen cells first; their excess in
+    nats)."""
     names = names_of(rows.schema)
     first = np.zeros((len(rows), len(names)), bool)
     terms = np.pad(terms, ((0, 0), (0, len(names) - terms.shape[1])), constant_values=np.nan)
@@ -408,9 +412,9 @@ class Tally:
     gaps: int = 0
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
     impossible: int = 0
-    read: dict[str, None] = field(default_factory=dict)  # remarks from reading the rows
+    read: dict[str, None] = field(default_factory=dict)  # remarks on how the rows were read
     _shift: float = 0.0
-    _sums: np.ndarray = field(default_factory=lambda: np.zeros(3))  # count of finite rows, and their first two moments
+    _sums: np.ndarray = field(default_factory=lambda: np.zeros(3))  # number of finite rows, sum and sum of squares
 
     def add(self, found: Scores, rows: Rows) -> None:
         """Add the scores of more rows."""
@@ -430,12 +434,12 @@ class Tally:
 
     @property
     def level(self) -> float:
-        """The p-value at which a row counts as strange, 0.01 or the smallest possible one."""
+        """The p-value up to which a row counts as strange: 0.01, or the smallest possible p-value if that is larger."""
         return 0.01 if self.calibration is None else max(0.01, 1 / (self.calibration.conformal.count + 1))
 
     @property
     def mean(self) -> float:
-        """The mean of ln p(x) over possible rows, nats; NaN where none is possible."""
+        """The mean of ln p(x) over possible rows, nats; NaN if no row is possible."""
         return self._shift + float(self._sums[1] / self._sums[0]) if self._sums[0] else math.nan
 
     @property
@@ -484,7 +488,7 @@ class Tally:
         return found
 
     def warnings(self) -> list[str]:
-        """All remarks: about reading the rows, about the rows, and why they have no p-values."""
+        """All remarks: on how the rows were read, on the rows, and on why there are no p-values."""
         found = [*self.read, *self.notes()]
         if self.calibration is None:
             found.append("there are no p-values: the run has no held-out rows to calibrate them on")
@@ -516,11 +520,11 @@ def read_calibration(folder: Path) -> Calibration | None:
 
 
 def as_table(found: Scores, schema: AnySchema, reason: bool | None = None) -> Any:
-    """Scores as an arrow table, in input order.
+    """The scores as an arrow table, in input order.
 
-    ``log_px`` is -inf where a row is impossible; its error and effective sample size are then those of its other cells.
-    The last column, ``reason``, names the cells whose value alone is odd. It is null for most rows, and omitted if no
-    row has a reason, unless ``reason`` says whether to include it.
+    ``log_px`` is -inf for an impossible row; its error and effective sample size are then those of the row's other
+    cells. The last column, ``reason``, names the cells whose value alone is odd. It is null for most rows. It is
+    omitted if no row has a reason, unless ``reason`` says whether to include it.
     """
     import pyarrow as pa
 

@@ -1,6 +1,6 @@
 """Runs on a hub of models: push one with its model card, pull one from somebody else (Hugging Face Hub).
 
-Only files of a run are taken, by their names and sizes, and they are checked before they are put in place.
+Only files that belong to a run are taken, by their names and sizes. They are checked before they are put in place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from latens.runs.card import card
 from latens.training.checkpoint import sealed
 
 SCHEME = "hf://"
-# Of a run's folder: not the pages, which hold rows of the data, and not what only a continued training needs.
+# The shared files of a run's folder: not pages, which hold rows of the data, nor files that only training needs.
 SHARED = ("run.json", "model.safetensors", "metrics.csv", runs.CALIBRATION, "densities/*.json",
           "densities/*.safetensors")  # fmt: skip
 CARD = "README.md"
@@ -33,19 +33,21 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 def push(folder: str | Path, name: str, *, public: bool = False) -> dict[str, Any]:
     """Put a finished run on the hub, as the repository USER/NAME, with a model card.
 
-    The files that load and describe the model are sent, in one commit; paths in run.json lose their folders. Pages with
-    rows of the data (report.html, explore.html) and checkpoints stay here. Files of an earlier push are replaced.
+    The files needed to load and describe the model are sent, in one commit; paths in run.json lose their folders. Pages
+    with rows of the data (report.html, explore.html) and checkpoints are not sent. Files of an earlier push are
+    replaced.
 
     Args:
         folder: the run's folder.
         name: "USER/NAME".
-        public: whether everybody may read a repository that this push creates.
+        public: whether everybody may read the repository, if this push creates it.
 
     Returns:
         ``url``, and the ``files`` sent.
 
     Raises:
-        InputError: no finished run, no such user, no permission, a repository of something else, or no answer.
+        InputError: there is no finished run, no such user or no permission; the repository holds something else; or
+            the hub does not answer.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -72,8 +74,8 @@ def pull(name: str, out: str | Path) -> list[str]:
     """Get the run USER/NAME from the hub into the new folder ``out``; returns its files.
 
     Raises:
-        InputError: the folder exists, the hub lacks the run or does not answer, or holds something other than a sound
-            run; nothing is left behind.
+        InputError: the folder exists, or the hub does not answer, lacks the run, or holds something that is not a valid
+            run. Nothing is left behind.
     """
     require_name(name)
     target = runs.require_free(out)
@@ -90,7 +92,7 @@ def pull(name: str, out: str | Path) -> list[str]:
 
 
 def is_on_hub(folder: Any) -> bool:
-    """Whether a run is named by its address on the hub, ``hf://USER/NAME``."""
+    """Whether a run is given by its address on the hub, ``hf://USER/NAME``."""
     return isinstance(folder, str) and folder.startswith(SCHEME)
 
 
@@ -108,13 +110,13 @@ def fetched(address: str) -> Path:
 
 
 def require_name(name: str) -> None:
-    """``InputError`` unless the name is that of a repository, USER/NAME."""
+    """Raise ``InputError`` unless the name has the form of a repository's name, USER/NAME."""
     if not _NAME.fullmatch(name) or ".." in name or len(name) > 200:
         raise InputError(f"{name!r} is not the name of a repository", "give USER/NAME")
 
 
 def _parts(folder: str | Path) -> Iterator[tuple[str, Any]]:
-    """(path in the repository, file) of what is shared of a run's folder."""
+    """(path in the repository, file) of each file of a run's folder that is shared."""
     whole = Folder(folder)
     for place, before in ((whole, ""), (whole.inside("densities"), "densities/")):
         for part in place.parts():
@@ -123,7 +125,7 @@ def _parts(folder: str | Path) -> Iterator[tuple[str, Any]]:
 
 
 def _is_shared(path: str) -> bool:
-    """Whether a path of a repository is that of a run's file."""
+    """Whether a path in a repository is that of a file of a run."""
     plain = re.fullmatch(r"(densities/)?[\w-][\w.-]*", path) is not None
     return plain and any(fnmatch(path, pattern) for pattern in SHARED)
 
@@ -154,7 +156,7 @@ def _fetch(name: str, place: Path) -> list[str]:
 
 
 def _require_sizes(name: str, sizes: dict[str, int | None], place: Path) -> None:
-    """``InputError`` if a file of text is too large, or all files together are too large for the disk."""
+    """Raise ``InputError`` if a text file is too large, or all files together are too large for the disk."""
     for path, size in sizes.items():
         if size is None or (size > TEXT and not path.endswith(".safetensors")):
             raise InputError(f"{name} on the hub: {path} has {size or 0:,} bytes, more than a run's", "name another")
@@ -167,7 +169,7 @@ def _require_sizes(name: str, sizes: dict[str, int | None], place: Path) -> None
 
 @contextmanager
 def _answering(name: str) -> Iterator[Any]:
-    """The hub, whose refusals and silence become an ``InputError``."""
+    """The API of the hub; if the hub refuses or does not answer, ``InputError``."""
     from huggingface_hub import HfApi, errors
     from huggingface_hub.utils import disable_progress_bars
 

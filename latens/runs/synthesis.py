@@ -16,11 +16,11 @@ from latens.schema import Column, Table
 from latens.tensors.randomness import Key
 
 ROWS = 20_000
-LEAST = 40  # rows on either side, needed for a comparison
+LEAST = 40  # a comparison needs at least this many rows on either side
 
 
 def frame_of(columns: Sequence[Column], numbers: Iterable[np.ndarray]) -> Frame:
-    """Columns and their numbers as a plain table: codes are whole numbers, -1 where they are missing."""
+    """Columns and their numbers as a plain table: codes are whole numbers, with -1 for missing cells."""
     pairs = list(zip(columns, numbers))
     cells = {f.name: np.nan_to_num(x, nan=-1).round().astype(int) if f.outputs_codes else x for f, x in pairs}
     return frame(cells, {f.name: "categorical" if f.outputs_codes else "numeric" for f in columns})
@@ -33,12 +33,13 @@ def evaluate_samples(
     memorisation.
 
     There are as many samples as training rows, at most 20,000, with gaps, as ``latens sample`` writes them. The oracle
-    is drawn from p(x|z) at the codes of the same number of training rows, as with a perfect density of codes. Errors of
-    the oracle are due to the likelihood; additional errors of the samples are due to the density of the codes.
+    is drawn from p(x|z) at the codes of as many training rows, so it shows what a perfect density of codes would give.
+    Errors of the oracle are due to the likelihood; the additional errors of samples are due to the density of the
+    codes.
 
     Returns:
-        the evaluation; None for data other than a table, for a model without a density, and for fewer than 40 rows on
-        either side.
+        The evaluation; None if the data are not a table, if the model has no density, or if either side has fewer than
+        40 rows.
     """
     if not isinstance(run.schema, Table) or min(len(train), len(held)) < LEAST or not scoring.has_density(run, held):
         return None

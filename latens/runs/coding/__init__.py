@@ -1,1 +1,1 @@
-"""Lossless compression with a fitted model: bits back over an entropy coder of many lanes."""
+"""Lossless compression with a fitted model: bits back, on an entropy coder with many lanes."""

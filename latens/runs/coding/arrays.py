@@ -1,4 +1,4 @@
-"""Rows of an array as symbols, and the parts of them that the model's form loses."""
+"""Rows of an array as symbols, and the parts of the rows that the model's form loses."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from latens.runs.coding.rounding import Rounding
 from latens.schema import Schema
 from latens.schema.arrays import levels_of
 
-KINDS = "biufcSUmM"  # of the arrays in a file
-MOST_INFLATED = 1040  # what a deflated byte stands for, at most
+KINDS = "biufcSUmM"  # numpy kinds that an array in a file may have
+MOST_INFLATED = 1040  # a byte of deflated data stands for at most this many bytes
 
 
 class ArrayCells:
-    """The cells of an array's rows: levels, or counts up to a largest one per cell.
+    """The cells of an array's rows: levels, or counts up to a largest count per cell.
 
     Args:
         schema: what a row is.
-        tops: the largest count of each cell ``[D]``, at which others are cut; None for levels.
+        tops: the largest count of each cell ``[D]``, to which larger counts are cut; None for levels.
     """
 
     def __init__(self, schema: Schema, tops: np.ndarray | None = None):
@@ -76,14 +76,15 @@ class ArrayCells:
 
 
 def patch(x: np.ndarray, back: np.ndarray) -> dict[str, np.ndarray]:
-    """The places at which an array differs in any bit from another of its shape and type, and its cells there."""
+    """The places at which an array differs in any bit from another array of the same shape and type, and its cells
+    there."""
     one, other = (np.ascontiguousarray(each).view(np.uint8).reshape(x.size, -1) for each in (x, back))
     at = np.flatnonzero((one != other).any(-1))
     return {"at": at, "cells": x.reshape(-1)[at]} if len(at) else {}
 
 
 def patched(back: np.ndarray, kept: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The array of :func:`patch`."""
+    """The array from which :func:`patch` was made."""
     if "at" in kept:
         back = np.array(back)
         back.reshape(-1)[kept["at"]] = kept["cells"]
@@ -91,7 +92,7 @@ def patched(back: np.ndarray, kept: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Named arrays of ``KINDS`` as bytes; no bytes for no arrays."""
+    """Named arrays, each of a kind in ``KINDS``, as bytes; no bytes if there are no arrays."""
     if not arrays:
         return b""
     kinds = [[name, array.dtype.newbyteorder("<").str, list(array.shape)] for name, array in arrays.items()]
@@ -121,13 +122,13 @@ def unpacked(data: bytes) -> dict[str, np.ndarray]:
 
 
 class Inflated:
-    """Deflated bytes, inflated as far as they are read: a few of them may stand for very many."""
+    """Deflated bytes that are inflated only as far as they are read, since a few of them may stand for very many."""
 
     def __init__(self, data: bytes):
         self.opened, self.rest = zlib.decompressobj(), data
 
     def read(self, count: int) -> bytes:
-        """The next bytes; ``ValueError`` where there are fewer."""
+        """The next ``count`` bytes; ``ValueError`` if fewer remain."""
         if count == 0:
             return b""
         if count > MOST_INFLATED * (len(self.rest) + 64):
@@ -139,5 +140,5 @@ class Inflated:
         return found
 
     def is_at_end(self) -> bool:
-        """Whether all has been read."""
+        """Whether all bytes have been read."""
         return not self.opened.decompress(self.rest, 1) and self.opened.eof and not self.opened.unused_data

@@ -1,11 +1,11 @@
 r"""A block of rows by bits back (Frey & Hinton 1997; Townsend, Bird & Barber 2019).
 
-For every batch the encoder pops z ~ q(z|x) from the stack, then pushes x under p(x|z) and z under p(z): a net length of
+For every batch, the encoder pops z ~ q(z|x) from the stack, then pushes x under p(x|z) and z under p(z). The net length
 
 .. math:: -\log_2 p(x \mid z) - \log_2 p(z) + \log_2 q(z \mid x),
 
-on average -ELBO / ln 2. The decoder reverses each operation, in reverse order. Batches grow with the stack, so that it
-is too short only for the first row.
+is on average -ELBO / ln 2. The decoder reverses each operation, in reverse order. Batches grow with the stack, so that
+the stack is too short only for the first row.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from latens.tensors.trees import Tree
 
 BLOCK = 1 << 23  # cells per block
 BATCH = 1 << 18  # cells per batch
-PER_LANE = 1 << 14  # cells per lane; a lane costs six bytes
+PER_LANE = 1 << 14  # cells per lane; each lane costs six bytes
 LANES = 512
 
 
 class Likelihood(Protocol):
-    """How the cells of rows become symbols ``[B, D]`` int64, and what the model sees of them."""
+    """How the cells of rows become symbols ``[B, D]`` int64, and the form in which the model sees them."""
 
-    weight: int  # numbers that one row's masses take
+    weight: int  # how many numbers the masses of one row take
 
     def inside(self, symbols: np.ndarray, rows: slice) -> Tensor:
-        """x in the model's form, of some rows of the block."""
+        """Some rows of the block in the model's form."""
 
     def push(self, stack: Stack, px: Any, symbols: np.ndarray, rows: slice, rounding: Rounding, batch: int) -> None:
         """Put the symbols on the stack."""
@@ -60,7 +60,7 @@ class Damaged(ValueError):
 
 
 def lanes_of(cells: int) -> int:
-    """The number of lanes on which this many cells are coded: a power of two, small enough that lanes cost little.
+    """The number of lanes for this many cells: a power of two, small enough that the lanes cost little.
 
     >>> lanes_of(64), lanes_of(1 << 20), lanes_of(1 << 40)
     (1, 64, 512)
@@ -69,7 +69,7 @@ def lanes_of(cells: int) -> int:
 
 
 def rows_of_block(width: int) -> int:
-    """The most rows of ``width`` cells that a block holds."""
+    """The largest number of rows of ``width`` cells in a block."""
     return max(1, BLOCK // max(1, width))
 
 
@@ -123,7 +123,7 @@ class Bits:
         return body + _digest(body) + _digest(symbols.astype("<i8").tobytes())
 
     def decode(self, data: bytes, count: int, width: int) -> np.ndarray:
-        """The rows ``[N, D]`` of :meth:`encode`.
+        """The rows ``[N, D]`` from which :meth:`encode` made the bytes.
 
         Raises:
             Damaged: the bytes are not a block, or another model coded them.
@@ -134,7 +134,7 @@ class Bits:
         stack, rounding, sizes, dim, lent = _opened(body, count, count * width)
         if max(sizes) > self._most(width):
             raise Damaged("the head of a block is impossible")
-        parts: list[np.ndarray] = []  # memory is bounded by what the words hold, not by what the head says
+        parts: list[np.ndarray] = []  # memory is bounded by the words in the block, not by what its head claims
         first = count
         for batch in reversed(range(len(sizes))):
             rows, size = slice(first - sizes[batch], first), sizes[batch]
@@ -160,7 +160,7 @@ class Bits:
 
 
 def _opened(body: bytes, count: int, cells: int) -> tuple[Stack, Rounding, list[int], int, int]:
-    """(stack, directions of roundings, sizes of batches, dimensions of z, words lent) of a block."""
+    """(stack, directions of roundings, sizes of batches, dimensions of z, number of borrowed words) of a block."""
     try:
         (length,) = struct.unpack_from("<I", body)
         lanes, lent, dim, told, batches, *sizes = from_varints(body[4 : 4 + length])

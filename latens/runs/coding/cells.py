@@ -1,4 +1,4 @@
-"""The cells of rows as symbols, with frequencies, whole numbers, from p(x|z)."""
+"""The cells of rows as symbols, with whole-number frequencies from p(x|z)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ COUNTS: dict[type, tuple[str, ...]] = {
     d.ZeroInflatedNegativeBinomial: ("log_mean", "log_theta", "zero_logits"),
 }  # fmt: skip
 LEVELS = (d.Bernoulli, d.Categorical, d.Ordinal)
-LOCATION = 2.0**-16  # step of locations, for scales of 0.001 or more
-MOST_COUNTED = 1 << 12  # counts from here on are kept next to the code
+LOCATION = 2.0**-16  # step of locations, for scales of at least 0.001
+MOST_COUNTED = 1 << 12  # larger counts are stored separately from the code
 
 
 def elementwise(px: Any) -> Any:
-    """The distribution of single cells in a likelihood of rows."""
+    """The distribution of single cells in the likelihood of rows."""
     while isinstance(px, d.Observed | Independent):
         px = px.base if isinstance(px, d.Observed) else px.base_dist
     return px
 
 
 def require_masses(px: Any) -> None:
-    """``InputError`` unless an array's cells have masses."""
+    """Raise ``InputError`` unless an array's cells have masses."""
     base = elementwise(px)
     base = base.base if isinstance(base, d.OnGrid) else base
     if type(base) not in (d.DiscretizedLogistic, *LEVELS, *COUNTS):
@@ -45,20 +45,20 @@ def require_masses(px: Any) -> None:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are coded together: their places ``[n]`` in a flat row and the largest of their counts."""
+    """Cells that are coded together: their places ``[n]`` in a flattened row, and their largest count."""
 
     places: np.ndarray
     top: int = 0
 
 
 def tops_of(x: np.ndarray) -> np.ndarray:
-    """The largest count of each cell ``[D]`` that is coded, of rows in the model's form."""
+    """For each cell ``[D]``, the largest count that is coded, found from rows in the model's form."""
     found: np.ndarray = x.reshape(len(x), -1).max(0).clip(0, MOST_COUNTED - 1).astype(np.int64)
     return found
 
 
 def groups_of(tops: np.ndarray | None, cells: int) -> list[Group]:
-    """Groups of cells whose largest counts are about equal, which are coded together."""
+    """Groups of cells with about the same largest count; each group is coded together."""
     if tops is None:
         return [Group(np.arange(cells))]
     size = np.array([int(top).bit_length() for top in tops])
@@ -66,7 +66,7 @@ def groups_of(tops: np.ndarray | None, cells: int) -> list[Group]:
 
 
 def array_masses(px: Distribution, group: Group, rounding: Rounding) -> Any:
-    """The masses of a group of cells of an array's rows, flat ``[B * n]``."""
+    """The masses of a group of cells of an array's rows, flattened to ``[B * n]``."""
     base: Any = elementwise(px)
     base = base.base if isinstance(base, d.OnGrid) else base
     if isinstance(base, d.DiscretizedLogistic):
@@ -92,7 +92,7 @@ def by_value(px: Any, size: int, rounding: Rounding) -> Levels:
 
 
 def _discretized(px: d.DiscretizedLogistic, rounding: Rounding) -> Logistics:
-    """Levels between the edges 2 k / (L - 1) - 1 - 1 / (L - 1)."""
+    """The masses of levels between the edges 2 k / (L - 1) - 1 - 1 / (L - 1)."""
     size = px.levels
     step = 2.0 ** -(4 + size.bit_length())
     location = rounding(px.loc.reshape(len(px.loc), -1).numpy(), step) * step
@@ -105,7 +105,7 @@ def _discretized(px: d.DiscretizedLogistic, rounding: Rounding) -> Logistics:
 
 
 def heaped_masses(px: d.Heaped, column: int, places: np.ndarray, symbols: np.ndarray, rounding: Rounding) -> Any:
-    """The masses of one column of numbers with atoms, a grid and a range, of B cells."""
+    """The masses of B cells of one numeric column that has atoms, a grid and a range."""
     margins = px.margins.column(column)
     middles = torch.from_numpy((places[1:] + places[:-1]) / 2).unsqueeze(-1)
     scores = margins.score(middles)[0].squeeze(-1).numpy()

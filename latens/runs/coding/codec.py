@@ -32,8 +32,8 @@ from latens.tensors import trees
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows as bytes: the file, how many of its bytes hold coded cells, and whether all cells that the model reads are
-    coded."""
+    """Rows as bytes: the file, the number of its bytes that hold coded cells, and whether all cells that the model
+    reads are coded."""
 
     data: bytes
     rows: int
@@ -43,7 +43,8 @@ class Packed:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """Rows that were bytes: ``x`` as it was, whether its matrix was sparse, and what came with it."""
+    """Rows that were bytes: ``x`` in its original form, whether its matrix was sparse, and the arrays stored with
+    it."""
 
     x: Any
     is_table: bool = False
@@ -56,15 +57,15 @@ class Unpacked:
 class Codec:
     """Lossless compression with a run (bits back, Townsend, Bird & Barber 2019).
 
-    A row takes about -ELBO / ln 2 bits, and the same bytes come out on every machine: networks compute in float64 on
-    one thread, their numbers are rounded to a grid, and everything after that is computed in whole numbers.
+    A row takes about -ELBO / ln 2 bits, and every machine gives the same bytes: networks compute in float64 on one
+    thread, their outputs are rounded to a grid, and all further steps use whole numbers.
 
     Args:
         model: the model of a fitted run. Its likelihood must give masses (levels, 0 and 1, counts, columns of a table
-            on a grid). Its posterior must be a diagonal normal under a normal prior or a mixture of normals, or its
-            codes must be categories or entries of books.
+            on a grid). Its codes must be categories or entries of codebooks, or its posterior must be a diagonal normal
+            and its prior a normal or a mixture of normals.
         schema: what a row is.
-        given: what the conditions are.
+        given: the schema of the conditions.
 
     Raises:
         InputError: the model has other parts, or there is no schema.
@@ -87,8 +88,8 @@ class Codec:
         Arrow.
 
         Raises:
-            InputError: a row does not fit the run's schema, there are no rows, or a frame has labels or types that no
-                file holds.
+            InputError: a row does not fit the run's schema, there are no rows, or a frame has labels or types that
+                cannot be stored.
         """
         if not frames.is_frame(x):
             is_table = isinstance(self.schema, Table)
@@ -103,7 +104,7 @@ class Codec:
         return self.pack(rows, table, frame).data
 
     def decode(self, data: bytes) -> Any:
-        """The rows of :meth:`encode`, bit for bit: an array, or a frame of the same library, types and index.
+        """The rows from which :meth:`encode` made the bytes, bit for bit: an array, or a frame of the same library.
 
         Raises:
             InputError: the bytes are damaged, or come from another run or a newer format.
@@ -128,12 +129,12 @@ class Codec:
         Args:
             rows: the rows, as the run reads them.
             original: for a table, all its columns as they are in the file, an arrow table.
-            frame: how a frame is made of the rows again.
-            beside: arrays that come with those of an array.
+            frame: how to make a frame from the rows again.
+            beside: further arrays to store with an array.
             key: the name of the array among them.
 
         Raises:
-            InputError: a row does not fit, or a sparse matrix has numbers that float32 does not hold.
+            InputError: a row does not fit, or a sparse matrix has numbers that float32 cannot hold.
         """
         with _plainly(self.model):
             if original is not None:
@@ -141,7 +142,7 @@ class Codec:
             return self._pack_array(rows, beside or {}, key)
 
     def unpack(self, data: bytes) -> Unpacked:
-        """The rows of :meth:`pack`; see :meth:`decode`."""
+        """The rows from which :meth:`pack` made the bytes; see :meth:`decode`."""
         container = Container.read(data)
         if container.head["run"] != self.fingerprint:
             raise InputError("the file was compressed with another run", "name the run that it was compressed with")
@@ -213,7 +214,8 @@ class Codec:
         return Packed(data, len(original), sum(len(data) for _, data in blocks), every)
 
     def _fixed(self, rows: Rows, original: Any) -> tuple[dict[str, np.ndarray], Any, np.ndarray, Any, Any]:
-        """(what is kept, cells, symbols, the columns that they give, conditions) of a table."""
+        """The parts of a table: (what is stored besides the code, cells, symbols, the columns that the symbols give,
+        conditions)."""
         schema = self.schema
         assert isinstance(schema, Table)
         x = rows.inside[:].numpy().copy()
@@ -282,7 +284,7 @@ class Codec:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """What identifies the run in a file: a digest of the weights, in the order of their names."""
+    """An identifier of the run for a file: a digest of the weights, in the order of their names."""
     digest = blake2b(digest_size=8)
     for _, value in sorted(model.state_dict().items()):
         digest.update(f"{value.dtype} {list(value.shape)}".encode())
@@ -291,7 +293,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def _require_possible(container: Container, width: int) -> None:
-    """``InputError`` unless the blocks may hold as many rows as the head says, before memory is taken for them."""
+    """Raise ``InputError`` unless the blocks can hold as many rows as the head claims, before memory is allocated."""
     most = rows_of_block(width)
     for number, (rows, data) in enumerate(container.blocks):
         is_last = number + 1 == len(container.blocks)
@@ -300,7 +302,7 @@ def _require_possible(container: Container, width: int) -> None:
 
 
 def _beside(kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays that came with those of an array, in files of earlier versions, too."""
+    """The further arrays that were stored with an array; also from files of earlier versions."""
     found = {name.removeprefix("beside "): array for name, array in kept.items() if name.startswith("beside ")}
     if "labels" in kept:
         found["y"] = kept["labels"]
@@ -311,7 +313,7 @@ def _beside(kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _whole(x: Any) -> np.ndarray:
-    """All rows; ``InputError`` where those of a sparse matrix, which are kept as float32, may have been rounded."""
+    """All rows; ``InputError`` if a sparse matrix, which is held as float32, may have been rounded."""
     if not isinstance(x, Lazy):
         return np.asarray(x)
     found = x.whole()
@@ -337,7 +339,7 @@ def _index(back: Any) -> Any:
 
 @contextmanager
 def _plainly(model: nn.Module) -> Iterator[None]:
-    """No gradients and one thread, so that matrix products add in one order."""
+    """Without gradients and with one thread, so that matrix products always add in the same order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -349,7 +351,7 @@ def _plainly(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _verified() -> Iterator[None]:
-    """Report any error inside the block as a file that does not verify."""
+    """Report any error inside the block as a file that cannot be verified."""
     try:
         yield
     except InputError:

@@ -1,4 +1,4 @@
-"""A .latens file: a head that says what it holds, blocks of rows, and what the model does not reproduce.
+"""A .latens file: a head that describes the content, blocks of rows, and whatever the model does not reproduce.
 
     magic, length of the head, head (JSON, deflated), its checksum, blocks, residue, checksum of the residue
 """
@@ -26,9 +26,9 @@ class Container:
     """The parts of a file.
 
     Args:
-        head: what the file holds; "rows" and "run" are always there.
-        blocks: pairs (rows, bytes).
-        residue: what the model does not reproduce.
+        head: a description of the content, always with "rows" and "run".
+        blocks: pairs (number of rows, bytes).
+        residue: whatever the model does not reproduce.
     """
 
     head: dict[str, Any]
@@ -45,7 +45,7 @@ class Container:
 
     @classmethod
     def read(cls, data: bytes) -> Container:
-        """The parts of a file's bytes; ``InputError`` if they are damaged, or of a newer format."""
+        """The parts of a file from its bytes; ``InputError`` if they are damaged, or of a newer format."""
         if data[:8] != MAGIC:
             raise InputError("the file was not written by `latens compress`", "name one that ends in .latens")
         head, at = _head(data)
@@ -67,7 +67,7 @@ class Container:
 
 
 def damaged(why: str) -> InputError:
-    """The error for a file that does not verify."""
+    """The error for a file that cannot be verified."""
     return InputError(f"the file is damaged ({why})", _REMEDY)
 
 
@@ -92,7 +92,7 @@ def _head(data: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _is_sound(head: dict[str, Any]) -> bool:
-    """Whether the entries of a head have their types and agree."""
+    """Whether the entries of a head have the right types and agree with each other."""
     whole = [head.get(name) for name in ("format", "rows", "residue")]
     if not all(is_whole(value) and value >= 0 for value in whole) or not isinstance(head.get("run"), str):
         return False

@@ -1,8 +1,8 @@
 """Distribution functions that are the same to the last bit on every machine.
 
-Libraries compute exp and log to within rounding, and differently on different processors. Here both are built from
-additions, multiplications and divisions of float64, which IEEE 754 rounds in one way, and kept as tables with straight
-lines in between. The tables are distribution functions themselves, within 5e-8 of the named ones.
+Libraries compute exp and log only up to rounding, and differently on different processors. Here both are built from
+additions, multiplications and divisions of float64, whose rounding IEEE 754 defines, and stored as tables with straight
+lines in between. The tables are distribution functions themselves, within 5e-8 of the exact ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LN2 = 0.6931471805599453
 
 
 def exp(x: np.ndarray) -> np.ndarray:
-    """e^x, for x from -700 to 700, to a relative error of 1e-15.
+    """e^x for x from -700 to 700, with a relative error of at most 1e-15.
 
     >>> float(abs(exp(np.array([1.0])) - np.e)[0]) < 1e-15
     True
@@ -33,7 +33,7 @@ class Curve:
 
     Args:
         reach: the table spans from -reach to reach.
-        values: those of the distribution function there, increasing.
+        values: the values of the distribution function at the points, increasing.
     """
 
     def __init__(self, reach: float, values: np.ndarray):
@@ -41,7 +41,7 @@ class Curve:
         self.scale, self.last = (len(values) - 1) / (2 * reach), len(values) - 1.0
 
     def __call__(self, t: np.ndarray) -> np.ndarray:
-        """The share below t, in the shape of t."""
+        """The share of the distribution below t, in the shape of t."""
         place = t + self.reach
         place *= self.scale
         np.maximum(place, 0.0, out=place)
@@ -53,7 +53,7 @@ class Curve:
         return place
 
     def inverse(self, share: np.ndarray) -> np.ndarray:
-        """The t below which the share lies."""
+        """The t below which this share of the distribution lies."""
         index = np.clip(np.searchsorted(self.values, share, side="right") - 1, 0, len(self.values) - 2)
         step = self.steps[index]
         inside = (share - self.values[index]) / np.where(step > 0, step, 1.0)

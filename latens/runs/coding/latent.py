@@ -1,7 +1,7 @@
-"""Codes as whole numbers: the posterior and the prior as whole frequencies.
+"""Codes as whole numbers, with whole-number frequencies from the posterior and the prior.
 
-A real dimension is cut into 2^14 bins that are equally likely under N(0, 1), or under a normal with the prior's own
-mean and variance, and z is the middle of a bin (Townsend, Bird & Barber 2019). Codebook entries and categories are
+A real dimension is cut into 2^14 bins that are equally likely under N(0, 1), or under a normal with the mean and
+variance of the prior, and z is the middle of a bin (Townsend, Bird & Barber 2019). Codebook entries and categories are
 whole numbers already.
 """
 
@@ -24,7 +24,7 @@ from latens.runs.coding.rounding import Rounding
 
 BITS = 14
 STEP = 2.0**-14  # step of locations, in units of the prior's standard deviation
-PRIOR, POSTERIOR, SHARES, CELLS = range(4)  # parts of a batch whose numbers are rounded
+PRIOR, POSTERIOR, SHARES, CELLS = range(4)  # the parts of a batch whose numbers are rounded
 
 
 @cache
@@ -35,24 +35,24 @@ def _bins() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Alphabet(ABC):
-    """p(z) over codes as whole numbers ``[B, dim]``: of a batch of rows, or of all."""
+    """p(z) over codes as whole numbers ``[B, dim]``, one distribution for all rows or one per row."""
 
     dim: int
 
     @abstractmethod
     def codes(self, numbers: np.ndarray) -> Tensor:
-        """z ``[B, Z]`` of the whole numbers."""
+        """The codes z ``[B, Z]`` that the whole numbers stand for."""
 
     @abstractmethod
     def push(self, stack: Stack, numbers: np.ndarray, which: np.ndarray | None) -> None:
-        """Put the whole numbers ``[B, dim]`` on the stack, and the components ``[B]`` of :meth:`pop_component`."""
+        """Put the whole numbers ``[B, dim]`` and the components ``[B]`` of :meth:`pop_component` on the stack."""
 
     @abstractmethod
     def pop(self, stack: Stack, rows: int, dim: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """(whole numbers ``[B, dim]``, components ``[B]``) from the stack."""
+        """Take (whole numbers ``[B, dim]``, components ``[B]``) from the stack."""
 
     def pop_component(self, stack: Stack, z: Tensor, rounding: Rounding) -> np.ndarray | None:
-        """Components ``[B]`` from the stack, by their shares in p(z); None if there are none."""
+        """Take components ``[B]`` from the stack, by their shares in p(z); None if there are no components."""
         return None
 
     def push_component(self, stack: Stack, z: Tensor, which: np.ndarray | None, rounding: Rounding) -> None:
@@ -61,22 +61,22 @@ class Alphabet(ABC):
 
     @abstractmethod
     def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
-        """Whole numbers ``[B, dim]`` of a draw of q(z|x), from the stack."""
+        """Take the whole numbers ``[B, dim]`` of a draw of q(z|x) from the stack."""
 
     @abstractmethod
     def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
-        """Put them back."""
+        """Put the whole numbers of the draw back on the stack."""
 
 
 def codes_under(p: Any, rounding: Rounding) -> Alphabet:
-    """The codes of a prior's distribution p; ``InputError`` for a kind that has none."""
+    """The alphabet of codes for a prior's distribution p; ``InputError`` for a kind of prior that has none."""
     if type(p) is d.UniformCodes:
         return Entries(p)
     return Categories(p, rounding) if type(p) is d.OneHot and len(p.batch_shape) == 0 else Bins(p, rounding)
 
 
 class Entries(Alphabet):
-    """Entries of books, equally likely: a posterior that is sure of them frees no bits."""
+    """Entries of codebooks, all equally likely. The posterior is certain of them, so it frees no bits."""
 
     def __init__(self, p: d.UniformCodes):
         self.books, self.positions = p.codes, p.positions
@@ -84,7 +84,7 @@ class Entries(Alphabet):
         self.masses = Uniform(p.codes.shape[1])
 
     def codes(self, numbers: np.ndarray) -> Tensor:
-        """z ``[B, V D]``, at each position the sum over the L books."""
+        """z ``[B, V D]``: at each position, the sum of the entries of the L books."""
         index = torch.from_numpy(numbers).reshape(len(numbers), self.positions, -1)
         found = torch.stack([book[index[..., level]] for level, book in enumerate(self.books)])
         return found.sum(0).flatten(-2)
@@ -94,7 +94,7 @@ class Entries(Alphabet):
         stack.push(*self.masses.interval(numbers.reshape(-1)))
 
     def pop(self, stack: Stack, rows: int, dim: int) -> tuple[np.ndarray, None]:
-        """The entries from the stack."""
+        """Take the entries from the stack."""
         return stack.pop(self.masses.find, rows * dim).reshape(rows, dim), None
 
     def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
@@ -103,7 +103,7 @@ class Entries(Alphabet):
         return np.asarray(q.index.flatten(1).numpy())
 
     def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
-        """Nothing was taken."""
+        """Nothing, since :meth:`pop_posterior` took nothing."""
 
 
 class Categories(Alphabet):
@@ -125,7 +125,7 @@ class Categories(Alphabet):
         stack.push(*self._levels(len(numbers)).interval(numbers.reshape(-1)))
 
     def pop(self, stack: Stack, rows: int, dim: int) -> tuple[np.ndarray, None]:
-        """The categories from the stack."""
+        """Take the categories from the stack."""
         return stack.pop(self._levels(rows).find, rows * dim).reshape(rows, dim), None
 
     def _posterior(self, q: Any, rounding: Rounding) -> Levels:
@@ -133,12 +133,12 @@ class Categories(Alphabet):
         return Levels(rounding(_log_shares(q), LOGIT).reshape(-1, self.size))
 
     def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
-        """Categories of a draw of q, from the stack."""
+        """Take the categories of a draw of q from the stack."""
         masses, rows = self._posterior(q, rounding), q.batch_shape[0]
         return stack.pop(masses.find, rows * q.variables, turned=True).reshape(rows, -1)
 
     def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
-        """Put them back."""
+        """Put the categories of the draw back on the stack."""
         stack.push(*self._posterior(q, rounding).interval(numbers.reshape(-1)), turned=True)
 
 
@@ -147,14 +147,14 @@ def _log_shares(p: d.OneHot) -> np.ndarray:
 
 
 class Bins(Alphabet):
-    """Numbers as bins; bits back for the component where p is a mixture.
+    """Real numbers as bins. If p is a mixture, bits for the component come back too.
 
     Args:
         p: the prior's distribution, over codes ``[Z]`` or ``[B, Z]``; float64.
-        rounding: that of this part of the file.
+        rounding: the rounding for this part of the file.
 
     Raises:
-        InputError: the prior is of another kind.
+        InputError: the prior is of a kind that cannot be coded.
     """
 
     def __init__(self, p: Any, rounding: Rounding):
@@ -174,7 +174,7 @@ class Bins(Alphabet):
             self.normals = None if plain else Normals(p.loc, p.variance, self, rounding)
 
     def codes(self, bins: np.ndarray) -> Tensor:
-        """z ``[B, Z]`` of the bins."""
+        """The codes z ``[B, Z]`` that the bins stand for."""
         return torch.from_numpy(_bins()[1][bins]) * self.unit + self.shift
 
     def _component_shares(self, z: Tensor, rounding: Rounding) -> Levels:
@@ -193,7 +193,7 @@ class Bins(Alphabet):
             stack.push(*self._component_levels(len(bins)).interval(which))
 
     def pop(self, stack: Stack, rows: int, dim: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """(bins ``[B, Z]``, components ``[B]``) from the stack."""
+        """Take (bins ``[B, Z]``, components ``[B]``) from the stack."""
         if self.normals is None:
             return stack.pop(Uniform(1 << BITS).find, rows * dim).reshape(rows, dim), None
         which = None
@@ -202,7 +202,7 @@ class Bins(Alphabet):
         return stack.pop(self.normals.of(rows, which).find, rows * dim).reshape(rows, dim), which
 
     def pop_component(self, stack: Stack, z: Tensor, rounding: Rounding) -> np.ndarray | None:
-        """Components ``[B]`` from the stack, by their shares in p(z); None if there are none."""
+        """Take components ``[B]`` from the stack, by their shares in p(z); None if there are no components."""
         if not isinstance(self.p, d.NormalMixture):
             return None
         return stack.pop(self._component_shares(z, rounding).find, len(z), turned=True)
@@ -217,30 +217,30 @@ class Bins(Alphabet):
         return Normals(q.loc, q.variance, self, rounding).of(len(q.loc))
 
     def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
-        """Bins ``[B, Z]`` of a draw of q, from the stack."""
+        """Take the bins ``[B, Z]`` of a draw of q from the stack."""
         return stack.pop(self._posterior(q, rounding).find, q.loc.numel(), turned=True).reshape(q.loc.shape)
 
     def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
-        """Put them back."""
+        """Put the bins of the draw back on the stack."""
         stack.push(*self._posterior(q, rounding).interval(numbers.reshape(-1)), turned=True)
 
 
 class Normals:
-    """Diagonal normals ``[..., Z]`` on the bins of a prior."""
+    """Diagonal normals ``[..., Z]``, as distributions over the bins of a prior."""
 
     def __init__(self, loc: Tensor, variance: Tensor, prior: Bins, rounding: Rounding):
         self.location = rounding(((loc - prior.shift) / prior.unit).numpy(), STEP) * STEP
         self.log_scale = rounding((variance.sqrt() / prior.unit).log().numpy(), SCALE)
 
     def of(self, rows: int, which: np.ndarray | None = None) -> NormalBins:
-        """The bins of ``rows`` x Z cells, of each row's component where there are components."""
+        """The bins of ``rows`` x Z cells; if there are components, by the component of each row."""
         found = [part[..., which, :] if which is not None else np.broadcast_to(part, (rows, part.shape[-1]))
                  for part in (self.location, self.log_scale)]  # fmt: skip
         return NormalBins(_bins()[0], *(part.reshape(-1) for part in found))
 
 
 def require_prior(p: Any) -> None:
-    """``InputError`` unless codes can be coded under the prior."""
+    """Raise ``InputError`` unless codes can be coded under the prior."""
     mixture = isinstance(p, d.NormalMixture) and type(p) is d.NormalMixture and not p.batch_shape
     if not (type(p) is d.DiagonalNormal or mixture):
         raise InputError(
@@ -251,7 +251,7 @@ def require_prior(p: Any) -> None:
 
 
 def require_posterior(q: Any, kind: type) -> None:
-    """``InputError`` unless codes can be drawn from the posterior by the coder, as it is of this kind."""
+    """Raise ``InputError`` unless the posterior is of this kind, so that the coder can draw codes from it."""
     if type(q) is not kind:
         raise InputError(
             f"compress takes {kind.__name__} posteriors under the prior of this run, and its own is {type(q).__name__}",

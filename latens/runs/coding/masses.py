@@ -1,8 +1,8 @@
 """Whole-number frequencies for the values of many cells, from whole-number parameters.
 
-Every object has two methods: ``interval(symbol)`` gives the start and frequency of a symbol of each cell, and
-``find(slots, cells)`` the symbols of some cells whose intervals contain the slots. Every symbol has a frequency of at
-least 1.
+Every object has two methods. ``interval(symbol)`` gives the start and frequency of one symbol per cell;
+``find(slots, cells)`` gives, for some of the cells, the symbols whose intervals contain the slots. Every symbol has a
+frequency of at least 1.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from latens.runs.coding.rounding import Rounding
 
 LOGIT = 1 / 128  # step of log-probabilities
 SCALE = 1 / 64  # step of log-scales
-MOST = 1 << 22  # symbols of one cell
-_FARTHEST = 40 * 128  # steps below the largest log-probability; what lies lower counts as that low
-_NEAR = 4  # symbols: most wrong guesses are off by fewer
-_WIDEST = 4000  # steps of a log-scale on either side of 0
+MOST = 1 << 22  # a cell has at most this many symbols
+_FARTHEST = 40 * 128  # log-probabilities count as at most this many steps below the largest
+_NEAR = 4  # most wrong guesses are off by fewer symbols than this
+_WIDEST = 4000  # a log-scale is at most this many steps from 0
 
 ALL = slice(None)
 Cells = slice | np.ndarray  # selects some of the cells, in order
@@ -39,12 +39,12 @@ def _inverse_scales() -> np.ndarray:
 
 
 def _inverse(log_scale: np.ndarray) -> np.ndarray:
-    """1 / s of log-scales in steps of ``SCALE``."""
+    """1 / s for log-scales in steps of ``SCALE``."""
     return _inverse_scales()[np.clip(log_scale, -_WIDEST, _WIDEST) + _WIDEST]
 
 
 def shares(logits: np.ndarray) -> np.ndarray:
-    """The softmax of log-probabilities ``[..., n]`` in steps of ``LOGIT``, the same on every machine."""
+    """The softmax of log-probabilities ``[..., n]`` in steps of ``LOGIT``; it is the same on every machine."""
     weights = _powers()[np.minimum(logits.max(-1, keepdims=True) - logits, _FARTHEST)]
     return weights / np.cumsum(weights, -1)[..., -1:]
 
@@ -100,7 +100,8 @@ class Levels:
 class Ordered(ABC):
     """Ordered symbols 0 … n-1 with a distribution function.
 
-    A start is 2 k + floor(F(k) (TOTAL - 2 n)), so that a frequency is at least 1 even where rounding makes F fall.
+    The start of symbol k is 2 k + floor(F(k) (TOTAL - 2 n)), so that its frequency is at least 1 even if rounding makes
+    F fall.
 
     Args:
         size: the number of symbols, n.
@@ -111,10 +112,10 @@ class Ordered(ABC):
 
     @abstractmethod
     def below(self, k: np.ndarray, cells: Cells) -> np.ndarray:
-        """F: the share of the symbols below k ``[..., cells]``, for 0 < k < n; any number elsewhere."""
+        """F(k), the share of the symbols below k ``[..., cells]``, for 0 < k < n; any number for other k."""
 
     def guess(self, share: np.ndarray, cells: Cells) -> np.ndarray | None:
-        """Approximately the symbol below which the share lies."""
+        """Approximately the symbol at which the share is reached."""
         return None
 
     def starts(self, k: np.ndarray, cells: Cells) -> np.ndarray:
@@ -134,7 +135,7 @@ class Ordered(ABC):
         return start, self.starts(symbol + 1, ALL) - start
 
     def find(self, slots: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(symbol, start, frequency) of each slot: a guess, then bisection where it is wrong."""
+        """(symbol, start, frequency) of each slot: a guess, and bisection for guesses that are wrong."""
         share = slots + 0.5
         share *= 1 / TOTAL
         guess = self.guess(share, cells)
@@ -166,10 +167,10 @@ class Ordered(ABC):
 
 
 class NormalBins(Ordered):
-    """Bins of normal numbers.
+    """Bins of normally distributed numbers.
 
     Args:
-        edges: ``[n + 1]``, rising; the first and the last count as -inf and inf.
+        edges: ``[n + 1]``, increasing; the first and the last count as -inf and inf.
         location: ``[cells]``.
         log_scale: ``[cells]`` int64, in steps of ``SCALE``.
     """
@@ -189,7 +190,7 @@ class NormalBins(Ordered):
         return t
 
     def guess(self, share: np.ndarray, cells: Cells) -> np.ndarray:
-        """The bin of the quantile."""
+        """The bin that contains the quantile."""
         value = self.location[cells] + exact.normal().inverse(share) / self.inverse[cells]
         return np.searchsorted(self.edges, value) - 1
 
@@ -201,11 +202,11 @@ class Logistics(Ordered):
         {1 - \sigma((f - \mu_m) / s_m)}
 
     Args:
-        edges: t, ``[n + 1]``, rising; the first and the last count as -inf and inf.
+        edges: t, ``[n + 1]``, increasing; the first and the last count as -inf and inf.
         location: ``[M, cells]``.
         log_scale: ``[M, cells]`` int64, in steps of ``SCALE``.
-        weights: ``[M, cells]``, which sum to 1; None for one component.
-        floor: f, below which there is no mass; None for none.
+        weights: ``[M, cells]``, which sum to 1; None if there is one component.
+        floor: f, below which there is no mass; None for no floor.
     """
 
     def __init__(
@@ -237,7 +238,7 @@ class Logistics(Ordered):
         return total
 
     def guess(self, share: np.ndarray, cells: Cells) -> np.ndarray | None:
-        """The place of the quantile, of one component."""
+        """The place that contains the quantile, for a single component."""
         if len(self.location) > 1 or self.cut is not None:
             return None
         value = share / (1.0 - share)
@@ -252,12 +253,13 @@ class Logistics(Ordered):
 
 
 class Heaps(Ordered):
-    """Places with a smooth share, and atoms.
+    """Places with a smooth distribution, and atoms.
 
     Args:
-        places: the smooth share's masses, n of them.
-        weights: ``[cells, 1 + A]`` of the smooth share and of the atoms, which sum to 1.
-        symbols: ``[A]``, rising, the symbol of each atom: a place, or one from n on for an atom apart from all places.
+        places: the masses of the n places.
+        weights: ``[cells, 1 + A]``, the shares of the smooth distribution and of the atoms, which sum to 1.
+        symbols: ``[A]``, increasing, the symbol of each atom: a place, or a number from n on if the atom is at no
+            place.
     """
 
     def __init__(self, places: Logistics, weights: np.ndarray, symbols: np.ndarray):

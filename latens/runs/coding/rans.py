@@ -1,7 +1,7 @@
-"""An entropy coder: a stack of symbols, of which the last pushed is the first popped.
+"""An entropy coder: a stack of symbols, from which the last pushed symbol is popped first.
 
-Range asymmetric numeral systems (Duda 2013) on many lanes that share one stack of words (Giesen 2014; Townsend, Bird &
-Barber 2019), so that numpy moves all lanes at once.
+It uses range asymmetric numeral systems (Duda 2013) on many lanes that share one stack of words (Giesen 2014; Townsend,
+Bird & Barber 2019), so that numpy processes all lanes together.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-PRECISION = 28  # the frequencies of all alternatives to a symbol add up to 2^28
+PRECISION = 28  # the frequencies of all symbols that are possible in a cell add up to 2^28
 TOTAL = 1 << PRECISION
-_LOW = np.uint64(1 << 32)  # the least state of a lane between operations
+_LOW = np.uint64(1 << 32)  # the smallest state of a lane between operations
 _MASK, _BITS, _WORD = np.uint64(TOTAL - 1), np.uint64(PRECISION), np.uint64(32)
 _FULL = np.uint64(64 - PRECISION)
 
@@ -20,11 +20,12 @@ Find = Callable[[np.ndarray, slice], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 class Exhausted(ValueError):
-    """More was popped than was pushed."""
+    """More symbols were popped than were pushed."""
 
 
 def borrowed(count: int, first: int = 0) -> np.ndarray:
-    """Words ``[count]`` that an empty stack lends, always the same (splitmix64, Steele, Lea & Flood 2014)."""
+    """The words ``[count]`` that an empty stack lends; they are always the same (splitmix64, Steele, Lea & Flood
+    2014)."""
     with np.errstate(over="ignore"):
         z = (np.arange(first, first + count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -39,17 +40,17 @@ def _turned(slots: np.ndarray) -> np.ndarray:
 
 
 def first_heads(lanes: int) -> np.ndarray:
-    """Initial states of lanes, from 2^32 to 2^33, so that what is popped first looks random."""
+    """Initial states of lanes, from 2^32 to 2^33, so that the symbols popped first look random."""
     return _LOW + borrowed(lanes, 1 << 40).astype(np.uint64)
 
 
 class Stack:
-    """Lanes and the words below them.
+    """Lanes, and the words below them.
 
     Args:
-        lanes: how many symbols are moved at once.
-        lends: whether words may be popped from an empty stack; they are counted in ``lent``.
-        words: what is on the stack, uint32.
+        lanes: the number of symbols that are processed together.
+        lends: whether words may be popped from an empty stack; ``lent`` counts them.
+        words: the words on the stack, uint32.
         heads: the states of the lanes; by default :func:`first_heads`.
     """
 
@@ -86,15 +87,15 @@ class Stack:
     def push(self, start: np.ndarray, frequency: np.ndarray, *, turned: bool = False) -> None:
         """Put symbols ``[n]`` on the stack, the last of them first.
 
-        A symbol is the interval from ``start`` of length ``frequency`` >= 1, out of ``TOTAL``. With ``turned`` it is
-        the inverse of a ``turned`` :meth:`pop`.
+        A symbol is the interval of length ``frequency`` >= 1 that begins at ``start``, out of ``TOTAL``. With
+        ``turned``, this is the inverse of a :meth:`pop` with ``turned``.
         """
         start, frequency, lanes = start.astype(np.uint64), frequency.astype(np.uint64), len(self.heads)
         most, rest = (frequency << _FULL) - np.uint64(1), np.uint64(TOTAL) - frequency  # 2^64 - 1 for f = TOTAL
         for first in range((len(start) - 1) // lanes * lanes, -1, -lanes):
             cells = slice(first, first + lanes)
             f = frequency[cells]
-            h = self.heads[: len(f)]  # a view, changed in place
+            h = self.heads[: len(f)]  # a view, which is changed in place
             over = h > most[cells]
             words = h[over]
             if len(words):
@@ -111,9 +112,9 @@ class Stack:
     def pop(self, find: Find, count: int, *, turned: bool = False) -> np.ndarray:
         """Take ``count`` symbols from the stack.
 
-        For numbers below ``TOTAL``, ``find(slots, cells)`` gives the symbols in whose intervals they fall, with their
-        starts and frequencies; ``cells`` says which of the ``count`` symbols they are. The slots come from the last
-        symbols pushed; with ``turned`` they are random even where those symbols were not.
+        ``find(slots, cells)`` maps numbers below ``TOTAL``, the slots, to the symbols in whose intervals they lie, with
+        the starts and frequencies of these; ``cells`` says which of the ``count`` symbols are meant. The slots come
+        from the symbols pushed last; with ``turned`` they look random even if those symbols do not.
         """
         found, lanes = np.empty(count, np.int64), len(self.heads)
         for first in range(0, count, lanes):

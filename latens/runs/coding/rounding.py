@@ -1,7 +1,7 @@
-"""Numbers of networks rounded to a grid, in the same way on every machine.
+"""Outputs of networks rounded to a grid, in the same way on every machine.
 
-Sums of float64 differ between machines by 1e-15 of their size. If a number lies so close to the midpoint between two
-places of the grid that this could matter, the encoder writes down which way it was rounded.
+Sums of float64 differ between machines by a relative 1e-15. If a number lies so close to the midpoint between two
+places of the grid that this could matter, the encoder records in which direction it was rounded.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 
 from latens.errors import InputError
 
-NEAR = 2.0**-20  # distance from the middle between two places, in steps, below which the direction is written down
-FARTHEST = 2.0**40  # in steps: larger numbers are clipped
+NEAR = 2.0**-20  # closer than this to the midpoint, in steps of the grid, the direction is recorded
+FARTHEST = 2.0**40  # numbers beyond this many steps are clipped
 
 
 def varints(values: list[int]) -> bytes:
-    """Whole numbers >= 0, seven bits to a byte."""
+    """Whole numbers >= 0 as bytes of seven bits each."""
     out = bytearray()
     for value in values:
         while value > 127:
@@ -28,7 +28,7 @@ def varints(values: list[int]) -> bytes:
 
 
 def from_varints(data: bytes) -> list[int]:
-    """The numbers of :func:`varints`; ``ValueError`` if the last is cut off.
+    """The numbers from which :func:`varints` made the bytes; ``ValueError`` if the last number is incomplete.
 
     >>> from_varints(varints([0, 300]))
     [0, 300]
@@ -48,9 +48,9 @@ def from_varints(data: bytes) -> list[int]:
 
 
 class Rounding:
-    """Round to a grid; the encoder writes down close cases, which the decoder reads.
+    """Round to a grid. The encoder records the direction of close cases, and the decoder uses these records.
 
-    Calls between two calls of :meth:`at` are identified by their order.
+    The calls after each call of :meth:`at` are identified by their order.
     """
 
     def __init__(self, told: bytes | None = None):
@@ -60,12 +60,12 @@ class Rounding:
             self.told.setdefault(item[:3], []).append(item[3:])
 
     def at(self, batch: int, part: int) -> None:
-        """Say which part of which batch the next calls concern."""
+        """State to which part of which batch the next calls belong."""
         self.key = (batch, part, 0)
 
     def __call__(self, values: np.ndarray, step: float) -> np.ndarray:
-        """The nearest place of the grid for each number, int64; ``InputError`` for NaN."""
-        scaled = np.asarray(values, np.float64, order="C") / step  # so that a cell has one number
+        """For each number, the nearest place of the grid, int64; ``InputError`` for NaN."""
+        scaled = np.asarray(values, np.float64, order="C") / step  # in C order, which numbers the cells
         most = max(scaled.max(initial=0.0), -scaled.min(initial=0.0))
         if np.isnan(most):
             raise InputError("the run's networks give values that are not numbers", "check the data, or fit again")
@@ -87,5 +87,5 @@ class Rounding:
         return nearest.astype(np.int64)
 
     def packed(self) -> bytes:
-        """The directions written down, as bytes."""
+        """The recorded directions as bytes."""
         return b"".join(struct.pack("<IHHIB", *key, *item) for key, items in self.told.items() for item in items)

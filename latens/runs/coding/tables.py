@@ -1,8 +1,8 @@
 """The columns of a table as symbols, and the parts of a table that the model does not reproduce.
 
-The file's own cells are compared with those that the decoder will make. Cells that differ (a level never seen, a number
-off the grid or out of range) are kept next to the code. Columns in which many cells differ, columns with a density and
-no grid, and columns that are not modelled are kept whole.
+The cells of the file are compared with the cells that the decoder will make. Cells that differ (a level that the fit
+never saw, a number off the grid or out of range) are stored next to the code. Columns in which many cells differ,
+columns with a density but no grid, and columns that are not modelled are stored whole.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from latens.runs.coding.rounding import Rounding
 from latens.schema import AnySchema, Schema, Table
 from latens.schema.arrow import pa, pc
 
-MOST_SPELLED = 1 << 12  # the most texts of one column that may be spelt differently from how latens writes them
-MANY = 0.25  # a column in which a larger share of cells differs is kept whole
-MOST_ROWS = 64  # of levels or spellings, which differ, in a byte of Parquet
+MOST_SPELLED = 1 << 12  # at most this many texts of a column may be spelt differently from how latens writes them
+MANY = 0.25  # a column is stored whole if a larger share of its cells differs
+MOST_ROWS = 64  # a byte of Parquet holds at most this many levels or spellings, as these are distinct
 _COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
 
 
 @dataclass(frozen=True)
 class Places:
-    """The values of a column's symbols and, for numbers with atoms, which symbols the atoms are."""
+    """The values that a column's symbols stand for and, for numbers with atoms, which symbols are the atoms."""
 
     values: np.ndarray
     grid: int
@@ -44,7 +44,7 @@ class Places:
 
     @classmethod
     def of(cls, column: ColumnLikelihood, top: int) -> Places | None:
-        """The places of a column, for counts up to ``top``; None for a density, or where there would be too many."""
+        """The places of a column, for counts up to ``top``; None for a density, or if there would be too many."""
         none = np.zeros(0, np.int64)
         if column.law is None:
             size = {"bernoulli": 2, "categorical": column.levels, "ordinal": column.levels}.get(column.family)
@@ -72,7 +72,7 @@ class Places:
         return cls(np.append(places, beyond), len(places), np.array(symbols, dtype=np.int64))
 
     def symbols(self, x: np.ndarray) -> np.ndarray:
-        """The symbol of the value nearest to each number; 0 for NaN."""
+        """For each number, the symbol of the nearest value; 0 for NaN."""
         places = self.values[: self.grid]
         found = np.searchsorted((places[1:] + places[:-1]) / 2, np.nan_to_num(x, nan=places[0]))
         for symbol in range(self.grid, len(self.values)):
@@ -85,10 +85,9 @@ class TableCells:
 
     Args:
         schema: the columns.
-        columns: how each is modelled.
+        columns: the likelihoods of the columns.
         tops: the largest count of each column.
-        x: ``[N, D]`` in the model's form: the columns that are not coded, and NaN for the missing cells of those that
-            are.
+        x: ``[N, D]`` in the model's form: the columns that are not coded; for coded columns, NaN marks missing cells.
         coded: which columns are coded, ``[D]``.
     """
 
@@ -125,7 +124,7 @@ class TableCells:
         return torch.from_numpy(self.values(symbols, rows))
 
     def _masses(self, px: Any, x: np.ndarray, j: int, live: np.ndarray, rounding: Rounding) -> Any:
-        """The masses of column j in the rows ``live``; x has the columns before it."""
+        """The masses of column j in the rows ``live``; x holds the columns before it."""
         base, position = elementwise(px), j
         if isinstance(base, d.InOrder):
             before = torch.from_numpy(x)
@@ -180,7 +179,7 @@ def _some(part: Any, place: int, rows: Tensor) -> Any:
 
 
 def remade(schema: AnySchema, x: np.ndarray, like: Any) -> dict[str, Any]:
-    """The columns made of x ``[N, D]`` in the model's form, in the types of the schema ``like``."""
+    """Columns made from x ``[N, D]`` in the model's form, in the types of the schema ``like``."""
     if isinstance(schema, Schema):
         user = schema.to_user(x.reshape(len(x), *schema.shape))
         table = pa.table([pa.array(column) for column in user.T], names=list(schema.names or like.names))
@@ -204,7 +203,7 @@ def remade(schema: AnySchema, x: np.ndarray, like: Any) -> dict[str, Any]:
 
 
 def differs(cells: Any, made: Any) -> np.ndarray:
-    """Which cells of two columns of one type differ in any bit, NaN and the sign of 0 included, ``[N]``."""
+    """Which cells of two columns of the same type differ in any bit, including NaN and the sign of 0, ``[N]``."""
     null, other = cells.is_null().to_numpy(), made.is_null().to_numpy()
     if pa.types.is_null(cells.type):
         return np.zeros(len(cells), bool)
@@ -227,7 +226,8 @@ def packed_table(table: Any) -> np.ndarray:
 
 
 def unpacked_table(data: np.ndarray, rows: int | None = None) -> Any:
-    """The table of :func:`packed_table`; ``ValueError`` unless it has that many rows, or may have those it declares."""
+    """The table from which :func:`packed_table` made the bytes; ``ValueError`` unless it has that many rows, or can
+    hold the number of rows that it declares."""
     import pyarrow.parquet as parquet
 
     file = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(data.tobytes())))
@@ -238,7 +238,7 @@ def unpacked_table(data: np.ndarray, rows: int | None = None) -> Any:
 
 
 def plain(table: Any) -> Any:
-    """The table with its dictionaries replaced by their values."""
+    """The table with dictionaries replaced by their values."""
     for place, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(place, field.name, table.column(place).cast(field.type.value_type))
@@ -246,7 +246,7 @@ def plain(table: Any) -> Any:
 
 
 def dictionaries(table: Any) -> dict[str, np.ndarray]:
-    """The levels of the columns that are dictionaries."""
+    """The levels of each column that is a dictionary."""
     found = {}
     for name, field in zip(table.column_names, table.schema):
         if pa.types.is_dictionary(field.type):
@@ -257,8 +257,8 @@ def dictionaries(table: Any) -> dict[str, np.ndarray]:
 
 
 def spelled(cells: Any, made: Any) -> Any:
-    """A small table with, for each text that the decoder makes, the original text of most of its cells, such as a word
-    with blanks around it or the mark of a gap. None if the cells are not text, or have too many different texts."""
+    """A small table: for each text that the decoder makes, the original text of most of its cells, such as a word with
+    blanks around it or the mark of a gap. None if the cells are not text, or have too many different texts."""
     if not pa.types.is_string(cells.type):
         return None
     if len(pc.unique(made)) > MOST_SPELLED:
@@ -270,7 +270,7 @@ def spelled(cells: Any, made: Any) -> Any:
 
 
 def respelled(made: Any, spelling: Any) -> Any:
-    """The cells ``made`` with the texts of :func:`spelled`."""
+    """The cells ``made`` with the spellings of :func:`spelled`."""
     keys, texts = (spelling.column(name).combine_chunks() for name in ("made", "cells"))
     index = pc.index_in(made, keys, skip_nulls=False)
     known_ = texts.take(index.combine_chunks() if isinstance(index, pa.ChunkedArray) else index)
@@ -278,8 +278,8 @@ def respelled(made: Any, spelling: Any) -> Any:
 
 
 def residue(original: Any, made: Mapping[str, Any], whole: set[str]) -> tuple[dict[str, np.ndarray], set[str]]:
-    """(what the columns ``made`` lack of a table, as named arrays; the columns that are kept whole: those in ``whole``,
-    those not made, and those in which many cells differ)."""
+    """(what the columns ``made`` lack compared with the original table, as named arrays; the columns that are stored
+    whole: those in ``whole``, those not made, and those in which many cells differ)."""
     kept, cells = {}, plain(original)
     for name in original.column_names:
         if name in whole or name not in made:
@@ -304,7 +304,7 @@ def residue(original: Any, made: Mapping[str, Any], whole: set[str]) -> tuple[di
 
 
 def schema_of(kept: Mapping[str, np.ndarray]) -> Any:
-    """The arrow schema of the table of :func:`residue`."""
+    """The arrow schema of the table from which :func:`residue` was taken."""
     return pa.ipc.read_schema(pa.py_buffer(kept["schema"].tobytes()))
 
 
@@ -339,7 +339,7 @@ def _levelled(column: Any, field: Any, kept: Mapping[str, np.ndarray]) -> Any:
 
 
 def known(kept: Mapping[str, np.ndarray], schema: AnySchema, given: Table | None, rows: int) -> Any:
-    """The rows in the columns that are kept whole; cells of other columns are missing."""
+    """The rows in the columns that are stored whole; cells of other columns are missing."""
     types = schema_of(kept)
     whole = unpacked_table(kept["whole"], rows) if "whole" in kept else pa.table({})
     table = pa.table({
@@ -353,7 +353,7 @@ def known(kept: Mapping[str, np.ndarray], schema: AnySchema, given: Table | None
 
 
 def coded_columns(model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(which columns of x ``[N, D]`` can be coded, the largest count of each)."""
+    """(which columns of x ``[N, D]`` can be coded; the largest count of each column)."""
     if type(model.likelihood) not in (TableLikelihood, ColumnsInOrder):
         name = type(model.likelihood).__name__
         raise InputError(f"compress takes no likelihood of this kind ({name})", "fit the table with --recipe vae")

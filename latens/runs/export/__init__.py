@@ -1,1 +1,1 @@
-"""A run's model as graphs of tensor operations, to run without latens."""
+"""A run's model as graphs of tensor operations, which run without latens."""

@@ -1,8 +1,8 @@
-"""What the columns of a table can hold, and the rules between them, as tensor operations in float64.
+"""The values that the columns of a table can hold, and the rules between them, as tensor operations in float64.
 
-:func:`outward` is :meth:`latens.schema.Table.outward` of means, and :func:`inward` is
-:meth:`latens.schema.Table.inward`, for graphs that run without latens. Numbers are ``{column: [N]}``, codes for
-levels, NaN for missing cells.
+:func:`outward` is :meth:`latens.schema.Table.outward` for means, and :func:`inward` is
+:meth:`latens.schema.Table.inward`, both for graphs that run without latens. Numbers are ``{column: [N]}``, with codes
+for levels and NaN for missing cells.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from latens.schema.column import CODED
 from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law
 from latens.schema.rules import EXACT, Combinations, DatePart, Formula, Function, Intervals, Missing, Order, Rule
 
-MOST = 20_000  # combinations of levels, or dates of a calendar, that a graph holds as a table
+MOST = 20_000  # a graph holds at most this many combinations of levels, or dates of a calendar, as a table
 
 Numbers = dict[str, Tensor]
 Fields = dict[str, Column]
 
 
 def inward(schema: Table, u: Tensor) -> Tensor:
-    """The numbers ``[N, outer]`` of a table's columns, in their order, as x ``[N, D]`` in the schema's storage."""
+    """From the numbers ``[N, outer]`` of a table's columns, in their order, to x ``[N, D]`` in the schema's storage."""
     found, fields = dict(zip(schema.outer_by_name, u.unbind(-1))), schema.outer_by_name
     for rule in schema.rules:
         bad = _broken(rule, found, fields)
@@ -45,10 +45,10 @@ def inward(schema: Table, u: Tensor) -> Tensor:
 
 
 def outward(schema: Table, x: Tensor) -> Tensor:
-    """The means x ``[N, D]`` as the numbers ``[N, outer]`` that a table holds, float64.
+    """From the means x ``[N, D]`` to the numbers ``[N, outer]`` in a table, float64.
 
     Raises:
-        NotImplementedError: a rule binds more combinations of levels, or dates, than a graph holds.
+        NotImplementedError: a rule has more combinations of levels, or a calendar more dates, than a graph holds.
     """
     fields, u = schema.outer_by_name, dict(zip(schema.names, x.double().unbind(-1)))
     bound = {rule.target for rule in schema.rules if rule.bounds}
@@ -61,7 +61,7 @@ def outward(schema: Table, x: Tensor) -> Tensor:
 
 
 def settled(column: Column, x: Tensor) -> Tensor:
-    """:meth:`latens.schema.Column.settled` of means ``[N]``."""
+    """:meth:`latens.schema.Column.settled` for means ``[N]``."""
     if column.kind == "count":
         return x.clamp_min(0)
     if column.kind in CODED:
@@ -79,7 +79,7 @@ def settled(column: Column, x: Tensor) -> Tensor:
 
 
 def _typed(column: Column, x: Tensor) -> Tensor:
-    """The numbers, rounded if the column's type holds whole numbers only."""
+    """The numbers, rounded if the column's type holds only whole numbers."""
     whole = pa.types.is_integer(column.arrow) or pa.types.is_date32(column.arrow)
     return x.round() if whole and column.kind not in CODED and column.kind != "count" else x
 
@@ -92,12 +92,12 @@ def _take(values: Any, place: Tensor) -> Tensor:
 
 
 def _place(edges: Any, x: Tensor, right: bool = False) -> Tensor:
-    """For each number ``[N]``, how many of the increasing edges lie below it."""
+    """For each number ``[N]``, the number of increasing edges that lie below it."""
     return searchsorted(torch.tensor(np.asarray(edges, dtype=np.float64)), x, right=right)
 
 
 def _nearest(values: Any, x: Tensor) -> Tensor:
-    """The nearest of the increasing values; of two at the same distance, the lower."""
+    """For each number, the nearest of the increasing values; of two at the same distance, the lower one."""
     values = np.asarray(values, dtype=np.float64)
     return _take(values, _place((values[1:] + values[:-1]) / 2, x))
 
@@ -109,12 +109,12 @@ def _is_one_of(values: Sequence[float] | np.ndarray, x: Tensor) -> Tensor:
 
 
 def _exact(number: Any) -> Tensor:
-    """A number as a tensor, because exporters turn plain numbers into float32."""
+    """A number as a tensor, since exporters turn plain numbers into float32."""
     return torch.as_tensor(number, dtype=torch.float64)
 
 
 def _within(x: Tensor, low: float | None, high: float | None = None) -> Tensor:
-    """Each number, moved to the nearest one in the range."""
+    """Each number moved to the nearest number in the range."""
     x = x if low is None else torch.maximum(x, _exact(low))
     return x if high is None else torch.minimum(x, _exact(high))
 
@@ -124,7 +124,7 @@ def _rounded(x: Tensor, decimals: int) -> Tensor:
 
 
 def _larger(a: Tensor, b: Tensor) -> Tensor:
-    """The larger of two numbers; where one is NaN, the other."""
+    """The larger of two numbers; if one is NaN, the other."""
     return torch.where((a > b) | b.isnan(), a, b)
 
 
@@ -225,7 +225,7 @@ def _following(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
 
 
 def _values(column: Column, x: Tensor) -> Tensor:
-    """The numbers that codes of levels stand for; numbers of other columns unchanged."""
+    """The numbers that codes of levels stand for; numbers of other columns are unchanged."""
     if column.kind not in CODED:
         return x
     levels = [float(level) for level in column.levels or ()]
@@ -242,7 +242,7 @@ def _codes(column: Column, x: Tensor) -> Tensor:
 
 
 def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tensor:
-    """The target of a rule that determines or bounds it, from what is modelled."""
+    """The target of a rule that determines or bounds it, computed from what is modelled."""
     if isinstance(rule, Order):
         return _ordered(rule, u, fields)
     if isinstance(rule, Function):
@@ -348,7 +348,7 @@ def _computed(rule: Formula, u: Numbers, fields: Fields) -> Tensor:
 
 
 def _solved(rule: Formula, u: Numbers, fields: Fields, name: str) -> Tensor:
-    """A source, solved from the target and the other sources ``[N]``; NaN where they do not determine it."""
+    """A source computed from the target and the other sources ``[N]``; NaN if they do not determine it."""
     column, own = fields[name], f"v{rule.sources.index(name)}"
     if column.kind in CODED or rule.how.count(own) != 1:
         return torch.full_like(u[rule.target], math.nan)
@@ -426,8 +426,8 @@ def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
 
 
 def _settle_levels(bound: list[Combinations], u: Numbers) -> None:
-    """:func:`latens.schema.rules.settle_levels`, in place, using a table of all combinations of the columns that rules
-    link."""
+    """:func:`latens.schema.rules.settle_levels`, in place, by a table of all combinations of the columns that the rules
+    connect."""
     for together in _linked([rule for rule in bound if set(rule.names) <= set(u)]):
         sizes = {name: size for rule in together for name, size in zip(rule.names, rule.sizes)}
         shape = {name: sizes[name] for name in u if name in sizes}

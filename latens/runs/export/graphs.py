@@ -1,4 +1,4 @@
-"""Encoder, decoder and scorer of a run as modules with tensors in and out, and as programs of core operations.
+"""Encoder, decoder and scorer of a run as modules from tensors to tensors, and as programs of core operations.
 
     >>> from latens.runs.export import graphs
     >>> decoder = graphs.decoder(run)                  # doctest: +SKIP
@@ -35,16 +35,16 @@ Outputs = dict[str, Tensor]
 class Graph(nn.Module):
     """A part of a run's model, from tensors to tensors.
 
-    The inputs are the part's own (``x`` or ``z``), one ``[B]`` for each condition, and finally, if the part draws,
-    standard normal ``noise`` ``[B, n]``. ``outputs`` names the tensors that are returned.
+    The inputs are the part's own (``x`` or ``z``), one ``[B]`` for each condition and finally, if the part draws,
+    standard normal ``noise`` ``[B, n]``. ``outputs`` names the tensors that it returns.
 
     Args:
         name: "encoder", "decoder" or "scorer".
         model: the model, which is not copied.
-        first: name of the first input.
-        row: one row of the first input, of its type.
-        conditions: one value of each condition.
-        compute: ``compute(model, first input, conditions)`` gives the named outputs.
+        first: the name of the first input.
+        row: one row of the first input, in its type.
+        conditions: one value for each condition.
+        compute: ``compute(model, first input, conditions)`` returns the named outputs.
 
     Raises:
         NotImplementedError: the part draws in a way that given noise cannot replace.
@@ -98,27 +98,27 @@ def encoder(run: Run) -> Graph:
 
 
 def decoder(run: Run) -> Graph:
-    """z ``[B, Z]`` -> ``value`` ``[B, *event]``, the mean or mode of p(x|z) in the model's numbers, as in `reconstruct`
-    before :meth:`latens.schema.Table.to_user`.
+    """z ``[B, Z]`` -> ``value`` ``[B, *event]``, the mean or mode of p(x|z) in the model's numbers, as `reconstruct`
+    has it before :meth:`latens.schema.Table.to_user`.
 
-    For a table also ``cells`` ``[B, columns]``, the numbers and codes that `reconstruct` writes (on their grids, within
-    their ranges, with rules kept); ``deviation`` ``[B, D]``, the standard deviation of each number (NaN for columns
-    with levels), and ``probabilities`` ``[B, P]`` of all levels of the columns that have them, in order. If each column
-    sees those before it, it sees their values.
+    A table has further outputs: ``cells`` ``[B, columns]``, the numbers and codes that `reconstruct` writes (on their
+    grids, within their ranges, with rules kept); ``deviation`` ``[B, D]``, the standard deviation of each number (NaN
+    for columns with levels); and ``probabilities`` ``[B, P]`` of all levels of the columns that have levels, in order.
+    If each column depends on those before it, it depends on their values here.
     """
     schema = schema_of(run)
     return Graph("decoder", run.model, "z", code(run), conditions(run), _decoding(schema))
 
 
 def scorer(run: Run) -> Graph:
-    """x ``[B, *event]`` and noise -> nats of each row ``[B]`` at one draw of z: ``distortion``, and where there is a
-    bound ``rate`` (in closed form where there is one) and ``log_weight``, ln p(x|z) + ln p(z) - ln q(z|x)."""
+    """x ``[B, *event]`` and noise -> nats of each row ``[B]`` at one draw of z: ``distortion`` and, if there is a
+    bound, ``rate`` (in closed form if there is one) and ``log_weight``, ln p(x|z) + ln p(z) - ln q(z|x)."""
     return Graph("scorer", run.model, "x", row(run), conditions(run), _reading(run, _scored))
 
 
 def row(run: Run) -> Tensor:
-    """One possible row as the graphs take it, ``[*event]``: in the model's form or, for a table with rules, the number
-    of each column as float64."""
+    """A possible row in the form that the graphs take, ``[*event]``: the model's form or, for a table with rules, the
+    number of each column as float64."""
     schema = schema_of(run)
     if not isinstance(schema, Table):
         filled = torch.full(schema.shape, schema.ends[0], dtype=torch.float64)
@@ -128,7 +128,7 @@ def row(run: Run) -> Tensor:
 
 
 def _reading(run: Run, compute: Callable[[Any, Tensor, Any], Outputs]) -> Callable[[Any, Tensor, Any], Outputs]:
-    """The same from the columns of a table, for which rules between columns make what the model sees."""
+    """The same function, but from the columns of a table whose rules must first be applied to get the model's form."""
     schema = schema_of(run)
     if not isinstance(schema, Table) or not schema.rules:
         return compute
@@ -136,7 +136,7 @@ def _reading(run: Run, compute: Callable[[Any, Tensor, Any], Outputs]) -> Callab
 
 
 def conditions(run: Run) -> dict[str, Tensor]:
-    """A value of each condition that the run's model is given, by name."""
+    """One value for each condition that the run's model is given, by name."""
     seen = run.data.get("conditions") or {}
     names = [*(() if run.given is None else run.given.conditions), *([LIBRARY] if LIBRARY in seen else [])]
     storage = run.schema.storage if isinstance(run.schema, Table) else "float32"
@@ -144,7 +144,7 @@ def conditions(run: Run) -> dict[str, Tensor]:
 
 
 def code(run: Run) -> Tensor:
-    """A possible code ``[Z]``: that of :func:`row`, or a draw from the prior if the model has no encoder."""
+    """A possible code ``[Z]``: the code of :func:`row`, or a draw from the prior if the model has no encoder."""
     model: Any = run.model
     given = {name: value[None] for name, value in conditions(run).items()} or None
     kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
@@ -194,7 +194,7 @@ def _decoding(schema: AnySchema) -> Callable[[Any, Tensor, Any], Outputs]:
 
 
 def probabilities(columns: Columns) -> Tensor | None:
-    """``[..., P]``, the probabilities of all levels of the columns that have them, column after column."""
+    """``[..., P]``, the probabilities of all levels of the columns that have levels, column after column."""
     found, keys = [], []
     for index, part in columns.parts:
         if levels := _levels(part):
@@ -205,7 +205,7 @@ def probabilities(columns: Columns) -> Tensor | None:
 
 
 def _levels(part: Distribution) -> int:
-    """The number of levels of each column of a part; 0 where it has none."""
+    """The number of levels of each column of a part; 0 if its columns have none."""
     if isinstance(part, Categorical):
         return part.logits.shape[-1]
     return part.cutpoints.shape[-1] + 1 if isinstance(part, Ordinal) else 2 * isinstance(part, Bernoulli)
@@ -218,7 +218,7 @@ def _scored(model: Any, x: Tensor, c: Any) -> Outputs:
 
 
 def traced(graph: Graph) -> torch.export.ExportedProgram:
-    """The graph for any number of rows, with its weights, in ATen operations that runtimes have.
+    """The graph for any number of rows, with its weights, in ATen operations that runtimes support.
 
     Raises:
         NotImplementedError: torch cannot trace the graph.
@@ -229,7 +229,7 @@ def traced(graph: Graph) -> torch.export.ExportedProgram:
         given = graph.given(3)
         try:
             return torch.export.export(graph, given, dynamic_shapes=(tuple({0: rows} for _ in given),), strict=False)
-        except Exception as error:  # torch raises errors of many kinds, none of which says what the user can do
+        except Exception as error:  # torch raises errors of many kinds, and none says what the user can do
             raise NotImplementedError(f"torch.export cannot trace it ({_first_line(error)})") from error
 
 

@@ -1,4 +1,4 @@
-"""Noise as an input: a model's draws become a function of given numbers."""
+"""Noise as an input: the draws of a model become a function of given numbers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _OTHERS = {
 
 
 class Drawing(TorchFunctionMode):
-    """Inside, ``torch.randn``, ``torch.rand`` and related functions return ``give(shape)`` in place of normal numbers;
-    uniform numbers are made from those by the normal distribution function. Raises ``NotImplementedError`` if the
-    model draws in another way, which no fixed number of normal numbers can replace.
+    """Inside the context, ``torch.randn``, ``torch.rand`` and related functions use ``give(shape)`` as normal numbers;
+    uniform numbers are made from these by the normal distribution function. ``NotImplementedError`` if the model draws
+    in another way, which no fixed number of normal numbers can replace.
     """
 
     def __init__(self, give: Callable[[Shape], Tensor]):
@@ -32,7 +32,7 @@ class Drawing(TorchFunctionMode):
         self.give = give
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The result of a call, with noise of ``give`` where it draws."""
+        """The result of a call; if the call draws, its noise comes from ``give``."""
         kwargs = kwargs or {}
         if func is torch.autograd.grad:
             raise NotImplementedError("the model takes gradients whenever it encodes, which a graph cannot")
@@ -57,11 +57,11 @@ def _uniform(noise: Tensor) -> Tensor:
 
 
 class Plan:
-    """Where the noise of each row goes: the shapes that a model draws, in order, with the axis of the rows.
+    """Where the noise of each row goes: the shapes that a model draws, in order, and in each the axis of the rows.
 
     Args:
-        call: runs the model on a number of rows.
-        batches: two different numbers of rows; comparing them shows which axis is that of the rows.
+        call: a function that runs the model on a number of rows.
+        batches: two different numbers of rows, whose comparison shows which axis is that of the rows.
 
     Raises:
         NotImplementedError: the model draws noise that cannot be divided among rows.
@@ -88,11 +88,11 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """How many normal numbers each row takes."""
+        """How many normal numbers are drawn for each row."""
         return sum(math.prod(rest) for rest, _ in self.draws)
 
     def drawing(self, noise: Tensor) -> Drawing:
-        """A context in which the model draws ``noise`` ``[B, size]``."""
+        """A context in which the model's draws are ``noise`` ``[B, size]``."""
         sizes = [math.prod(rest) for rest, _ in self.draws]
         parts = iter([
             part.reshape(-1, *rest).movedim(0, axis) for part, (rest, axis) in zip(noise.split(sizes, -1), self.draws)

@@ -1,4 +1,4 @@
-"""Operations that runtimes lack, expressed in those that they have."""
+"""Operations that runtimes lack, expressed by operations that they have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 SHIFT = 16
-LARGEST = 64  # the side of a matrix that is solved row after row
+LARGEST = 64  # the largest side of a matrix that is solved row by row
 
 
 def lgamma(z: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ _TAIL = (0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.186288
 
 
 def log_ndtr(x: Tensor) -> Tensor:
-    r""":math:`\ln \Phi(x)` ``[...]`` with a relative error of 1.2e-7, even if :math:`\Phi(x)` is nearly 1, where the
+    r""":math:`\ln \Phi(x)` ``[...]`` with a relative error of 1.2e-7, even if :math:`\Phi(x)` is nearly 1. There, the
     float32 error functions of runtimes keep few digits of 1 - :math:`\Phi(x)`.
 
     >>> round(log_ndtr(torch.tensor(0.0, dtype=torch.float64)).item(), 6), round(-math.log(2), 6)
@@ -52,7 +52,7 @@ def log_ndtr(x: Tensor) -> Tensor:
 
 
 def expm1(x: Tensor) -> Tensor:
-    r""":math:`e^x - 1` ``[...]``, to the type's precision for small x too, where runtimes subtract 1.
+    r""":math:`e^x - 1` ``[...]``, to full precision even for small x, for which runtimes only subtract 1.
 
     .. math:: e^x - 1 = \frac{2 t}{1 - t}, \quad t = \tanh(x / 2)
 
@@ -64,9 +64,9 @@ def expm1(x: Tensor) -> Tensor:
 
 
 def log1p(x: Tensor) -> Tensor:
-    r""":math:`\ln(1 + x)` ``[...]``, to the type's precision for small x too, where runtimes add 1.
+    r""":math:`\ln(1 + x)` ``[...]``, to full precision even for small x, for which runtimes only add 1.
 
-    The rounding of u = 1 + x is undone by the factor x / (u - 1) (Kahan).
+    The factor x / (u - 1) corrects the rounding of u = 1 + x (Kahan).
 
     >>> log1p(torch.tensor(1e-8)).item() == torch.log1p(torch.tensor(1e-8)).item()
     True
@@ -82,7 +82,7 @@ def ndtr(x: Tensor) -> Tensor:
 
 
 def digamma(z: Tensor) -> Tensor:
-    r""":math:`\psi(z)`, the derivative of :math:`\ln \Gamma`, for z > 0 ``[...]``, by its series at z + 16, in float64.
+    r""":math:`\psi(z)`, the derivative of :math:`\ln \Gamma`, for z > 0 ``[...]``, by a series at z + 16 in float64.
 
     >>> round(digamma(torch.tensor(1.0, dtype=torch.float64)).item(), 12)
     -0.577215664902
@@ -95,7 +95,7 @@ def digamma(z: Tensor) -> Tensor:
 
 
 def solve_triangular(a: Tensor, b: Tensor, *, upper: bool) -> Tensor:
-    """X with A X = B, A triangular ``[..., n, n]``, B ``[..., n, m]``, row after row."""
+    """X such that A X = B, with A triangular ``[..., n, n]`` and B ``[..., n, m]``; solved row by row."""
     n = _small(a)
     found: list[Tensor] = []  # rows in the order in which they are solved
     order = range(n - 1, -1, -1) if upper else range(n)
@@ -109,7 +109,7 @@ def solve_triangular(a: Tensor, b: Tensor, *, upper: bool) -> Tensor:
 
 
 def cholesky(a: Tensor) -> Tensor:
-    """The lower triangular L with L Lᵀ = A ``[..., n, n]``, column after column."""
+    """The lower triangular L such that L Lᵀ = A ``[..., n, n]``, computed column by column."""
     columns: list[Tensor] = []
     for j in range(_small(a)):
         left = a[..., j:, j : j + 1]
@@ -122,7 +122,7 @@ def cholesky(a: Tensor) -> Tensor:
 
 
 def cholesky_solve(b: Tensor, tril: Tensor) -> Tensor:
-    """X with L Lᵀ X = B ``[..., n, m]``, L lower triangular."""
+    """X such that L Lᵀ X = B ``[..., n, m]``, with L lower triangular."""
     return solve_triangular(tril.mT, solve_triangular(tril, b, upper=False), upper=True)
 
 
@@ -134,7 +134,7 @@ def _small(a: Tensor) -> int:
 
 
 def atan(x: Tensor) -> Tensor:
-    r""":math:`\arctan x` ``[...]``: the float32 result y, plus a correction.
+    r""":math:`\arctan x` ``[...]``: the float32 result y plus a correction.
 
     .. math:: \arctan x = y + \arctan \frac{x \cos y - \sin y}{\cos y + x \sin y}
 
@@ -166,14 +166,14 @@ def asinh(x: Tensor) -> Tensor:
 
 
 def searchsorted(edges: Tensor, values: Tensor, *, right: bool = False, **_: Any) -> Tensor:
-    """For each value ``[..., N]``, how many of the increasing edges ``[..., M]`` lie below it (with ``right``, at or
-    below it)."""
+    """For each value ``[..., N]``, the number of increasing edges ``[..., M]`` below it (with ``right``, at or below
+    it)."""
     left, at = edges.unsqueeze(-2), values.unsqueeze(-1)
     return (left <= at if right else left < at).sum(-1)
 
 
 def neighbour(x: Tensor, towards: Tensor) -> Tensor:
-    """A number next to x on the side of ``towards``, within two steps of the type's own."""
+    """A number close to x on the side of ``towards``, at most two steps of the floating-point type away."""
     step = x.abs().clamp_min(torch.finfo(x.dtype).tiny) * torch.finfo(x.dtype).eps
     return torch.where(towards < x, x - step, x + step)
 
@@ -187,7 +187,7 @@ REPLACED: dict[Any, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-# runtimes have these in float32 alone
+# runtimes have these only in float32
 WIDE: dict[Any, Callable[..., Any]] = {
     torch.special.ndtr: ndtr, torch.atan: atan, Tensor.atan: atan, torch.atan2: atan2, Tensor.atan2: atan2,
     torch.atanh: atanh, Tensor.atanh: atanh, torch.asinh: asinh, Tensor.asinh: asinh,
@@ -195,7 +195,8 @@ WIDE: dict[Any, Callable[..., Any]] = {
 
 
 class Replaced(TorchFunctionMode):
-    """Inside, functions of ``REPLACED`` are those of this file, and so are those of ``WIDE`` in float64."""
+    """In this context, functions in ``REPLACED`` are replaced by those of this file; so are those in ``WIDE``, in
+    float64."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The result of a call."""

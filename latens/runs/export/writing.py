@@ -1,4 +1,4 @@
-"""A run as a folder that needs no latens: ONNX graphs, what their numbers mean, and an example that uses both."""
+"""A run as a folder that works without latens: ONNX graphs, the meaning of their numbers, and an example of use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from latens.runs.record import Run
 from latens.schema import LIBRARY, Column, Table
 from latens.training.checkpoint import digest, sealed
 
-OPSETS = (18, 20)  # the first and the last version in which torch writes these graphs
+OPSETS = (18, 20)  # the first and the last operator set in which torch writes these graphs
 GRAPHS = {"encoder": graphs.encoder, "decoder": graphs.decoder, "scorer": graphs.scorer}
 
 
@@ -70,7 +70,7 @@ def export(run: Run, out: str | Path, *, opset: int = OPSETS[1]) -> dict[str, An
 
 
 def require_onnx() -> None:
-    """``InputError`` if a package that writes ONNX is missing."""
+    """Raise ``InputError`` if a package that is needed to write ONNX is missing."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -124,7 +124,7 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
             )  # fmt: skip
         assert found is not None
         optimizer.inline(found.model)
-        optimizer.fold_constants(found.model)  # the only pass, since the rewriting ones take a factor of 0.99999 for 1
+        optimizer.fold_constants(found.model)  # the only pass: rewriting passes would take a factor of 0.99999 for 1
         optimizer.remove_unused_nodes(found.model)
         model = found.model_proto
         for value in (*model.graph.input, *model.graph.output):
@@ -139,7 +139,7 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the remarks of the exporter, which are for its developers."""
+    """Silence the remarks of the exporter, which are meant for its developers."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -160,7 +160,7 @@ def _described(graph: Graph, data: bytes) -> dict[str, Any]:
 
 
 def meaning(run: Run) -> dict[str, Any]:
-    """What the numbers of the graphs are, both ways, in JSON's types."""
+    """The meaning of the graphs' numbers, for input and output, in JSON's types."""
     schema = schema_of(run)
     conditions = [column_meaning(column) for column in (() if run.given is None else run.given.given_fields)]
     if LIBRARY in (run.data.get("conditions") or {}):
@@ -178,7 +178,7 @@ def meaning(run: Run) -> dict[str, Any]:
 
 
 def column_meaning(column: Column) -> dict[str, Any]:
-    """What the numbers of a column are: codes of ``levels``, or numbers from ``low`` to ``high`` with ``decimals``
+    """The meaning of a column's numbers: codes of ``levels``, or numbers from ``low`` to ``high`` with ``decimals``
     digits after the point; dates are days since 1970-01-01."""
     found = {"name": column.name, "kind": column.kind, "type": column.type, "written": column.written_as,
              "missing": column.missing}  # fmt: skip
