@@ -1,7 +1,7 @@
-"""Published models by name, each a short combination of parts.
+"""Published models by name; each is a short combination of parts.
 
 A recipe is a function ``recipe(info, *, options) -> (model, objective)``; its signature is its configuration. Every
-public function of a group's file is one.
+public function in the file of a group is a recipe.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Models with a critic of their codes or of the data they make; their last weights are kept, not the best."""
+"""Models with a critic of their codes, or of the data they make. Their last weights are kept, not the best."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from latens.errors import InputError
 from latens.recipes.bounds import ae, vae
 from latens.recipes.choices import DataInfo, encoder, latent_size, likelihood_for, standardisation
 
-FEATURES = 64  # the features of a row from which a critic computes its odds
+FEATURES = 64  # a critic computes its odds from this many features of a row
 
 
 def aae(
@@ -17,9 +17,9 @@ def aae(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""The autoencoder whose codes a critic cannot tell from draws of N(0, I).
 
-    A critic learns to distinguish codes from draws of the prior; the encoder learns to deceive it. Codes as a whole
-    fill the prior, while single codes carry no noise. There is no density of x, so no bound. The last weights are kept,
-    not the best.
+    A critic learns to distinguish codes from draws of the prior; the encoder learns to deceive it. The codes of all
+    rows together fill the prior, while the code of each row has no noise. There is no density of x, so there is no
+    bound. The last weights are kept, not the best.
 
     .. math::
 
@@ -30,7 +30,7 @@ def aae(
         \mathbb{E}_x[\mathrm{softplus}(c(g(x)))]
 
     Use it when you want an autoencoder that can be sampled, and a discrepancy in closed form (wae_mmd) is too weak. On
-    Fashion-MNIST the two differ little; sinkhorn_ae samples better.
+    Fashion-MNIST aae and wae_mmd differ little; sinkhorn_ae samples better.
 
     Args:
         weight: λ, the weight of deceiving the critic, a number from 0.
@@ -48,8 +48,8 @@ def wae_gan(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""The adversarial autoencoder with a critic that knows the prior.
 
-    As aae; the density of the prior is put into the critic's odds, so that its network has only the density of the
-    codes to learn.
+    It is like aae, but the density of the prior is part of the critic's odds, so that the critic's network has to learn
+    only the density of the codes.
 
     .. math::
 
@@ -61,8 +61,8 @@ def wae_gan(
 
         c(z) = \mathrm{net}(z) + \ln \mathcal{N}(z; 0, I) + H
 
-    Use it when samples count more than reconstructions: compared with aae on Fashion-MNIST its draws are better and its
-    error is higher; its default weight is ten times that of aae.
+    Use it when samples matter more than reconstructions: compared with aae on Fashion-MNIST, its draws are better and
+    its error is higher. Its default weight is ten times that of aae.
 
     Args:
         weight: λ, the weight of deceiving the critic, a number from 0.
@@ -78,11 +78,12 @@ def wae_gan(
 def vae_gan(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", weight: float = 1.0
 ) -> tuple[nn.Module, objectives.Objective]:
-    r"""The VAE that reconstructs a critic's features rather than pixels.
+    r"""The VAE that reconstructs a critic's features instead of pixels.
 
-    Three players: encoder and prior minimise the rate and the distance of features F of a critic; the decoder minimises
-    that distance and deceives the critic with reconstructions and with draws from the prior; the critic distinguishes
-    both from the data. What is reported as likelihood is a by-product. The last weights are kept, not the best.
+    There are three players. Encoder and prior minimise the rate and the distance between features F that a critic
+    computes. The decoder minimises the same distance, and deceives the critic with reconstructions and with draws from
+    the prior. The critic distinguishes both from the data. The likelihood that is reported is a by-product. The last
+    weights are kept, not the best.
 
     .. math::
 
@@ -94,9 +95,9 @@ def vae_gan(
 
         \tilde x \ \text{decoded from}\ z \sim q(z|x), \quad \hat x \ \text{from}\ z \sim p(z)
 
-    Use it when images should look sharp rather than be close in pixels, you have many of them, and time to tune: with
-    the defaults and 468 steps on Fashion-MNIST it was behind every other recipe in reconstruction. Images, sequences
-    and other arrays; no tables, no counts.
+    Use it when images should look sharp rather than be close in pixels, and you have many images and time to tune. With
+    the defaults and 468 steps on Fashion-MNIST, it was behind every other recipe in reconstruction. It takes images,
+    sequences and other arrays, but no tables or counts.
 
     Args:
         weight: w, the weight of the distance of features for the decoder, a number from 0.
@@ -115,8 +116,8 @@ def gan(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""A generator and a critic, without a posterior: no codes of rows.
 
-    The generator turns draws of N(0, I) into data, the critic learns to distinguish them from rows, and its slope at
-    the rows is kept small, because otherwise the two may circle for ever. It can only be sampled: it encodes,
+    The generator turns draws of N(0, I) into data, and the critic learns to distinguish these from rows. The critic's
+    slope at the rows is kept small; otherwise the two may circle for ever. The model can only be sampled: it encodes,
     reconstructs and scores nothing. The last weights are kept, not the best.
 
     .. math::
@@ -126,8 +127,9 @@ def gan(
         \text{critic:}\quad \text{minimise}\quad \mathbb{E}_x[\mathrm{softplus}(-c(x)) + \tfrac{\gamma}{2} \lVert
         \partial c / \partial x \rVert^2] + \mathbb{E}_z[\mathrm{softplus}(c(f(z)))]
 
-    Use it when you compare a VAE with the other kind of generative model. It needs long training: after 468 steps on
-    Fashion-MNIST its samples are behind those of vae. Images, sequences and other arrays; no tables, no counts.
+    Use it when you want to compare a VAE with the other main kind of generative model. It needs long training: after
+    468 steps on Fashion-MNIST its samples are worse than those of vae. It takes images, sequences and other arrays, but
+    no tables or counts.
 
     Args:
         slope: γ, the weight of the critic's squared slope at the standardised rows, a number from 0.

@@ -16,12 +16,12 @@ def vae(
     variance: float | str = "optimal", network: str = "auto", heads: str = "shared", posterior: str = "diagonal",
     prior: str = "auto", missing: str = "mar", dependence: str = "auto", samples: int = 1, kl: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    r"""The variational autoencoder: normal posterior, parts chosen from the data.
+    r"""The variational autoencoder: a normal posterior, other parts by the data.
 
     The encoder gives the mean g(x) and the variance h(x) of the code of a row; the code is drawn as z = g(x) + √h(x)
     noise, and the decoder gives the parameters of p(x|z). Likelihood and network are chosen from the values and the
-    shape of the data, and the rate is exact where it has a closed form. Where cells are missing, it is a bound on ln p
-    of the observed cells.
+    shape of the data, and the rate is exact if it has a closed form. If cells are missing, the bound is one on ln p of
+    the observed cells.
 
     .. math::
 
@@ -30,20 +30,20 @@ def vae(
         q(z|x) = \mathcal{N}(g(x), \mathrm{diag}\, h(x))
 
     Use it when you begin: it is the default, it is fast, and the report of its run shows what to change. If codes do
-    not fill the prior, try vamp, exemplar or `latens density`; if the bound is loose, iwae.
+    not fill the prior, try vamp, exemplar or `latens density`; if the bound is loose, try iwae.
 
     Args:
-        beta: Weight of the rate, a number from 0; 1 is the ELBO, and 0 is needed with a point posterior.
+        beta: Weight of the rate, a number from 0; 1 is the ELBO, and a point posterior needs 0.
         heads: shared (mean and variance are linear maps of the output of one network) or separate (one network each).
         posterior: diagonal (independent dimensions), full (a full covariance) or point (no noise, as in ae; with beta
             0).
         prior: standard (N(0, I)), mixture (32 learned normals), conditional (one normal for each value of the
             condition), or auto: mixture for tables of at least 5,000 rows, otherwise standard.
-        dependence: For tables: codes (columns are independent given z), autoregressive (each column also sees those
-            before it), or auto: autoregressive for 2 to 64 columns and at least 2,000 rows.
+        dependence: For tables: codes (columns are independent given z), autoregressive (each column also depends on
+            those before it), or auto: autoregressive for 2 to 64 columns and at least 2,000 rows.
         samples: Draws of z for each row in a training step, a whole number from 1.
-        kl: The rate: closed (exact, refused where it has no closed form), sampled (from the draws) or auto (closed
-            where it can be).
+        kl: How the rate is computed: closed (exactly; refused if there is no closed form), sampled (from the draws) or
+            auto (closed if possible).
 
     References:
         * Kingma & Welling (2014), Auto-encoding variational Bayes. ICLR
@@ -67,22 +67,22 @@ def beta_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with its rate weighted by beta, at a fixed observation variance.
 
-    A beta above 1 buys a lower rate with a higher distortion: codes keep less, blur more, and tend to vary along
-    separate factors. With a fixed variance c a normal likelihood has the same optimum at (c, β) as at (β c, 1), so beta
-    then chooses the noise, and a variance that adapts to the data would undo part of its effect.
+    A beta above 1 gives a lower rate and a higher distortion: codes keep less, reconstructions blur more, and codes
+    tend to vary along separate factors. With a fixed variance c, a normal likelihood has the same optimum at (c, β) as
+    at (β c, 1). So beta then chooses the noise, and a variance that adapts to the data would undo part of its effect.
 
     .. math::
 
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z))
 
-    Use it when dimensions of the code should be few and interpretable and some detail may go. On Fashion-MNIST it
-    samples better than vae (docs/catalogue.md) with a worse bound. To ask for a rate in nats rather than for a weight,
-    use rate_vae.
+    Use it when dimensions of the code should be few and interpretable, and some detail may be lost. On Fashion-MNIST
+    its samples are better than those of vae (docs/catalogue.md), with a worse bound. To choose a rate in nats instead
+    of a weight, use rate_vae.
 
     Args:
         beta: Weight of the rate, a number from 0; above 1 lowers the rate, 1 is the ELBO.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
-            above 0 (kept fixed), optimal or learned, which adapt to beta. Other likelihoods have none.
+            above 0 (kept fixed), optimal or learned; the last two adapt to beta. Other likelihoods have none.
 
     References:
         * Higgins et al. (2017), beta-VAE: Learning basic visual concepts with a constrained variational framework. ICLR
@@ -97,8 +97,8 @@ def iwae(
     r"""The VAE under the importance-weighted bound of k draws.
 
     The k draws of a row are averaged as importance weights before the logarithm is taken. The bound rises with k and
-    tends to ln p(x), so the model can be good even where the true posterior is not normal. For tables with missing
-    cells this is the bound that the literature calls MIWAE, and with missing=mnar not-MIWAE.
+    tends to ln p(x), so the model can be good even if the true posterior is not normal. For tables with missing cells,
+    this is the bound that the literature calls MIWAE; with missing=mnar, it is not-MIWAE.
 
     .. math::
 
@@ -106,9 +106,9 @@ def iwae(
 
         w_j = p(x|z_j)\, p(z_j) / q(z_j|x), \quad z_j \sim q(z|x)
 
-    Use it when the likelihood of held-out rows is what counts, or cells are missing: it costs about four times the time
-    of vae with 8 draws and was 20 nats ahead on Fashion-MNIST after 468 steps. The gradient of the encoder grows noisy
-    with k; dreg and piwae answer that.
+    Use it when the likelihood of held-out rows matters most, or cells are missing. With 8 draws it takes about four
+    times as long as vae, and it was 20 nats ahead on Fashion-MNIST after 468 steps. The gradient of the encoder gets
+    noisier as k grows; dreg and piwae address this.
 
     References:
         * Burda, Grosse & Salakhutdinov (2016), Importance weighted autoencoders. ICLR
@@ -124,9 +124,9 @@ def miwae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE under the mean of m importance-weighted bounds of k draws each.
 
-    The k m draws of a row are split into m groups. More groups average out the noise of the encoder's gradient, larger
-    groups make the bound tighter. With m = 1 it is iwae, with k = 1 the ELBO over m draws. (The name is also that of a
-    method for missing data, which is the recipe iwae here.)
+    The k m draws of a row are split into m groups. More groups average out the noise of the encoder's gradient; larger
+    groups make the bound tighter. With m = 1 it is iwae, with k = 1 the ELBO over m draws. (A method for missing data
+    has the same name; here that method is the recipe iwae.)
 
     .. math::
 
@@ -134,8 +134,8 @@ def miwae(
 
         w_{ij} = p(x|z_{ij})\, p(z_{ij}) / q(z_{ij}|x)
 
-    Use it when iwae gains from more draws and time is not short: k m draws cost k m times the decoder's work. It was 27
-    nats ahead of vae on Fashion-MNIST, the lowest NLL of all recipes there, at about seventeen times the time.
+    Use it when iwae gains from more draws and you have time: k m draws need k m times as much work of the decoder. On
+    Fashion-MNIST it was 27 nats ahead of vae, the lowest NLL of all recipes, at about seventeen times the time.
 
     Args:
         k: Draws in each bound, a whole number from 1.
@@ -153,7 +153,7 @@ def ciwae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE under a mixture of ELBO and importance-weighted bound.
 
-    Both bounds are taken from the same k draws. The ELBO gives the encoder a gradient that does not fade as k grows,
+    Both bounds are taken from the same k draws. The ELBO gives the encoder a gradient that does not fade as k grows;
     the importance-weighted bound gives the decoder a tighter objective.
 
     .. math::
@@ -163,8 +163,8 @@ def ciwae(
 
         w_j = p(x|z_j)\, p(z_j) / q(z_j|x)
 
-    Use it when the encoder should keep a clear gradient while the bound is tightened: its reconstructions on
-    Fashion-MNIST are those of vae, its NLL lies between vae and iwae.
+    Use it when the encoder should keep a clear gradient while the bound is tightened. On Fashion-MNIST its
+    reconstructions are as good as those of vae, and its NLL lies between vae and iwae.
 
     Args:
         mix: Share of the ELBO, a number from 0 (iwae) to 1 (the ELBO of k draws).
@@ -181,8 +181,8 @@ def piwae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""Encoder and decoder trained under two importance-weighted bounds.
 
-    Two players use the same k m draws: the encoder ascends the mean of m bounds of k draws, whose gradient has less
-    noise, and everything else ascends the one bound of all k m draws, which is tighter.
+    Two players use the same k m draws. The encoder ascends the mean of m bounds of k draws, whose gradient has less
+    noise. Everything else ascends the single bound of all k m draws, which is tighter.
 
     .. math::
 
@@ -192,12 +192,13 @@ def piwae(
         \text{decoder, prior:}\quad \text{maximise}\quad \mathbb{E} \ln \tfrac{1}{k m} \sum_{i=1}^{m} \sum_{j=1}^{k}
         w_{ij}
 
-    Use it when many draws help the decoder and hurt the encoder. It is the slowest of the bounds (130 s
-    where vae takes 5 on Fashion-MNIST); its samples from the prior were the best of the importance-weighted bounds.
+    Use it when many draws help the decoder but hurt the encoder. It is the slowest of the bounds (130 s on
+    Fashion-MNIST, compared with 5 s for vae); its samples from the prior were the best of the importance-weighted
+    bounds.
 
     Args:
         k: Draws in each of the encoder's bounds, a whole number from 1.
-        m: Bounds of the encoder, a whole number from 1; k m draws are taken for each row.
+        m: Number of the encoder's bounds, a whole number from 1; k m draws are taken for each row.
 
     References:
         * Rainforth et al. (2018), Tighter variational bounds are not necessarily better. ICML
@@ -211,16 +212,16 @@ def sticking_the_landing(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE whose gradient of the ELBO leaves out the score of q.
 
-    The rate is estimated from the draws, and the parameters of q are held still inside ln q: the gradient reaches the
-    encoder through z alone. It has the same mean as the plain gradient, because the score has mean 0, and where q(z|x)
-    is the true posterior it is 0 for every draw. The posterior must be normal.
+    The rate is estimated from the draws, and the parameters of q are held fixed inside ln q, so that the gradient
+    reaches the encoder only through z. It has the same mean as the plain gradient, because the score has mean 0. If
+    q(z|x) is the true posterior, the gradient is 0 for every draw. The posterior must be normal.
 
     .. math::
 
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \ln p(z) - \ln q(z|x)]
 
-    Use it when a model is near its optimum and the noise of gradients is what remains, as with a good posterior and a
-    long run. With the default budgets it does what vae does, at the same cost.
+    Use it when a model is near its optimum and only the noise of gradients is left to remove, as with a good posterior
+    and a long run. With the default budgets it gives the same results as vae, at the same cost.
 
     Args:
         samples: Draws of z for each row in a training step, a whole number from 1.
@@ -238,9 +239,9 @@ def dreg(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The importance-weighted VAE with the doubly reparametrised gradient.
 
-    The bound is that of iwae. The encoder's gradient is rewritten so that the score of q, whose noise grows with k next
-    to the signal, drops out: each draw counts with the square of its normalised weight. Decoder and prior follow the
-    plain gradient. The posterior must be normal.
+    The bound is that of iwae. The noise of the score of q grows with k relative to the signal, so the encoder's
+    gradient is rewritten without the score: each draw counts with the square of its normalised weight. Decoder and
+    prior follow the plain gradient. The posterior must be normal.
 
     .. math::
 
@@ -251,8 +252,8 @@ def dreg(
 
         v_j = w_j / \sum_{i} w_i
 
-    Use it when iwae is to be trained with many draws. With 8 draws its bound on Fashion-MNIST is that of iwae, at one
-    and a half times the time.
+    Use it when iwae is to be trained with many draws. With 8 draws on Fashion-MNIST its bound equals that of iwae, at
+    one and a half times the time.
 
     References:
         * Tucker et al. (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives. ICLR
@@ -267,8 +268,8 @@ def renyi(
     r"""The VAE under the Rényi bound of order alpha.
 
     The k weights of a row are averaged with the power 1 - α. The bound falls as α rises: α = 1 is the ELBO, α = 0 the
-    importance-weighted bound, and a negative α gives a value that can exceed ln p(x). A smaller α asks q to cover the
-    posterior, a larger one lets it pick a mode.
+    importance-weighted bound, and a negative α gives a value that can exceed ln p(x). A smaller α makes q cover the
+    posterior; a larger α lets q settle on one mode.
 
     .. math::
 
@@ -276,12 +277,12 @@ def renyi(
 
         w_j = p(x|z_j)\, p(z_j) / q(z_j|x)
 
-    Use it when you want a point between ELBO and iwae, or posteriors that cover. With the default α = 0.5 it equals
-    iwae within the spread of seeds on Fashion-MNIST.
+    Use it when you want a bound between ELBO and iwae, or posteriors that cover all modes. With the default α = 0.5 it
+    equals iwae within the spread of seeds on Fashion-MNIST.
 
     Args:
         alpha: Order of the divergence, a number, or -inf (vr_max); 1 is the ELBO, 0 is iwae, and below 0 the value is
-            no bound.
+            not a bound.
 
     References:
         * Li & Turner (2016), Rényi divergence variational inference. NeurIPS
@@ -295,9 +296,9 @@ def vr_max(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE trained on the best of k draws, which is not a bound on ln p(x).
 
-    Only the draw with the largest weight has a gradient. It is the Rényi value of order -∞, above the
-    importance-weighted bound by at most ln k. `latens evaluate` reports the ELBO and the importance-weighted NLL
-    instead.
+    Only the draw with the largest weight has a gradient. The value is that of the Rényi bound of order -∞, and exceeds
+    the importance-weighted bound by at most ln k. `latens evaluate` therefore reports the ELBO and the
+    importance-weighted NLL.
 
     .. math::
 
@@ -305,8 +306,8 @@ def vr_max(
 
         w_j = p(x|z_j)\, p(z_j) / q(z_j|x)
 
-    Use it when you compare with the paper, or want the gradient of one draw with much of the gain of several: on
-    Fashion-MNIST its NLL is one nat above that of iwae.
+    Use it when you want to compare with the paper, or want the gradient of a single draw with much of the gain of
+    several. On Fashion-MNIST its NLL is one nat above that of iwae.
 
     References:
         * Li & Turner (2016), Rényi divergence variational inference. NeurIPS
@@ -320,10 +321,10 @@ def tvo(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE under the thermodynamic bound, between ELBO and IWAE.
 
-    ln p(x) is an integral over b from 0 to 1 of the mean of ln w under a density between q(z|x) and the posterior. The
-    bound is the left Riemann sum of it, its means taken under the k draws weighted by w to the power b. On the same
-    draws it lies between the ELBO and the importance-weighted bound. The gradient is that of this value through z; the
-    paper's is a covariance.
+    ln p(x) is the integral, over b from 0 to 1, of the mean of ln w under a density between q(z|x) and the posterior.
+    The bound is the left Riemann sum of this integral; its means are taken over the k draws, weighted by w to the power
+    b. On the same draws it lies between the ELBO and the importance-weighted bound. The gradient is that of this value
+    through z; the paper uses a covariance instead.
 
     .. math::
 
@@ -332,12 +333,12 @@ def tvo(
 
         0 = b_0 < b_1 < \dots < b_J = 1
 
-    Use it when you compare bounds. On Fashion-MNIST its NLL is that of iwae at the same cost.
+    Use it when you want to compare bounds. On Fashion-MNIST its NLL equals that of iwae, at the same cost.
 
     Args:
         partitions: J, the number of intervals, a whole number from 1 to 10,000; 1 is the ELBO.
-        first: b_1, a number between 0 and 1; those after it are evenly spaced in ln b. It has no effect where
-            partitions is 1.
+        first: b_1, a number between 0 and 1; those after it are evenly spaced in ln b. It has no effect if partitions
+            is 1.
 
     References:
         * Masrani, Le & Wood (2019), The thermodynamic variational objective. NeurIPS
@@ -349,7 +350,7 @@ def tvo(
 def _model(
     info: DataInfo, latent_dim: int | str, likelihood: str, variance: float | str, network: str, missing: str
 ) -> nn.Module:
-    """The model of the recipe ``vae``, for another objective."""
+    """The model of the recipe ``vae``, for use with another objective."""
     return vae(
         info, latent_dim=latent_dim, likelihood=likelihood, variance=variance, network=network, missing=missing
     )[0]
@@ -360,16 +361,17 @@ def ae(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""The plain autoencoder: no noise on the code, squared error.
 
-    The encoder gives one code for each row, and the decoder is trained to return the row. Arrays have the squared error
-    in units of the standardised data, tables the likelihoods of their columns. Nothing asks codes to lie anywhere, so
-    there is no density p(x) and no bound; N(0, I) merely takes the place of a prior.
+    The encoder gives one code for each row, and the decoder is trained to return the row. For arrays the loss is the
+    squared error in units of the standardised data; for tables it comes from the likelihoods of their columns. Nothing
+    makes codes lie anywhere in particular, so there is no density p(x) and no bound; N(0, I) merely takes the place of
+    a prior.
 
     .. math::
 
         \text{minimise}\quad -\ln p(x \,|\, z = g(x)), \quad p(x|z) = \mathcal{N}(f(z), I) \ \text{for arrays}
 
     Use it when only codes and reconstructions matter: its error is the lowest of all recipes on Fashion-MNIST. To
-    sample new data, fit a density to its codes afterwards (`latens density RUN`): it gave good samples there, which
+    sample new data, fit a density to its codes afterwards (`latens density RUN`). This gave good samples there, whereas
     draws from N(0, I) did not.
 
     References:

@@ -22,7 +22,7 @@ from latens.tensors import trees
 RecipeFunction = Callable[..., tuple[nn.Module, objectives.Objective]]
 
 
-# The files of recipes, in the order in which they are listed and searched.
+# The files of recipes, in the order in which recipes are listed and searched.
 GROUPS = (
     "bounds", "deterministic", "disentangling", "priors", "posteriors", "geometry", "discrete", "hierarchy",
     "hamiltonian", "compression", "adversarial", "transport", "labels", "multimodal", "perceptual", "sequences",
@@ -31,14 +31,14 @@ GROUPS = (
 
 @cache
 def _recipes(group: str) -> dict[str, RecipeFunction]:
-    """The public functions that a group's file defines: each is a recipe, named after its function."""
+    """The public functions defined in the file of a group: each is a recipe, named after the function."""
     module = importlib.import_module(f"latens.recipes.{group}")
     own = {name: value for name, value in vars(module).items() if inspect.isfunction(value) and name[0] != "_"}
     return {name: function for name, function in own.items() if function.__module__ == module.__name__}
 
 
 class Catalogue(Mapping[str, RecipeFunction]):
-    """{name: recipe}; groups are searched in order, and the file of a group is imported when the search reaches it."""
+    """{name: recipe}. Groups are searched in order; the file of a group is imported when the search reaches it."""
 
     def __getitem__(self, name: str) -> RecipeFunction:
         for found in map(_recipes, GROUPS):
@@ -57,12 +57,12 @@ CATALOGUE = Catalogue()
 
 
 def family(name: str) -> str:
-    """The group that a recipe is listed under; "your own" for one that is not of the catalogue."""
+    """The group under which a recipe is listed; "your own" for a recipe outside the catalogue."""
     return next((group for group in GROUPS if name in _recipes(group)), "your own")
 
 
 def installed() -> dict[str, list[EntryPoint]]:
-    """{name: entry points} of the recipes of installed packages (the group ``latens.recipes``); nothing is imported."""
+    """{name: entry points} of the recipes in installed packages (the group ``latens.recipes``); nothing is imported."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group="latens.recipes"):
         same = found.setdefault(point.name, [])
@@ -72,19 +72,19 @@ def installed() -> dict[str, list[EntryPoint]]:
 
 
 def of_package(point: EntryPoint) -> str:
-    """The package of an entry point."""
+    """The name of the package that an entry point belongs to."""
     return point.dist.name if point.dist is not None else point.module.partition(".")[0]
 
 
 def is_own(name: str) -> bool:
-    """Whether a recipe is the user's own, ``package:function`` or one of an installed package. Such code runs only if
-    the user names it, never because a file does."""
+    """Whether a recipe is the user's own: ``package:function``, or a recipe of an installed package. Its code runs only
+    if the user names it, never because a file does."""
     return ":" in name or (name not in CATALOGUE and name in installed())
 
 
 def find(name: str) -> RecipeFunction:
-    """The recipe of that name, of the catalogue or of an installed package, or the function that ``package:function``
-    names; ``InputError`` names the nearest."""
+    """The recipe of that name, from the catalogue or from an installed package, or the function that
+    ``package:function`` names. If there is none, the ``InputError`` has the nearest names."""
     if ":" not in name:
         if name in CATALOGUE:
             return CATALOGUE[name]
@@ -110,7 +110,7 @@ def find(name: str) -> RecipeFunction:
 
 
 def _of_points(name: str, points: list[EntryPoint]) -> RecipeFunction:
-    """The function of the one entry point of a name."""
+    """The function of a name's entry point; ``InputError`` if there are several."""
     places = [f"{point.module}:{point.attr}" for point in points]
     if len(points) > 1:
         packages = " and ".join(sorted(map(of_package, points)))
@@ -120,7 +120,7 @@ def _of_points(name: str, points: list[EntryPoint]) -> RecipeFunction:
 
 
 def _reason(error: BaseException) -> str:
-    """An exception of other code in words, with the place that raised it."""
+    """An exception raised by other code, in words, with the place where it was raised."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {' '.join(str(error).split())}; {last.filename}, line {last.lineno}"
 
@@ -132,9 +132,9 @@ def options(function: RecipeFunction) -> dict[str, inspect.Parameter]:
 
 
 class Recipe:
-    """A recipe's name and its options; takes part in scikit-learn's ``get_params``, ``set_params`` and ``clone``.
+    """A recipe's name and options; it takes part in scikit-learn's ``get_params``, ``set_params`` and ``clone``.
 
-    Raises ``InputError`` for an unknown name or option when it is built, listing the valid ones.
+    An unknown name or option raises ``InputError`` at construction, with the valid ones.
 
     >>> Recipe("vae", beta=2.0).get_params()
     {'name': 'vae', 'beta': 2.0}
@@ -157,7 +157,7 @@ class Recipe:
         return f"Recipe({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.given.items())])})"
 
     def build(self, info: DataInfo, **more: Any) -> tuple[nn.Module, objectives.Objective]:
-        """(model, objective) for the data; options in ``more`` are those of the caller (estimator, command line)."""
+        """(model, objective) for the data; ``more`` holds the options of the caller (estimator, command line)."""
         function = find(self.name)
         valid = options(function)
         chosen = more | self.given
@@ -183,7 +183,7 @@ class Recipe:
 
 
 def _failed(name: str, error: BaseException) -> InputError:
-    """The error for your own recipe where it raises."""
+    """The error to raise if your own recipe fails."""
     return InputError(f"recipe {name!r} fails ({_reason(error)})", "correct it there")
 
 
@@ -193,8 +193,8 @@ def _no_option(recipe: str, name: str, valid: list[str]) -> str:
 
 
 def _try(name: str, built: Any, info: DataInfo) -> None:
-    """``InputError`` unless your own recipe gave a model and an objective; then one loss, so that a network of
-    the wrong shape is found before anything is written."""
+    """Raise ``InputError`` unless your own recipe returned a model and an objective. Then compute one loss, so that a
+    network of the wrong shape is found before anything is written."""
     model, objective = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
     if not isinstance(model, nn.Module) or not isinstance(objective, objectives.Objective):
         given = f"({', '.join(type(p).__name__ for p in built)})" if isinstance(built, tuple) else type(built).__name__

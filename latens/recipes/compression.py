@@ -1,4 +1,4 @@
-"""Codes that can be rounded and written down, with noise in place of rounding while training."""
+"""Codes that can be rounded and stored, with noise instead of rounding during training."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def hyperprior(
     beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
     missing: str = "mar",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    r"""Codes that can be rounded, with scales described by further codes.
+    r"""Codes that can be rounded, whose scales are described by further codes.
 
-    The posterior is uniform noise of width 1 around the encoder's output: what rounding to whole numbers would add.
-    Each code z has a normal density whose scale is decoded from the hyper-codes a; a has a learned density.
-    The rate is the length in nats of the message that an entropy coder would write.
+    The posterior is uniform noise of width 1 around the encoder's output, which imitates the error of rounding to whole
+    numbers. Each code z has a normal density whose scale is decoded from the hyper-codes a; a has a learned density.
+    The rate is the length, in nats, of the message that an entropy coder would write.
 
     .. math::
 
@@ -29,9 +29,9 @@ def hyperprior(
 
         p(z|a) = \mathcal{N}(0, \mathrm{diag}\, s(a)) \ \text{plus the same noise}
 
-    Use it when rows are to be compressed, and beta is the price of a nat: a sweep over beta draws the curve of length
-    and distortion. As a generative model it is close to vae on Fashion-MNIST. Importance weights cannot close its
-    bound, because the posterior reaches no code outside its box.
+    Use it when rows are to be compressed. beta is the price of a nat: a sweep over beta gives the curve of length and
+    distortion. As a generative model it is close to vae on Fashion-MNIST. Importance weights cannot close the gap of
+    its bound, because the posterior reaches no code outside its box.
 
     Args:
         latent_dim: Dimensions of z, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.

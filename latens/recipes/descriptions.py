@@ -1,8 +1,8 @@
-"""What a recipe is, read from its docstring and signature: for the terminal, for machines, for the documentation.
+"""The description of a recipe, read from its docstring and signature: for the terminal, for JSON, and for the docs.
 
 A recipe's docstring has, in this order: one sentence, paragraphs, ``.. math::``, a paragraph that begins with "Use it
-when", ``Args:`` with the options of its own, ``References:``. Options that many recipes share are in ``SHARED``,
-those of hyperbolic codes in ``HYPERBOLIC``.
+when", ``Args:`` with the recipe's own options, ``References:``. Options that many recipes share are described in
+``SHARED``, and those of hyperbolic codes in ``HYPERBOLIC``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from latens.recipes.catalogue import (
 )
 from latens.recipes.formulas import plain
 
-WIDTH = 88  # columns of the text in a terminal
+WIDTH = 88  # width of the text in a terminal, in characters
 
 SHARED = {
     "latent_dim": """Dimensions of z, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
         columns.""",
     "likelihood": """p(x|z) of an array: auto (from the values seen), normal, bernoulli, continuous_bernoulli,
         categorical, discretized_logistic, poisson, negative_binomial or zero_inflated_negative_binomial. In a table
-        each column has its own (--column NAME=LIKELIHOOD).""",
+        each column has its own likelihood (--column NAME=LIKELIHOOD).""",
     "variance": """Observation variance c of a normal likelihood, in squared units of the standardised data: a number
         above 0, optimal (the mean squared error, in closed form) or learned (by gradient). Other likelihoods have
         none.""",
@@ -46,8 +46,8 @@ SHARED = {
 }
 HYPERBOLIC = {
     "curvature": "c, the ball has curvature -c and radius 1/√c, a number from 1e-6 to 1e6.",
-    "prior_scale": """s, the deviation of the prior in hyperbolic distance, a number from 1e-6 to the largest that keeps
-        codes inside what floats can tell from the boundary; auto: 1, or less in many dimensions.""",
+    "prior_scale": """s, the deviation of the prior in hyperbolic distance, a number from 1e-6 to the largest at which
+        floats can still tell codes from the boundary; auto: 1, or less in many dimensions.""",
     "features": "Hyperplanes of the first layer of the decoder, a whole number from 1 to 100,000.",
 }
 SHARED, HYPERBOLIC = (
@@ -57,7 +57,7 @@ SHARED, HYPERBOLIC = (
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a recipe: its name in Python, its default, what it means with its unit and range."""
+    """An option of a recipe: its name in Python, its default, and its meaning with unit and range."""
 
     name: str
     default: Any
@@ -84,26 +84,26 @@ class Description:
 
     @property
     def example(self) -> str:
-        """A command that fits it."""
+        """A command that fits the recipe."""
         condition = " --condition label" if self.family == "labels" else ""
         own = [f" {each.flag} {each.default:g}" for each in self._own()[:1]]
         return f"latens fit digits --recipe {self.name}{condition}{''.join(own)} --out run"
 
     @property
     def example_in_python(self) -> str:
-        """The same in Python, where X are the data."""
+        """The same in Python, with data X."""
         own = [f", {each.name}={each.default!r}" for each in self._own()[:1]]
         recipe = f'latens.Recipe("{self.name}"{own[0]})' if own else f'"{self.name}"'
         condition = ', condition="label"' if self.family == "labels" else ""
         return f"latens.VAE(recipe={recipe}{condition}).fit(X)"
 
     def _own(self) -> list[Option]:
-        """Options with a number as default that shape this recipe more than others."""
+        """Options with a number as default that are specific to this recipe."""
         numbers = [each for each in self.options if isinstance(each.default, int | float) and each.name != "latent_dim"]
         return [each for each in numbers if each.text != SHARED.get(each.name)] or numbers
 
     def text(self) -> str:
-        """All of it for a terminal, formulas in Unicode."""
+        """The whole description for a terminal, with formulas in Unicode."""
         lines = [f"{self.name} ({self.family})", "", *_wrapped(self.combines)]
         for paragraph in self.paragraphs:
             lines += ["", *_wrapped(paragraph)]
@@ -119,7 +119,7 @@ class Description:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as one mapping of plain values; ``reference`` joins the references."""
+        """The whole description as a mapping of plain values; ``reference`` joins the references."""
         more = {"example": self.example, "reference": "; ".join(self.references)}
         return asdict(self) | more | {"plain": [plain(formula) for formula in self.formulas]}
 
@@ -130,9 +130,9 @@ def _wrapped(text: str, first: str = "", rest: str | None = None) -> list[str]:
 
 
 def describe(name: str) -> Description:
-    """The description of a recipe of the catalogue, or of your own (``package:function``).
+    """The description of a recipe from the catalogue, or of your own (``package:function``).
 
-    Raises ``InputError`` for an unknown name, with the nearest.
+    An unknown name raises ``InputError``, with the nearest names.
 
     >>> describe("beta_vae").options[1].name
     'beta'
@@ -178,7 +178,7 @@ def _blocks(function: RecipeFunction) -> Iterator[tuple[str, str]]:
 
 
 def _entries(body: str) -> list[str]:
-    """The entries of a section, each of which begins at the margin."""
+    """The entries of a section; each entry begins at the margin."""
     entries: list[str] = []
     for line in body.splitlines():
         if line[:1].isspace():
@@ -195,14 +195,14 @@ def families() -> dict[str, str]:
 
 
 def listing() -> str:
-    """The catalogue as a list: a line for each recipe, under its family."""
+    """The catalogue as a list: one line per recipe, grouped by family."""
     found, lines = [describe(name) for name in CATALOGUE], []
     for name, about in families().items():
         lines += ["", f"{name}: {about}"]
         lines += [f"  {each.name:<24}{each.combines}" for each in found if each.family == name]
     others = [(name, of_package(point)) for name, points in installed().items() for point in points]
     if others:
-        lines += ["", "installed packages: recipes of your own, imported where you name them"]
+        lines += ["", "installed packages: recipes of your own, imported only if you name them"]
         lines += [f"  {name:<24}of the package {package}" for name, package in others]
     more = "`latens recipes NAME` explains one: formula, options, when to use it, references"
     return "\n".join([*lines[1:], "", more])

@@ -1,4 +1,4 @@
-"""Autoencoders without a density of the code, whose codes a penalty keeps usable."""
+"""Autoencoders without a density of the code; a penalty keeps their codes usable."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def rae_l2(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The autoencoder with small codes and small decoder weights.
 
-    Codes pay for their distance from 0, and the decoder for the size of its weights, because large weights could undo
-    the first penalty. There is no noise and no density of x, so no bound.
+    One penalty grows with the distance of codes from 0, another with the size of the decoder's weights, because large
+    weights could undo the first penalty. There is no noise and no density of x, so there is no bound.
 
     .. math::
 
@@ -25,9 +25,9 @@ def rae_l2(
 
         -\ln p(z) = \tfrac{1}{2} \lVert z \rVert^2 + \text{constant}
 
-    Use it when you want the sharpness of an autoencoder and codes in one place. On Fashion-MNIST its draws from N(0, I)
-    are far better than those of ae, and codes drawn from a mixture fitted afterwards (`latens density RUN`) give better
-    samples still.
+    Use it when you want the sharpness of an autoencoder, but codes that stay close together. On Fashion-MNIST its draws
+    from N(0, I) are far better than those of ae. Codes drawn from a mixture fitted afterwards (`latens density RUN`)
+    give better samples still.
 
     Args:
         code_weight: a, the weight of -ln p(z), a number from 0.
@@ -46,7 +46,7 @@ def rae_gp(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The autoencoder with small codes and a decoder that changes slowly.
 
-    In place of the size of its weights, the decoder pays for the squared norm of its Jacobian in the code, estimated
+    Instead of the size of the decoder's weights, the penalty is the squared norm of its Jacobian in the code, estimated
     with one random projection for each draw (Hutchinson). f is the output of the decoder's network: the standardised
     mean of a normal likelihood. Steps differentiate twice and are not compiled.
 
@@ -55,7 +55,7 @@ def rae_gp(
         \text{minimise}\quad -\ln p(x|z) - a \ln p(z) + \lambda\, \lVert \partial f / \partial z \rVert^2, \quad z =
         g(x)
 
-    Use it when neighbouring codes should decode alike. On Fashion-MNIST rae_l2 is ahead of it in reconstruction and in
+    Use it when neighbouring codes should decode alike. On Fashion-MNIST rae_l2 is better in both reconstruction and
     samples.
 
     Args:
@@ -73,17 +73,17 @@ def rae_gp(
 def denoising_ae(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", hidden: float = 0.25, noise: float = 0.0
 ) -> tuple[nn.Module, objectives.Objective]:
-    r"""The autoencoder that restores rows from corrupted ones.
+    r"""The autoencoder that restores rows from corrupted rows.
 
-    In each step the encoder sees the row with some cells hidden, as missing cells are, or with normal noise added; the
-    loss is that of the whole, clean row. The code has to use how cells depend on each other. After training, rows are
-    encoded uncorrupted.
+    In each step the encoder sees the row with some cells hidden, as if they were missing, or with normal noise added;
+    the loss is that of the whole, clean row. So the code has to use the dependence between cells. After training, rows
+    are encoded without corruption.
 
     .. math::
 
         \text{minimise}\quad \mathbb{E}_{\tilde x}[-\ln p(x \,|\, z = g(\tilde x))]
 
-    Use it when codes should be robust or rows will come with gaps. On Fashion-MNIST a mixture fitted to its codes gave
+    Use it when codes should be robust, or new rows will have gaps. On Fashion-MNIST a mixture fitted to its codes gave
     the best samples of all recipes; draws from N(0, I) are as poor as those of ae.
 
     Args:
@@ -105,16 +105,16 @@ def contractive_ae(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""The autoencoder whose code changes slowly with the row.
 
-    The encoder pays for the squared norm of its Jacobian in the standardised row, estimated with one random projection
-    for each row. Only directions that reconstruction needs stay sensitive. It needs data that the encoder sees on a
-    linear scale: no counts, levels or gaps. Steps differentiate twice and are not compiled.
+    A penalty on the encoder is the squared norm of its Jacobian in the standardised row, estimated with one random
+    projection for each row. Only the directions that reconstruction needs stay sensitive. The encoder must see the data
+    on a linear scale: no counts, levels or gaps. Steps differentiate twice and are not compiled.
 
     .. math::
 
         \text{minimise}\quad -\ln p(x|z) + \lambda\, \lVert \partial g / \partial x \rVert^2, \quad z = g(x)
 
     Use it when small changes of a row should not move its code. On Fashion-MNIST it reconstructs nearly as well as ae,
-    and a mixture fitted to its codes samples about as well.
+    and a mixture fitted to its codes gives about equally good samples.
 
     Args:
         weight: λ, the weight of the squared Jacobian norm, a number from 0.
@@ -132,10 +132,10 @@ def sparse_ae(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", code_weight: float = 1.0,
     weight: float = 1e-3,
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    r"""The autoencoder with a Laplace prior: few numbers of a code are large.
+    r"""The autoencoder with a Laplace prior: few coordinates of a code are large.
 
-    The energy of a Laplace prior is the L1 norm of the code, which pulls small coordinates to 0. The decoder pays for
-    the size of its weights, because otherwise codes could shrink at no cost.
+    The energy of a Laplace prior is the L1 norm of the code, which pulls small coordinates to 0. The size of the
+    decoder's weights is penalised too, because otherwise codes could shrink at no cost.
 
     .. math::
 

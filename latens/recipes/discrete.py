@@ -1,4 +1,4 @@
-"""Codes that are categories or entries of a book, in whole or in part."""
+"""Codes that are categories or entries of a codebook, wholly or in part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _categories(
     info: DataInfo, latent_dim: int | str, categories: int, temperature: float | None, likelihood: str,
     variance: float | str, network: str,
 ) -> models.VAE:  # fmt: skip
-    """latent_dim one-hot variables; draws carry a straight-through gradient if a temperature is given."""
+    """latent_dim one-hot variables; if a temperature is given, draws carry a straight-through gradient."""
     size = latent_size(info, latent_dim)
     prior = priors.UniformCategories(size, categories)
     posterior = conditionals.OneHotPosterior(
@@ -36,8 +36,8 @@ def gumbel_softmax(
 ) -> Built:  # fmt: skip
     r"""Categorical codes relaxed to the simplex by Gumbel noise.
 
-    Each variable is drawn as a softmax of its log-probabilities plus Gumbel noise, so that gradients pass. Prior and
-    posterior are the densities of these relaxed draws: the bound is one of the relaxed model.
+    Each variable is drawn as a softmax of its log-probabilities plus Gumbel noise, so that gradients can pass. Prior
+    and posterior are the densities of these relaxed draws, so the bound is that of the relaxed model.
 
     .. math::
 
@@ -46,7 +46,7 @@ def gumbel_softmax(
         z_v = \mathrm{softmax}((\ln \pi_v(x) + \text{Gumbel noise}) / \tau)
 
     Use it when codes should be nearly categorical and gradients must flow. After 468 steps on Fashion-MNIST it was the
-    last of the categorical recipes, 75 nats behind straight_through.
+    worst of the categorical recipes, 75 nats behind straight_through.
 
     Args:
         latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
@@ -76,15 +76,15 @@ def straight_through(
 ) -> Built:  # fmt: skip
     r"""Categorical codes with the gradient of their relaxation.
 
-    Draws are one-hot; backwards they have the gradient of the relaxed draw, which is biased and has little noise. The
-    rate is exact.
+    Draws are one-hot; in the backward pass they have the gradient of the relaxed draw, which is biased but has little
+    noise. The rate is exact.
 
     .. math::
 
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta \sum_v \mathrm{KL}(q(z_v|x) \,\|\, \text{uniform})
 
-    Use it when codes must be exact categories and the fit should be quick: it is as fast as vae. vimco has no bias and
-    a better bound, at four times the time.
+    Use it when codes must be exact categories and the fit should be quick: it is as fast as vae. vimco is unbiased and
+    has a better bound, at four times the time.
 
     Args:
         latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
@@ -108,8 +108,8 @@ def reinforce(
 ) -> Built:  # fmt: skip
     r"""Categorical codes with an unbiased score-function gradient.
 
-    The gradient of the encoder weighs the score of each draw by how much better it is than the mean of the other draws
-    of the row, a baseline without parameters. The gradient is unbiased, but noisy.
+    The gradient of the encoder weighs the score of each draw by how much better the draw is than the mean of the row's
+    other draws, a baseline without parameters. The gradient is unbiased, but noisy.
 
     .. math::
 
@@ -118,7 +118,7 @@ def reinforce(
         \text{gradient of the encoder:}\quad \tfrac{1}{K} \sum_{k} (f_k - \bar f_{-k})\, \nabla \ln q(z_k|x) - \beta\,
         \nabla \mathrm{KL}, \quad f = \ln p(x|z)
 
-    Use it when the gradient must be unbiased or a relaxation makes no sense. On Fashion-MNIST it is behind
+    Use it when the gradient must be unbiased, or a relaxation makes no sense. On Fashion-MNIST it is behind
     straight_through and vimco after 468 steps.
 
     Args:
@@ -142,8 +142,8 @@ def vimco(
 ) -> Built:  # fmt: skip
     r"""Categorical codes under the importance-weighted bound.
 
-    The bound of iwae for draws that carry no gradient. The score of each draw is weighed by what the bound loses when
-    the draw's weight is replaced by the geometric mean of the others'. The gradient is unbiased.
+    This is the bound of iwae for draws that carry no gradient. The score of each draw is weighed by what the bound
+    loses if the draw's weight is replaced by the geometric mean of the other weights. The gradient is unbiased.
 
     .. math::
 
@@ -151,8 +151,8 @@ def vimco(
 
         \text{gradient of the encoder:}\quad \nabla L + \sum_{j=1}^{k} (L - L_{-j})\, \nabla \ln q(z_j|x)
 
-    Use it when codes are categories and the likelihood of held-out rows counts: it has the best NLL of the recipes with
-    discrete codes alone on Fashion-MNIST, at five times the time of vae.
+    Use it when codes are categories and the likelihood of held-out rows matters: on Fashion-MNIST it has the best NLL
+    of the recipes with purely discrete codes, at five times the time of vae.
 
     Args:
         latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
@@ -171,7 +171,7 @@ def _quantised(
     info: DataInfo, book: conditionals.Codebook, net: nn.Module, likely: nn.Module, positions: int,
     layout: tuple[int, int] | None = None,
 ) -> models.VAE:  # fmt: skip
-    """Nearest codes of one book at each position; the book begins with the codes of the sample of rows."""
+    """The nearest code of one book at each position; the book starts with the codes of the sample of rows."""
     posterior = conditionals.NearestCode(net, book, info.reads)
     if info.sample is not None:
         rows = slice(0, 2048 if layout is None else 256)
@@ -194,11 +194,11 @@ def vq(
     info: DataInfo, *, latent_dim: int | str = "auto", codes: int = 64, code_dim: int = 4, commitment: float = 0.25,
     decay: float | None = 0.99, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Codes from a book of vectors: the nearest one at each position.
+    r"""Codes from a book of vectors, the nearest one at each position.
 
-    The encoder gives a vector at each of V positions, and the nearest code of the book takes its place; backwards the
-    gradient passes straight through. Each code is a moving average of the vectors that choose it, and unused codes
-    restart next to the most used one. The rate is the constant V ln K.
+    The encoder gives a vector at each of V positions, and the nearest code of the book replaces it; in the backward
+    pass the gradient goes straight through. Each code is a moving average of the vectors that choose it, and unused
+    codes restart next to the most used one. The rate is the constant V ln K.
 
     .. math::
 
@@ -214,7 +214,7 @@ def vq(
             columns.
         codes: K, the codes of the book, a whole number from 2.
         code_dim: Dimensions of a code, a whole number from 1.
-        commitment: a, what the encoder pays for its distance from the codes, a number from 0.
+        commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.
         decay: Share of the moving averages that is kept in a step, a number between 0 and 1; none: the gradient moves
             the codes.
 
@@ -233,8 +233,8 @@ def vq_grid(
 ) -> Built:  # fmt: skip
     r"""Codes from a book of vectors, one for each position of a grid of an image.
 
-    As vq, with convolutions that halve the image until the grid is small and bring it back: each code describes its
-    part of the image.
+    It is like vq, with convolutions that halve the image until the grid is small, and restore it: each code describes
+    its part of the image.
 
     .. math::
 
@@ -242,15 +242,15 @@ def vq_grid(
 
         z_v = \text{the code nearest to}\ f_v(x) \ \text{of}\ e_1, \dots, e_K, \quad v \ \text{a position of the grid}
 
-    Use it when images should be reconstructed closely from few bits: its error on Fashion-MNIST is close to that of ae,
-    with a sixteenth of the parameters and fifteen times the processor time of vae. Its codes need a density of grids
-    for samples (`latens density RUN --kind pixelcnn`).
+    Use it when images should be reconstructed closely from few bits: on Fashion-MNIST its error is close to that of ae,
+    with a sixteenth of the parameters and fifteen times the processor time of vae. Samples need a density of its grids
+    of codes (`latens density RUN --kind pixelcnn`).
 
     Args:
         latent_dim: Dimensions of a code, a whole number from 1 to 65,536.
         halvings: How often the sides of the image are halved, a whole number from 0; auto: until a side is near 7.
         codes: K, the codes of the book, a whole number from 2.
-        commitment: a, what the encoder pays for its distance from the codes, a number from 0.
+        commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.
         decay: Share of the moving averages that is kept in a step, a number between 0 and 1.
 
     References:
@@ -268,9 +268,9 @@ def residual_vq(
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Codes from several books, each for the remainder of the books before it.
+    r"""Codes from several books, each for the remainder of the earlier books.
 
-    As vq, where the vector at a position is the sum of one code from each of L books: K codes in each of L books
+    It is like vq, but the vector at a position is the sum of one code from each of L books, so that L books of K codes
     describe K to the power L vectors. The rate is the constant V L ln K.
 
     .. math::
@@ -279,7 +279,7 @@ def residual_vq(
 
         z_v = e^1 + \dots + e^L, \quad e^l \ \text{nearest to}\ f_v(x) - e^1 - \dots - e^{l - 1}
 
-    Use it when one book would have to be very large, or when codes should be shortened to coarser ones. On
+    Use it when a single book would have to be very large, or when codes should be shortened to coarser codes. On
     Fashion-MNIST it reconstructs better than vq, with a higher rate and a worse NLL.
 
     Args:
@@ -288,7 +288,7 @@ def residual_vq(
         levels: L, the books, a whole number from 1 to 1,000.
         codes: K, the codes of each book, a whole number from 2.
         code_dim: Dimensions of a code, a whole number from 1.
-        commitment: a, what the encoder pays for its distance from the codes, a number from 0.
+        commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.
         decay: Share of the moving averages that is kept in a step, a number between 0 and 1.
 
     References:
@@ -307,9 +307,9 @@ def fsq(
 ) -> Built:  # fmt: skip
     r"""Numbers rounded to a few levels: a grid of codes without a book.
 
-    Each output of the encoder is squeezed by tanh into [-1, 1] and rounded to one of a few evenly spaced levels;
-    backwards the gradient passes through. There is no book to learn and none that can go unused. The rate is the
-    constant Z ln levels.
+    Each output of the encoder is squeezed by tanh into [-1, 1] and rounded to one of a few evenly spaced levels; in the
+    backward pass the gradient ignores the rounding. There is no book to learn, so no code can go unused. The rate is
+    the constant Z ln levels.
 
     .. math::
 
@@ -317,8 +317,8 @@ def fsq(
 
         z = \mathrm{round}_{\mathrm{levels}}(\tanh f(x))
 
-    Use it when discrete codes should be simple to train: no commitment, no restarts. On Fashion-MNIST its NLL is that
-    of vq, and draws from its prior are the best of the discrete recipes.
+    Use it when discrete codes should be simple to train: there is no commitment and no restart. On Fashion-MNIST its
+    NLL equals that of vq, and draws from its prior are the best of the discrete recipes.
 
     Args:
         levels: Levels of each dimension, a whole number from 2.
@@ -336,7 +336,7 @@ def _numbers_and_categories(
     info: DataInfo, latent_dim: int | str, variables: int, categories: int, temperature: float, likelihood: str,
     variance: float | str, network: str,
 ) -> models.VAE:  # fmt: skip
-    """latent_dim normal numbers and categorical variables side by side."""
+    """latent_dim normal numbers, and categorical variables next to them."""
     require_count(variables, "variables")
     size = latent_size(info, latent_dim)
     prior = priors.NormalAndCategoriesPrior(size, variables, categories)
@@ -351,9 +351,9 @@ def joint_vae(
     temperature: float = 1.0, beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Normal numbers and categorical variables side by side in one code.
+    r"""Normal numbers and categorical variables together in one code.
 
-    Some codes are numbers, as in vae; others are categories with a straight-through gradient, which can represent
+    Some codes are numbers, as in vae. Others are categories with a straight-through gradient, which can represent
     classes that numbers capture badly. Both rates are exact.
 
     .. math::
@@ -361,8 +361,8 @@ def joint_vae(
         \text{maximise}\quad \mathbb{E}_{q(z, y|x)}[\ln p(x|z, y)] - \beta\, (\mathrm{KL}(q(z|x) \,\|\, \mathcal{N}(0,
         I)) + \mathrm{KL}(q(y|x) \,\|\, \text{uniform}))
 
-    Use it when the data have both kinds of cause and no labels. Whether the categories are used is not certain: `latens
-    report` shows it, and joint_capacity_vae asks for it. With labels, use m2.
+    Use it when the data have both kinds of causes and no labels. The categories may remain unused: `latens report`
+    shows whether they are, and joint_capacity_vae makes them carry something. With labels, use m2.
 
     Args:
         latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
@@ -386,8 +386,9 @@ def joint_capacity_vae(
 ) -> Built:  # fmt: skip
     r"""Numbers and categories, each with a rate that grows to a capacity.
 
-    As joint_vae; the rates of numbers and categories are each held at a target of its own, so that the categories have
-    to carry something. Targets grow from 0 over the first part of training. The observation variance is fixed.
+    It is like joint_vae, but the rate of the numbers and the rate of the categories are each held at a target, so that
+    the categories have to carry something. Targets grow from 0 over the first part of training. The observation
+    variance is fixed.
 
     .. math::
 
@@ -396,8 +397,8 @@ def joint_capacity_vae(
 
         s = \min(1, t / (\mathrm{warmup} \cdot T)) \ \text{at step}\ t \ \text{of}\ T, \quad R \ \text{the mean rates}
 
-    Use it when categories should be used and factors emerge one after another. It gives up likelihood for that: its NLL
-    on Fashion-MNIST is 48 nats above joint_vae's.
+    Use it when categories should be used, and factors should emerge one after another. This costs likelihood: on
+    Fashion-MNIST its NLL is 48 nats above that of joint_vae.
 
     Args:
         latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.

@@ -27,13 +27,13 @@ def capacity_vae(
         R = \mathbb{E}_x\, \mathrm{KL}(q(z|x) \,\|\, p(z)), \quad s = \min(1, t / (\mathrm{warmup} \cdot T)) \ \text{at
         step}\ t \ \text{of}\ T
 
-    Use it when factors should emerge one after another, or when you know how many nats a code may carry. It gives up
-    likelihood for that: on Fashion-MNIST its NLL is 47 nats above vae's.
+    Use it when factors should emerge one after another, or when you know how many nats a code may carry. This costs
+    likelihood: on Fashion-MNIST its NLL is 47 nats above that of vae.
 
     Args:
         capacity: C, the rate at the end of warm-up, nats per row, a number from 0.
-        weight: γ, the weight of the distance from the target, a number above 0; it must exceed the nats of distortion
-            that one nat of rate saves, or the target is not reached.
+        weight: γ, the weight of the distance from the target, a number above 0. It must exceed the nats of distortion
+            that one nat of rate saves; otherwise the target is not reached.
         warmup: Fraction of the training steps over which the target grows from 0, a number from 0 to 1.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0 (kept fixed), optimal or learned. Other likelihoods have none.
@@ -51,8 +51,8 @@ def rate_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with the lowest distortion at a rate that you choose.
 
-    The rate is held at a target from the first step on: one run is one point of the curve of rate and distortion, and a
-    sweep over rates draws the curve.
+    The rate is held at a target from the first step on. One run gives one point of the curve of rate and distortion; a
+    sweep over rates gives the curve.
 
     .. math::
 
@@ -60,13 +60,13 @@ def rate_vae(
 
         R = \mathbb{E}_x\, \mathrm{KL}(q(z|x) \,\|\, p(z))
 
-    Use it when the code has a budget, when you compare models at one rate, or when a VAE's rate collapses to 0. The
-    bound is best where the rate is left free (vae).
+    Use it when the code has a budget, when you compare models at the same rate, or when a VAE's rate collapses to 0.
+    The bound is best if the rate is left free (vae).
 
     Args:
-        rate: R_0, the rate asked for, nats per row, a number from 0.
-        weight: γ, the weight of the distance from the target, a number above 0; it must exceed the nats of distortion
-            that one nat of rate saves, or the target is not reached.
+        rate: R_0, the target of the rate, nats per row, a number from 0.
+        weight: γ, the weight of the distance from the target, a number above 0. It must exceed the nats of distortion
+            that one nat of rate saves; otherwise the target is not reached.
 
     References:
         * Alemi et al. (2018), Fixing a broken ELBO. ICML
@@ -82,8 +82,8 @@ def beta_tc_vae(
     r"""The VAE with the total correlation of its codes weighted by beta.
 
     The rate is the sum of three terms: the information that the code has about the row, the total correlation between
-    the dimensions of the code, and the distance of each dimension from its prior. Only the second is weighted here. It
-    is estimated from the posteriors of a batch.
+    the dimensions of the code, and the distance of each dimension from its prior. Only the second term is weighted by
+    beta. It is estimated from the posteriors of a batch.
 
     .. math::
 
@@ -92,13 +92,13 @@ def beta_tc_vae(
 
         \mathrm{TC} = \mathrm{KL}(q(z) \,\|\, \prod_j q(z_j)), \quad q(z) = \tfrac{1}{N} \sum_{n=1}^{N} q(z|x_n)
 
-    Use it when dimensions should be independent while codes stay informative. Large batches estimate the total
-    correlation better. On Fashion-MNIST its NLL is 15 nats above vae's, and its samples are no better.
+    Use it when dimensions should be independent and codes informative. Large batches estimate the total correlation
+    better. On Fashion-MNIST its NLL is 15 nats above that of vae, and its samples are no better.
 
     Args:
         beta: Weight of the total correlation, a number from 1; 1 is the ELBO.
-        weighting: How a batch stands for all rows: stratified (own row and others weighted as in the data), weighted
-            (the lower bound of the paper) or plain (all rows of the batch equally).
+        weighting: How a batch represents all rows: stratified (a row and the other rows of its batch are weighted as in
+            the data), weighted (the lower bound of the paper) or plain (all rows of the batch equally).
 
     References:
         * Chen et al. (2018), Isolating sources of disentanglement in variational autoencoders. NeurIPS
@@ -114,8 +114,8 @@ def factor_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with a critic that keeps the dimensions of its codes independent.
 
-    A critic learns to distinguish codes from codes with each dimension shuffled over the batch independently. Its
-    log-odds estimate the total correlation, which the model pays for.
+    A critic learns to distinguish codes from codes in which each dimension is shuffled over the batch independently.
+    Its log-odds estimate the total correlation, which is added to the loss of the model.
 
     .. math::
 
@@ -123,8 +123,9 @@ def factor_vae(
 
         \mathrm{TC} = \mathrm{KL}(q(z) \,\|\, \prod_j q(z_j)) \approx \mathbb{E}_{q(z)}[\text{log-odds of the critic}]
 
-    Use it when dimensions should be independent and the batch is too small for beta_tc_vae. On Fashion-MNIST it samples
-    from N(0, I) better than vae with a bound 3 nats worse. Its last weights are kept, not its best.
+    Use it when dimensions should be independent and the batch is too small for beta_tc_vae. On Fashion-MNIST its
+    samples from N(0, I) are better than those of vae, with a bound 3 nats worse. Its last weights are kept, not its
+    best.
 
     Args:
         gamma: γ, the weight of the total correlation, a number from 0.
@@ -144,7 +145,7 @@ def dip_vae_i(
     r"""The VAE whose posterior means have a covariance near the identity.
 
     The covariance of the posterior means over the batch is pulled towards the identity: entries off the diagonal to 0,
-    those on it to 1.
+    and entries on the diagonal to 1.
 
     .. math::
 
@@ -153,9 +154,9 @@ def dip_vae_i(
 
         C = \mathrm{Cov}_x\, \mathbb{E}[z|x]
 
-    Use it when dimensions of the code should be uncorrelated: it costs no critic and no large batch. On Fashion-MNIST
-    its samples are closer to the data than vae's (Fréchet distance 84 compared with 173), at the cost of 23 nats of
-    NLL.
+    Use it when dimensions of the code should be uncorrelated: it needs neither a critic nor a large batch. On
+    Fashion-MNIST its samples are closer to the data than those of vae (Fréchet distance 84 compared with 173), at the
+    cost of 23 nats of NLL.
 
     Args:
         off: a, the weight of covariances between dimensions, a number from 0.
@@ -175,8 +176,8 @@ def dip_vae_ii(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE whose codes as a whole have a covariance near the identity.
 
-    As dip_vae_i, for the covariance of the codes that are drawn: that of the posterior means plus the mean of the
-    posterior variances. Dimensions that carry nothing satisfy it without any change.
+    It is like dip_vae_i, but for the covariance of drawn codes, which is that of the posterior means plus the mean of
+    the posterior variances. Dimensions that carry no information already satisfy it.
 
     .. math::
 
@@ -185,8 +186,8 @@ def dip_vae_ii(
 
         C = \mathrm{Cov}_x\, \mathbb{E}[z|x] + \mathbb{E}_x\, \mathrm{Cov}[z|x]
 
-    Use it when codes should fill N(0, I) and be uncorrelated: of the recipes in this family its draws from the prior
-    are the best on Fashion-MNIST, at the cost of 11 nats of NLL.
+    Use it when codes should fill N(0, I) and be uncorrelated: on Fashion-MNIST its draws from the prior are the best of
+    this family, at the cost of 11 nats of NLL.
 
     Args:
         off: a, the weight of covariances between dimensions, a number from 0.
@@ -204,10 +205,10 @@ def info_vae(
     info: DataInfo, *, latent_dim: int | str = "auto", alpha: float = 0.5, weight: float = 100.0,
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    r"""The VAE with part of its rate replaced by the MMD of codes and prior.
+    r"""The VAE with part of its rate replaced by the MMD between codes and prior.
 
     The rate keeps the codes of each row near the prior; the maximum mean discrepancy (MMD) keeps the codes of all rows
-    together near it. With α = 1 the rate is gone (the MMD-VAE), and codes may be as informative as they like; with α =
+    together near it. With α = 1 there is no rate (the MMD-VAE), and codes may be as informative as they like; with α =
     0 and λ = 1 it is the VAE.
 
     .. math::
@@ -215,8 +216,8 @@ def info_vae(
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - (1 - \alpha)\, \mathrm{KL}(q(z|x) \,\|\, p(z)) - (\alpha
         + \lambda - 1)\, \mathrm{MMD}^2(q(z), p(z))
 
-    Use it when codes carry too little, or should match the prior without losing detail: its reconstructions on
-    Fashion-MNIST are better than vae's, and so are its samples, at the cost of 3 nats of NLL. Large batches estimate
+    Use it when codes carry too little, or should match the prior without losing detail: on Fashion-MNIST its
+    reconstructions and its samples are better than those of vae, at the cost of 3 nats of NLL. Large batches estimate
     the MMD better.
 
     Args:

@@ -1,4 +1,4 @@
-"""Formulas of docstrings, which are LaTeX, as text for a terminal."""
+"""The formulas of docstrings, written in LaTeX, as text for a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIGNS = {
     "right": "", "alpha": "α", "beta": "β", "gamma": "γ", "epsilon": "ε", "theta": "θ", "kappa": "κ", "lambda": "λ",
     "mu": "μ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ",
 }  # fmt: skip
-ACCENTS = {"hat": "\u0302", "tilde": "\u0303", "bar": "\u0304"}  # put over the letter before
+ACCENTS = {"hat": "\u0302", "tilde": "\u0303", "bar": "\u0304"}  # placed over the letter before it
 RAISED = str.maketrans("0123456789−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 BRACED = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 Found = re.Match[str]
@@ -42,7 +42,7 @@ RULES: tuple[tuple[str, str | Callable[[Found], str]], ...] = (
 
 
 def plain(latex: str) -> str:
-    r"""A formula in LaTeX as one line of Unicode, for the commands that the docstrings of recipes use.
+    r"""A formula in LaTeX as one line of Unicode; it knows the commands that the docstrings of recipes use.
 
     >>> plain(r"\mathbb{E}_{q}[\ln p(x|z)] - \tfrac{1}{2}\,\beta\,\lVert z \rVert^2")
     'E_q[ln p(x|z)] − (1/2) β |z|²'

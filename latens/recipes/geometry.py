@@ -19,8 +19,8 @@ def sphere(
 ) -> Built:  # fmt: skip
     r"""The VAE on the unit sphere: von Mises-Fisher posterior, uniform prior.
 
-    A code is a point of the unit sphere: the encoder gives a direction μ(x) and a concentration κ(x). A uniform prior
-    has no centre around which codes would crowd; the rate is exact and depends on κ alone.
+    A code is a point on the unit sphere: the encoder gives a direction μ(x) and a concentration κ(x). A uniform prior
+    has no centre at which codes would crowd; the rate is exact and depends only on κ.
 
     .. math::
 
@@ -28,13 +28,13 @@ def sphere(
 
         q(z|x) \propto \exp(\kappa(x)\, \mu(x)^\top z), \quad p(z) \ \text{uniform on}\ \lVert z \rVert = 1
 
-    Use it when direction is what matters, as with data of constant norm, or when codes are compared by angle. In many
-    dimensions a sphere differs little from N(0, I): on Fashion-MNIST its NLL is 19 nats above vae's, and its samples
-    are better.
+    Use it when direction is what matters, as in data of constant norm, or when codes are compared by angle. In many
+    dimensions a sphere differs little from N(0, I): on Fashion-MNIST its NLL is 19 nats above that of vae, and its
+    samples are better.
 
     Args:
         latent_dim: Coordinates of the sphere, a whole number from 2 to 65,536; the surface has one dimension less.
-            auto: the smaller of 16 and the number of columns, 2 or more.
+            auto: the smaller of 16 and the number of columns, but at least 2.
 
     References:
         * Davidson et al. (2018), Hyperspherical variational auto-encoders. UAI
@@ -49,8 +49,8 @@ def power_spherical(
 ) -> Built:  # fmt: skip
     r"""The VAE on the unit sphere with a power spherical posterior.
 
-    As sphere, with a density whose draws and entropy are in closed form: nothing is rejected, no Bessel function is
-    computed.
+    It is like sphere, but draws and entropy of its density are in closed form: no draw is rejected, and no Bessel
+    function is computed.
 
     .. math::
 
@@ -58,11 +58,11 @@ def power_spherical(
 
         q(z|x) \propto (1 + \mu(x)^\top z)^{\kappa(x)}, \quad p(z) \ \text{uniform on}\ \lVert z \rVert = 1
 
-    Use it when sphere is too slow or unstable, above all in many dimensions. On Fashion-MNIST the two differ little.
+    Use it when sphere is too slow or unstable, especially in many dimensions. On Fashion-MNIST the two differ little.
 
     Args:
         latent_dim: Coordinates of the sphere, a whole number from 2 to 65,536; the surface has one dimension less.
-            auto: the smaller of 16 and the number of columns, 2 or more.
+            auto: the smaller of 16 and the number of columns, but at least 2.
 
     References:
         * De Cao & Aziz (2020), The power spherical distribution. arXiv:2006.04437
@@ -75,10 +75,10 @@ def torus(
     info: DataInfo, *, latent_dim: int | str = "auto", beta: float = 1.0, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""The VAE whose codes are angles, uniform under the prior.
+    r"""The VAE whose codes are angles, with a uniform prior.
 
-    Each dimension of the code is an angle with a von Mises posterior; the decoder sees its cosine and its sine, so that
-    codes are continuous where an angle passes 2π. It is a product of circles.
+    Each dimension of the code is an angle with a von Mises posterior; the decoder sees its cosine and sine, so that its
+    output is continuous as an angle passes 2π. The space of codes is a product of circles.
 
     .. math::
 
@@ -86,8 +86,8 @@ def torus(
 
         q(z|x) \propto \prod_{d} \exp(\kappa_d(x) \cos(z_d - \mu_d(x))), \quad p(z) \ \text{uniform}
 
-    Use it when the data have periodic causes: hours, seasons, rotations, phases. Elsewhere it gains nothing: it is the
-    worst of this family on Fashion-MNIST, and four times as slow as vae.
+    Use it when the data have periodic causes: hours, seasons, rotations, phases. For other data it gains nothing: it is
+    the worst of this family on Fashion-MNIST, and four times as slow as vae.
 
     Args:
         latent_dim: Number of angles, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
@@ -120,8 +120,8 @@ def poincare(
         q(z|x):\quad z = \mathrm{exp}_{\mu}(v), \quad v \sim \mathcal{N}(0, \mathrm{diag}\, h(x)); \quad p(z) \
         \text{the same at}\ \mu = 0 \ \text{with deviation}\ s
 
-    Use it when the data are organised as a tree, and hierarchy should show as distance from the centre. It also serves
-    where no tree is known: on Fashion-MNIST it is 12 nats ahead of vae, with better samples.
+    Use it when the data are organised as a tree, and hierarchy should appear as distance from the centre. It can also
+    help if no tree is known: on Fashion-MNIST it is 12 nats ahead of vae, with better samples.
 
     References:
         * Mathieu et al. (2019), Continuous hierarchical representations with Poincaré variational auto-encoders.
@@ -140,8 +140,8 @@ def poincare_riemannian(
 ) -> Built:  # fmt: skip
     r"""The VAE in hyperbolic space with Riemannian normals.
 
-    As poincare, with a density that falls with the squared hyperbolic distance from its mean and has one scale for all
-    directions.
+    It is like poincare, but its density falls with the squared hyperbolic distance from the mean and has a single scale
+    for all directions.
 
     .. math::
 
@@ -166,7 +166,7 @@ def _on_sphere(
     info: DataInfo, kind: Callable[..., nn.Module], latent_dim: int | str, likelihood: str, variance: float | str,
     network: str,
 ) -> models.VAE:  # fmt: skip
-    """The model on the unit sphere of R^latent_dim with a posterior of that kind."""
+    """The model on the unit sphere of R^latent_dim, with that kind of posterior."""
     size = max(2, latent_size(info, latent_dim)) if latent_dim == "auto" else latent_size(info, latent_dim)
     prior, posterior = priors.UniformSphere(size), kind(encoder(info, [size, 1], network), info.reads)
     likely = _of_unit_variance(size, likelihood_for(info, size, likelihood, network, variance))
@@ -174,9 +174,9 @@ def _on_sphere(
 
 
 def _of_unit_variance(m: int, likelihood: nn.Module) -> nn.Module:
-    """The likelihood whose network sees coordinates of a unit sphere of R^m times sqrt(m): under the uniform prior they
-    then have variance 1, as those of N(0, I) have. With a variance of 1/m the codes would hardly move the decoder at
-    first, and the rate would fall to 0 before it had learned to use them."""
+    """The likelihood whose network sees coordinates of a unit sphere of R^m times sqrt(m). Under the uniform prior
+    these have variance 1, like coordinates under N(0, I). With a variance of 1/m, codes would hardly change the
+    decoder's output at first, and the rate would fall to 0 before the decoder had learned to use them."""
     return through(networks.Scale(math.sqrt(m)), likelihood)
 
 

@@ -17,8 +17,8 @@ def hvae(
     r"""The VAE whose posterior draws follow tempered Hamiltonian dynamics.
 
     A draw of the encoder's normal gets a random momentum and takes a few leapfrog steps uphill on ln p(x, z). Momenta
-    begin inflated and cool down, so that draws spread first. Step size and tempering are learned. The steps keep
-    volume, so that the bound needs no Jacobian; it holds for every number of steps.
+    begin inflated and cool down, so that draws first spread. Step size and tempering are learned. The steps preserve
+    volume, so the bound needs no Jacobian. It is a bound for any number of steps.
 
     .. math::
 
@@ -28,8 +28,8 @@ def hvae(
         \rho' = \rho + \tfrac{\epsilon}{2} \nabla \ln p(x, z), \quad z' = z + \epsilon \rho', \quad \rho'' = \rho' +
         \tfrac{\epsilon}{2} \nabla \ln p(x, z')
 
-    Use it when a normal posterior is the weak point and the code is continuous: it is 18 nats ahead of vae on
-    Fashion-MNIST, at nine times the time. Every use of the model takes gradients of the decoder.
+    Use it when a normal posterior is the weak point and the code is continuous: on Fashion-MNIST it is 18 nats ahead of
+    vae, at nine times the time. Every use of the model needs gradients of the decoder.
 
     Args:
         steps: T, the leapfrog steps, a whole number from 0 to 10,000; 0 is vae.
@@ -52,9 +52,9 @@ def rhvae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""Hamiltonian dynamics in a metric that is learned around codes.
 
-    As hvae, with momenta whose variance is a metric G(z), learned around the codes of some training rows: steps are
-    long where G is small. Two parts of a step are implicit and solved by rounds of a fixed point; the bound is exact as
-    far as these have converged. The training rows are saved with the model.
+    It is like hvae, but the variance of momenta is a metric G(z), learned around the codes of some training rows: steps
+    are long where G is small. Two parts of a step are implicit and solved by fixed-point iteration; the bound is exact
+    only as far as this has converged. The training rows are saved with the model.
 
     .. math::
 
@@ -63,9 +63,9 @@ def rhvae(
 
         G^{-1}(z) = \sum_{i=1}^{M} L_i L_i^\top \exp(-\lVert z - c_i \rVert^2 / \tau^2) + \lambda I
 
-    Use it when codes have two or three dimensions and their geometry is of interest, or few rows are to be augmented
-    (`latens density RUN --kind metric`). It is slow, about twenty times the time of vae, and its 2 dimensions are not
-    meant for a high likelihood.
+    Use it when codes have two or three dimensions and their geometry is of interest, or a few rows are to be augmented
+    (`latens density RUN --kind metric`). It is slow, about twenty times the time of vae, and a code of 2 dimensions is
+    not meant for a high likelihood.
 
     Args:
         latent_dim: Dimensions of z, a whole number from 1 to 65,536; more than a few are slow.
@@ -76,7 +76,7 @@ def rhvae(
         centroids: M, the training rows around whose codes the metric is built, a whole number from 1 to 1,000.
         temperature: τ, the width of the metric around a code, in units of the code, a number above 0.
         floor: λ, the inverse metric far from all codes, a number above 0.
-        iterations: Rounds of the fixed point in each implicit part, a whole number from 1 to 1,000.
+        iterations: Iterations of the fixed point in each implicit part, a whole number from 1 to 1,000.
 
     References:
         * Chadebec, Mantoux & Allassonnière (2020), Geometry-aware Hamiltonian variational auto-encoder.
@@ -95,8 +95,8 @@ def annealed(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE whose draws are annealed from q(z|x) to the posterior.
 
-    Differentiable annealed importance sampling: each leapfrog step follows a density between q and p(x, z), and between
-    steps a part of the momentum is drawn anew. Step size and the spacing of the steps are learned.
+    It uses differentiable annealed importance sampling: each leapfrog step follows a density between q and p(x, z), and
+    between steps a part of the momentum is drawn again. Step size and the spacing of the steps are learned.
 
     .. math::
 
@@ -107,8 +107,8 @@ def annealed(
 
         s_t = (t / T)^{a}
 
-    Use it when ln p(x) should be bounded tightly by many steps rather than by many draws. With 5 steps on Fashion-MNIST
-    it is 7 nats ahead of vae at sixteen times the time; hvae and iwae gain more for less.
+    Use it when ln p(x) should be bounded tightly by many steps instead of many draws. With 5 steps on Fashion-MNIST it
+    is 7 nats ahead of vae at sixteen times the time; hvae and iwae gain more at less cost.
 
     Args:
         steps: T, the leapfrog steps, a whole number from 0 to 10,000; 0 is vae.
@@ -137,7 +137,7 @@ def _parts(
 def _centroid_metric(
     info: DataInfo, latent_dim: int, network: str, centroids: int, temperature: float, floor: float
 ) -> models.CentroidMetric:
-    """A metric around ``centroids`` evenly spaced rows of the sample (of the data, if they have fewer)."""
+    """A metric around ``centroids`` evenly spaced rows of the sample (around all rows, if there are fewer)."""
     require(is_whole(centroids) and 1 <= centroids <= 1000, "centroids", "a whole number from 1 to 1000", centroids)
     net = conditionals.Features(encoder(info, [latent_dim * (latent_dim + 1) // 2], network), info.reads)
     rows, given = spread_rows(info, min(int(centroids), info.rows))

@@ -15,11 +15,11 @@ def ladder(
     info: DataInfo, *, latent_dim: int | str = "auto", layers: int = 3, free_bits: float = 0.0, beta: float = 1.0,
     likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    r"""The ladder VAE: layers of codes, each given the one above.
+    r"""The ladder VAE: layers of codes, each given the layer above.
 
-    The top layer has a prior N(0, I), each layer below a normal given the layer above it, and the data depend on the
-    lowest layer. The posterior runs downwards too: below the top it is the product of the prior and a normal that the
-    encoder gives. The lowest layer has latent_dim numbers, each layer above it half as many.
+    The top layer has a prior N(0, I), each layer below it a normal given the layer above, and the data depend on the
+    lowest layer. The posterior also runs downwards: below the top, it is the product of the prior and a normal that the
+    encoder gives. The lowest layer has latent_dim numbers, and each layer above it half as many.
 
     .. math::
 
@@ -29,15 +29,15 @@ def ladder(
 
         q(z_l|z_{l - 1}, x) \propto p(z_l|z_{l - 1})\, \mathcal{N}(z_l; g_l(x), \mathrm{diag}\, h_l(x))
 
-    Use it when data have structure at several levels of detail, or when the prior of one layer is too simple: on
-    Fashion-MNIST its draws from the prior are far better than vae's, at the cost of 14 nats of NLL. Where upper layers
-    carry nothing (the report shows which dimensions are active), raise free_bits.
+    Use it when data have structure at several levels of detail, or when the prior of a single layer is too simple: on
+    Fashion-MNIST its draws from the prior are far better than those of vae, at the cost of 14 nats of NLL. If upper
+    layers carry nothing (the report shows which dimensions are active), raise free_bits.
 
     Args:
         latent_dim: Numbers of the lowest layer, a whole number from 1 to 65,536; auto: the smaller of 16 and the number
             of columns.
         layers: L, a whole number from 1 to 100; 1 is one layer of codes under N(0, I).
-        free_bits: λ, the rate below which a layer is not charged, nats per layer and row, a number from 0.
+        free_bits: λ, the rate up to which a layer costs nothing extra, nats per layer and row, a number from 0.
 
     References:
         * Sønderby et al. (2016), Ladder variational autoencoders. NeurIPS
@@ -52,9 +52,9 @@ def deep_ladder(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""Many layers of codes along one stream of features, as in NVAE and VDVAE.
 
-    Each layer draws its code from a normal given the stream, and adds the code to it. For images the stream goes from
-    one position to the whole grid, with latent_dim numbers at each position; otherwise the layers are dense. The
-    posterior is relative to the prior: q = N(g + a, v b) where p = N(g, v).
+    Each layer draws its code from a normal given the stream, and adds the code to the stream. For images the stream
+    grows from one position to the whole grid, with latent_dim numbers at each position; for other data the layers are
+    dense. The posterior is relative to the prior: q = N(g + a, v b), where p = N(g, v).
 
     .. math::
 
@@ -72,8 +72,8 @@ def deep_ladder(
         latent_dim: Numbers at each position of a grid, or in each dense layer, a whole number from 1 to 65,536.
         depth: Layers on each grid, a whole number from 1 to 50; without grids there are four times as many dense
             layers.
-        free_bits: λ, the rate below which a layer is not charged, nats per layer and row, a number from 0.
-        spectral: w, the weight of the sum of the largest singular values of all maps, which steadies deep models, a
+        free_bits: λ, the rate up to which a layer costs nothing extra, nats per layer and row, a number from 0.
+        spectral: w, the weight of the sum of the largest singular values of all maps, which stabilises deep models, a
             number from 0.
         network: auto (conv on grids for images, otherwise mlp), mlp, residual, conv or linear.
 
@@ -93,10 +93,11 @@ def two_stage(
     info: DataInfo, *, latent_dim: int | str = "auto", likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    r"""A VAE, and a second VAE that learns where its codes lie.
+    r"""A VAE, and a second VAE that learns the distribution of its codes.
 
-    The second stage is a small VAE whose data are the codes z of the first; it is trained at the same time and does not
-    move the first. Samples are drawn through both: u, then z, then x. The bound reported is that of the whole chain.
+    The second stage is a small VAE whose data are the codes z of the first. It is trained at the same time, and does
+    not change the first stage. Samples pass through both: u, then z, then x. The reported bound is that of the whole
+    chain.
 
     .. math::
 
@@ -105,7 +106,7 @@ def two_stage(
         \text{second:}\quad \text{maximise}\quad \mathbb{E}_{q(u|z)}[\ln p(z|u)] - \mathrm{KL}(q(u|z) \,\|\,
         \mathcal{N}(0, I)), \quad z \sim q(z|x)
 
-    Use it when vae reconstructs well and its samples are poor: on Fashion-MNIST the Fréchet distance of draws falls
+    Use it when vae reconstructs well but its samples are poor: on Fashion-MNIST the Fréchet distance of draws falls
     from 173 to 74 at about the same cost, and the NLL improves by 4 nats. vamp and exemplar sample better still.
 
     References:

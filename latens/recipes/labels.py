@@ -1,4 +1,4 @@
-"""Models that use labels, given for all rows or known for some only."""
+"""Models that use labels, which are given for all rows or known only for some."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def cvae(
     r"""The VAE of the data given a condition: p(x|c).
 
     Posterior, likelihood and prior all see the condition (labels, or any column named with --condition), so that the
-    code holds what the condition leaves open. Every other recipe takes conditions too; this one gives each value of the
-    condition a normal prior of its own.
+    code only has to hold what the condition leaves open. Every other recipe takes conditions too; this one gives each
+    value of the condition a separate normal prior.
 
     .. math::
 
         \text{maximise}\quad \mathbb{E}_{q(z|x, c)}[\ln p(x|z, c)] - \beta\,\mathrm{KL}(q(z|x, c) \,\|\, p(z|c))
 
-    Use it when you want samples of a given class (`latens sample RUN --set label=3`), or what is left of the data once
-    the condition is known. The condition must be known for all rows; where it is missing in some, use m2.
+    Use it when you want samples of a given class (`latens sample RUN --set label=3`), or codes of what the condition
+    does not explain. The condition must be known for all rows; if it is missing in some, use m2.
 
     References:
         * Sohn, Lee & Yan (2015), Learning structured output representation using deep conditional generative models.
@@ -47,9 +47,9 @@ def m2(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with a class that may be missing in some or in all rows.
 
-    The first condition is the class y. Where it is known, the code is drawn given it and a classifier q(y|x) learns it;
-    where it is missing, all classes are weighed by the classifier. Without any condition the classes are clusters. A
-    step costs as many draws as there are classes.
+    The first condition is the class y. If it is known, the code is drawn given y, and a classifier q(y|x) learns it. If
+    it is missing, all classes count, weighed by the classifier. Without any condition the classes are clusters. A step
+    costs as many draws as there are classes.
 
     .. math::
 
@@ -59,12 +59,12 @@ def m2(
 
         L_y(x) = \mathbb{E}_{q(z|x, y)}[\ln p(x|z, y)] - \mathrm{KL}(q(z|x, y) \,\|\, p(z))
 
-    Use it when few rows have labels and the rest should help to classify. With labels in all rows a classifier alone is
-    simpler, and cvae models the data better in a sixth of the time.
+    Use it when few rows have labels and the remaining rows should help to classify. If all rows have labels, a
+    classifier alone is simpler, and cvae models the data better in a sixth of the time.
 
     Args:
-        classes: Number of classes where no condition is named, a whole number from 2 to 1,000; auto: 10. With a
-            condition it is the number of its levels.
+        classes: Number of classes if no condition is named, a whole number from 2 to 1,000; auto: 10. With a condition
+            it is the number of its levels.
         classification: a, the weight of ln q(y|x) in labelled rows, a number from 0.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0, or learned (by gradient). Other likelihoods have none.

@@ -1,7 +1,7 @@
 """Several modalities of one row, any of which may be missing.
 
-The recipes cut one array or table into ``modalities`` pieces (rows of images from the top, stretches of sequences,
-columns in their order); for a mapping of modalities put the same parts together in Python.
+The recipes cut one array or table into ``modalities`` pieces: rows of images from the top, stretches of sequences, or
+columns in their order. For a mapping of modalities, put the same parts together in Python.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def poe(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""Several modalities whose experts are multiplied: the MVAE.
 
-    Each modality has an encoder of its own, an expert; the posterior is the product of the prior with the experts of
-    the modalities that a row has. The loss also has the ELBO of each modality alone, so that experts serve when others
-    are missing.
+    Each modality has its own encoder, an expert. The posterior is the product of the prior and the experts of the
+    modalities that a row has. The loss also contains the ELBO of each modality alone, so that each expert can be used
+    if other modalities are missing.
 
     .. math::
 
@@ -33,12 +33,12 @@ def poe(
 
         q(z|x) \propto \mathcal{N}(z; 0, I) \prod_{m} q_m(z|x_m)
 
-    Use it when one row has several kinds of data, each may be missing, and together they should say more than each
-    alone. Where one expert is much surer than the others it dominates the product; moe weighs all equally.
+    Use it when a row has several kinds of data, each may be missing, and together they should say more than each alone.
+    If one expert is much more certain than the rest, it dominates the product; moe weighs all experts equally.
 
     Args:
-        modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole
-            number from 2 to their number.
+        modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
+            whole number from 2 to the number of these.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0, or learned (by gradient). Other likelihoods have none.
 
@@ -56,8 +56,9 @@ def moe(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""Several modalities whose experts are mixed: the MMVAE.
 
-    The posterior is the even mixture of the experts of the modalities that a row has: each must explain all modalities
-    by itself, which makes codes of different modalities comparable. With k above 1 the bound is that of iwae.
+    The posterior is the even mixture of the experts of the modalities that a row has: each expert must explain all
+    modalities by itself, which makes codes of different modalities comparable. With k above 1 the bound is that of
+    iwae.
 
     .. math::
 
@@ -65,12 +66,12 @@ def moe(
 
         q(z|x) = \tfrac{1}{M} \sum_{m=1}^{M} q_m(z|x_m)
 
-    Use it when one modality should be generated from another. What only one modality shows is reconstructed less well
-    than by poe: on halves of Fashion-MNIST its NLL is 43 nats above that of poe, in half the time.
+    Use it when one modality should be generated from another. What only one modality shows is reconstructed worse than
+    by poe: on halves of Fashion-MNIST its NLL is 43 nats above that of poe, in half the time.
 
     Args:
-        modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole
-            number from 2 to their number.
+        modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
+            whole number from 2 to the number of these.
         k: Draws of z for each row, a whole number from 1.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0, or learned (by gradient). Other likelihoods have none.
@@ -89,8 +90,9 @@ def mopoe(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""Several modalities: a mixture over all subsets of products of experts.
 
-    The posterior is the even mixture, over all non-empty subsets of the modalities that a row has, of the product of
-    their experts. It lies between moe (subsets of one) and poe (the full set). The prior is not one of the experts.
+    The posterior is an even mixture over all non-empty subsets of the modalities that a row has; each component is the
+    product of the experts in the subset. It lies between moe (subsets of one) and poe (the full set). The prior is not
+    one of the experts.
 
     .. math::
 
@@ -102,8 +104,8 @@ def mopoe(
     poe.
 
     Args:
-        modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole
-            number from 2 to their number, at most 8.
+        modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
+            whole number from 2 to the number of these, at most 8.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0, or learned (by gradient). Other likelihoods have none.
 
@@ -128,10 +130,10 @@ def joint(
     info: DataInfo, *, latent_dim: int | str = "auto", modalities: int = 2, agreement: float = 0.1,
     likelihood: str = "auto", variance: float | str = "learned", network: str = "auto",
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
-    r"""Several modalities: one posterior of all, and experts that agree with it.
+    r"""Several modalities: a joint posterior, and experts that agree with it.
 
-    Rows with all modalities are encoded by one network that sees them together. Each expert learns to match that
-    posterior; where modalities are missing, the product of the experts that are left takes its place.
+    One network encodes rows that have all modalities. Each expert learns to match that posterior; if modalities are
+    missing, the product of the remaining experts replaces it.
 
     .. math::
 
@@ -139,11 +141,11 @@ def joint(
         \mathrm{KL}(q(z|x) \,\|\, q_m(z|x_m))
 
     Use it when most rows are complete: on halves of Fashion-MNIST it has the best NLL and the best reconstructions of
-    this family. Where rows are often incomplete poe learns from them directly.
+    this family. If rows are often incomplete, use poe, which learns from them directly.
 
     Args:
-        modalities: Pieces that the data are cut into (rows of an image, stretches of a sequence, columns), a whole
-            number from 2 to their number.
+        modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
+            whole number from 2 to the number of these.
         agreement: a, the weight of the experts' agreement, a number from 0.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0, or learned (by gradient). Other likelihoods have none.

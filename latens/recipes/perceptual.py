@@ -1,4 +1,4 @@
-"""Images compared as people see them: by scores of likeness, which are no likelihoods and give no bound on ln p(x)."""
+"""Images compared as people see them: by similarity scores, which are not likelihoods and give no bound on ln p(x)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ms_ssim(
 ) -> Built:
     r"""The VAE of images compared by structural similarity, not by pixels.
 
-    A score of likeness at up to five scales (MS-SSIM), times the number D of cells of an image, takes the place of ln
+    A similarity score at up to five scales (MS-SSIM), times the number D of cells of an image, takes the place of ln
     p(x|z). It is not a density of x, so there is no bound and no NLL.
 
     .. math::
@@ -30,11 +30,11 @@ def ms_ssim(
         \text{maximise}\quad -w\, D\, \mathbb{E}_{q(z|x)}[1 - \text{MS-SSIM}(x, f(z))] - \beta\,\mathrm{KL}(q(z|x)
         \,\|\, p(z))
 
-    Use it when images should look right in structure and contrast and likelihood does not matter. On Fashion-MNIST its
+    Use it when images should look right in structure and contrast, and likelihood does not matter. On Fashion-MNIST its
     samples are better than those of vae, and its error in pixels is higher.
 
     Args:
-        weight: w, the weight of the score, a number above 0; higher carries more in the code.
+        weight: w, the weight of the score, a number above 0; with a higher weight the code carries more.
         beta: Weight of the rate, a number from 0; only its ratio to weight matters.
 
     References:
@@ -48,20 +48,20 @@ def feature_reconstruction(
 ) -> Built:
     r"""The VAE of images compared by features of a fixed network.
 
-    The squared distance between features of a fixed random convolutional network (the paper takes a trained
-    classifier's), times the number D of cells of an image, takes the place of ln p(x|z). It is not a density of x, so
-    there is no bound and no NLL.
+    The squared distance between features of a fixed network, times the number D of cells of an image, takes the place
+    of ln p(x|z). The network is a random convolutional one (the paper uses a trained classifier). The distance is not a
+    density of x, so there is no bound and no NLL.
 
     .. math::
 
         \text{maximise}\quad -\tfrac{w}{2}\, \mathbb{E}_{q(z|x)} \lVert \phi(x) - \phi(f(z)) \rVert^2 \cdot D -
         \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z))
 
-    Use it when edges and texture should be kept and likelihood does not matter. On Fashion-MNIST its reconstructions
-    are closer than vae's in pixels too, and its samples are slightly better.
+    Use it when edges and texture should be kept, and likelihood does not matter. On Fashion-MNIST its reconstructions
+    are closer than those of vae even in pixels, and its samples are slightly better.
 
     Args:
-        weight: w, the weight of the distance, a number above 0; higher carries more in the code.
+        weight: w, the weight of the distance, a number above 0; with a higher weight the code carries more.
         beta: Weight of the rate, a number from 0; only its ratio to weight matters.
 
     References:

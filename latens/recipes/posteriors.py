@@ -44,10 +44,10 @@ def low_rank(
     info: DataInfo, *, latent_dim: int | str = "auto", rank: int = 2, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> Built:  # fmt: skip
-    r"""The VAE with a normal posterior of diagonal plus a few directions.
+    r"""The VAE whose posterior has a diagonal covariance plus a few directions.
 
-    The covariance is a diagonal plus the outer products of a few columns that the encoder gives: cheaper than
-    full_covariance for codes of many dimensions.
+    The covariance is a diagonal plus the outer products of a few columns that the encoder gives. For codes of many
+    dimensions this is cheaper than full_covariance.
 
     .. math::
 
@@ -78,8 +78,8 @@ def planar(
 ) -> Built:  # fmt: skip
     r"""The VAE with a posterior bent by planar flow steps.
 
-    Normal noise u passes through steps that push it along one direction, each with its own vectors from the encoder;
-    then it is scaled and shifted as in vae. The rate is estimated from the draws.
+    Normal noise u passes through steps that each push it along one direction, with vectors from the encoder; then it is
+    scaled and shifted as in vae. The rate is estimated from the draws.
 
     .. math::
 
@@ -90,7 +90,7 @@ def planar(
         T(u) = u + v \tanh(w^\top u + b), \quad v, w, b \ \text{given by}\ x
 
     Use it when the posterior is bent in few dimensions, and as a baseline for flows. On Fashion-MNIST radial, iaf and
-    neural_spline are ahead of it.
+    neural_spline are better.
 
     Args:
         steps: L, the number of steps, a whole number from 1 to 1,000.
@@ -109,7 +109,7 @@ def radial(
 ) -> Built:  # fmt: skip
     r"""The VAE with a posterior bent by radial flow steps.
 
-    As planar, with steps that stretch or shrink space around a point.
+    It is like planar, with steps that stretch or shrink space around a point.
 
     .. math::
 
@@ -139,8 +139,9 @@ def iaf(
 ) -> Built:  # fmt: skip
     r"""The VAE with a posterior of inverse autoregressive flow steps.
 
-    In each step a masked network gives every coordinate a shift and a scale from the coordinates before it and from
-    some numbers that the encoder gives; the order is reversed in every step. A draw and its density take one pass.
+    In each step a masked network gives every coordinate a shift and a scale, computed from the coordinates before it
+    and from some numbers that the encoder gives; the order is reversed in every step. A draw and its density take one
+    pass.
 
     .. math::
 
@@ -150,13 +151,13 @@ def iaf(
 
         T(u)_i = m_i + s_i u_i, \quad (m_i, s_i) \ \text{a function of}\ u_1, \dots, u_{i - 1}\ \text{and of}\ x
 
-    Use it when a diagonal normal is too simple and codes have many dimensions. On Fashion-MNIST its gain over vae, a
-    nat, is within the spread of seeds; the bounds of several draws (iwae) gain more.
+    Use it when a diagonal normal is too simple and codes have many dimensions. On Fashion-MNIST its gain over vae, one
+    nat, is within the spread of seeds; the bounds with several draws (iwae) gain more.
 
     Args:
         steps: L, the number of steps, a whole number from 1 to 1,000.
-        context: Numbers of the encoder that each step sees, a whole number from 0 to 10,000; 0: the steps are the same
-            for all rows.
+        context: Numbers of the encoder that each step sees, a whole number from 0 to 10,000; with 0 the steps are the
+            same for all rows.
 
     References:
         * Kingma et al. (2016), Improved variational inference with inverse autoregressive flow. NeurIPS
@@ -172,8 +173,8 @@ def neural_spline(
 ) -> Built:  # fmt: skip
     r"""The VAE with a posterior of autoregressive spline flow steps.
 
-    As iaf, with a monotone rational quadratic spline for each coordinate in place of shift and scale: one step can make
-    several modes.
+    It is like iaf, with a monotone rational quadratic spline for each coordinate instead of shift and scale: a single
+    step can make several modes.
 
     .. math::
 
@@ -184,13 +185,13 @@ def neural_spline(
         T(u)_i = \mathrm{spline}_i(u_i), \quad \text{its knots a function of}\ u_1, \dots, u_{i - 1}\ \text{and of}\ x
 
     Use it when posteriors are far from normal, as with codes of few dimensions. On Fashion-MNIST it was 4 nats ahead of
-    vae for half as much time again, the best of the flows.
+    vae at one and a half times the time, the best of the flows.
 
     Args:
         steps: L, the number of steps, a whole number from 1 to 1,000.
         bins: Bins of each spline, on [-5, 5], a whole number from 2 to 1,000.
-        context: Numbers of the encoder that each step sees, a whole number from 0 to 10,000; 0: the steps are the same
-            for all rows.
+        context: Numbers of the encoder that each step sees, a whole number from 0 to 10,000; with 0 the steps are the
+            same for all rows.
 
     References:
         * Durkan, Bekasov, Murray & Papamakarios (2019), Neural spline flows. NeurIPS
@@ -207,9 +208,9 @@ def semi_amortised(
 ) -> Built:  # fmt: skip
     r"""The VAE whose posterior is improved for each row by gradient steps.
 
-    The encoder's mean and variance are the start of a few steps up the row's own bound L, estimated with four fixed
-    noise vectors; each step is kept within one standard deviation and a factor e. Training differentiates through the
-    steps, and every later use of the model takes them too.
+    A few gradient steps on the row's own bound L start from the encoder's mean and variance. L is estimated with four
+    fixed noise vectors; each step is kept within one standard deviation and a factor e. Training differentiates through
+    the steps, and every later use of the model takes them too.
 
     .. math::
 
@@ -220,7 +221,7 @@ def semi_amortised(
 
         q(z|x) = \mathcal{N}(m, \mathrm{diag}\, h) \ \text{after the last step}
 
-    Use it when the encoder cannot keep up with the decoder. It costs about eighteen times the time of vae; on
+    Use it when the encoder cannot keep up with the decoder. It takes about eighteen times as long as vae; on
     Fashion-MNIST its mean over seeds was 7 nats ahead with a spread of 33, so run several seeds.
 
     Args:
@@ -246,7 +247,7 @@ def _bent(
     info: DataInfo, size: int, bends: Sequence[conditionals.FlowStep], likelihood: str, variance: float | str,
     network: str, missing: str,
 ) -> nn.Module:  # fmt: skip
-    """The model whose posterior is a diagonal normal bent by steps, their numbers given by the encoder."""
+    """The model whose posterior is a diagonal normal bent by steps, whose numbers the encoder gives."""
     net = encoder(info, [size, size, *(bend.width for bend in bends)], network)
     posterior = conditionals.FlowPosterior(net, size, bends, info.reads)
     return _model(info, size, posterior, likelihood, variance, network, missing)

@@ -1,4 +1,4 @@
-"""The VAE under other priors of the codes, learned with the model."""
+"""The VAE under other priors of the codes, which are learned with the model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def mixture(
     r"""The VAE with a learned mixture of normals as its prior.
 
     Weights, means and variances of the components are trained with the model, so that the prior can have clusters where
-    the codes have them. With conditions, a network gives each of them a mixture of its own. The rate is estimated from
-    the draws.
+    the codes have them. With conditions, a network gives a mixture for each condition. The rate is estimated from the
+    draws.
 
     .. math::
 
@@ -36,8 +36,8 @@ def mixture(
 
         p(z) = \sum_{j=1}^{J} w_j\, \mathcal{N}(z; m_j, \mathrm{diag}\, v_j)
 
-    Use it when the data fall into groups, as most tables do: vae chooses this prior itself for tables of at least 5,000
-    rows. It costs no more time than vae and was a few nats ahead of it on Fashion-MNIST, with better samples.
+    Use it when the data fall into groups, as most tables do: vae chooses this prior by itself for tables of at least
+    5,000 rows. It takes no more time than vae and was a few nats better on Fashion-MNIST, with better samples.
 
     Args:
         components: J, the number of normals, a whole number from 1.
@@ -57,9 +57,9 @@ def vamp(
 ) -> Built:  # fmt: skip
     r"""The VAE whose prior is a mixture of its own posteriors at learned rows.
 
-    The prior is the mixture of the posteriors of pseudo-inputs, which begin as rows of the data and are trained with
-    the model. It follows the codes wherever they go. The cells of a row must all be numbers: for tables with levels or
-    gaps use exemplar.
+    The prior is a mixture of the posteriors of pseudo-inputs, which start as rows of the data and are trained with the
+    model. So the prior follows the codes wherever they go. All cells of a row must be numbers: for tables with levels
+    or gaps, use exemplar.
 
     .. math::
 
@@ -68,7 +68,7 @@ def vamp(
         p(z) = \sum_{k=1}^{K} w_k\, q(z|u_k), \quad w \ \text{and}\ u_k \ \text{learned}
 
     Use it when samples matter: on Fashion-MNIST its draws are nearly as good as those of a mixture fitted to vae's
-    codes afterwards, with nothing to fit, at about the time of vae.
+    codes afterwards, in about the time of vae and without a second fit.
 
     Args:
         components: K, the number of pseudo-inputs, a whole number from 2 to the number of rows; auto: the smaller of 50
@@ -89,8 +89,9 @@ def hierarchical_vamp(
 ) -> Built:  # fmt: skip
     r"""Two groups of codes, the first under the prior of vamp.
 
-    The codes are (a, b): a has latent_dim dimensions and a mixture of posteriors as prior, b has second_dim and a
-    normal prior given a. Posterior and decoder see both. As in vamp, the cells of a row must all be numbers.
+    The codes are (a, b): a has latent_dim dimensions and a mixture of posteriors as its prior; b has second_dim
+    dimensions and a normal prior given a. Posterior and decoder see both. As in vamp, all cells of a row must be
+    numbers.
 
     .. math::
 
@@ -98,8 +99,8 @@ def hierarchical_vamp(
 
         p(a) = \sum_{k=1}^{K} w_k\, q(a|u_k)
 
-    Use it when vamp is not flexible enough. On Fashion-MNIST it is a nat ahead of vamp in NLL, with samples like those
-    of vamp, at half as much time again.
+    Use it when vamp is not flexible enough. On Fashion-MNIST its NLL is one nat better than that of vamp, with similar
+    samples, at one and a half times the time.
 
     Args:
         latent_dim: Dimensions of a, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
@@ -124,11 +125,11 @@ def exemplar(
     info: DataInfo, *, latent_dim: int | str = "auto", components: int | str = "auto", likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto", missing: str = "mar",
 ) -> Built:  # fmt: skip
-    r"""The VAE whose prior is normals around the codes of training rows.
+    r"""The VAE whose prior is a set of normals around the codes of training rows.
 
-    The means are the posterior means of some training rows, evenly spaced in the data; all share one learned width.
-    While training, a row's own exemplar is left out of its prior, so that no row explains itself. The exemplars are
-    saved with the model: it contains those rows.
+    The means are the posterior means of some training rows, evenly spaced in the data; all normals share one learned
+    width. During training, a row's own exemplar is left out of its prior, so that no row explains itself. The exemplars
+    are saved with the model, which thus contains those rows.
 
     .. math::
 
@@ -136,8 +137,8 @@ def exemplar(
 
         p(z) = \tfrac{1}{M} \sum_{m=1}^{M} \mathcal{N}(z; g(x_m), s^2 I)
 
-    Use it when samples and likelihood both matter and rows may be kept in the run: on Fashion-MNIST it is 10 nats ahead
-    of vae, with draws from the prior second only to sinkhorn_ae's. It takes tables with levels. Do not use it where
+    Use it when samples and likelihood both matter, and rows may be kept in the run: on Fashion-MNIST it is 10 nats
+    ahead of vae, and only sinkhorn_ae has better draws from the prior. It takes tables with levels. Do not use it if
     training rows are confidential.
 
     Args:
@@ -170,7 +171,7 @@ def flow_prior(
         \ln p(z) = \ln \mathcal{N}(T^{-1}(z); 0, I) + \ln |\mathrm{det}\, \partial T^{-1} / \partial z|
 
     Use it when the prior should have any shape and no rows may be stored: on Fashion-MNIST it is 9 nats ahead of vae
-    and its draws are close to those of vamp, at twice the time of vae.
+    and its draws are nearly as good as those of vamp, at twice the time of vae.
 
     Args:
         steps: Couplings, a whole number from 1 to 1,000.
@@ -194,8 +195,8 @@ def resampled(
 ) -> Built:  # fmt: skip
     r"""The VAE whose prior is N(0, I) with draws accepted by a network (LARS).
 
-    A draw z of N(0, I) is kept with the learned probability a(z), and the T-th draw is kept in any case. The mean A of
-    a(z) is estimated from draws of N(0, I).
+    A draw z of N(0, I) is accepted with the learned probability a(z), and the T-th draw is accepted in any case. The
+    mean A of a(z) is estimated from draws of N(0, I).
 
     .. math::
 
@@ -204,10 +205,10 @@ def resampled(
         p(z) = \mathcal{N}(z; 0, I) \left[ (1 - r)\, a(z) / A + r \right], \quad r = (1 - A)^{T - 1}
 
     Use it when the prior should stay N(0, I) with regions cut out. On Fashion-MNIST it gains less than mixture, which
-    is faster, and far less than vamp or exemplar in samples.
+    is faster, and its samples are far behind those of vamp and exemplar.
 
     Args:
-        truncation: T, the number of the draw that is kept in any case, a whole number from 1; 1 is N(0, I).
+        truncation: T, the number of the draw that is accepted in any case, a whole number from 1; 1 is N(0, I).
 
     References:
         * Bauer & Mnih (2019), Resampled priors for variational autoencoders. AISTATS

@@ -1,4 +1,4 @@
-"""Models of sequences: steps of time, rows of an image from the top, cells of a vector in their order."""
+"""Models of sequences: steps of time, rows of an image from the top, or cells of a vector in their order."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def sequence_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with one code for a whole sequence.
 
-    A recurrent network (or convolutions over time) reads the steps, and another writes all steps from the code. Images
-    are read as sequences of rows, vectors as sequences of cells. With the recurrent network steps are not compiled.
+    A recurrent network (or convolutions over time) reads the steps, and another network writes all steps from the code.
+    Images are read as sequences of rows, vectors as sequences of cells. With the recurrent network, steps are not
+    compiled.
 
     .. math::
 
@@ -24,7 +25,7 @@ def sequence_vae(
         \beta\,\mathrm{KL}(q(z|x) \,\|\, p(z))
 
     Use it when a sequence should be one point: to cluster, compare or interpolate sequences. Steps are independent
-    given the code, so fine detail is lost; for that use vrnn.
+    given the code, so fine detail is lost; if it matters, use vrnn.
 
     Args:
         network: auto (recurrent), recurrent, conv (over time) or linear.
@@ -49,7 +50,7 @@ def vrnn(
     r"""The VAE with a code at each step of a sequence.
 
     A recurrent state h carries all data and codes so far; the prior, the posterior and the likelihood of each step
-    depend on it. Codes of a sequence are those of its steps side by side.
+    depend on it. The code of a sequence consists of the codes of its steps.
 
     .. math::
 
@@ -59,15 +60,15 @@ def vrnn(
         R_t = \mathbb{E}\, \mathrm{KL}(q(z_t|x_t, h_{t - 1}) \,\|\, p(z_t|h_{t - 1})), \quad h_t = \mathrm{cell}(x_t,
         z_t, h_{t - 1})
 
-    Use it when steps depend on those before and noise enters at each: on Fashion-MNIST, read row by row, its NLL is 26
-    nats below vae's with a thirteenth of the parameters, and far below that of sequence_vae. For one code of a whole
-    sequence use sequence_vae.
+    Use it when steps depend on earlier steps, and noise enters at each step: on Fashion-MNIST, read row by row, its NLL
+    is 26 nats below that of vae with a thirteenth of the parameters, and far below that of sequence_vae. For one code
+    of a whole sequence, use sequence_vae.
 
     Args:
         latent_dim: Dimensions of the code of each step, a whole number from 1 to 65,536.
         width: Numbers of the recurrent state, a whole number from 1.
-        free_bits: λ, the rate below which a step is not charged, nats per step and row, a number from 0.
-        network: auto (recurrent), recurrent or linear: the maps between state, code and data.
+        free_bits: λ, the rate up to which a step costs nothing extra, nats per step and row, a number from 0.
+        network: The network of the maps between state, code and data: auto (recurrent), recurrent or linear.
 
     References:
         * Chung et al. (2015), A recurrent latent variable model for sequential data. NeurIPS

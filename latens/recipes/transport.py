@@ -1,4 +1,4 @@
-"""Autoencoders that pay for the distance between their codes and draws from the prior."""
+"""Autoencoders whose loss includes a distance between their codes and draws from the prior."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def wae_mmd(
     r"""The autoencoder with the MMD between its codes and N(0, I).
 
     The maximum mean discrepancy (MMD) compares the codes of a batch with the same number of draws from the prior, by a
-    sum of inverse multiquadric kernels of seven widths. Codes as a whole match the prior, while single codes carry no
-    noise. There is no density of x, so no bound.
+    sum of inverse multiquadric kernels of seven widths. The codes of all rows together match the prior, while the code
+    of each row has no noise. There is no density of x, so there is no bound.
 
     .. math::
 
@@ -26,9 +26,9 @@ def wae_mmd(
         \mathrm{MMD}^2 = \mathbb{E}\, k(z, z') + \mathbb{E}\, k(u, u') - 2\, \mathbb{E}\, k(z, u), \quad u \sim
         \mathcal{N}(0, I)
 
-    Use it when you want an autoencoder that can be sampled, quickly and without a critic. On Fashion-MNIST it
-    reconstructs better than vae and samples better; sinkhorn_ae samples better still. Large batches estimate the MMD
-    better.
+    Use it when you want an autoencoder that can be sampled, quickly and without a critic. On Fashion-MNIST its
+    reconstructions and samples are better than those of vae; sinkhorn_ae samples better still. Large batches estimate
+    the MMD better.
 
     Args:
         weight: λ, the weight of the discrepancy, a number from 0.
@@ -46,16 +46,16 @@ def sliced_wae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The autoencoder with the sliced Wasserstein distance of codes to N(0, I).
 
-    Codes and draws of the prior are projected on random lines, sorted, and compared: the squared 2-Wasserstein distance
-    on each line, averaged over the lines.
+    Codes and draws of the prior are projected onto random lines, sorted, and compared: the distance is the squared
+    2-Wasserstein distance on each line, averaged over the lines.
 
     .. math::
 
         \text{minimise}\quad \mathbb{E}_x[-\ln p(x|z)] + \lambda\, \mathbb{E}_{\theta}\, W_2^2(\theta^\top z,
         \theta^\top u), \quad z = g(x), \quad u \sim \mathcal{N}(0, I)
 
-    Use it when codes have many dimensions and kernels (wae_mmd) see little. On Fashion-MNIST with 16 dimensions the two
-    differ little.
+    Use it when codes have many dimensions, in which kernels (wae_mmd) see little. On Fashion-MNIST with 16 dimensions
+    the two differ little.
 
     Args:
         weight: λ, the weight of the distance, a number from 0.
@@ -74,8 +74,8 @@ def sinkhorn_ae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The autoencoder with the Sinkhorn divergence of codes to N(0, I).
 
-    Codes and draws of the prior are compared by entropic optimal transport with squared distances as its cost and its
-    bias removed; as ε falls it tends to the squared 2-Wasserstein distance.
+    Codes and draws of the prior are compared by entropic optimal transport, with squared distances as cost and with its
+    bias removed. As ε falls, the divergence tends to the squared 2-Wasserstein distance.
 
     .. math::
 
@@ -84,7 +84,7 @@ def sinkhorn_ae(
         S_\epsilon(a, b) = \mathrm{OT}_\epsilon(a, b) - \tfrac{1}{2} \mathrm{OT}_\epsilon(a, a) - \tfrac{1}{2}
         \mathrm{OT}_\epsilon(b, b)
 
-    Use it when an autoencoder is to be sampled from N(0, I): its draws are the best of all recipes on Fashion-MNIST, at
+    Use it when an autoencoder is to be sampled from N(0, I): on Fashion-MNIST its draws are the best of all recipes, at
     three to four times the time of ae. Time and memory grow with the square of the batch.
 
     Args:

@@ -1,8 +1,8 @@
-"""What "auto" means: sizes, likelihoods and networks chosen from the schema and the counts of the data.
+"""The meaning of "auto": sizes, likelihoods and networks chosen from the schema and the counts of the data.
 
-Every choice is written down as a sentence in ``DataInfo.choices``; the run folder and the report show them. Choices
-depend on the schema and the number of rows alone, so that a saved run can be rebuilt without its data; the sample of
-rows sets only the starting values of buffers and biases, which loading replaces.
+Every choice is recorded as a sentence in ``DataInfo.choices``, which the run folder and the report show. Choices depend
+only on the schema and the number of rows, so that a saved run can be rebuilt without its data. The sample of rows sets
+only the starting values of buffers and biases, which loading replaces.
 """
 
 from typing import TYPE_CHECKING

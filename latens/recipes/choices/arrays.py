@@ -1,4 +1,4 @@
-"""Arrays of one kind of values: which likelihood, and the numbers it starts from."""
+"""Arrays of one kind of values: the choice of a likelihood, and the numbers it starts from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNT_UNIT = 0.1  # the standard deviation of ln(1 + x) if one row in fifty has 
 
 
 def likelihood_name(info: DataInfo, likelihood: str) -> str:
-    """The likelihood that suits the values seen. ``InputError`` if the one asked for does not fit the values."""
+    """The likelihood that suits the values seen; ``InputError`` if the likelihood that was named does not."""
     one_of("likelihood", likelihood, LIKELIHOODS)
     schema = info.schema
     if likelihood == "auto":
@@ -58,18 +58,19 @@ def likelihood_name(info: DataInfo, likelihood: str) -> str:
 
 
 def offset_of(info: DataInfo) -> str | None:
-    """The key of the condition that holds the logarithm of each row's total, for counts of many columns."""
+    """The key of the condition that holds the logarithm of each row's total, for counts with many columns."""
     return LIBRARY if isinstance(info.schema, Schema) and info.schema.has_library else None
 
 
 def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
-    """(shift, unit) in the user's units: the mean of each cell, and one standard deviation for all pixels of an image
-    or for all levels, otherwise one for each column.
+    """(shift, unit) in the user's units. The shift is the mean of each cell. The unit is one standard deviation for all
+    pixels of an image, or for all levels; otherwise each column has its own.
 
-    A column that does not vary in the sample gets the mean unit of the others (1 if none varies). If it never varies,
-    it has no density anyway (``varying_cells``); if only held-out rows vary, they stay comparable. Counts are seen as
-    ln(1 + x), in units of at least ``COUNT_UNIT``, so that a single count in a column that is almost always 0 does not
-    move a code far. ``InputError`` if the spread is beyond the floats that networks compute in.
+    A column that does not vary in the sample gets the mean unit of the other columns (1 if none varies). If it never
+    varies, it has no density anyway (``varying_cells``); if it varies only in held-out rows, these stay comparable.
+    Encoders see counts as ln(1 + x), in units of at least ``COUNT_UNIT``, so that a single count in a column that is
+    almost always 0 does not move a code far. ``InputError`` if the spread is out of the range of the floats in which
+    networks compute.
     """
     schema, default = info.schema, torch.get_default_dtype()
     pooled = schema.is_image or schema.is_discrete
@@ -77,7 +78,7 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     if info.sample is None:
         return torch.zeros(schema.shape, dtype=wide), torch.ones(() if pooled else schema.shape)
     sample = info.sample.double()
-    if schema.kind == "count":  # encoders see ln(1 + x)
+    if schema.kind == "count":  # encoders see counts as ln(1 + x)
         sample = sample.log1p()
     shift = sample.mean(0)
     unit = (sample - shift).square().mean().sqrt() if pooled else sample.std(0, correction=0)
@@ -94,14 +95,14 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
     varies = unit > rounding
     usual = unit[varies].mean() if varies.any() else torch.ones((), dtype=unit.dtype)
     unit = torch.where(varies, unit, usual)
-    shift = shift if pooled else torch.where(varies, shift, sample[0])  # a constant comes back to the last digit
+    shift = shift if pooled else torch.where(varies, shift, sample[0])  # so that a constant is exact to the last digit
     if schema.kind == "count":
         unit = unit.clamp_min(COUNT_UNIT)
     return shift.to(wide), unit.to(default)
 
 
 def varying_cells(info: DataInfo) -> Tensor | None:
-    """A mask of the columns that vary, ``[*shape]``; None if all do, and for pixels, which share one unit."""
+    """A mask of the columns that vary, ``[*shape]``; None if all vary, and for pixels, which share one unit."""
     if not info.schema.constant or info.schema.is_image or info.schema.is_discrete:
         return None
     mask = torch.ones(info.columns, dtype=torch.bool)

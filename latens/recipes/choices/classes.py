@@ -10,10 +10,10 @@ from latens.schema import Column
 
 
 def with_class(info: DataInfo, classes: int | str) -> tuple[DataInfo, DataInfo, str, int]:
-    """(the data with the class as a condition without gaps, the same without it, its name, the number of classes).
+    """(the data with the class as a condition without gaps; the data without it; its name; the number of classes).
 
-    The class is the first condition; without conditions it is one of ``classes`` ("auto": 10), unlabelled.
-    Raises ``InputError`` for a condition that is no column of levels.
+    The class is the first condition. Without conditions it is unlabelled, with ``classes`` values ("auto": 10).
+    ``InputError`` if the condition is not a column of levels.
     """
     if not info.conditions:
         count = 10 if classes == "auto" else classes

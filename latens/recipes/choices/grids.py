@@ -14,8 +14,8 @@ from latens.recipes.choices.info import DataInfo
 
 
 def grids_for(info: DataInfo, halvings: int | str) -> list[tuple[int, int]]:
-    """Grids from the image's own to that of the codes, each half the one before; "auto" halves until a side is near 7.
-    Raises ``InputError`` for data that are not images."""
+    """The grids from that of the image to that of the codes; each side is half the one before. "auto" halves until a
+    side is near 7. ``InputError`` for data that are not images."""
     if info.is_table or not info.schema.is_image:
         raise InputError("codes on a grid need images, and these data are not images", "use the recipe 'vq'")
     sizes = networks.grids(*info.shape[-2:])[::-1]
@@ -29,7 +29,7 @@ def grids_for(info: DataInfo, halvings: int | str) -> list[tuple[int, int]]:
 
 
 class ChannelsLast(nn.Module):
-    """``[..., C, H, W]`` -> ``[..., H W C]``: the numbers of a position side by side, positions row by row."""
+    """``[..., C, H, W]`` -> ``[..., H W C]``: the numbers of each position together, positions row by row."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., H W C]``."""
@@ -45,7 +45,7 @@ class ChannelsFirst(nn.Module):
 
 
 def grid_encoder(info: DataInfo, sizes: list[tuple[int, int]], size: int) -> nn.Module:
-    """x to ``size`` numbers at each position of the last grid, flat."""
+    """The network from x to ``size`` numbers at each position of the last grid, flattened."""
     layers: list[nn.Module] = []
     for _ in sizes[1:]:  # each side n becomes ceil(n / 2)
         layers += [nn.SiLU(), nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=1), _residual()]
@@ -55,7 +55,7 @@ def grid_encoder(info: DataInfo, sizes: list[tuple[int, int]], size: int) -> nn.
 def grid_likelihood(
     info: DataInfo, sizes: list[tuple[int, int]], size: int, likelihood: str, variance: float | str
 ) -> nn.Module:
-    """p(x|z) for ``size`` numbers at each position of the last grid."""
+    """p(x|z), where z has ``size`` numbers at each position of the last grid."""
     layers: list[nn.Module] = [nn.Conv2d(size, CHANNELS, 1), _residual()]
     for _, finer in pairwise(sizes[::-1]):
         layers += [networks.Resize(finer), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), _residual()]

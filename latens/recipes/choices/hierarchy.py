@@ -1,4 +1,4 @@
-"""Parts of hierarchies for the data at hand: features for each layer, the layers, and a likelihood on a last state."""
+"""Parts of hierarchies for the given data: the features of each layer, the layers, and a likelihood on a last state."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ WIDTH, CHANNELS = 64, 32  # the width of dense layers, and the channels of grids
 def likelihood_on(
     info: DataInfo, head: Callable[[Tensor, int], nn.Module], likelihood: str, variance: float | str
 ) -> nn.Module:
-    """p(x|h) with a network of its own: ``head(start, features)`` maps a state h, followed by features of the
-    condition, to the likelihood's parameters, which are ``start`` before training."""
+    """p(x|h) with a separate network. ``head(start, features)`` maps a state h, followed by ``features`` features of
+    the condition, to the likelihood's parameters, which equal ``start`` before training."""
     part = likelihood_for(info, 1, likelihood, "linear", variance)
     condition = condition_for(info)
     features = 0 if condition is None else condition.features
@@ -35,14 +35,14 @@ def likelihood_on(
 
 
 def block(inputs: int, outputs: int, network: str, hidden: int = WIDTH) -> nn.Module:
-    """A small dense map of features; linear where the network is."""
+    """A small dense map of features; linear if the network is."""
     return networks.mlp(inputs, outputs, () if network == "linear" else (hidden,))
 
 
 def markov_ladder(
     info: DataInfo, sizes: Sequence[int], network: str, likelihood: str, variance: float | str
 ) -> models.Ladder:
-    """Layers of ``sizes`` numbers, the top one first, each code given the one above; x given the last code."""
+    """Layers of ``sizes`` numbers, from the top, each code given the code above it; x is given the last code."""
     kind = network_kind(info, network)
     first = conditionals.Features(encoder(info, [WIDTH], network), info.reads)
     stages = [block(WIDTH, WIDTH, kind) for _ in sizes[1:]]
@@ -57,9 +57,9 @@ def markov_ladder(
 def residual_ladder(
     info: DataInfo, size: int, depth: int, network: str, likelihood: str, variance: float | str
 ) -> models.Ladder:
-    """``depth`` layers at each resolution along a stream of features: for images with ``network="conv"`` on grids from
-    1 x 1 to the whole image (``size`` numbers for each position), otherwise ``4 depth`` dense layers of ``size``.
-    ``InputError`` for sequences."""
+    """``depth`` layers at each resolution along a stream of features. For images with ``network="conv"``, the layers
+    are on grids from 1 x 1 to the whole image, with ``size`` numbers for each position; otherwise there are
+    ``4 depth`` dense layers of ``size`` numbers. ``InputError`` for sequences."""
     kind = network_kind(info, network)
     if kind == "sequence":
         raise InputError("layers on grids need images, and these data are sequences", OTHER_NETWORKS)
@@ -87,7 +87,7 @@ def residual_ladder(
 
 
 def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: float | str) -> models.Ladder:
-    """Layers on grids from 1 x 1 to the image's own size."""
+    """Layers on grids from 1 x 1 to the image's size."""
     if info.is_table or not info.schema.is_image:
         raise InputError("layers on grids need images, and these data have columns", OTHER_NETWORKS)
     sizes = [grid for grid in networks.grids(*info.shape[-2:]) for _ in range(depth)]  # top first
@@ -119,7 +119,8 @@ def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: 
 
 
 def image_features(info: DataInfo, *further: nn.Module) -> nn.Module:
-    """x, and the features of the condition as channels, to ``CHANNELS`` channels, and on through ``further``."""
+    """The network from x, with the features of the condition as channels, to ``CHANNELS`` channels; ``further``
+    follow."""
     condition, (stem, shape) = condition_for(info), stem_for(info)
     channels = shape[0] + (0 if condition is None else condition.features)
     block = networks.Residual(networks.bottleneck(CHANNELS, CHANNELS))
@@ -131,8 +132,9 @@ def image_features(info: DataInfo, *further: nn.Module) -> nn.Module:
 
 
 class GridHead(nn.Module):
-    """From a flat state of the ``shape``, brought to ``CHANNELS`` channels by ``first``, and features of the condition,
-    to the parameters of each cell, which are ``start`` before training."""
+    """The network from a flat state to the likelihood's parameters of each cell. ``first`` brings the state, of shape
+    ``shape``, to ``CHANNELS`` channels; features of the condition are added. Before training the result is
+    ``start``."""
 
     def __init__(self, shape: tuple[int, ...], start: Tensor, features: int, first: nn.Module | None = None):
         super().__init__()
@@ -152,7 +154,8 @@ class GridHead(nn.Module):
 
 
 def _statistics(channels: int, size: int) -> nn.Module:
-    """A grid of features to mean and raw variance of ``size`` numbers for each position, flat, starting at N(0, I)."""
+    """The network from a grid of features to mean and raw variance of ``size`` numbers for each position, flattened.
+    It starts at N(0, I)."""
     return nn.Sequential(_quiet(networks.OnImages(networks.bottleneck(channels, 2 * size))), nn.Flatten(-3))
 
 
@@ -164,8 +167,8 @@ def _residual_block(kind: str, count: int) -> nn.Module:
 
 @torch.no_grad()
 def _scaled(part: nn.Module, count: int) -> nn.Module:
-    """The network with the weights and biases of its last map divided by sqrt(count), so that ``count`` such outputs
-    add up to a stream of bounded size (Child 2021)."""
+    """The network with weights and biases of its last map divided by sqrt(count), so that ``count`` such outputs add up
+    to a stream of bounded size (Child 2021)."""
     for p in _last(part).parameters():
         p.div_(math.sqrt(count))
     return part
@@ -173,7 +176,7 @@ def _scaled(part: nn.Module, count: int) -> nn.Module:
 
 @torch.no_grad()
 def _quiet(part: nn.Module) -> nn.Module:
-    """The network with its last map scaled to begin near zero."""
+    """The network with its last map scaled down, so that its output begins near zero."""
     last = _last(part)
     last.weight.mul_(0.01)  # type: ignore[operator]
     last.bias.zero_()  # type: ignore[operator]
@@ -185,7 +188,8 @@ def _last(part: nn.Module) -> nn.Module:
 
 
 def layer_sizes(info: DataInfo, latent_dim: int, layers: int) -> list[int]:
-    """Layers of a ladder, the top one first: the lowest has ``latent_dim`` numbers, each above it half as many.
+    """The sizes of a ladder's layers, from the top: the lowest has ``latent_dim`` numbers, each layer above half as
+    many.
 
     >>> from latens.schema import Schema
     >>> layer_sizes(DataInfo(Schema((20,), "vector", "continuous"), 10), 16, 3)

@@ -1,4 +1,4 @@
-"""What a recipe may know of the data, and the choices that need no more than counts."""
+"""What a recipe may know about the data, and the choices that need only counts."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from latens.schema import AnySchema, Column, Schema, Table
 from latens.tensors.trees import Tree
 
 NETWORKS = ("auto", "mlp", "residual", "conv", "linear")
-MAX_LATENT = 65_536  # dimensions: beyond them the first layer alone takes gigabytes
+MAX_LATENT = 65_536  # the most dimensions: with more, the first layer alone would take gigabytes
 CONV_SIDE = 12  # images at least this large on both sides get convolutions
 
 
 @dataclass
 class DataInfo:
-    """What a recipe may know of the data.
+    """What a recipe may know about the data.
 
     Args:
         schema: What each column or pixel is.
         rows: The number of rows.
-        sample: Some rows ``[N, *shape]`` in storage type, or None if a run is rebuilt without its data.
+        sample: Some rows ``[N, *shape]`` in the storage type; None if a run is rebuilt without its data.
         conditions: The columns that are given, not modelled.
         sample_c: The conditions of the sample, ``{name: [N]}``.
-        choices: What "auto" meant, ``{option: sentence}``, filled by the recipe.
+        choices: What "auto" became, ``{option: sentence}``, filled by the recipe.
         warnings: Sentences about options that have no effect, filled by the recipe.
     """
 
@@ -60,14 +60,14 @@ class DataInfo:
 
 
 def one_of(name: str, value: str, valid: Sequence[str]) -> str:
-    """``value`` if it is valid, else an ``InputError`` that lists what is."""
+    """``value`` if it is valid; otherwise an ``InputError`` lists the valid values."""
     if value not in valid:
         raise InputError(f"{name} must be one of {', '.join(valid)}, got {value!r}")
     return value
 
 
 def latent_size(info: DataInfo, latent_dim: int | str, name: str = "latent_dim") -> int:
-    """The latent dimension: as given, or min(16, columns); ``name``: the name of the option."""
+    """The latent dimension: as given, or min(16, columns). ``name`` is the name of the option, for messages."""
     if latent_dim == "auto":
         size = min(16, info.columns)
         info.choices[name] = f"{name} = {size}: the smaller of 16 and the {info.columns} columns"
@@ -83,8 +83,8 @@ def latent_size(info: DataInfo, latent_dim: int | str, name: str = "latent_dim")
 
 
 def network_name(info: DataInfo, network: str) -> str:
-    """The network asked for; "auto": convolutions for images at least 12 x 12, fully connected layers otherwise.
-    ``InputError`` for an unknown one."""
+    """The network that was named; for "auto", convolutions if images are at least 12 x 12, and fully connected layers
+    otherwise. ``InputError`` for an unknown name."""
     one_of("network", network, NETWORKS)
     sequence = isinstance(info.schema, Schema) and info.schema.is_sequence
     large = info.schema.is_image and min(info.shape[-2:]) >= CONV_SIDE
@@ -106,7 +106,7 @@ def network_name(info: DataInfo, network: str) -> str:
 
 
 def network_kind(info: DataInfo, network: str) -> str:
-    """The name that :mod:`latens.networks` has for it, where convolutions over time are "sequence"."""
+    """The name of the network in :mod:`latens.networks`, which calls convolutions over time "sequence"."""
     name = network_name(info, network)
     sequence = isinstance(info.schema, Schema) and info.schema.is_sequence
     return "sequence" if name == "conv" and sequence else name

@@ -1,4 +1,4 @@
-"""One array or table as several modalities: contiguous pieces of it, each with parts of its own."""
+"""One array or table as several modalities: contiguous pieces, each with separate parts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from latens.tensors.trees import Tree
 
 
 def pieces_of(info: DataInfo, modalities: int) -> dict[str, DataInfo]:
-    """The data cut into ``modalities`` pieces, as {name: what a recipe may know of the piece}: rows of images from the
-    top, stretches of sequences, columns in their order. ``InputError`` for fewer than two pieces or more than there
-    are."""
+    """The data cut into ``modalities`` pieces, as {name: what a recipe may know about the piece}: rows of images from
+    the top, stretches of sequences, or columns in their order. ``InputError`` for fewer than two pieces, or for more
+    pieces than rows, steps or columns."""
     axis = _axis(info)
     length = info.shape[axis]
     if not (is_whole(modalities) and 2 <= modalities <= length):
@@ -32,7 +32,7 @@ def pieces_of(info: DataInfo, modalities: int) -> dict[str, DataInfo]:
 
 
 def _axis(info: DataInfo) -> int:
-    """The axis, from the end, along which data are cut."""
+    """The axis along which data are cut, counted from the end."""
     return -2 if len(info.shape) > 1 else -1
 
 
@@ -58,8 +58,8 @@ def _piece(info: DataInfo, axis: int, start: int, stop: int) -> DataInfo:
 def modality_parts(
     info: DataInfo, latent_dim: int, modalities: int, network: str, likelihood: str, variance: float | str
 ) -> tuple[dict[str, Tree], conditionals.ByModality, Pieces]:
-    """(experts by name, the likelihood of all, how the array holds them). ``InputError`` for the optimal variance,
-    which is that of one array."""
+    """(experts by name; the likelihood of all modalities; how the array holds them). ``InputError`` for the optimal
+    variance, which is defined only for a single array."""
     found = pieces_of(info, modalities)
     axis = _axis(info)
     pieces = Pieces({name: part.shape[axis] for name, part in found.items()}, axis)

@@ -1,4 +1,4 @@
-"""Posteriors, likelihoods and priors for the data at hand: stem, condition, network and head put together."""
+"""Posteriors, likelihoods and priors for the given data, assembled from stem, condition, network and head."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from latens.recipes.choices.info import DataInfo, network_kind, one_of
 from latens.recipes.choices.tables import columns_likelihood, seen_as
 from latens.schema import Schema
 
-MIXTURE, LARGEST_MIXTURE = 32, 128  # components of a mixture prior
+MIXTURE, LARGEST_MIXTURE = 32, 128  # the least and the most components of a mixture prior
 ROWS_OF_COMPONENT = 300
 MIXTURE_ROWS = 5000
 
 
 def condition_for(info: DataInfo) -> networks.Condition | None:
-    """What the networks see of the conditions; None if nothing is given. Each part has its own.
+    """The network for the conditions; None if there are no conditions. Each part has a separate one.
 
-    Raises ``InputError`` for a condition with missing cells."""
+    ``InputError`` for a condition with missing cells."""
     for column in info.conditions:
         if column.missing:
             raise InputError(
@@ -45,7 +45,8 @@ def condition_for(info: DataInfo) -> networks.Condition | None:
 
 
 def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "shared") -> nn.Module:
-    """A network from data to ``sum(outputs)`` numbers: linear heads on one trunk, or a network for each head."""
+    """A network from data to ``sum(outputs)`` numbers: linear heads on one trunk, or a separate network for each
+    head."""
     one_of("heads", heads, ("shared", "separate"))
     name, condition = network_kind(info, network), condition_for(info)
     stem, shape = stem_for(info)
@@ -67,10 +68,10 @@ def encoder(info: DataInfo, outputs: Sequence[int], network: str, heads: str = "
 
 
 def stem_for(info: DataInfo) -> tuple[nn.Module, tuple[int, ...]]:
-    """What comes before the network of an encoder, and the shape it gives."""
+    """The layers before the network of an encoder, and the shape of their output."""
     if isinstance(info.schema, Schema):
         (shift, unit), varying = standardisation(info), varying_cells(info)
-        if varying is not None:  # a cell that never varied must not drown the rest if it changes later
+        if varying is not None:  # if a cell that never varied changes later, it must not drown the other cells
             unit = torch.where(varying, unit, torch.inf)
         standardize = networks.Standardize(shift, unit)
         counts = info.schema.kind == "count"
@@ -93,9 +94,9 @@ def posterior_for(info: DataInfo, latent_dim: int, posterior: str, network: str,
 
 def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int | None = None) -> nn.Module:
     """p(z): N(0, I), a learned mixture of normals (given the condition, if any), or one normal p(z|c). "auto" is the
-    mixture for tables of at least 5,000 rows, whose codes form groups that N(0, I) does not have. Without a condition a
-    mixture has one component per 300 rows, at least 32 and at most 128. ``InputError`` for a conditional prior without
-    a condition."""
+    mixture for tables of at least 5,000 rows, whose codes form groups, and N(0, I) for other data. Without a condition,
+    a mixture has one component per 300 rows, at least 32 and at most 128. ``InputError`` for a conditional prior
+    without a condition."""
     one_of("prior", prior, ("auto", "standard", "mixture", "conditional"))
     condition = condition_for(info)
     if components is None:
@@ -124,17 +125,17 @@ def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int | Non
 
 
 def _decoder(info: DataInfo, network: str, inputs: int, shape: Sequence[int]) -> tuple[nn.Module, nn.Module]:
-    """(decoder, its network without the condition), codes ``[..., inputs]`` -> ``[..., *shape]``."""
+    """(decoder, the decoder's network without the condition), from codes ``[..., inputs]`` to ``[..., *shape]``."""
     condition = condition_for(info)
     inputs += 0 if condition is None else condition.features
     net = networks.decoder(network, inputs, shape)
-    if info.is_table and network != "linear":  # for few rows the linear solution alone is best
+    if info.is_table and network != "linear":  # so that the decoder starts from a linear one, the best for few rows
         net = networks.Sum(networks.decoder("linear", inputs, shape), net)
     return net if condition is None else networks.Conditioned(net, condition), net
 
 
 def through(first: nn.Module, likelihood: nn.Module) -> nn.Module:
-    """The likelihood, with a network that sees ``first(z)`` in place of z."""
+    """The likelihood with a network that sees ``first(z)`` instead of z."""
     net: Any = likelihood.network
     if isinstance(net, networks.Conditioned):
         net.stem = nn.Sequential(first, net.stem)
@@ -147,8 +148,8 @@ def likelihood_for(
     info: DataInfo, latent_dim: int, likelihood: str, network: str, variance: float | str = "optimal",
     missing: str = "mar", dependence: str = "codes",
 ) -> nn.Module:  # fmt: skip
-    """p(x|z) for the data, its output biases at the data's mean; ``missing``: "mar" (at random) or "mnar" (tables).
-    ``InputError`` for an option that the data do not take."""
+    """p(x|z) for the data, with output biases that give the data's mean. ``missing`` is "mar" (at random) or "mnar"
+    (tables). ``InputError`` for an option that does not apply to the data."""
     name, reads = network_kind(info, network), info.reads
     if info.is_table:
         one_of("likelihood", likelihood, LIKELIHOODS)
@@ -198,8 +199,8 @@ def likelihood_for(
 
 
 def perceptual_for(info: DataInfo, latent_dim: int, network: str, score: str, weight: float) -> nn.Module:
-    """A score of likeness of images in place of a likelihood; ``score``: "ms_ssim" or "features". ``InputError`` for
-    rows that are no images."""
+    """A similarity score of images that replaces a likelihood; ``score`` is "ms_ssim" or "features". ``InputError`` for
+    rows that are not images."""
     schema = info.schema
     if not schema.is_image or not isinstance(schema, Schema):
         raise InputError(
@@ -216,9 +217,9 @@ def perceptual_for(info: DataInfo, latent_dim: int, network: str, score: str, we
 
 
 def _counts(info: DataInfo, kind: str, network: str, latent_dim: int) -> nn.Module:
-    """A likelihood of counts whose log means start at the data's or, if the total is given, at the shares of the total.
-    Half a count is added to the total of each cell, and half a count to the joint total of the cells that are never
-    above 0."""
+    """A likelihood of counts. Its log means start at those of the data or, if the total is given, at each cell's share
+    of the total. Half a count is added to the total of each cell, and half a count to the joint total of the cells
+    that are always 0."""
     pseudo = torch.full(info.shape, 0.5)
     more: dict[str, Any] = {"pseudo": pseudo} if kind == "poisson" else {"pseudo": pseudo, "shape": info.shape}
     if info.sample is not None:

@@ -1,4 +1,4 @@
-"""Rows of the data as parts of a model: exemplars, and the start of pseudo-inputs."""
+"""Rows of the data as parts of a model: exemplars, and the starting values of pseudo-inputs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from latens.tensors.trees import Tree
 
 
 def rows_for(info: DataInfo, components: int | str, usual: int = 100) -> tuple[Tensor, Tree]:
-    """``components`` rows of the sample, evenly spaced, in the model's layout, with their conditions; "auto" takes
-    ``usual`` rows, or all where there are fewer."""
+    """``components`` evenly spaced rows of the sample in the model's layout, with their conditions. "auto" takes
+    ``usual`` rows, or all rows if there are fewer."""
     if components == "auto":
         components = min(usual, info.rows)
         info.choices["components"] = f"components = {components}: the smaller of {usual} and the {info.rows:,} rows"
@@ -27,8 +27,8 @@ def rows_for(info: DataInfo, components: int | str, usual: int = 100) -> tuple[T
 
 
 def spread_rows(info: DataInfo, count: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """``count`` rows of the sample, evenly spaced, with their conditions. Without a sample they are zeros, which
-    loading a run from its folder replaces."""
+    """``count`` evenly spaced rows of the sample, with their conditions. Without a sample they are zeros, which are
+    replaced when a run is loaded from its folder."""
     if info.sample is None:
         x = torch.zeros(count, *info.shape, dtype=getattr(torch, info.schema.storage))
         return x, {name: torch.zeros(count) for name in info.reads}
@@ -39,8 +39,8 @@ def spread_rows(info: DataInfo, count: int) -> tuple[Tensor, dict[str, Tensor]]:
 def linear_units(info: DataInfo, why: str, remedy: str) -> Tensor:
     """The unit of each cell, ``[*shape]``, for data that the encoder sees on a linear scale.
 
-    Raises ``InputError`` with ``why`` and the remedy for counts, and for a table with levels, gaps, or a column that is
-    seen on a logarithmic scale."""
+    ``InputError``, with ``why`` and the remedy, for counts, and for a table with levels, gaps, or a column that the
+    encoder sees on a logarithmic scale."""
     if not isinstance(info.schema, Schema):
         columns = numbers_of(info, why, remedy)
         for column, name in zip(columns, info.schema.modelled):
@@ -53,9 +53,9 @@ def linear_units(info: DataInfo, why: str, remedy: str) -> Tensor:
 
 
 def pseudo_inputs_for(info: DataInfo, components: int | str) -> tuple[nn.Module, Tree]:
-    """Pseudo-inputs that begin as rows of the data, and the conditions of those rows.
+    """Pseudo-inputs that begin as rows of the data, and the conditions of these rows.
 
-    Raises ``InputError`` for tables with levels or gaps."""
+    ``InputError`` for tables with levels or gaps."""
     if not isinstance(info.schema, Schema):
         why = "learned pseudo-inputs need a number in every cell"
         columns = numbers_of(info, why, "use the recipe 'exemplar', whose inputs are rows")

@@ -1,4 +1,4 @@
-"""Parts that run over time, for sequences, for the rows of images, and for the cells of vectors."""
+"""Parts that run over time: over the steps of sequences, the rows of images, or the cells of vectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def steps_for(info: DataInfo, network: str) -> str:
 
 
 def _over_time(info: DataInfo, net: nn.Module) -> nn.Module:
-    """``net`` of the steps of standardised x, each joined with the condition."""
+    """The network ``net``, applied to the steps of standardised x, each joined with the condition."""
     stem = nn.Sequential(stem_for(info)[0], networks.Steps(info.shape))
     condition = condition_for(info)
     return nn.Sequential(stem, net) if condition is None else networks.Conditioned(
@@ -32,13 +32,13 @@ def _over_time(info: DataInfo, net: nn.Module) -> nn.Module:
 
 
 def _inputs(info: DataInfo) -> int:
-    """How many numbers a network sees of each step."""
+    """The number of inputs that a network has at each step."""
     condition = condition_for(info)
     return networks.steps_of(info.shape)[1] + (0 if condition is None else condition.features)
 
 
 def sequence_posterior(info: DataInfo, latent_dim: int, kind: str) -> nn.Module:
-    """q(z|x) from one pass over the steps."""
+    """q(z|x) from a single pass over the steps."""
     steps, inputs, outputs = networks.steps_of(info.shape)[0], _inputs(info), 2 * latent_dim
     nets = {
         "recurrent": lambda: networks.RecurrentEncoder(inputs, outputs),
@@ -51,7 +51,7 @@ def sequence_posterior(info: DataInfo, latent_dim: int, kind: str) -> nn.Module:
 def sequence_likelihood(
     info: DataInfo, latent_dim: int, kind: str, likelihood: str, variance: float | str
 ) -> nn.Module:
-    """p(x|z) with all steps made from one code."""
+    """p(x|z), where all steps are made from a single code."""
     steps = networks.steps_of(info.shape)[0]
 
     def head(start: Tensor, features: int) -> nn.Module:
@@ -69,19 +69,20 @@ def sequence_likelihood(
 
 
 class FromSteps(nn.Module):
-    """A network that gives ``[..., T, outputs]``, as the parameters of a datum, plus ``start``."""
+    """A network with outputs ``[..., T, outputs]``, reshaped to the parameters of a row, plus ``start``."""
 
     def __init__(self, shape: tuple[int, ...], network: nn.Module, start: Tensor):
         super().__init__()
         self.steps, self.network, self.bias = networks.Steps(shape), network, nn.Parameter(start.clone())
 
     def forward(self, z: Tensor) -> Tensor:
-        """The parameters of a datum, ``[..., *start]``."""
+        """The parameters of a row, ``[..., *start]``."""
         return self.steps.back(self.network(z), self.bias.shape) + self.bias
 
 
 class EachStep(nn.Module):
-    """A flat row of T states, then features of a condition, to ``[..., T, outputs]``: one map for every step."""
+    """The same map at every step: from a flat row of T states, followed by features of a condition, to
+    ``[..., T, outputs]``."""
 
     def __init__(self, steps: int, size: int, features: int, network: nn.Module):
         super().__init__()
@@ -97,8 +98,8 @@ class EachStep(nn.Module):
 def recurrent_model(
     info: DataInfo, latent_dim: int, width: int, kind: str, likelihood: str, variance: float | str
 ) -> models.Recurrent:
-    """A model with a code for each step, given a recurrent state. ``InputError`` for rows that have no steps, and for
-    convolutions."""
+    """A model with a code for each step, given a recurrent state. ``InputError`` for rows that have no steps, or if the
+    network is to be convolutional."""
     require(is_whole(width) and width >= 1, "width", "a whole number from 1", width)
     if kind == "conv":
         raise InputError("a recurrent state has no convolutions", "pass --network recurrent or linear")

@@ -1,4 +1,4 @@
-"""Tables: how a column enters the networks, and which likelihood it has."""
+"""Tables: how columns enter the networks, and which likelihoods they have."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from latens.schema import Column, Table
 from latens.schema.column import LOGARITHMIC
 from latens.schema.rules import Combinations
 
-ROWS_OF_SCALES = 2000  # with fewer rows, a number's density has one component, whose scale ignores the codes
-COMPONENTS = 3  # components of a number's density, with at least that many rows
-MOST_IN_ORDER = 64  # columns that see those before them: each takes a pass in draws
-BEFORE = 64  # hidden units of a column that sees those before it
+ROWS_OF_SCALES = 2000  # with fewer rows, the density of a number has one component, whose scale ignores the codes
+COMPONENTS = 3  # with at least that many rows, the density of a number has this many components
+MOST_IN_ORDER = 64  # at most this many columns are autoregressive, since each of them takes a pass in draws
+BEFORE = 64  # hidden units of the network by which a column depends on the columns before it
 
 
 def seen_as(column: Column) -> Seen:
@@ -31,8 +31,8 @@ def seen_as(column: Column) -> Seen:
 
 
 def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
-    """The columns of a table with a number in every cell, as a network sees them. For any other table the
-    ``InputError`` names the first column with levels or gaps, ``why`` these cannot be used, and the remedy."""
+    """The columns of a table with a number in every cell, in the form in which a network sees them. For any other table
+    the ``InputError`` names the first column with levels or gaps, ``why`` these cannot be used, and the remedy."""
     for column in info.schema.modelled:  # type: ignore[union-attr]
         if column.outputs_codes or column.missing:
             has = "levels" if column.outputs_codes else "missing cells"
@@ -54,8 +54,9 @@ def columns_likelihood(
     info: DataInfo, decoder: Callable[[Sequence[int]], tuple[nn.Module, nn.Module]], missing: str = "mar",
     dependence: str = "codes",
 ) -> conditionals.TableLikelihood:
-    """The product of the columns' likelihoods, whose untrained network gives the columns' marginals; with ``missing``
-    "mnar" also the likelihood of which cells are missing. ``InputError`` for options that exclude each other."""
+    """The product of the columns' likelihoods; before training, the network gives the marginals of the columns. With
+    ``missing`` "mnar", also the likelihood of which cells are missing. ``InputError`` for options that exclude each
+    other."""
     one_of("missing", missing, ("mar", "mnar"))
     one_of("dependence", dependence, ("auto", "codes", "autoregressive"))
     columns = info.schema.modelled  # type: ignore[union-attr]
@@ -88,7 +89,7 @@ def _head(column: Column, info: DataInfo, missing: str) -> conditionals.ColumnLi
 
 
 def _sees_columns(info: DataInfo, dependence: str) -> bool:
-    """Whether columns are given those before them."""
+    """Whether columns depend on the columns before them."""
     if dependence != "auto":
         return dependence == "autoregressive"
     size = len(info.schema.modelled)  # type: ignore[union-attr]
