@@ -175,7 +175,7 @@ class Rows:
 
     @property
     def handed_through(self) -> dict[str, Any]:
-        """The columns of a table that pass through unchanged: conditions, and columns that are not modelled."""
+        """The columns of a table that pass through unchanged (conditions, and columns that are not modelled)."""
         if not isinstance(self.schema, Table):
             return {}
         made = {field.name for field in self.schema.outer}

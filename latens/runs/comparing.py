@@ -189,7 +189,7 @@ class Bench:
 
     @property
     def sides(self) -> Sides:
-        """The rows in the form that baselines take: levels as whole numbers from 0, counts as numbers in steps of 1."""
+        """The rows in the form that baselines take, with levels as whole numbers from 0 and counts in steps of 1."""
         schema, (shift, unit) = self.schema, (each.double().flatten().numpy() for each in self.units)
         low, step = (schema.ends[0], schema.step) if schema.is_discrete else (0.0, 1.0)
         rows = [(each.double().flatten(1).numpy() - low) / step for each in (self.train, self.test)]

@@ -434,7 +434,7 @@ class Tally:
 
     @property
     def level(self) -> float:
-        """The p-value up to which a row counts as strange: 0.01, or the smallest possible p-value if that is larger."""
+        """The p-value up to which a row counts as strange, 0.01 or the smallest possible p-value if that is larger."""
         return 0.01 if self.calibration is None else max(0.01, 1 / (self.calibration.conformal.count + 1))
 
     @property

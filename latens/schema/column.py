@@ -122,7 +122,7 @@ class Column:
 
     @property
     def written_as(self) -> str:
-        """How new cells are written: by the form of the text, or by the column's type."""
+        """How new cells are written, by the form of the text or by the column's type."""
         if self.form is None:
             return self.type
         text = self.form.describe(self.high)

@@ -445,7 +445,7 @@ class Law:
 
     @property
     def codes(self) -> tuple[float, ...]:
-        """Atoms that may be codes such as -999: their distance from the other values exceeds the range of those
+        """Atoms that may be codes such as -999, since their distance from the other values exceeds the range of those
         values."""
         width = self.high - self.low
         far = tuple(a for a in self.atoms if max(self.low - a, a - self.high) > width > 0)

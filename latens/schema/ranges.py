@@ -67,7 +67,7 @@ class SeenValues:
 
     @property
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high), half a step wider: a draw outside is repeated. At an end on which many cells lie exactly, the
+        """(low, high), half a step wider. A draw outside is repeated. At an end on which many cells lie exactly, the
         limit is infinite, as draws beyond it are moved to that end instead."""
         half, heaped = np.array(self.steps) / 2, np.array(self.heaped)
         return np.where(heaped[:, 0], -np.inf, self.low - half), np.where(heaped[:, 1], np.inf, self.high + half)

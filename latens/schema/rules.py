@@ -729,7 +729,7 @@ class Combinations(Rule):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that are combined: first the sources, then the target."""
+        """The columns that are combined, first the sources and then the target."""
         return (*self.sources, self.target)
 
     @cached_property

@@ -66,7 +66,7 @@ class Table:
 
     @cached_property
     def outer(self) -> tuple[Column, ...]:
-        """The columns that a model returns, in the user's terms: those of x, and those that rules compute."""
+        """The columns that a model returns, in the user's terms (those of x, and those that rules compute)."""
         return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
 
     @cached_property
