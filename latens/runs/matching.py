@@ -20,9 +20,9 @@ ROUNDS = 2  # several, since columns depend on those before them, whose shares a
 
 
 def can_match(run: Run) -> bool:
-    """Whether the model's samples are rows of a table with a law for each column."""
+    """Whether the run's samples are rows of a table: of a schema, by a model with a law for each column."""
     likelihood = getattr(run.model, "likelihood", None)
-    return isinstance(likelihood, TableLikelihood) and hasattr(run.model, "generated")
+    return run.schema is not None and isinstance(likelihood, TableLikelihood) and hasattr(run.model, "generated")
 
 
 def match(run: Run, x: Tensor, weight: Tensor | None = None) -> None:
