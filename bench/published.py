@@ -118,10 +118,11 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     done = int(float(history[-1]["epoch"])) if history else 0
     full = ended and epochs == row.epochs and count == len(parts.test)
     return {
-        "row": name, "seed": options.seed, "epochs": epochs, "done": done, "ours": ours, "unit": row.unit,
-        "standard_error": apart, "k": row.k, "rows": count, "ess": ess, "value": row.value, "shortened": not full,
-        "curve": curve(history), "seconds": [round(fitted - start, 1), round(time.process_time() - fitted, 1)],
-        "commit": commit(), **circumstances("torch", "numpy"),
+        "row": name, "seed": options.seed, "epochs": epochs, "rate": row.settings["learning_rate"], "done": done,
+        "ours": ours, "unit": row.unit, "standard_error": apart, "k": row.k, "rows": count, "ess": ess,
+        "value": row.value, "shortened": not full, "curve": curve(history),
+        "seconds": [round(fitted - start, 1), round(time.process_time() - fitted, 1)], "commit": commit(),
+        **circumstances("torch", "numpy"),
     }  # fmt: skip
 
 
@@ -157,11 +158,12 @@ def page() -> str:
                 gap = run["ours"] - run["value"]
                 apart = f"{'+' if gap > 0 else ''}{shown(gap, row)}"
                 state = f"{'shortened' if run['shortened'] else 'in full'}, seed {run['seed']}, {run['commit']}"
-                size, estimate = f"{run['done']} of {row.epochs}; {row.theirs}", f"{run['k']:,}, {run['rows']:,}"
+                size = f"{run['done']} of {row.epochs} at {run['rate']:.0e}; {row.theirs}".replace("e-0", "e-")
+                estimate = f"{run['k']:,}, {run['rows']:,}"
             published = f"{row.value:.2f} {row.unit} ({row.source})"
             cells = (name, row.data, row.network, published, ours, apart, size, estimate, state)
             rows.append(f"| {' | '.join(map(str, cells))} |")
-    curves = ["| row | -bound of held-out rows after epochs, nats |", "|---|---|"]
+    curves = ["| row | -bound of held-out rows (mnar: of all rows) after epochs, nats |", "|---|---|"]
     for name, runs in kept.items():
         for run in runs:
             points = ", ".join(f"{epoch:.0f}: {value:.1f}" for epoch, value in run["curve"])
@@ -201,7 +203,7 @@ def main() -> None:
             line = measure(name, options)
         except Absent as error:
             raise SystemExit(f"{name}: {error}") from None
-        keep(RESULTS, line, ("row", "seed", "epochs", "done", "rows"), lambda each: [*ROWS].index(each["row"]))
+        keep(RESULTS, line, ("row", "seed", "epochs", "rate", "done", "rows"), lambda each: [*ROWS].index(each["row"]))
         state = "shortened" if line["shortened"] else "in full"
         ours = f"{shown(line['ours'], ROWS[name])} ± {shown(line['standard_error'], ROWS[name])} {line['unit']}"
         print(f"{name}: {ours}, published {line['value']:.2f} ({state})")

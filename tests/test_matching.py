@@ -121,6 +121,16 @@ def test_weights_of_files_without_shifts_are_read() -> None:
     assert old.served[0].offset.min() == 1
 
 
+def test_parts_of_ones_own_train_to_their_end_on_rows_with_gaps() -> None:
+    """Such a run has no schema to draw samples from, so nothing is matched."""
+    posterior = latens.conditionals.DiagonalNormalPosterior(
+        nn.Sequential(latens.networks.Standardize(mask=True), nn.Linear(2 * len(COLUMNS), 2 * Z))
+    )
+    model = latens.models.VAE(latens.priors.StandardNormal(Z), posterior.double(), likelihood("alone"))
+    run = latens.train(model, latens.objectives.ELBO(), rows(), epochs=1)
+    assert run.schema is None and model.likelihood.served[0].offset.abs().max() == 0
+
+
 def people(n: int = 700, gaps: bool = False) -> pd.DataFrame:
     r = np.random.default_rng(5)
     age = r.integers(18, 90, n)
