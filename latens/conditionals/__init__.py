@@ -1,9 +1,9 @@
 """Conditionals: modules whose ``forward`` returns a distribution.
 
-Each takes a network, a tensor-to-tensor module over any leading axes, and says how its output parametrises a
-distribution: posteriors q(z|x) and likelihoods p(x|z). A likelihood with several parameters per cell has them on the
-axis before the event, ``[..., P, *event]``. A variance is always the square of a scale; everything positive comes from
-:func:`latens.tensors.numerics.positive`, so that a raw output of 0 means 1. The ending of a name may be left off:
+Each takes a network, a tensor-to-tensor module over any leading axes, and defines how the network's output parametrises
+a distribution: a posterior q(z|x) or a likelihood p(x|z). If a likelihood has several parameters per cell, they are on
+the axis before the event, ``[..., P, *event]``. A variance is always the square of a scale. Everything positive comes
+from :func:`latens.tensors.numerics.positive`, so that a raw output of 0 means 1. The ending of a name may be omitted:
 ``conditionals.Normal`` is :class:`NormalLikelihood`.
 """
 

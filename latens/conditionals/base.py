@@ -1,4 +1,4 @@
-"""The base of all conditionals: a network, and how its output parametrises a distribution."""
+"""The base of all conditionals: a network, and how the network's output parametrises a distribution."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from latens.tensors.trees import Tree
 class Conditional(nn.Module):
     """A network and the keys of the condition ``c`` that it reads.
 
-    ``forward(given, c)`` evaluates ``network(given)``, or ``network(given, {key: c[key] for key in reads})`` where
-    ``reads`` names keys, and passes the output to :meth:`distribution`, the one method that a subclass writes.
+    ``forward(given, c)`` evaluates ``network(given)``, or ``network(given, {key: c[key] for key in reads})`` if
+    ``reads`` names keys, and passes the output to :meth:`distribution`, the only method that a subclass must define.
 
     Args:
         network: maps ``[..., *event]`` to the parameters of the distribution.
@@ -36,7 +36,7 @@ class Conditional(nn.Module):
         """The network's output: raw parameters, ``[..., B, *outputs]``."""
         if isinstance(given, Tensor) and not given.is_floating_point() and not self._stem:
             floats = (p.dtype for p in self.network.parameters() if p.is_floating_point())
-            given = given.to(next(floats, torch.get_default_dtype()))  # 8-bit data become floats only here
+            given = given.to(next(floats, torch.get_default_dtype()))  # only here do 8-bit data become floats
         if not self.reads:
             return self.network(given)
         missing = [key for key in self.reads if c is None or key not in c]
@@ -59,8 +59,8 @@ class Features(Conditional):
 
 
 def event_dims(output: Tensor, z: Tree, parameter_axes: int = 0) -> int:
-    """The number of output axes that belong to one row: those of ``[..., *parameters, *event]`` other than the leading
-    axes, which are those of the codes ``[..., Z]``, and the axes of parameters.
+    """The number of output axes that belong to one row. Of the axes ``[..., *parameters, *event]``, these are all but
+    the leading axes, which are those of the codes ``[..., Z]``, and the axes of parameters.
     """
     lead = (z if isinstance(z, Tensor) else next(iter(z.values() if isinstance(z, dict) else z))).dim() - 1
     return output.dim() - lead - parameter_axes

@@ -15,7 +15,7 @@ FAMILIES = (
     "zero_inflated_negative_binomial", "bernoulli", "categorical", "ordinal", "continuous_bernoulli", "heaped",
 )  # fmt: skip
 _WITHOUT_SCALE = ("poisson", "bernoulli", "categorical", "ordinal", "continuous_bernoulli")
-LOCATIONS = {"zero_inflated_negative_binomial": 2}  # the number of outputs besides the scale, where it is not 1
+LOCATIONS = {"zero_inflated_negative_binomial": 2}  # number of outputs apart from the scale, if it is not 1
 _BOUNDED = ("beta", "truncated_normal")
 _LEVELLED = ("categorical", "ordinal")
 _MASSES = (*_LEVELLED, "bernoulli", "poisson", "negative_binomial", "zero_inflated_negative_binomial")
@@ -23,25 +23,25 @@ _MASSES = (*_LEVELLED, "bernoulli", "poisson", "negative_binomial", "zero_inflat
 
 @dataclass(frozen=True)
 class ColumnLikelihood:
-    """How one column is modelled: plain values only.
+    """How one column is modelled, in plain values.
 
     Args:
         family: one of ``FAMILIES``.
-        levels: number of levels, for "categorical" and "ordinal" (codes 0 … levels-1).
-        shift: centre of the column, so that raw outputs are about 0: in the user's units for "normal", "student_t" and
-            "truncated_normal", of ln x for "log_normal", of ln mean for counts, of the logit for "beta", "bernoulli"
-            and "continuous_bernoulli", of the latent location for "ordinal".
-        unit: spread of the column on the same scale, > 0, so that raw outputs are about 1 wide.
-        low: the lower end for "beta", "truncated_normal" and "continuous_bernoulli" (there 0 by default).
+        levels: the number of levels, for "categorical" and "ordinal" (codes 0 … levels-1).
+        shift: the centre of the column, so that raw outputs are around 0: in the user's units for "normal", "student_t"
+            and "truncated_normal", of ln x for "log_normal", of ln mean for counts, of the logit for "beta",
+            "bernoulli" and "continuous_bernoulli", of the latent location for "ordinal".
+        unit: the spread of the column on the same scale, > 0, so that raw outputs have a spread of about 1.
+        low: the lower end for "beta", "truncated_normal" and "continuous_bernoulli" (0 by default for the last).
         high: the upper end for the same families (1 by default for "continuous_bernoulli").
         scale: "learned", one number for the column, or "network", a further output. It is the scale of a continuous
             family (for "beta", a + b = 2 / scale²), and ln theta of negative binomials.
-        law: the atoms, grid and margin of "heaped", whose location is that of the score T(x).
+        law: the atoms, grid and margin of "heaped"; its location is that of the score T(x).
         seen: for a family without a law, the smallest and the largest value of the data, between which draws stay.
-        components: how many logistics the margin of "heaped" mixes; the network gives their locations, scales and
+        components: the number of logistics in the margin of "heaped"; the network gives their locations, scales and
             weights.
-        support: the smallest and the largest value that a "heaped" column can have; they bound its draws if these may
-            go beyond the values seen.
+        support: the smallest and the largest value that a "heaped" column can have; they are the limits of draws that
+            may leave the range of the values seen.
 
     Raises:
         InputError: the values contradict each other.
@@ -78,7 +78,7 @@ class ColumnLikelihood:
     def _fault_of_levels(self) -> str | None:
         if self.family not in _LEVELLED:
             return None if self.levels is None else f"levels must be omitted, got {self.levels!r}"
-        least = 1 if self.family == "categorical" else 2  # one level, where only the gaps of a column carry information
+        least = 1 if self.family == "categorical" else 2  # one level, if only the gaps of a column carry information
         if not (is_whole(self.levels) and self.levels >= least):
             return f"levels must be a whole number of {least} or more, got {self.levels!r}"
         return None
@@ -108,7 +108,7 @@ class ColumnLikelihood:
 
     @cached_property
     def outputs(self) -> int:
-        """Number of raw outputs of this column."""
+        """The number of raw outputs of this column."""
         if self.family == "categorical":
             return self.levels or 0
         atoms = 0 if self.law is None else len(self.law.atoms)
@@ -120,7 +120,8 @@ class ColumnLikelihood:
     def is_mass(self) -> bool:
         """Whether ln p is that of a mass, not of a density per unit of the column.
 
-        It is the mass of a level, a count, an atom, a place of a grid in a column with atoms, or one of few values.
+        This is the mass of a level, of a count, of an atom, of a place of a grid in a column with atoms, or of a value
+        in a column of few values.
         """
         return self.family in _MASSES or (self.law is not None and bool(self.law.atoms or self.law.places))
 
@@ -128,7 +129,7 @@ class ColumnLikelihood:
     def width(self) -> float:
         """The width by which the mass of a place is divided in ln p, in the column's units.
 
-        It is the step of a grid without atoms, and 1 elsewhere.
+        It is the step of the grid for a grid without atoms, and otherwise 1.
         """
         law = self.law
         return 1.0 if self.is_mass or law is None or law.step is None else law.step
@@ -136,12 +137,12 @@ class ColumnLikelihood:
 
 @dataclass(frozen=True)
 class Allowed:
-    """The levels that a column can have, given those of columns before it.
+    """The levels that a column can have, given the levels of columns before it.
 
     Args:
         target: index of the column.
         sources: indices of the columns that restrict it.
-        levels: bool ``[*levels of the sources + 1, levels]``, true where allowed; the last entry of a source is
+        levels: bool ``[*levels of the sources + 1, levels]``, true for allowed levels; the last entry of each source is
             "missing".
     """
 

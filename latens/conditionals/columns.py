@@ -1,4 +1,4 @@
-"""Likelihood p(x|z) of a table whose columns are of several kinds: a family for each column."""
+"""Likelihood p(x|z) of a table with columns of several kinds, which each have a family."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from latens.conditionals.heads import HEADS, Head, Spread
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
-FURTHEST = 1.0  # the most by which a log weight is shifted, so that no level is made up
+FURTHEST = 1.0  # a log weight is shifted by at most this, so that no level is made frequent by the shift alone
 
 
 def _size(atoms: int) -> int:
-    """The number of atoms up to which columns are evaluated together."""
+    """The number of atoms for which room is made, so that columns with similar numbers are evaluated together."""
     return 0 if not atoms else 8 if atoms <= 8 else 128
 
 
 def _stages(size: int, sources_of: Mapping[int, Sequence[int]]) -> list[list[int]]:
-    """The columns in an order in which they can be drawn; columns of one stage do not depend on each other."""
+    """The columns in an order in which they can be drawn; columns in the same stage do not depend on each other."""
     stage: list[int] = []
     for j in range(size):
         sources = sources_of.get(j, ())
@@ -37,23 +37,23 @@ def _stages(size: int, sources_of: Mapping[int, Sequence[int]]) -> list[list[int
 
 
 class TableLikelihood(Conditional):
-    r"""The likelihood of a table: a family for each column; missing cells (NaN) are left out.
+    r"""The likelihood of a table, with a family for each column; missing cells (NaN) are left out.
 
     .. math:: p(x \mid z) = \prod_j p_j(x_j \mid z)
 
-    ln p(x) is a density of the user's data: it includes the Jacobian of every column's unit. Columns of one family (and
-    number of levels) are evaluated together. Learned scales never fall below 1e-3 of the unit; :meth:`floor_hits` names
-    the columns whose scale would.
+    ln p(x) is a density of the user's data: it includes the Jacobian of every column's unit. Columns of the same family
+    (and number of levels) are evaluated together. Learned scales never fall below 1e-3 of the unit; :meth:`floor_hits`
+    lists the columns whose scale would.
 
     Args:
         network: maps z to ``[..., sum of outputs]``, the outputs of column 0 first.
         columns: how each column is modelled.
-        allowed: which levels a column can have, given those of columns before it; its distribution is normalised over
-            them.
+        allowed: which levels a column can have, given the levels of columns before it; the column's distribution is
+            normalised over these levels.
         reads: the keys of the condition that the network sees.
 
     Raises:
-        ValueError: the network gives a different number of outputs.
+        ValueError: the network does not give the right number of outputs.
         InputError: there are no columns.
 
     >>> columns = [ColumnLikelihood("normal", shift=170, unit=10), ColumnLikelihood("categorical", levels=3)]
@@ -109,7 +109,7 @@ class TableLikelihood(Conditional):
     def _groups(self, heads: Iterable[Any] | None = None) -> list[tuple[Tensor, Tensor, Head]]:
         """For each family: its columns ``[n]``, the indices of their raw outputs ``[n, outputs]``, and its head.
 
-        A column with fewer outputs than others of its group repeats the index of its last output.
+        A column with fewer outputs than other columns of its group repeats the index of its last output.
         """
         return [(getattr(self, f"index_{i}"), getattr(self, f"raw_{i}"), cast(Head, head))
                 for i, head in enumerate(self.heads if heads is None else heads)]  # fmt: skip
@@ -125,20 +125,20 @@ class TableLikelihood(Conditional):
         return d.Observed(d.InOrder(given_cells, output.shape[:-1], len(self.columns), self.stages), 1)
 
     def members_of(self, only: Sequence[int] | None = None) -> list[int]:
-        """The columns that are evaluated together with those in ``only``, in order; all columns for None."""
+        """The columns that are evaluated together with those in ``only``, in order; all columns if it is None."""
         return sorted(j for members in self.members if only is None or set(members) & set(only) for j in members)
 
     def columns_at(
         self, output: Tensor, x: Tensor | None = None, heads: Iterable[Any] | None = None,
         only: Sequence[int] | None = None,
     ) -> d.Columns:  # fmt: skip
-        """The distribution of the columns, cell by cell, with these raw outputs.
+        """The distribution of the columns, cell by cell, for the given raw outputs.
 
         Args:
             output: raw outputs, ``[..., sum of outputs]``.
-            x: ``[..., columns]``; where given, columns are restricted to the levels that are allowed with it.
-            heads: what gives the distributions of the families, in place of the columns' own heads.
-            only: restrict to :meth:`members_of` these columns.
+            x: ``[..., columns]``; if given, columns are restricted to the levels that are allowed together with it.
+            heads: heads that give the distributions of the families, instead of the columns' own heads.
+            only: if given, only :meth:`members_of` these columns are evaluated.
         """
         if output.shape[-1] != self.outputs:
             raise ValueError(f"the network must give {self.outputs} outputs, got {output.shape[-1]}")
@@ -157,7 +157,7 @@ class TableLikelihood(Conditional):
         return d.Columns(parts, len(found), self.seen, self.members_at)
 
     def _among(self, part: Distribution, members: list[int], x: Tensor) -> Distribution:
-        """The columns of a group, restricted to the levels that are allowed with those of x."""
+        """The columns of a group, restricted to the levels that are allowed together with the levels in x."""
         if members[0] not in self.allowed:
             return part
         if isinstance(part, d.Pair):
@@ -177,10 +177,10 @@ class TableLikelihood(Conditional):
         "log_normal"), ln mean, frequencies of levels with one added to each count.
 
         Args:
-            sample: ``[N, columns]``, NaN where missing.
+            sample: ``[N, columns]``, NaN for missing cells.
 
         Raises:
-            ValueError: the sample has a different width.
+            ValueError: the sample has a different number of columns.
 
         >>> likelihood = TableLikelihood(nn.Linear(1, 1), [ColumnLikelihood("poisson")])
         >>> round(likelihood.start(torch.tensor([[1.0], [3.0]])).exp().item(), 4)
@@ -198,7 +198,7 @@ class TableLikelihood(Conditional):
         return raw.to(torch.get_default_dtype())
 
     def counts(self, x: Tensor, weight: Tensor | None = None) -> list[Tensor]:
-        """For :meth:`match`, how often each level or atom occurs in x ``[N, columns]``, with rows counted by their
+        """For :meth:`match`, how often each level or atom occurs in x ``[N, columns]``, with each row counted by its
         weight ``[N]``: ``[n, levels]`` for each family that has levels or atoms."""
         found = []
         for i, head in self._levelled():
@@ -209,24 +209,25 @@ class TableLikelihood(Conditional):
         return found
 
     def _levelled(self) -> list[tuple[int, Any]]:
-        """(number, head) of the families with levels or atoms."""
+        """(index, head) of each family with levels or atoms."""
         return [(i, head) for i, head in enumerate(self.served) if head.offset is not None]
 
     @torch.no_grad()
     def match(self, counts: Sequence[Tensor], draws: Sequence[tuple[d.Columns, Tensor]]) -> None:
-        r"""Shift the log weights of levels and atoms so that their mean probability over draws is their share of the
-        data.
+        r"""Shift the log weights of levels and atoms, so that their mean probability over draws equals their share of
+        the data.
 
         .. math:: \ln w_l \leftarrow \ln w_l + \delta_l, \qquad
             \operatorname{mean}_{z \sim p(z)} \frac{w_l(z)\, e^{\delta_l}}{\sum_m w_m(z)\, e^{\delta_m}}
             = \frac{n_l}{\sum_m n_m}
 
-        The shifts are found by iterative proportional fitting (Deming & Stephan 1940). Gradient descent alone leaves
-        errors in the shares that samples show.
+        The shifts are found by iterative proportional fitting (Deming & Stephan 1940). After gradient descent alone,
+        the shares in samples would still be visibly wrong.
 
         Args:
-            counts: n, by :meth:`counts`.
-            draws: the columns ``[B, columns]`` at draws of z, each with the mask of the cells that a sample has.
+            counts: n, from :meth:`counts`.
+            draws: the columns ``[B, columns]`` at draws of z, each with the mask of the cells that are present in a
+                sample.
         """
         for (i, head), count in zip(self._levelled(), counts, strict=True):
             log = torch.cat([head.log_shares(px.parts[i][1]) for px, _ in draws])
@@ -256,11 +257,11 @@ class TableLikelihood(Conditional):
 
     @property
     def served(self) -> nn.ModuleList:
-        """The heads that ln p(x) is evaluated with."""
+        """The heads with which ln p(x) is evaluated."""
         return self.heads
 
     def floor_hits(self) -> list[int]:
-        """The columns (counted from 0) whose learned scale is at its floor: constant ones, or ones that the model
+        """The columns (counted from 0) whose learned scale is at its floor: constant columns, or columns that the model
         copies.
         """
         hits: list[int] = []

@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z) of rows whose cells are all counts, with the row's total as an offset, or all shares in [0, 1]."""
+"""Likelihoods p(x|z) of rows of counts, with the row's total as an offset, and of rows of shares in [0, 1]."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class PoissonLikelihood(Conditional):
     N, its total count (Lopez et al. 2018).
 
     With ``smoothing`` s the rates are :math:`(1 - s)\, e^{f_i} + s\, a_i`, and the shares :math:`(1 - s)
-    \operatorname{softmax}(f)_i + s\, a_i / \sum_j a_j`. A cell that was always 0 in the data can then have counts. The
-    sum of each cell over the data grows by :math:`a_i`, half a count by default (Jeffreys 1946), if s = 1 / (N + 1) for
-    N rows, or s = A / (M + A) for M counts, where A is the sum of a.
+    \operatorname{softmax}(f)_i + s\, a_i / \sum_j a_j`. A cell that was always 0 in the data can then have counts. With
+    s = 1 / (N + 1) for N rows, or s = A / (M + A) for M counts, where A is the sum of a, the sum of each cell over the
+    data grows by :math:`a_i`, half a count by default (Jeffreys 1946).
 
     Args:
         network: maps z to log rates ``[..., *event]``.
-        offset: key of the condition that holds the logarithm of each row's library size, ``[B]`` or ``[B, 1]``. The
+        offset: the key of the condition that holds the logarithm of each row's library size, ``[B]`` or ``[B, 1]``. The
             network sees it only if ``reads`` names it too.
         reads: the keys of the condition that the network sees.
         smoothing: s in [0, 1), the weight of the pseudo-counts.
@@ -111,10 +111,10 @@ class NegativeBinomialLikelihood(PoissonLikelihood):
         \operatorname{Var} x_i = \mu_i + \mu_i^2 / \theta_i
 
     Args:
-        network: maps z to ``[..., P, *event]``, or ``[..., *event]`` where P is 1.
-        shape: that of the learned ln theta: the shape of a row for one per cell, () for one that all cells share.
-        dispersion: "learned", ln theta is a parameter that starts at 0; "network", it is the last of P parameters per
-            cell.
+        network: maps z to ``[..., P, *event]``, or to ``[..., *event]`` if P is 1.
+        shape: the shape of the learned ln theta: that of a row for one per cell, () for one that all cells share.
+        dispersion: "learned": ln theta is a parameter that starts at 0. "network": it is the last of the P parameters
+            per cell.
         offset: see :class:`PoissonLikelihood`.
         reads: the keys of the condition that the network sees.
         smoothing: see :class:`PoissonLikelihood`.
@@ -134,7 +134,7 @@ class NegativeBinomialLikelihood(PoissonLikelihood):
 
     @property
     def parameters_per_cell(self) -> int:
-        """P, which is 1, or 2 where the network gives the dispersion."""
+        """P, which is 1, or 2 if the network gives the dispersion."""
         return 1 + (self.dispersion == "network")
 
     def _log_theta(self, further: Tensor) -> Tensor:
@@ -146,12 +146,12 @@ class NegativeBinomialLikelihood(PoissonLikelihood):
 
 
 class ZeroInflatedNegativeBinomialLikelihood(NegativeBinomialLikelihood):
-    """As :class:`NegativeBinomialLikelihood`, with the logit of an extra zero as the second of P parameters per cell.
+    """Like :class:`NegativeBinomialLikelihood`, with the logit of an extra zero as the second of P parameters per cell.
     """
 
     @property
     def parameters_per_cell(self) -> int:
-        """P, which is 2, or 3 where the network gives the dispersion."""
+        """P, which is 2, or 3 if the network gives the dispersion."""
         return 2 + (self.dispersion == "network")
 
     def counts(self, log_mean: Tensor, further: Tensor) -> Distribution:

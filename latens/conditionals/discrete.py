@@ -1,4 +1,4 @@
-"""Posteriors over categories, over the codes of a book, and over numbers and categories together."""
+"""Posteriors over categories, over the entries of a codebook, and over numbers and categories together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OneHotPosterior(Conditional):
     Args:
         network: maps x to ``[..., V * K]``.
         categories: the number of categories, K.
-        temperature: > 0, of the straight-through gradient of draws; None for no gradient. ``ValueError`` for others.
+        temperature: > 0, the temperature of the straight-through gradient of draws; None for no gradient.
         reads: the keys of the condition that the network sees.
     """
 
@@ -49,8 +49,8 @@ class RelaxedPosterior(Conditional):
     Args:
         network: maps x to ``[..., V * K]``.
         categories: the number of categories, K.
-        temperature: T in [0.4, 1000], else ``ValueError``: below it, draws are 0 in single precision; above it, their
-            density has no correct digits.
+        temperature: T, from 0.4 to 1000. Below 0.4, draws would be 0 in single precision; above 1000, their density
+            would have no correct digits. ``ValueError`` for other numbers.
         reads: the keys of the condition that the network sees.
     """
 
@@ -75,7 +75,7 @@ class NormalAndCategoriesPosterior(Conditional):
         network: maps x to ``[..., 2 Z + V K]``.
         latent_dim: the number of normal codes, Z.
         categories: the number of categories, K.
-        temperature: > 0, of the straight-through gradient of the categories.
+        temperature: > 0, the temperature of the straight-through gradient of the categories.
         reads: the keys of the condition that the network sees.
     """
 
@@ -94,7 +94,7 @@ class NormalAndCategoriesPosterior(Conditional):
 
 
 class Codebook(nn.Module):
-    """L levels of K codes in D dimensions; each level takes the code nearest to what the levels before it leave over.
+    """L levels of K codes in D dimensions. Each level takes the code nearest to what the earlier levels left over.
 
     Args:
         levels: the number of levels, L.
@@ -102,8 +102,8 @@ class Codebook(nn.Module):
         dim: the dimensions of an entry, D.
         decay: with a number in (0, 1), codes are moving averages of the vectors that chose them, kept in buffers (van
             den Oord et al. 2017, appendix). A code with less than a twentieth of an even share of the data then moves
-            next to the most used code, whose share the two split (Linde, Buzo & Gray 1980). With None, codes are
-            parameters, moved by the gradient of :class:`latens.objectives.CodebookLoss`.
+            next to the most used code, and each gets half of that code's share (Linde, Buzo & Gray 1980). With None,
+            codes are parameters, moved by the gradient of :class:`latens.objectives.CodebookLoss`.
 
     >>> codes, index = Codebook(1, 4, 2)(torch.zeros(3, 2))
     >>> codes.shape, index.shape
@@ -136,8 +136,8 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, values: Tensor) -> None:
-        """Begin with evenly spaced rows of ``values`` ``[N, D]`` as codes; each further level begins with rows of what
-        is left over."""
+        """Start with evenly spaced rows of ``values`` ``[N, D]`` as codes; each further level starts with rows of what
+        the levels before it left over."""
         size = self.codes.shape[1]
         left = values.to(self.codes)
         for book in self.codes:
@@ -181,8 +181,8 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def follow(self, assigned: Tensor) -> None:
-        """Move the averages, and with them the codes, towards those of a batch; these are shares, so the size of the
-        batch does not matter."""
+        """Move the averages, and with them the codes, towards those of a batch. Averages are over shares, so the size
+        of the batch does not matter."""
         assert self.decay is not None
         assigned = assigned.to(self.codes) / assigned[..., 0].sum(-1).clamp_min(1e-12).to(self.codes)[:, None, None]
         for average, new in ((self.shares, assigned[..., 0]), (self.sums, assigned[..., 1:-1]),
@@ -194,7 +194,7 @@ class Codebook(nn.Module):
             self._restart(level)
 
     def _restart(self, level: int) -> None:
-        """Move each dead code next to the most used one and give each of the two half of its share."""
+        """Move each dead code next to the most used code, and give each of the two half of that code's share."""
         shares, size = self.shares[level], self.shares.shape[1]
         dead = (shares < 0.05 / size).nonzero().flatten().tolist()
         if not dead:
@@ -213,7 +213,7 @@ class Codebook(nn.Module):
 
 
 class NearestCode(Conditional):
-    r"""All mass on the codes nearest to f(x), a vector at each of V positions (van den Oord et al. 2017).
+    r"""All mass on the codes nearest to f(x), which is a vector at each of V positions (van den Oord et al. 2017).
 
     .. math:: z = f + \operatorname{stop}(\mathrm{code} - f)
 
@@ -237,8 +237,8 @@ class NearestCode(Conditional):
 
     @torch.no_grad()
     def observe(self, x: Tensor, draw: Any) -> Tensor | None:
-        """:meth:`Codebook.assigned` for the weighted rows of the batch, ``[L, K, D + 2]``; None if the gradient
-        moves the codes.
+        """:meth:`Codebook.assigned` for the weighted rows of the batch, ``[L, K, D + 2]``; None if the gradient moves
+        the codes.
         """
         if self.book.decay is None:
             return None

@@ -16,7 +16,7 @@ from latens.tensors.trees import Tree
 
 
 class FlowStep(nn.Module):
-    """One invertible step of a flow, whose parameters are ``width`` numbers that the network gives for each row."""
+    """One invertible step of a flow; its parameters are ``width`` numbers that the network gives for each row."""
 
     width: int
 
@@ -60,16 +60,16 @@ class AutoregressiveStep(FlowStep):
 
     .. math:: z_i = t(u_i;\, m(u_1, \dots, u_{i-1}, \mathrm{context}))
 
-    with a masked network m. Going from u to z takes one pass, going back takes Z.
+    where m is a masked network. From u to z takes one pass; from z to u takes Z passes.
 
     Args:
         dim: the dimensions of z, Z.
         context: how many numbers the network gives for each row.
         bins: 0 for an affine t, the inverse autoregressive flow (Kingma et al. 2016); otherwise t is a monotone
             rational quadratic spline with this many bins on [-5, 5] (Durkan et al. 2019).
-        hidden: widths of the hidden layers of m.
+        hidden: the widths of the hidden layers of m.
         reverse: whether the order is Z … 1.
-        coupling: whether there are two groups of coordinates instead of Z, which makes two passes back.
+        coupling: whether there are two groups of coordinates instead of Z, so that the inverse takes two passes.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class FlowPosterior(Conditional):
 
     .. math:: \ln q(z \mid x) = \ln \mathcal{N}(u; 0, I) - \sum_l \ln |\det \partial T_l| - \frac12 \sum_i \ln h_i(x)
 
-    The steps act before the affine map, on noise that has spread 1 for every row. Raises ``ValueError`` for a different
-    number of outputs.
+    The steps act before the affine map, on noise whose spread is 1 for every row. ``ValueError`` if the network does
+    not give the right number of outputs.
 
     Args:
         network: maps x to ``[..., 2 Z + sum of the steps' widths]``: g, the raw h, then the parameters of each step.

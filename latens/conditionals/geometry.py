@@ -17,8 +17,8 @@ from latens.tensors.trees import Tree
 def _direction(output: Tensor) -> tuple[Tensor, Tensor]:
     """(unit vector ``[..., m]``, concentration ``[...]``) from ``[..., m + 1]`` outputs.
 
-    A raw 0 gives the concentration 4 m, hence a mean of length 0.94 (m = 2) to 0.88 (large m); 0.89 to 0.80 if power
-    spherical.
+    A raw 0 gives the concentration 4 m, and thus a mean of length 0.94 (m = 2) to 0.88 (large m); for the power
+    spherical distribution, 0.89 to 0.80.
     """
     direction, raw = output[..., :-1], output[..., -1]
     return normalize(direction, dim=-1, eps=1e-6), 4 * direction.shape[-1] * positive(raw, 1e-3)
@@ -53,8 +53,8 @@ class TorusPosterior(Conditional):
 
     .. math:: q(z \mid x) = \prod_j \operatorname{vonMises}(t_j)
 
-    The network gives ``[..., 3 D]``: a direction and a raw concentration for each circle. The code of a circle is (cos
-    t, sin t), which is continuous where the angle jumps.
+    The network gives ``[..., 3 D]``: a direction and a raw concentration for each circle. The code of a circle is
+    (cos t, sin t), which stays continuous when the angle wraps around.
     """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
@@ -65,7 +65,7 @@ class TorusPosterior(Conditional):
 class _BallPosterior(Conditional):
     """Base of posteriors in the ball of curvature ``-c``; the location comes as a tangent vector at 0.
 
-    Variances are held below the ``widest``, and locations farther from the edge than the ``reach`` of their variance,
+    Variances are kept below the ``widest``, and locations farther from the edge than the ``reach`` of their variance,
     so that draws follow their density.
     """
 

@@ -1,6 +1,6 @@
-"""What the raw outputs of a table's columns mean: one head for all columns of a family.
+"""The meaning of the raw outputs of a table's columns: one head for all columns of a family.
 
-A head also has the parameters of columns that are learned outside the network.
+A head also holds the parameters of columns that are learned outside the network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from latens.networks.table import Laws
 from latens.schema.law import SCALE
 from latens.tensors.numerics import positive
 
-FLOOR = 1e-3  # least scale, as a share of the unit, so that the likelihood of a column that can be copied is bounded
+FLOOR = 1e-3  # least scale, relative to the unit, so that the likelihood of a column that can be copied stays bounded
 GAP = 1e-4  # least distance between the cutpoints of ordered levels
 
 
@@ -45,11 +45,12 @@ class Head(nn.Module):
         self.register_buffer("offset", None)
 
     def _shift_levels(self, count: int) -> None:
-        """Give the columns ``count`` levels whose log weights :meth:`~TableLikelihood.match` shifts, the first by 0."""
+        """Give the columns ``count`` levels, whose log weights :meth:`~TableLikelihood.match` shifts; the first shift
+        is 0."""
         self.offset, self.added = torch.zeros(self.size, count), ("offset",)
 
     def level(self, x: Tensor) -> Tensor:
-        """The number of the level that each cell is, ``[..., n]``, where the head has an ``offset``."""
+        """The number of the level of each cell, ``[..., n]``, for a head with an ``offset``."""
         return x.long()
 
     def log_shares(self, px: Any) -> Tensor:
@@ -65,9 +66,9 @@ class Head(nn.Module):
         return self.shift.to(raw.dtype) + self.unit.to(raw.dtype) * raw[..., 0]
 
     def start(self, x: Tensor) -> Tensor:
-        """Set what the columns learn from a sample, and return raw outputs that give its marginals.
+        """Set what the columns learn from a sample, and return raw outputs that give the sample's marginals.
 
-        ``x`` is the sample ``[N, n]`` (float64, NaN where missing); the raw outputs are ``[n, outputs]``.
+        ``x`` is the sample ``[N, n]`` (float64, NaN for missing cells); the raw outputs are ``[n, outputs]``.
         """
         raise NotImplementedError
 
@@ -85,19 +86,19 @@ class Spread(Head):
         return self.squared(raw.unbind(-1)[-1:])
 
     def squared(self, told: Sequence[Tensor]) -> Tensor:
-        """The squared scale, ``[..., n]``, from its own raw output, if there is one."""
+        """The squared scale, ``[..., n]``, from the columns' raw output for it, if they have one."""
         if self.scale == "learned":
             return (2 * self.log_scale).exp() + FLOOR**2
         return positive(told[0]).square() + FLOOR**2
 
     def at_floor(self) -> Tensor:
-        """Which columns have learned a scale at or below the floor, ``[n]``."""
+        """Which columns have a learned scale at or below the floor, ``[n]``."""
         if self.scale != "learned":
             return torch.zeros(self.size, dtype=torch.bool)
         return (self.log_scale.detach() <= math.log(FLOOR)).cpu()
 
     def scaled(self, location: Tensor, scale: Tensor) -> Tensor:
-        """The raw outputs ``[n, outputs]`` for a location and a scale; a learned scale is set."""
+        """The raw outputs ``[n, outputs]`` for a location and a scale; a learned scale is set to it."""
         scale = scale.clamp(FLOOR, 1e6)
         if self.scale == "network":
             return torch.stack([location, _raw(scale)], -1)
@@ -107,7 +108,7 @@ class Spread(Head):
 
 
 class NormalHead(Spread):
-    """x = shift + unit u, u normal about f."""
+    """x = shift + unit u, where u is normal around f."""
 
     def forward(self, raw: Tensor) -> Distribution:
         """The distribution over ``[..., n]``."""
@@ -119,7 +120,8 @@ class NormalHead(Spread):
 
 
 class StudentTHead(Spread):
-    """x = shift + unit u, u Student's t about f with more than 2.01 degrees of freedom, so that there is a variance.
+    """x = shift + unit u, where u is Student's t around f, with more than 2.01 degrees of freedom so that a variance
+    exists.
 
     The degrees of freedom are learned and start at 5.
     """
@@ -142,7 +144,7 @@ class StudentTHead(Spread):
 
 
 class LogNormalHead(Spread):
-    """ln x = shift + unit u, u normal about f."""
+    """ln x = shift + unit u, where u is normal around f."""
 
     def forward(self, raw: Tensor) -> Distribution:
         """The distribution over ``[..., n]``."""
@@ -154,7 +156,8 @@ class LogNormalHead(Spread):
 
 
 class BetaHead(Spread):
-    """Beta with mean low + (high - low) sigmoid(shift + unit f) and a + b = 2 / scale²: uniform where all is 0."""
+    """Beta with mean low + (high - low) sigmoid(shift + unit f) and a + b = 2 / scale²: uniform if all of these are
+    0."""
 
     low: Tensor
     high: Tensor
@@ -174,7 +177,7 @@ class BetaHead(Spread):
 
 
 class TruncatedNormalHead(Spread):
-    """x = shift + unit u, u normal about f and truncated to the column's interval."""
+    """x = shift + unit u, where u is normal around f and truncated to the column's interval."""
 
     low: Tensor
     high: Tensor
@@ -194,9 +197,9 @@ class TruncatedNormalHead(Spread):
 class HeapedHead(Spread):
     """A margin of logistics in the score T(x), and atoms.
 
-    The outputs are, in this order: the locations of the score, one for each component; their scales; the logits of
-    their weights, if there is more than one; the logits of the atoms relative to the margin. A column with fewer atoms
-    than another leaves out the last of these.
+    The outputs are, in this order: the locations of the score, one per component; their scales; the logits of their
+    weights, if there are several; and the logits of the atoms relative to the margin. A column with fewer atoms than
+    another has fewer of these logits.
     """
 
     unused: Tensor
@@ -214,7 +217,7 @@ class HeapedHead(Spread):
             self._shift_levels(1 + self.unused.shape[-1])
 
     def level(self, x: Tensor) -> Tensor:
-        """1 + the number of the atom that each cell is, 0 for none, ``[..., n]``."""
+        """1 + the number of the atom that each cell equals, or 0 for none, ``[..., n]``."""
         return self.laws().atom(x)
 
     def log_shares(self, px: Any) -> Tensor:
@@ -254,7 +257,7 @@ class PoissonHead(Head):
         return d.Poisson(self.location(raw))
 
     def log_mean(self, mean: Tensor) -> Tensor:
-        """The raw output with this mean, ``[n]``; with 1e-4 where there were no events."""
+        """The raw output that gives this mean, ``[n]``; a mean of 0 is replaced by 1e-4."""
         return (mean.clamp_min(1e-4).log() - self.shift) / self.unit
 
     def start(self, x: Tensor) -> Tensor:
@@ -263,7 +266,7 @@ class PoissonHead(Head):
 
 
 class NegativeBinomialHead(PoissonHead):
-    """Negative binomial with ln mu = shift + unit f; ln theta is learned, starting at 0, or the last output."""
+    """Negative binomial with ln mu = shift + unit f; ln theta is learned, starting at 0, or is the last output."""
 
     zeros = False
 
@@ -284,7 +287,7 @@ class NegativeBinomialHead(PoissonHead):
         mean, deviation = _moments(x)
         zero = torch.full_like(mean, 0.1 if self.zeros else 0.0)
         mu = mean.clamp_min(1e-4) / (1 - zero)
-        inverse = (deviation.square() / (1 - zero) - mu) / mu.square() - zero  # 1 / theta of this mean and variance
+        inverse = (deviation.square() / (1 - zero) - mu) / mu.square() - zero  # 1 / theta, from this mean and variance
         log_theta = -inverse.clamp(1e-4, 1e2).log()
         raw = [self.log_mean(mu)] + ([zero.logit()] if self.zeros else [])
         if self.scale == "network":
@@ -295,7 +298,7 @@ class NegativeBinomialHead(PoissonHead):
 
 
 class ZeroInflatedNegativeBinomialHead(NegativeBinomialHead):
-    """As :class:`NegativeBinomialHead`; the second output is the logit of an extra zero."""
+    """Like :class:`NegativeBinomialHead`; the second output is the logit of an extra zero."""
 
     zeros = True
 
@@ -318,13 +321,13 @@ class BernoulliHead(Head):
         return d.Bernoulli(self.location(raw) + self.offset[:, 1])
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, 1]`` with the sample's frequencies, one added to each count."""
+        """Raw outputs ``[n, 1]`` with the sample's frequencies, after adding one to each count."""
         count = _counts(x, 2)
         return (((count[:, 1] / count[:, 0]).log() - self.shift) / self.unit).unsqueeze(-1)
 
 
 class CategoricalHead(Head):
-    """Categories with one logit for each level."""
+    """Categories with one logit per level."""
 
     offset: Tensor
 
@@ -341,15 +344,15 @@ class CategoricalHead(Head):
         return d.Categorical(raw + self.offset)
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, L]`` with the sample's frequencies, one added to each count."""
+        """Raw outputs ``[n, L]`` with the sample's frequencies, after adding one to each count."""
         return _counts(x, self.levels).log().log_softmax(-1)
 
 
 class OrdinalHead(Head):
-    r"""Ordered levels about shift + unit f, with learned cutpoints.
+    r"""Ordered levels around shift + unit f, with learned cutpoints.
 
-    They are :math:`c_0` and :math:`c_k = c_{k-1} + e^{\mathrm{gap}_k} + 10^{-4}`, and start where the levels are
-    equally likely at f = 0.
+    The cutpoints are :math:`c_0` and :math:`c_k = c_{k-1} + e^{\mathrm{gap}_k} + 10^{-4}`. They start at values for
+    which all levels are equally likely at f = 0.
     """
 
     def __init__(self, columns: Sequence[ColumnLikelihood]):
@@ -359,7 +362,7 @@ class OrdinalHead(Head):
         self._cut(torch.ones(self.size, self.levels, dtype=torch.float64))
 
     def _cut(self, weight: Tensor) -> None:
-        """Set the cutpoints so that at f = 0 the levels have probabilities proportional to ``weight`` ``[n, L]``."""
+        """Set the cutpoints so that, at f = 0, the levels have probabilities proportional to ``weight`` ``[n, L]``."""
         below, above = weight.cumsum(-1)[:, :-1], weight.flip(-1).cumsum(-1).flip(-1)[:, 1:]
         cutpoints = (below / above).log() + self.shift.to(weight.device).unsqueeze(-1)
         with torch.no_grad():
@@ -376,7 +379,7 @@ class OrdinalHead(Head):
         return d.Ordinal(self.location(raw), self.cutpoints)
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, 1]``, all 0, after the cutpoints are set to the sample's frequencies."""
+        """Raw outputs ``[n, 1]``, all 0; the cutpoints are set to the sample's frequencies."""
         self._cut(_counts(x, self.levels))
         return x.new_zeros(self.size, 1)
 
@@ -403,12 +406,12 @@ class ContinuousBernoulliHead(Head):
 
 
 def _raw(value: Tensor) -> Tensor:
-    """The raw output that ``positive`` turns into ``value``."""
+    """The raw output that ``positive`` maps to ``value``."""
     return value + torch.log(-torch.expm1(-value)) - math.log(math.expm1(1.0))
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the finite values of each column; 0 and 1 where a column has none."""
+    """Mean and standard deviation of the finite values of each column; 0 and 1 if a column has none."""
     seen = x.isfinite()
     count = seen.sum(0).clamp_min(1)
     mean = torch.where(seen, x, 0.0).sum(0) / count
@@ -417,7 +420,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _counts(x: Tensor, levels: int) -> Tensor:
-    """One more than the number of times that each level occurs, ``[n, levels]``."""
+    """For each level, 1 plus the number of times that it occurs, ``[n, levels]``."""
     seen = x.isfinite()
     index = torch.where(seen, x, 0.0).long().clamp(0, levels - 1)
     return x.new_ones(x.shape[1], levels).scatter_add(1, index.T, seen.T.to(x.dtype))

@@ -1,4 +1,4 @@
-"""Likelihood of a table whose columns depend on each other beyond the codes: each sees those before it."""
+"""Likelihood of a table whose columns depend on each other beyond the codes: each depends on those before it."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from latens.tensors.trees import Tree
 
 
 class ColumnsInOrder(TableLikelihood):
-    r"""Columns that each see those before them, in the order of the table (NADE, Larochelle & Murray 2011).
+    r"""Columns that each depend on the columns before them in the table (NADE, Larochelle & Murray 2011).
 
     .. math:: p(x \mid z) = \prod_j p_j(x_j \mid z, x_1, \dots, x_{j-1})
 
-    The density is exact and takes one pass. With r(z) the raw outputs of :class:`TableLikelihood`, those of column j
-    are
+    The density is exact and takes one pass. Let r(z) be the raw outputs of :class:`TableLikelihood`. The raw outputs of
+    column j are
 
     .. math:: r_j(z) + V_j \operatorname{silu}\!\left(A \operatorname{silu}\!\left(U r(z)
         + \sum_{i < j} W_i\, \mathrm{features}_i(x_i)\right)\right)
 
-    with V starting at 0, and they go through heads of their own. Missing cells contribute nothing.
+    where V starts at 0, and they go through separate heads. Missing cells contribute nothing.
 
-    Columns that see each other can do without the codes (Chen et al. 2017): the bound would be best with q(z|x) equal
-    to the prior. So no gradient passes from here into r; instead, ln p(x) in training also has the gradient of the
-    :class:`TableLikelihood` that sees z alone. Codes are learned as if there were no earlier columns, and earlier
+    Columns that depend on each other can do without the codes (Chen et al. 2017): the bound would be best if q(z|x)
+    equalled the prior. So no gradient passes from here into r. Instead, in training, ln p(x) also has the gradient of a
+    :class:`TableLikelihood` that sees only z. Codes are learned as if there were no earlier columns, and earlier
     columns explain what the codes leave open.
 
     Args:
         network: maps z to ``[..., sum of outputs]``.
         columns: how each column is modelled.
-        seen: how each column enters the network through which later columns see it.
-        hidden: width of that network.
+        seen: the form in which each column enters the network for later columns.
+        hidden: the width of that network.
         allowed: see :class:`TableLikelihood`.
         reads: the keys of the condition that the network sees.
 
@@ -72,16 +72,16 @@ class ColumnsInOrder(TableLikelihood):
         self.register_buffer("places", rows[own], persistent=False)
 
     def _further(self, hidden: Tensor, only: Sequence[int] | Tensor, tiers: Sequence[tuple[int, int]]) -> Tensor:
-        """V_j h_j of the columns ``only``, ``[padded outputs, N]``, from their h ``[columns, ..., hidden]``;
-        :func:`_tiers` says how they are padded."""
+        """V_j h_j of the columns ``only``, ``[padded outputs, N]``, from their h ``[columns, ..., hidden]``. They are
+        padded as :func:`_tiers` says."""
         hidden, weight = hidden.flatten(1, -2).mT, self.further[only].mT
         sizes = [size for size, _ in tiers]
         parts = zip(weight.split(sizes), hidden.split(sizes), tiers)
         return torch.cat([(v[:, :width] @ h).flatten(0, 1) for v, h, (_, width) in parts])
 
     def _either(self) -> list[Callable[[Tensor], Distribution]]:
-        """For each family, a function that evaluates its own head and its leader on raw outputs ``[2, ..., n,
-        outputs]``. For heads without parameters, which do not differ, it makes a single call.
+        """For each family, a function that evaluates both its own head and the leading head on raw outputs ``[2, ...,
+        n, outputs]``. If heads have no parameters, the two are the same, and a single call is enough.
         """
 
         def pair(own: nn.Module, lead: nn.Module, raw: Tensor) -> Distribution:
@@ -93,11 +93,11 @@ class ColumnsInOrder(TableLikelihood):
 
     @property
     def served(self) -> nn.ModuleList:
-        """The heads with which ln p(x) is evaluated, which see earlier columns."""
+        """The heads with which ln p(x) is evaluated; they depend on earlier columns."""
         return self.own
 
     def start(self, sample: Tensor) -> Tensor:
-        """As in :class:`TableLikelihood`, with both sets of heads set alike."""
+        """As in :class:`TableLikelihood`; both sets of heads are set to the same values."""
         raw = super().start(sample)
         self.own.load_state_dict(self.heads.state_dict())
         return raw
@@ -129,8 +129,8 @@ class ColumnsInOrder(TableLikelihood):
 
 
 def _tiers(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """(columns, width) of one or two runs of columns, sorted by width, cut so that padding each run to its widest
-    column takes the fewest outputs.
+    """(number of columns, width) of one or two runs of columns sorted by width. The cut between the runs is where
+    padding each run to its widest column takes the fewest outputs.
 
     >>> _tiers([1, 2, 2, 90, 100]), _tiers([3, 3])
     ([(3, 2), (2, 100)], [(2, 3)])

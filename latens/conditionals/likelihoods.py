@@ -17,7 +17,7 @@ from latens.tensors.trees import Tree
 
 
 class NormalLikelihood(Conditional):
-    r"""Cells that are normal about the network's output f(z), with one observation variance c.
+    r"""Cells that are normal around the network's output f(z), with a single observation variance c.
 
     .. math:: p(x \mid z) = \mathcal{N}(x;\, \mathrm{shift} + \mathrm{unit}\, f(z),\, \mathrm{unit}^2 c\, I)
 
@@ -26,16 +26,17 @@ class NormalLikelihood(Conditional):
 
     Args:
         network: maps z to ``[..., *event]``.
-        variance: a number > 0 (fixed c), "learned" (a parameter) or "optimal": the closed-form optimum, the mean
-            squared error of decoded posterior samples (Rybkin et al. 2021), tracked without gradient in training and
-            then fixed by one pass over the training set.
+        variance: a number > 0 (fixed c), "learned" (a parameter) or "optimal": the closed-form optimum, which is the
+            mean squared error of decoded posterior samples (Rybkin et al. 2021). It is tracked without gradient in
+            training, and then fixed by one pass over the training set.
         shift: the centre of the data, a buffer.
         unit: the scale of the data, > 0, a buffer.
-        floor: the least c, because a model that can copy its data has an unbounded likelihood.
-        varying: ``[*event]``, which cells vary; the others are constants of ``rows`` rows. Constants are ``shift``,
-            have no density and do not count for the optimal c. A constant that changes costs ln(rows + 2) nats, by
-            Laplace's rule of succession (1812): after n rows of one value, the probability of another is 1 / (n + 2).
-        rows: the number of rows in which the other cells were constant.
+        floor: the least c; without it, a model that can copy its data would have an unbounded likelihood.
+        varying: ``[*event]``, which cells vary; the remaining cells were constant in ``rows`` rows. A constant cell
+            equals ``shift``, has no density and does not count for the optimal c. If it changes, this costs
+            ln(rows + 2) nats, by Laplace's rule of succession (1812): after n rows with one value, the probability of
+            another value is 1 / (n + 2).
+        rows: the number of rows in which the remaining cells were constant.
         reads: the keys of the condition that the network sees.
 
     Raises:
@@ -65,7 +66,7 @@ class NormalLikelihood(Conditional):
             self.log_scale = nn.Parameter(torch.zeros(()))
         elif self.mode == "optimal":
             self.register_buffer("variance", torch.ones(()))
-        else:  # a float64 scalar keeps the number exact, and results keep the type of the network
+        else:  # a float64 scalar is exact, and results still have the type of the network
             exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
             self.register_buffer("variance", torch.tensor(given, dtype=exact))
 
@@ -78,7 +79,7 @@ class NormalLikelihood(Conditional):
 
     @property
     def data_variance(self) -> Tensor:
-        """unit² c, in the square of the data's units, a scalar or one number for each cell, float64."""
+        """unit² c, in squared units of the data, a scalar or one number per cell, float64."""
         return self.observation_variance.detach().cpu() * self.unit.cpu().double().square()
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
@@ -90,12 +91,12 @@ class NormalLikelihood(Conditional):
         return d.Observed(units, event_dims(output, given))
 
     def changed(self, x: Tensor) -> Tensor | None:
-        """Which cells should be constant and are not, ``[N, *event]``; None if all cells may vary."""
+        """Which cells should be constant but are not, ``[N, *event]``; None if all cells may vary."""
         return None if self.varying is None else ~self.varying & (x != self.shift)
 
     @torch.no_grad()
     def observe(self, x: Tensor, draw: Any) -> Tensor | None:
-        """For one batch, the weighted sum of squared residuals in units of unit², and the weight, ``[2]``.
+        """For a batch, the weighted sum of squared residuals in units of unit², and the weight, ``[2]``.
 
         None unless the variance is optimal.
         """
@@ -110,11 +111,11 @@ class NormalLikelihood(Conditional):
         return torch.stack([(torch.where(seen, square, 0.0) * weight).sum(), weight.sum()])
 
     def after_step(self, observed: Tensor) -> None:
-        """Follow the mean squared error of the step's posterior samples."""
+        """Track the mean squared error of the step's posterior samples."""
         self.variance.lerp_(self._mean(observed), 0.1)
 
     def settle(self, observed: Tensor) -> None:
-        """Fix c at the mean over the whole training set; ``observed`` is the sum over its batches."""
+        """Fix c at the mean over the whole training set; ``observed`` is the sum over the batches."""
         self.variance.copy_(self._mean(observed))
 
     def _mean(self, observed: Tensor) -> Tensor:
@@ -140,8 +141,8 @@ class CategoricalLikelihood(Conditional):
     Args:
         network: maps z to ``[..., levels, *event]``.
         reads: the keys of the condition that the network sees.
-        span: (first, last), where the levels stand for numbers evenly spaced from first to last; else they are 0 …
-            levels-1. ln p is that of masses in both cases.
+        span: (first, last), if the levels stand for numbers evenly spaced from first to last; otherwise they stand for
+            0 … levels-1. ln p is that of masses in both cases.
     """
 
     def __init__(
@@ -158,18 +159,18 @@ class CategoricalLikelihood(Conditional):
 
 
 class DiscretizedLogisticLikelihood(Conditional):
-    """Cells with ordered levels, each a mixture of discretised logistics (Kingma et al. 2016; Salimans et al. 2017).
+    """Cells with ordered levels, as mixtures of discretised logistics (Kingma et al. 2016; Salimans et al. 2017).
 
     See :class:`latens.distributions.DiscretizedLogistic`. Locations are in [-1, 1] over the levels. A raw log-scale r
     becomes softplus(r + 7) - 7, which stays above -7 (half a bin of 256 levels is e^-5.5).
 
     Args:
-        network: maps z to ``[..., P, *event]``: M locations, M log-scales (with scale "network"), and M logits where M
-            is more than 1.
+        network: maps z to ``[..., P, *event]``: M locations, M log-scales (with scale "network"), and M logits if M is
+            greater than 1.
         levels: at least 2.
         components: the number of components, M.
-        scale: "network", or "learned" for one log-scale, which is then not part of P.
-        span: (first, last), where the levels stand for numbers evenly spaced from first to last; ln p is that of masses
+        scale: "network", or "learned" for a single log-scale, which is then not one of the P parameters.
+        span: (first, last), if the levels stand for numbers evenly spaced from first to last; ln p is that of masses
             in both cases.
         reads: the keys of the condition that the network sees.
     """

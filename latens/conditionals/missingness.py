@@ -1,4 +1,4 @@
-"""Likelihood of a table and of which of its cells are missing."""
+"""Joint likelihood of a table and of which of its cells are missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from latens.conditionals.columns import TableLikelihood
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
-SEEN = ("normal", "log_normal", "heaped")  # families whose value the mechanism sees, unless the column has atoms
+SEEN = ("normal", "log_normal", "heaped")  # families whose values the mechanism can see, unless the column has atoms
 
 
 class SelfMaskedColumns(TableLikelihood):
@@ -22,17 +22,17 @@ class SelfMaskedColumns(TableLikelihood):
 
     .. math:: p(x_o, s \mid z), \qquad \operatorname{logit} p(s_j = \text{missing} \mid x_j) = b_j + a_j u_j
 
-    where :math:`u_j` is the value in the column's own centre and spread (of ln x for log-normal columns), or its score
-    T(x) for heaped columns without atoms. For other columns the slope :math:`a_j` stays 0. Slopes start at 0, and
-    :meth:`start` sets the biases to the shares of missing cells: training departs from cells that are missing at
-    random. See :class:`latens.distributions.SelfMasked`.
+    where :math:`u_j` is the value (ln of the value for log-normal columns), centred and scaled by the column's mean and
+    spread; for heaped columns without atoms, it is the score T(x). For other columns the slope :math:`a_j` stays 0.
+    Slopes start at 0, and :meth:`start` sets the biases to the shares of missing cells, so training starts from cells
+    that are missing at random. See :class:`latens.distributions.SelfMasked`.
 
     Raises:
-        InputError: a column has several components, and so no single location to draw its missing cells about.
+        InputError: a column has several components, and so no single location from which to draw its missing cells.
 
     >>> likelihood = SelfMaskedColumns(nn.Linear(2, 1), [ColumnLikelihood("normal")])
     >>> px = likelihood(torch.zeros(5, 2))
-    >>> px.log_prob(torch.full((5, 1), torch.nan)).exp()  # nothing is seen, and half of the cells are missing
+    >>> px.log_prob(torch.full((5, 1), torch.nan)).exp()  # nothing is observed, and half of the cells are missing
     tensor([0.5000, 0.5000, 0.5000, 0.5000, 0.5000], grad_fn=<ExpBackward0>)
     """
 

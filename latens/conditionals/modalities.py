@@ -1,7 +1,7 @@
 """Posteriors and likelihoods of several modalities, any of which may be missing.
 
 x is a mapping of modalities, or one array that holds them in pieces. A modality is missing in a row if all of its cells
-are NaN, and in every row if x has no such key (whole numbers have no NaN: omit the key, or give floats).
+are NaN, and in every row if x lacks its key (whole numbers cannot be NaN: omit the key, or give floats).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from latens.distributions.modalities import Pieces, mixture_of_products, product
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
-SUBSETS = 8  # the most modalities of which all subsets are used
+SUBSETS = 8  # all subsets are used for at most this many modalities
 
 
 class Experts(nn.Module):
-    r"""The experts :math:`q_m(z \mid x_m)`, diagonal normals, and their common opinion, which a subclass defines.
+    r"""The experts :math:`q_m(z \mid x_m)`, diagonal normals, and their combination, which a subclass defines.
 
     Args:
         experts: the posterior of each modality, by name; all read the same conditions.
-        pieces: how one array holds the modalities, where x is one.
+        pieces: how one array holds the modalities, if x is an array.
     """
 
     def __init__(self, experts: Mapping[str, nn.Module], pieces: Pieces | None = None):
@@ -54,7 +54,7 @@ class Experts(nn.Module):
         return dict(x)
 
     def opinions(self, x: Tree, c: Tree = None) -> tuple[list[d.DiagonalNormal], Tensor]:
-        r"""(:math:`q_m(z \mid x_m)` of each modality that x has, whether it is present ``[B, M]``)."""
+        r"""(:math:`q_m(z \mid x_m)` for each modality of x; whether it is present in each row, ``[B, M]``)."""
         normals, present = [], []
         for name, part in self.parts(x).items():
             there = torch.ones(part.shape[0], dtype=torch.bool, device=part.device)
@@ -70,12 +70,12 @@ class Experts(nn.Module):
         return self.together(*self.opinions(x, c))
 
     def together(self, normals: list[d.DiagonalNormal], present: Tensor) -> Distribution:
-        """q(z|x) from the experts' normals ``[B, Z]`` and which are present ``[B, M]``."""
+        """q(z|x) from the experts' normals ``[B, Z]``, and which of them are present ``[B, M]``."""
         raise NotImplementedError
 
 
 class ProductOfExperts(Experts):
-    r"""The product of the experts of the modalities present, and of the prior (Wu & Goodman 2018).
+    r"""The product of the prior and the experts of all present modalities (Wu & Goodman 2018).
 
     .. math:: q(z \mid x) \propto \mathcal{N}(z; 0, I) \prod_m q_m(z \mid x_m)
     """
@@ -86,7 +86,7 @@ class ProductOfExperts(Experts):
 
 
 class MixtureOfExperts(Experts):
-    r"""The even mixture of the experts of the modalities present; N(0, I) where there is none (Shi et al. 2019).
+    r"""The even mixture of the experts of all present modalities; N(0, I) if there are none (Shi et al. 2019).
 
     .. math:: q(z \mid x) = \frac1M \sum_m q_m(z \mid x_m)
     """
@@ -97,10 +97,9 @@ class MixtureOfExperts(Experts):
 
 
 class MixtureOfProducts(Experts):
-    """The even mixture over all non-empty subsets of the modalities present, each the product of its experts.
+    """The even mixture over all non-empty subsets of the present modalities, each with the product of its experts.
 
-    It is N(0, I) where no modality is present (Sutter, Daunhawer & Vogt 2021). At most 8 modalities, else
-    ``InputError``.
+    It is N(0, I) if no modality is present (Sutter, Daunhawer & Vogt 2021). ``InputError`` for more than 8 modalities.
     """
 
     def __init__(self, experts: Mapping[str, nn.Module], pieces: Pieces | None = None):
@@ -119,10 +118,10 @@ class MixtureOfProducts(Experts):
 
 
 class JointAndSingles(Experts):
-    """The posterior of a ``joint`` network where all modalities are present, else the product of the experts.
+    """The posterior of a ``joint`` network if all modalities are present, else the product of the experts.
 
-    The experts learn to agree with the joint network (Suzuki, Nakayama & Matsuo 2016). It is N(0, I) where no modality
-    is present.
+    The experts learn to agree with the joint network (Suzuki, Nakayama & Matsuo 2016). The posterior is N(0, I) if no
+    modality is present.
     """
 
     def __init__(self, experts: Mapping[str, nn.Module], joint: nn.Module, pieces: Pieces | None = None):
@@ -147,7 +146,7 @@ class JointAndSingles(Experts):
 
 
 def _filled(x: Tree) -> Tree:
-    """The data with zeros for missing cells; the network's output for rows with missing modalities is not used."""
+    """The data with zeros for missing cells; the network's output for rows with missing modalities is ignored."""
     if isinstance(x, Tensor):
         return torch.where(x.isnan(), 0.0, x) if x.is_floating_point() else x
     return {name: _filled(part) for name, part in x.items()}
@@ -159,7 +158,7 @@ class ByModality(nn.Module):
     .. math:: p(x \mid z) = \prod_m p_m(x_m \mid z)
 
     Raises:
-        InputError: a modality has the optimal variance, which belongs to a single array.
+        InputError: a modality has the optimal variance, which is defined only for a single array.
     """
 
     def __init__(self, likelihoods: Mapping[str, nn.Module], pieces: Pieces | None = None):

@@ -1,4 +1,4 @@
-"""Scores of likeness instead of a likelihood: images that look right to people, without a bound on ln p(x)."""
+"""Similarity scores instead of a likelihood, for images that look right to people, without a bound on ln p(x)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latens.tensors.trees import Tree
 
 
 class _PerceptualLikelihood(Conditional):
-    """Base: the network gives the image as u = (x - shift) / unit, and ``score`` compares images in these units.
+    """Base: the network gives the image as u = (x - shift) / unit; ``score`` compares images in these units.
     """
 
     shift: Tensor
@@ -61,7 +61,7 @@ class StructuralSimilarity(_PerceptualLikelihood):
         reads: the keys of the condition that the network sees.
     """
 
-    why = "MS-SSIM, used instead of ln p(x|z), is a score of likeness, not a density of x"
+    why = "MS-SSIM, used instead of ln p(x|z), is a similarity score, not a density of x"
 
     def __init__(
         self, network: nn.Module, shape: Sequence[int], weight: float, span: float, *, shift: Tensor | float = 0.0,
@@ -81,8 +81,8 @@ class FeatureReconstruction(_PerceptualLikelihood):
 
     .. math:: -\tfrac12\, \mathrm{weight} \cdot \mathrm{cells} \cdot \lVert \varphi(x) - \varphi(f(z)) \rVert^2
 
-    with the features :math:`\varphi` of a fixed random network. It is not a density, because :math:`\varphi` may map
-    many images to one point (Hou et al. 2017, with the features of a trained classifier).
+    where :math:`\varphi` are the features of a fixed random network. It is not a density, because :math:`\varphi` may
+    map many images to the same point (Hou et al. 2017, with the features of a trained classifier).
 
     Args:
         network: maps z to images ``[..., C, H, W]``.
@@ -93,7 +93,7 @@ class FeatureReconstruction(_PerceptualLikelihood):
         reads: the keys of the condition that the network sees.
     """
 
-    why = "a distance of features, used instead of ln p(x|z), is a score of likeness, not a density of x"
+    why = "a distance of features, used instead of ln p(x|z), is a similarity score, not a density of x"
 
     def __init__(
         self, network: nn.Module, shape: Sequence[int], weight: float, *, shift: Tensor | float = 0.0,

@@ -1,4 +1,4 @@
-"""Posteriors q(z|x): what a network's output says about the codes."""
+"""Posteriors q(z|x): distributions over codes, parametrised by a network's output."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class DiagonalNormalPosterior(Conditional):
     .. math:: q(z \mid x) = \mathcal{N}(z; g(x), \operatorname{diag} h(x)), \qquad
         z = g(x) + \sqrt{h(x)} \odot \varepsilon
 
-    h is the **variance**: h = softplus(raw + ln(e - 1)) + 1e-8, so that a raw output of 0 means h = 1. Raises
-    ``ValueError`` for an odd number of outputs.
+    h is the **variance**: h = softplus(raw + ln(e - 1)) + 1e-8, so that a raw output of 0 means h = 1. ``ValueError``
+    for an odd number of outputs.
 
     >>> q = DiagonalNormalPosterior(nn.Identity())(torch.zeros(5, 4))
     >>> q.mean.shape, round(q.variance[0, 0].item(), 4)
@@ -50,8 +50,8 @@ class DiagonalNormalPosterior(Conditional):
 class UnitUniformPosterior(Conditional):
     r"""Uniform on the box of side 1 around g(x) ``[..., Z]``, which the network gives.
 
-    The noise stands for rounding (Ballé et al. 2017). No code lies outside the box, so importance weights have the mean
-    :math:`\int_{\text{box}} p(x, z)\, dz`, which is below p(x).
+    The noise imitates rounding (Ballé et al. 2017). The posterior reaches no code outside the box, so the mean of its
+    importance weights is :math:`\int_{\text{box}} p(x, z)\, dz`, which is below p(x).
     """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
@@ -76,8 +76,7 @@ class FullNormalPosterior(Conditional):
 
     .. math:: q(z \mid x) = \mathcal{N}(z; g(x), L(x) L(x)^\top)
 
-    The outputs are g, then L row by row with a raw diagonal. Raises ``ValueError`` for a number of outputs that fits no
-    Z.
+    The outputs are g, and then L row by row with a raw diagonal. ``ValueError`` if the number of outputs fits no Z.
     """
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
@@ -99,8 +98,8 @@ class LowRankNormalPosterior(Conditional):
 
     .. math:: q(z \mid x) = \mathcal{N}(z; g(x), \operatorname{diag} h(x) + U(x) U(x)^\top)
 
-    The network gives ``[..., Z (2 + rank)]``: g, then the raw h, then U row by row. Raises ``ValueError`` for a number
-    of outputs that fits no Z.
+    The network gives ``[..., Z (2 + rank)]``: g, then the raw h, then U row by row. ``ValueError`` if the number of
+    outputs fits no Z.
 
     Args:
         network: maps x to the outputs.
@@ -126,14 +125,14 @@ class LowRankNormalPosterior(Conditional):
 
 
 class ChainedPosterior(nn.Module):
-    r"""Two groups of codes z = (a, b), the second given the first (Tomczak & Welling 2018).
+    r"""Two groups of codes z = (a, b), where b is given a (Tomczak & Welling 2018).
 
     .. math:: q(z \mid x) = q(a \mid x)\, q(b \mid x, a)
 
     Args:
         first: q(a|x), a conditional.
-        context: x -> ``[..., H]``, what b sees of x.
-        second: ``[..., H + A]`` -> b.
+        context: a network from x to ``[..., H]``, the features of x that b sees.
+        second: a conditional from ``[..., H + A]`` to b.
         size: the number of dimensions of b.
     """
 

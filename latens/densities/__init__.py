@@ -1,7 +1,7 @@
-"""Densities over codes, fitted after training, from which new codes can be drawn instead of the prior.
+"""Densities over codes that are fitted after training; new codes can be drawn from them instead of the prior.
 
-A density is a module whose ``forward(c)`` returns a distribution over codes, like that of a prior. Each kind is a
-function ``kind(codes, *, options) -> Density``; its signature is its configuration.
+A density is a module whose ``forward(c)`` returns a distribution over codes, as a prior does. Each kind is a function
+``kind(codes, *, options) -> Density``; its signature is its configuration.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What all densities over codes share, the codes they are fitted to, and how they are trained."""
+"""The base of all densities over codes, the codes to which they are fitted, and their training."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from latens.tensors.randomness import Key, seed_of, seeded
 from latens.tensors.trees import Tree
 from latens.training import Log, Progress, Settings, Trainer
 
-AT_ONCE = 1000  # codes drawn or evaluated in one call
+AT_ONCE = 1000  # codes that are drawn or evaluated in one call
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes to fit to and to judge by: reals, or whole numbers 0 … K - 1.
+    """Codes for fitting and for judging: real numbers, or whole numbers 0 … K - 1.
 
     Args:
-        train: ``[N, D]``, codes to fit to.
-        held: ``[M, D]``, codes to judge by.
-        levels: K for whole numbers, None for reals.
-        grid: (rows, columns) where the D positions of whole numbers form a grid; else they form a string.
+        train: ``[N, D]``, codes for fitting.
+        held: ``[M, D]``, codes for judging.
+        levels: K for whole numbers, None for real numbers.
+        grid: (rows, columns) if the D positions of whole numbers form a grid; otherwise they form a string.
         seed: the seed of the fit.
         progress: where progress is shown.
-        model: where the codes come from, for densities that need it.
+        model: the model of the codes, for densities that need it.
     """
 
     train: Tensor
@@ -72,7 +72,7 @@ class Codes:
         return int(self.train.shape[1])
 
     def standardisation(self) -> tuple[Tensor, Tensor]:
-        """(mean, standard deviation) of each dimension; the deviation is 1 where nothing varies."""
+        """(mean, standard deviation) of each dimension; the deviation is 1 if a dimension does not vary."""
         unit, shift = torch.std_mean(self.train, 0, correction=0)
         return shift, torch.where(unit > 1e-12 * shift.abs(), unit, 1.0)
 
@@ -80,7 +80,7 @@ class Codes:
 class Density(nn.Module):
     """A distribution over codes in the form of a prior: ``forward(c)`` returns it.
 
-    Its state is in parameters and buffers, and ``config`` holds the arguments that build it anew.
+    Its state is in parameters and buffers; ``config`` holds the arguments with which it can be built again.
 
     Attributes:
         is_bound: whether ``log_prob`` is a lower bound in expectation.
@@ -106,7 +106,7 @@ class Density(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, seed: int | None = None) -> Tensor:
-        """n codes, ``[n, D]``; with a seed always the same ones, and without a change to the caller's generator."""
+        """n codes, ``[n, D]``; with a seed always the same, and without changing the caller's generator."""
         if seed is not None:
             with seeded(seed, Key.DENSITY_FIT):
                 return self.sample(n)
@@ -115,13 +115,13 @@ class Density(nn.Module):
 
 
 def parts(n: int) -> Iterator[int]:
-    """Sizes that add up to n, none above the number of codes that are drawn at once."""
+    """Sizes that add up to n, each at most the number of codes that are drawn in one call."""
     for start in range(0, n, AT_ONCE):
         yield min(AT_ONCE, n - start)
 
 
 class Explicit(nn.Module):
-    """A density of the data themselves in the form of a model: nothing is latent, and the distortion is -ln p(x)."""
+    """A density of the data in the form of a model: it has no latent variable, and the distortion is -ln p(x)."""
 
     compile_mode = "off"
 
@@ -144,9 +144,9 @@ def descend(
     """Train a model of codes with the usual training loop, judged by the held-out codes; the model ends on the CPU.
 
     Args:
-        model: the model; without an objective, a density of the codes, trained by maximum likelihood.
-        codes: what it is trained on.
-        objective: for a model with a posterior.
+        model: the model; without an objective, a density of the codes, which is trained by maximum likelihood.
+        codes: the codes on which it is trained.
+        objective: the objective, for a model with a posterior.
         epochs: a number, or "auto".
         rate: the learning rate, or "auto".
     """

@@ -1,4 +1,4 @@
-"""A density fitted to the codes of a model, and the conversion between codes as fitted and as the model has them."""
+"""A density fitted to the codes of a model, and the conversion of codes between the density's form and the model's."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from latens.tensors.randomness import Key, reseed, seeded
 from latens.tensors.trees import Tree
 from latens.training import Progress
 
-ROWS = 100_000  # the most rows whose codes are used, evenly spaced
+ROWS = 100_000  # the codes of at most this many evenly spaced rows are used
 
 
 @dataclass(frozen=True)
 class CodeLayout:
-    """How a model has its codes.
+    """The form in which a model has its codes.
 
     Args:
-        shape: that of one code.
-        levels: K for whole-number codes, None for reals.
-        entries: the shape of the numbers of one code if they are entries of a book.
+        shape: the shape of one code.
+        levels: K for whole-number codes, None for real codes.
+        entries: the shape of the numbers of one code, if they are entries of a codebook.
     """
 
     shape: tuple[int, ...]
@@ -49,16 +49,16 @@ class CodeLayout:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> CodeLayout:
-        """The form from its fields."""
+        """The layout from its fields."""
         entries = fields["entries"]
         return cls(tuple(fields["shape"]), fields["levels"], None if entries is None else tuple(entries))
 
 
 def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tuple[Tensor, CodeLayout]:
-    """(one draw from q(z|x) for each row ``[N, D]``, how the model has them).
+    """(one draw from q(z|x) for each row ``[N, D]``; the form in which the model has them).
 
-    A posterior that chooses entries of a book (``index`` ``[N, V]`` or ``[N, V, levels]``) gives their whole numbers.
-    Raises ``InputError`` for codes of several parts.
+    A posterior that chooses entries of a codebook (``index`` ``[N, V]`` or ``[N, V, levels]``) gives the entries'
+    numbers. ``InputError`` for codes that consist of several parts.
     """
     total, device = trees.rows(x), model_device(model)
     size, entries, shape, found = chunk_rows(x, 1)[0], None, None, []
@@ -84,7 +84,8 @@ def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tup
 
 
 def grid_of(model: Any, form: CodeLayout) -> tuple[int, int] | None:
-    """(rows, columns) of whole-number codes: the layout of the prior's positions, with levels side by side."""
+    """(rows, columns) of whole-number codes: the layout of the prior's positions, with the levels of each side by
+    side."""
     if form.entries is None:
         return None
     rows, columns = getattr(model.prior, "layout", None) or (1, form.entries[0])
@@ -96,13 +97,13 @@ class Fitted:
     """A fitted density, with its options and the record of its fit.
 
     Args:
-        kind: its name.
-        options: those of the kind.
+        kind: the name of the kind.
+        options: the options of the kind.
         density: the density itself.
-        form: how the model has its codes.
+        form: the form in which the model has its codes.
         record: ``source`` and ``rows`` (the data of the codes), ``codes`` (which codes), ``seed``, ``held_out`` and
-            ``standard_error`` (mean ln p of held-out codes, nats) with ``prior`` (the same under the prior) and
-            ``bound`` (whether ``held_out`` is a lower bound), ``seconds``.
+            ``standard_error`` (mean ln p of held-out codes, nats), ``prior`` (the same mean under the prior),
+            ``bound`` (whether ``held_out`` is a lower bound), and ``seconds``.
     """
 
     kind: str
@@ -112,11 +113,11 @@ class Fitted:
     record: dict[str, Any] = field(default_factory=dict)
 
     def draw(self, model: nn.Module, n: int, seed: int = 0) -> Tensor:
-        """n codes as the model has them, ``[n, *shape]``."""
+        """n codes in the model's form, ``[n, *shape]``."""
         return self.form.to_model(self.density.sample(n, seed), model)
 
     def line(self) -> str:
-        """What was fitted, in a sentence."""
+        """What was fitted, as one sentence."""
         said = f"{self.kind} of {self.record['codes']} ({self.record['rows']:,} rows of {self.record['source']})"
         if self.record["held_out"] is None:
             return said
@@ -126,7 +127,7 @@ class Fitted:
         return f"{said}: held-out codes ln p = {least}{self.record['held_out']:.3f} nats{prior}"
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the density's tensors."""
+        """Everything except the density's tensors."""
         return {
             "kind": self.kind, "options": self.options, "config": self.density.config, "form": asdict(self.form),
             "dtype": _dtype(self.density), "record": self.record,
@@ -134,7 +135,7 @@ class Fitted:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any], model: nn.Module) -> Fitted:
-        """The same with fresh tensors."""
+        """A density with these fields, and fresh tensors."""
         density = kind_of(fields["kind"]).build(fields["config"], model).to(getattr(torch, fields["dtype"]))
         return cls(fields["kind"], fields["options"], density, CodeLayout.from_json(fields["form"]), fields["record"])
 
@@ -148,23 +149,23 @@ def fit(
     model: nn.Module, x: Tree, kind: str, given: dict[str, Any] | None = None, *, source: str = "memory",
     c: Tree = None, seed: int = 0, progress: Progress | None = None,
 ) -> Fitted:  # fmt: skip
-    """Fit a density to one posterior draw of each row, at most 100,000 rows.
+    """Fit a density to one posterior draw of each row, for at most 100,000 rows.
 
-    A tenth of the codes is held out, to choose and to judge by.
+    A tenth of the codes is held out for choosing and judging.
 
     Args:
         model: a trained model.
         x: ``[N, *event]``.
         kind: the name of the density.
-        given: options of the kind; the others have their defaults.
+        given: options of the kind; other options have their defaults.
         source: the name of the data, for the record.
         c: conditions; only the library size is accepted.
         seed: the seed of the codes, the split and the fit.
         progress: where progress is shown.
 
     Raises:
-        InputError: an unknown kind or option, codes that the kind is not for, or conditions, because one density of all
-            codes could not follow the condition asked for in sampling.
+        InputError: the kind or an option is unknown, the codes are not of the sort that the kind takes, or there are
+            conditions. (A single density of all codes could not follow the condition that samples are given.)
     """
     chosen = check_options(kind, given or {})
     require_unconditional(c or ())
@@ -194,13 +195,13 @@ def _under_prior(model: Any, held: Tensor, form: CodeLayout) -> float | None:
     try:
         with torch.no_grad():
             found = float(model.prior().log_prob(form.to_model(held, model).to(model_device(model))).mean())
-    except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError):  # another form of model or prior
+    except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError):  # an unusual model or prior
         return None
     return found if math.isfinite(found) else None
 
 
 def require_unconditional(names: Iterable[str]) -> None:
-    """``InputError`` if there are conditions other than the library size."""
+    """Raise ``InputError`` if there are conditions other than the library size."""
     named = sorted(set(names) - {LIBRARY})
     if named:
         raise InputError(

@@ -15,17 +15,17 @@ from latens.tensors.trees import Tree
 
 
 class Flow(Density):
-    r"""A normalising flow: z = shift + unit T(e) with e ~ N(0, I), T a chain of autoregressive transforms.
+    r"""A normalising flow: z = shift + unit T(e) with e ~ N(0, I), where T is a chain of autoregressive transforms.
 
     .. math:: \ln p(z) = \ln \mathcal{N}(e; 0, I) - \ln \left|\det \frac{\partial T}{\partial e}\right|
         - \sum_i \ln \mathrm{unit}_i
 
     Args:
         size: the dimensions of a code, D.
-        kind: "maf", whose inverse is autoregressive (a density takes one pass, a sample D); "iaf", the other way round;
+        kind: "maf", whose inverse is autoregressive (a density takes one pass, a sample D passes); "iaf", the reverse;
             "spline", like "maf" with rational-quadratic splines instead of affine maps.
         transforms: the number of transforms.
-        hidden: width of their networks.
+        hidden: the width of their networks.
     """
 
     shift: Tensor
@@ -61,24 +61,24 @@ def _flow(codes: Codes, kind: str, transforms: int, hidden: int, epochs: int | s
 
 
 def maf(codes: Codes, *, transforms: int = 3, hidden: int = 64, epochs: int | str = "auto") -> Flow:
-    """Masked autoregressive flow: a density in one pass, a sample in D (Papamakarios, Pavlakou & Murray 2017).
+    """Masked autoregressive flow: a density takes one pass, a sample D passes (Papamakarios, Pavlakou & Murray 2017).
 
     Args:
-        codes: what it is fitted to.
+        codes: the codes to which it is fitted.
         transforms: the number of transforms.
-        hidden: width of their networks.
+        hidden: the width of their networks.
         epochs: a number, or "auto".
     """
     return _flow(codes, "maf", transforms, hidden, epochs)
 
 
 def iaf(codes: Codes, *, transforms: int = 3, hidden: int = 64, epochs: int | str = "auto") -> Flow:
-    """Inverse autoregressive flow: a sample in one pass, a density in D (Kingma et al. 2016).
+    """Inverse autoregressive flow: a sample takes one pass, a density D passes (Kingma et al. 2016).
 
     Args:
-        codes: what it is fitted to.
+        codes: the codes to which it is fitted.
         transforms: the number of transforms.
-        hidden: width of their networks.
+        hidden: the width of their networks.
         epochs: a number, or "auto".
     """
     return _flow(codes, "iaf", transforms, hidden, epochs)
@@ -88,9 +88,9 @@ def spline(codes: Codes, *, transforms: int = 3, hidden: int = 64, epochs: int |
     """Neural spline flow: masked autoregressive, with rational-quadratic splines of 8 bins (Durkan et al. 2019).
 
     Args:
-        codes: what it is fitted to.
+        codes: the codes to which it is fitted.
         transforms: the number of transforms.
-        hidden: width of their networks.
+        hidden: the width of their networks.
         epochs: a number, or "auto".
     """
     return _flow(codes, "spline", transforms, hidden, epochs)

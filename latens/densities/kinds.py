@@ -1,4 +1,4 @@
-"""Densities by name: how each is fitted, and rebuilt from its arguments."""
+"""Densities by name: how each kind is fitted, and rebuilt from its arguments."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Kind:
     Args:
         fit: ``fit(codes, *, options)``.
         made: the class that it returns.
-        whole: whether it is for whole-number codes.
+        whole: whether it takes whole-number codes.
     """
 
     fit: Callable[..., Density]
     made: type[Density]
-    whole: bool = False  # for whole-number codes
+    whole: bool = False  # whether it takes whole-number codes
 
     def build(self, config: dict[str, Any], model: nn.Module) -> Density:
-        """An untrained density with these arguments, whose tensors are to be loaded."""
+        """An untrained density with these arguments, into which tensors are to be loaded."""
         return self.made(**config, **({"model": model} if self.made is MetricChain else {}))
 
 
@@ -49,7 +49,7 @@ KINDS = {
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of that name; ``InputError`` lists the valid ones."""
+    """The kind with that name; if there is none, the ``InputError`` lists the valid names."""
     if name not in KINDS:
         raise InputError(f"unknown density {name!r}", f"use one of {PRIOR}, {', '.join(KINDS)}")
     return KINDS[name]
@@ -62,7 +62,7 @@ def options(name: str) -> dict[str, Any]:
 
 
 def check_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """All options of a kind, with those given instead of the defaults; ``InputError`` for one that it does not have."""
+    """All options of a kind: those given, and defaults for the rest. ``InputError`` for an option that it lacks."""
     valid = options(name)
     for option in given:
         if option not in valid:

@@ -1,4 +1,4 @@
-"""Codes drawn where a learned metric says that data lie, by a Markov chain."""
+"""Codes drawn, by a Markov chain, from regions in which a learned metric says that data lie."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from latens.errors import InputError, is_number, require, require_count
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 
-STARTS = 2000  # the most codes at which chains begin
-MARGIN = 0.1  # the share of the codes' range by which the box is wider, on either side
+STARTS = 2000  # chains begin at up to this many codes
+MARGIN = 0.1  # on either side, the box extends beyond the codes by this share of their range
 
 InverseMetric = Callable[[Tensor], Tensor]  # [N, D] -> [N, D, D]
 
@@ -27,17 +27,17 @@ class OnMetric(Distribution):
 
     .. math:: p(z) \propto \sqrt{\det G^{-1}(z)}
 
-    within a box (Chadebec et al. 2022). Momenta have unit variance, leapfrog steps one size; proposals outside the box
-    are rejected, and each sample has its own chain, from a start drawn at random. The constant is unknown, so
-    ``log_prob`` raises ``NotImplementedError``.
+    within a box (Chadebec et al. 2022). Momenta have unit variance, and all leapfrog steps have the same size.
+    Proposals outside the box are rejected. Each sample has its own chain, from a randomly drawn start. The constant is
+    unknown, so ``log_prob`` raises ``NotImplementedError``.
 
     Args:
-        inverse: z ``[N, D]`` -> :math:`G^{-1}(z)` ``[N, D, D]``.
+        inverse: a function from z ``[N, D]`` to :math:`G^{-1}(z)` ``[N, D, D]``.
         starts: ``[M, D]``, codes at which chains begin.
         box: ``[2, D]``, its low and high ends.
         size: ``[D]``, the step in each dimension.
-        moves: proposals of each chain.
-        leaps: leapfrog steps of each proposal.
+        moves: the number of proposals in each chain.
+        leaps: the number of leapfrog steps in each proposal.
     """
 
     arg_constraints: dict = {}
@@ -54,7 +54,7 @@ class OnMetric(Distribution):
         return torch.where(inside, 0.5 * torch.linalg.slogdet(self.inverse(z))[1], -math.inf)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """``NotImplementedError``: the constant is unknown."""
+        """Raises ``NotImplementedError``, as the constant is unknown."""
         raise NotImplementedError("the density on a metric is known only up to a constant: use another kind")
 
     def _force(self, z: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class OnMetric(Distribution):
             return torch.autograd.grad(0.5 * torch.linalg.slogdet(self.inverse(z))[1].sum(), z)[0]
 
     def _move(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(the chains after one proposal each, accepted or not; the probability of accepting it)."""
+        """(the chains after one proposal each, accepted or not; the probability of acceptance)."""
         momentum = torch.randn_like(z)
         before = self.unnormalised(z) - 0.5 * momentum.square().sum(-1)
         to, moving = z, momentum + 0.5 * self.size * self._force(z)
@@ -75,7 +75,7 @@ class OnMetric(Distribution):
         return torch.where((torch.rand_like(chance) < chance).unsqueeze(-1), to, z), chance
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
-        """Draws ``[*sample_shape, D]``, each the end of its own chain."""
+        """Draws ``[*sample_shape, D]``, each of which is the end of a separate chain."""
         z, chances = self.starts[torch.randint(len(self.starts), (torch.Size(sample_shape).numel(),))], []
         for _ in range(self.moves):
             z, chance = self._move(z)
@@ -85,7 +85,7 @@ class OnMetric(Distribution):
 
 
 class MetricChain(Density):
-    """The chain's starts, box and step size; the metric itself stays in the model. See :func:`metric`."""
+    """The chains' starts, box and step size; the metric itself stays in the model. See :func:`metric`."""
 
     has_log_prob = False
     starts: Tensor
@@ -107,8 +107,8 @@ class MetricChain(Density):
 
 
 def inverse_of(model: Any) -> InverseMetric:
-    """The function :math:`G^{-1}` of a model that has a metric over its codes: its method ``inverse_metric``.
-    ``InputError`` for a model without one."""
+    """The function :math:`G^{-1}` of a model with a metric over its codes, which is the model's method
+    ``inverse_metric``. ``InputError`` for other models."""
     found = getattr(model, "inverse_metric", None)
     if not callable(found):
         raise InputError("this model has no metric over its codes", "use another density, or a recipe that learns one")
@@ -116,15 +116,15 @@ def inverse_of(model: Any) -> InverseMetric:
 
 
 def metric(codes: Codes, *, moves: int = 100, leaps: int = 10, step: float | str = "auto") -> MetricChain:
-    """A density proportional to the root of det G⁻¹(z) for the model's metric G (Chadebec et al. 2022).
+    """A density proportional to the root of det G⁻¹(z), where G is the model's metric (Chadebec et al. 2022).
 
-    It lies within the range of the codes and a tenth more on either side, and is drawn by Hamiltonian Monte Carlo.
+    Its support is the range of the codes, extended by a tenth on either side. It is sampled by Hamiltonian Monte Carlo.
 
     Args:
-        codes: what it is fitted to.
-        moves: proposals of each chain.
-        leaps: leapfrog steps of each proposal.
-        step: in units of the codes' spread; "auto" is the step at which about 4 of 5 proposals are accepted.
+        codes: the codes to which it is fitted.
+        moves: the number of proposals in each chain.
+        leaps: the number of leapfrog steps in each proposal.
+        step: the step in units of the codes' spread; "auto" is the step at which about 4 of 5 proposals are accepted.
     """
     for name, value in (("moves", moves), ("leaps", leaps)):
         require_count(value, name, most=10_000)
@@ -144,7 +144,7 @@ def metric(codes: Codes, *, moves: int = 100, leaps: int = 10, step: float | str
 
 
 def _tune(density: MetricChain, z: Tensor, rounds: int = 40) -> None:
-    """Lengthen the step where more than 4 of 5 proposals are accepted, and shorten it where fewer are."""
+    """Lengthen the step if more than 4 of 5 proposals are accepted, and shorten it if fewer are."""
     for number in range(rounds):
         z, chance = density()._move(z[:200])
         density.step.mul_(math.exp((float(chance.mean()) - 0.8) / math.sqrt(1 + number)))

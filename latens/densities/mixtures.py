@@ -1,4 +1,4 @@
-"""Mixtures of normals: a few fitted by expectation maximisation, or one at every code."""
+"""Mixtures of normals: a few normals fitted by expectation maximisation, or one normal at every code."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from latens.tensors.randomness import standard_normal
 from latens.tensors.trees import Tree
 from latens.training import Progress
 
-EM_ROWS, KERNELS = 50_000, 10_000  # the most codes that are used, evenly spaced
-MOST = 64  # the most components that are tried
+EM_ROWS, KERNELS = 50_000, 10_000  # at most this many evenly spaced codes are used
+MOST = 64  # mixtures of at most this many components are tried
 
 
 def some(z: Tensor, most: int) -> Tensor:
@@ -54,9 +54,9 @@ def mixture(codes: Codes, *, components: int | str = "auto") -> GaussianMixture:
     (Dempster, Laird & Rubin 1977; for autoencoders Ghosh et al. 2020)
 
     Args:
-        codes: what it is fitted to.
-        components: a number from 1; "auto" tries 1, 2, 4 … up to 64 and takes the one under which held-out codes are
-            most likely.
+        codes: the codes to which it is fitted.
+        components: a whole number from 1; "auto" tries 1, 2, 4 … up to 64, and takes the number under which held-out
+            codes are most likely.
 
     Raises:
         InputError: there are fewer codes than components.
@@ -90,7 +90,7 @@ def _expectation_maximisation(z: Tensor, codes: Codes, components: int) -> Gauss
     shift, unit = codes.standardisation()
     fitted = sklearn_mixture.GaussianMixture(components, random_state=codes.seed % 2**32, reg_covar=1e-6)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred rounds are enough for sampling
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a hundred rounds are enough for drawing samples
         fitted.fit(((z - shift) / unit).double().numpy())
     density = GaussianMixture(codes.size, components).to(z.dtype)
     density.logits.copy_(torch.from_numpy(fitted.weights_).log())
@@ -131,7 +131,7 @@ class Kernels(Distribution):
 
 
 class KernelDensity(Density):
-    """A normal kernel at every code, all with one covariance; see :func:`kde`."""
+    """A normal kernel at every code; all kernels have the same covariance. See :func:`kde`."""
 
     centres: Tensor
     scale_tril: Tensor
@@ -147,13 +147,13 @@ class KernelDensity(Density):
 
 
 def kde(codes: Codes, *, bandwidth: float | str = "auto") -> KernelDensity:
-    """Normal kernels at the codes, at most 10,000 of them, evenly spaced (Parzen 1962; Scott 1992).
+    """Normal kernels at the codes, of which at most 10,000 evenly spaced ones are used (Parzen 1962; Scott 1992).
 
     Their covariance is that of the codes times the square of ``bandwidth``.
 
     Args:
-        codes: what it is fitted to.
-        bandwidth: a number > 0; "auto" is the fraction of Scott's M^(-1 / (D + 4)) under which held-out codes are most
+        codes: the codes to which it is fitted.
+        bandwidth: a number > 0; "auto" is that fraction of Scott's M^(-1 / (D + 4)) under which held-out codes are most
             likely.
     """
     good = bandwidth == "auto" or (is_number(bandwidth) and float(bandwidth) > 0)

@@ -1,4 +1,4 @@
-"""Whole-number codes on a grid: masked convolutions, where each position sees those before it, row by row."""
+"""Whole-number codes on a grid: masked convolutions, in which each position depends on those before it, row by row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latens.tensors.trees import Tree
 
 
 class Masked(nn.Conv2d):
-    """A convolution whose output sees only the inputs for which ``seen`` (in the kernel's shape) is true."""
+    """A convolution whose output sees only those inputs for which ``seen`` (in the kernel's shape) is true."""
 
     seen: Tensor
 
@@ -29,10 +29,10 @@ class Masked(nn.Conv2d):
 
 
 class Layer(nn.Module):
-    """Two streams on a grid, so that each position sees all positions before it (van den Oord et al. 2016b).
+    """Two streams on a grid, which together let each position see all positions before it (van den Oord et al. 2016b).
 
-    ``above`` knows the rows up to its own; ``left`` knows what comes before it in its row and, from ``above``, the rows
-    over it. The ``first`` layer hides each position from itself.
+    ``above`` sees the rows up to and including its own; ``left`` sees the earlier positions in its row and, through
+    ``above``, the rows above it. In the ``first`` layer, positions do not see themselves.
     """
 
     def __init__(self, width: int, kernel: int, first: bool):
@@ -46,13 +46,13 @@ class Layer(nn.Module):
     def forward(self, above: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """The next (above, left), each ``[B, width, R, C]``."""
         above = silu(self.above(above)) + (0 if self.first else above)
-        over = pad(above, (0, 0, 1, 0))[..., :-1, :]  # knows the rows above its own
+        over = pad(above, (0, 0, 1, 0))[..., :-1, :]  # sees only the rows above
         change = self.out(silu(self.left(left) + self.down(over)))
         return above, change + (0 if self.first else left)
 
 
 class MaskedConvolutions(nn.Module):
-    """The logits of each position of a grid of codes, given those before it, row by row."""
+    """The logits of each position of a grid of codes, given the positions before it, row by row."""
 
     def __init__(self, rows: int, columns: int, levels: int, width: int, layers: int, kernel: int):
         super().__init__()
@@ -93,10 +93,10 @@ def pixelcnn(
     """Masked convolutions over whole-number codes, on their grid or string (van den Oord et al. 2016a, 2016b).
 
     Args:
-        codes: what it is fitted to.
-        width: channels of each layer.
+        codes: the codes to which it is fitted.
+        width: the number of channels in each layer.
         layers: the number of layers.
-        kernel: an odd number from 3.
+        kernel: the side of the kernels, an odd number from 3.
         epochs: a number, or "auto".
     """
     for name, value in (("width", width), ("layers", layers)):

@@ -1,4 +1,4 @@
-"""A VAE of the codes: the second of two stages."""
+"""A VAE of the codes, as the second of two stages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from latens.tensors.numerics import log_mean_exp
 from latens.tensors.randomness import Key, seeded
 from latens.tensors.trees import Tree
 
-WEIGHTS = 100  # draws of the bound
+WEIGHTS = 100  # the number of draws in the bound
 
 
 class Marginal(Distribution):
-    r"""The marginal of a VAE of codes: exact samples, and a bound as ``log_prob`` (Burda et al. 2016).
+    r"""The marginal of a VAE of codes: samples are exact, ``log_prob`` is a bound (Burda et al. 2016).
 
     .. math:: p(z) = \int p(z \mid u)\, p(u)\, du, \qquad
         \ln p(z) \ge \operatorname{E} \ln \frac1k \sum_{i=1}^k \frac{p(z \mid u_i)\, p(u_i)}{q(u_i \mid z)}
@@ -34,13 +34,13 @@ class Marginal(Distribution):
         return self.model.sample(torch.Size(sample_shape).numel()).view(*sample_shape, *self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The importance-weighted bound with k draws, in nats, ``[...]``; in expectation it is below ln p(z)."""
+        """The importance-weighted bound with k draws, in nats, ``[...]``; its expectation is below ln p(z)."""
         flat = value.reshape(-1, *self.event_shape)
         return log_mean_exp(self.model.draw(flat, self.k).log_w, 0).view(value.shape[:-1])
 
 
 class SecondStage(Density):
-    """z ~ N(f(u), gamma I) in units of the codes' own spread, with u ~ N(0, I) and a learned gamma; see :func:`vae`."""
+    """z ~ N(f(u), gamma I) in units of the codes' spread, with u ~ N(0, I) and a learned gamma; see :func:`vae`."""
 
     is_bound = True
 
@@ -63,14 +63,14 @@ class SecondStage(Density):
 def vae(
     codes: Codes, *, latent: int | str = "auto", hidden: int = 256, epochs: int | str = "auto"
 ) -> SecondStage:
-    """A second VAE, of the codes, with a learned output scale (Dai & Wipf 2019).
+    """A second VAE whose data are the codes, with a learned output scale (Dai & Wipf 2019).
 
     Samples are exact; densities are bounds with 100 draws.
 
     Args:
-        codes: what it is fitted to.
-        latent: its latent dimensions; "auto" is as many as the codes have.
-        hidden: width of its networks.
+        codes: the codes to which it is fitted.
+        latent: the number of its latent dimensions; "auto" is the number of dimensions of a code.
+        hidden: the width of its networks.
         epochs: a number, or "auto".
     """
     latent = codes.reals().size if latent == "auto" else latent

@@ -1,7 +1,7 @@
-"""Fitted densities in the folder of their run: a sealed ``densities/KIND.json`` names the tensors that belong to it.
+"""Fitted densities in the folder of their run: a sealed ``densities/KIND.json`` names the file of tensors.
 
-The tensors are written first, under the name of their own checksum, and the JSON after them: a process that is killed
-between the two leaves the previous density in place.
+The tensors are written first, under the name of their checksum, and then the JSON. So if a process is killed between
+the two, the previous density is still in place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORMAT, DENSITIES = 1, "densities"
 
 
 def save(folder: str | Path, fitted: Fitted, model: nn.Module) -> None:
-    """Save a density in a run's folder, where it replaces one of its kind."""
+    """Save a density in a run's folder, where it replaces an earlier one of the same kind."""
     place = Folder(folder).inside(DENSITIES)
     place.make()
     data = pack(state_of(fitted.density))
@@ -39,10 +39,10 @@ def save(folder: str | Path, fitted: Fitted, model: nn.Module) -> None:
 
 
 def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any] | None = None) -> Fitted | None:
-    """The density of that kind, or None if the folder has none that fits.
+    """The density of that kind; None if the folder has none that fits.
 
-    A density fits if it was fitted to codes of the model's weights, with these ``options`` where some are given.
-    Raises ``InputError`` if its files are damaged.
+    A density fits if it was fitted to codes of the model with its present weights and, if ``options`` are given, with
+    these options. ``InputError`` if its files are damaged.
     """
     kind_of(kind)
     place = Folder(folder).inside(DENSITIES)
@@ -72,12 +72,12 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
 
 
 def _shape_of_codes(model: Any) -> list[int] | None:
-    """The shape of a code, where the prior determines it."""
+    """The shape of a code, if the prior determines it; else None."""
     with suppress(AttributeError, KeyError, NotImplementedError, TypeError):
         return list(model.prior().event_shape)
     return None
 
 
 def weights_of(model: nn.Module) -> str:
-    """A checksum of the model's weights, which says whose codes a density was fitted to."""
+    """A checksum of the model's weights, which identifies the codes to which a density was fitted."""
     return digest(pack(state_of(model)))

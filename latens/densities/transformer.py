@@ -1,4 +1,4 @@
-"""Whole-number codes: a causal transformer over their positions."""
+"""Whole-number codes: a causal transformer over the positions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from latens.tensors.trees import Tree
 
 
 class Block(nn.Module):
-    """x + attention(norm x), in which each position sees those up to itself; then x + mlp(norm x) (Vaswani et al.
-    2017)."""
+    """x + attention(norm x), in which each position sees the positions up to itself; then x + mlp(norm x) (Vaswani et
+    al. 2017)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -40,8 +40,8 @@ class Autoregressive(Distribution):
     .. math:: p(i_1, \dots, i_P) = \prod_t p(i_t \mid i_1, \dots, i_{t-1})
 
     Args:
-        logits: ``logits(before)`` gives, for the first t positions ``[B, t]``, the logits of positions 1 … t + 1, ``[B,
-            t + 1, K]``.
+        logits: ``logits(before)`` gives the logits of positions 1 … t + 1, ``[B, t + 1, K]``, from the first t
+            positions ``[B, t]``.
         positions: the number of positions, P.
     """
 
@@ -69,7 +69,7 @@ class Autoregressive(Distribution):
 
 
 class Causal(nn.Module):
-    """The logits of each position, given those before it."""
+    """The logits of each position, given the positions before it."""
 
     def __init__(self, positions: int, levels: int, width: int, layers: int, heads: int):
         super().__init__()
@@ -102,13 +102,13 @@ def autoregressive(
 ) -> Transformer:
     """A causal transformer over whole-number codes, position by position (Vaswani et al. 2017).
 
-    As a prior of quantised codes: van den Oord, Vinyals & Kavukcuoglu 2017.
+    Such a density was used as the prior of quantised codes by van den Oord, Vinyals & Kavukcuoglu (2017).
 
     Args:
-        codes: what it is fitted to.
-        width: that of the transformer, a multiple of ``heads``.
+        codes: the codes to which it is fitted.
+        width: the width of the transformer, a multiple of ``heads``.
         layers: the number of blocks.
-        heads: the number of heads of each attention.
+        heads: the number of attention heads in each block.
         epochs: a number, or "auto".
     """
     for name, value in (("width", width), ("layers", layers), ("heads", heads)):

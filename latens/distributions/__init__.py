@@ -1,4 +1,5 @@
-"""Values: densities and masses that can be evaluated and drawn from; they know no data set and no training."""
+"""Distributions as values: densities and masses that can be evaluated and sampled. They know no data and no
+training."""
 
 from typing import TYPE_CHECKING
 

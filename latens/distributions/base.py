@@ -1,4 +1,4 @@
-"""What latens asks of a distribution, beyond torch's own interface."""
+"""What latens requires of a distribution beyond torch's own interface."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from latens.tensors.numerics import surely_missing
 from latens.tensors.randomness import seeded
 from latens.tensors.trees import Tree
 
-REDRAWS = 30  # how often a cell is drawn again if it lies beyond the range of the data
+REDRAWS = 30  # a cell outside the range of the data is drawn again at most this many times
 _beyond = False
 _limits: tuple[Tensor, Tensor] | None = None
 
 
 @contextlib.contextmanager
 def extrapolating(on: bool = True) -> Iterator[None]:
-    """Inside, draws of a table's columns may lie beyond the range of the data, wherever the density is positive."""
+    """In this context, draws of a table's columns may lie outside the range of the data, if the density is positive."""
     global _beyond
     before, _beyond = _beyond, on
     try:
@@ -33,14 +33,14 @@ def extrapolating(on: bool = True) -> Iterator[None]:
 
 
 def is_extrapolating() -> bool:
-    """Whether :func:`extrapolating` is in force."""
+    """Whether the context :func:`extrapolating` is active."""
     return _beyond
 
 
 @contextlib.contextmanager
 def drawing_within(limits: tuple[np.ndarray, np.ndarray] | None) -> Iterator[None]:
-    """Inside, :class:`latens.distributions.Observed` draws cells again if they lie below or above these ``limits``,
-    which broadcast against rows of an array; inside :func:`extrapolating` it does not."""
+    """In this context, :class:`latens.distributions.Observed` repeats draws of cells outside these ``limits``, which
+    broadcast against rows of an array. It does not if :func:`extrapolating` is active too."""
     global _limits
     before, _limits = _limits, None if limits is None else (torch.from_numpy(limits[0]), torch.from_numpy(limits[1]))
     try:
@@ -50,8 +50,8 @@ def drawing_within(limits: tuple[np.ndarray, np.ndarray] | None) -> Iterator[Non
 
 
 def drawn_again(x: Tensor, draw: Callable[[], Tensor]) -> Tensor:
-    """x with each cell beyond the limits of :func:`drawing_within` replaced by that of another ``draw``, at most
-    ``REDRAWS`` times."""
+    """x, with each cell outside the limits of :func:`drawing_within` replaced by another ``draw``, at most ``REDRAWS``
+    times."""
     if _limits is None or _beyond:
         return x
     low, high = (end.to(x) for end in _limits)
@@ -66,7 +66,7 @@ def drawn_again(x: Tensor, draw: Callable[[], Tensor]) -> Tensor:
 class PointMass(Located):
     """All mass at ``loc`` ``[..., Z]``: the posterior of a plain autoencoder.
 
-    It has no density: ``log_prob`` raises ``ValueError``, so that whatever needs a density is refused instead of
+    It has no density: ``log_prob`` raises ``ValueError``, so that whatever needs a density is refused and none is
     invented.
     """
 
@@ -80,15 +80,15 @@ class PointMass(Located):
         return self.loc.expand([*sample_shape, *self.loc.shape])
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """``ValueError``: there is no density."""
+        """Raises ``ValueError``, as there is no density."""
         raise ValueError("a point mass has no density: use a posterior with a density for rates and likelihoods")
 
 
 def rsample_and_log_prob(q: Distribution, k: int) -> tuple[Tree, Tensor | None]:
     r"""k reparameterised draws z of q, ``[K, B, Z]``, and :math:`\ln q(z \mid x)`, ``[K, B]``, in nats.
 
-    A distribution may answer both at once through a method of this name (a flow that caches its inverse). For a point
-    mass the density is ``None``. Raises ``ValueError`` for a q that cannot be reparameterised.
+    A distribution may give both at once by a method of this name (as a flow does, which caches its inverse). For a
+    point mass the density is ``None``. ``ValueError`` if q cannot be reparameterised.
 
     >>> from latens.distributions import DiagonalNormal
     >>> z, log_q = rsample_and_log_prob(DiagonalNormal(torch.zeros(4, 2), torch.ones(4, 2)), 3)
@@ -106,23 +106,23 @@ def rsample_and_log_prob(q: Distribution, k: int) -> tuple[Tree, Tensor | None]:
 
 
 def has_row_noise(q: Distribution) -> bool:
-    """Whether q draws through :func:`latens.tensors.randomness.standard_normal` and so follows the noise layout."""
+    """Whether q draws by :func:`latens.tensors.randomness.standard_normal`, and so follows its layout of noise."""
     return bool(getattr(canonical(q), "row_noise", False))
 
 
 def center(px: Distribution) -> Tensor:
     """The value that stands for a distribution, in the shape of a draw.
 
-    It is the mean; for categories the mode; on a sphere the mean direction; and if none of these is known, as for
-    flows, the mean of 256 draws, always the same ones.
+    It is the mean; for categories the mode; on a sphere the mean direction. If none of these is known, as for flows, it
+    is the mean of 256 fixed draws.
     """
     return _first_known(px, "center", "mean", "mode")
 
 
 def flat_mean(q: Distribution) -> Tensor:
-    """E[z] in coordinates in which the mean is meaningful, in the shape of a draw.
+    """E[z] in coordinates in which a mean makes sense, in the shape of a draw.
 
-    It lies inside the sphere and between the categories, while :func:`center` lies on the sphere and on a category. For
+    It lies inside the sphere and between the categories, while :func:`center` lies on the sphere and on a category. In
     a hyperbolic space it is the ``tangent`` vector at 0; otherwise it equals :func:`center`.
     """
     return _first_known(q, "tangent", "mean", "center", "mode")
@@ -134,7 +134,7 @@ def _first_known(px: Distribution, *names: str) -> Tensor:
             value = getattr(px, name, None)
         except NotImplementedError:
             continue
-        ours = name in ("center", "tangent")  # known where they exist; torch's mean is NaN where it is unknown
+        ours = name in ("center", "tangent")  # if these exist, they are known; torch's mean is NaN if unknown
         if value is not None and (ours or not isinstance(value, Tensor) or not surely_missing(value)):
             return value
     with seeded(0):

@@ -1,4 +1,4 @@
-"""Two groups of codes, the second given the first."""
+"""Two groups of codes; the second is given the first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints
 
 
 class Chained(Distribution):
-    r"""Codes in two groups, z = (a, b) side by side: a from ``first``, then b from ``second(a)``.
+    r"""Codes in two groups, z = (a, b), concatenated: a from ``first``, then b from ``second(a)``.
 
     .. math:: \ln p(z) = \ln p(a) + \ln p(b \mid a)
 
@@ -42,7 +42,7 @@ class Chained(Distribution):
         return torch.cat([a, self.second(a).sample_rows(leading)], -1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
-        """Draws ``[*sample_shape, ..., A + B]``, with gradients where both parts carry them."""
+        """Draws ``[*sample_shape, ..., A + B]``, with gradients if both parts carry them."""
         return self._further(self.first.rsample(torch.Size(sample_shape)), len(sample_shape))
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:

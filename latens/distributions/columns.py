@@ -1,4 +1,4 @@
-"""One distribution over the columns of a table, from parts that each give some of the columns."""
+"""One distribution over the columns of a table, made of parts that each give some of the columns."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from latens.tensors.numerics import broadcast_shape
 class Columns(Distribution):
     """The columns of a table, independent of each other; each part models some of them.
 
-    The last axis has ``size`` columns, and ln p(x) ``[..., size]`` has one term for each; wrap in ``Observed(…, 1)``
-    for the sum over the observed ones. Raises ``ValueError`` if the parts do not give ``size`` columns in all.
+    The last axis has ``size`` columns, and ln p(x) ``[..., size]`` has one term for each. Wrap it in ``Observed(…, 1)``
+    to sum over the observed columns. ``ValueError`` if the parts do not give ``size`` columns in total.
 
     Args:
         parts: pairs (index, distribution): the part's last axis, of n entries, holds the columns that ``index`` (int64
             ``[n]``) names. Together the indices are a permutation of 0 … size-1; only their number is checked.
         size: the number of columns.
-        seen: ``[2, size]``, the least and the largest value that a draw may have. A draw beyond them is repeated, at
-            most 30 times, and then clipped; inside :func:`latens.distributions.extrapolating` the limits are ignored.
-        places: ``[2, size]``, if known already: the indices of all parts side by side, and the place of each column
+        seen: ``[2, size]``, the least and the greatest value that a draw may have. A draw outside is repeated, at most
+            30 times, and then clipped; in the context :func:`latens.distributions.extrapolating` the limits are
+            ignored.
+        places: ``[2, size]``, if known already: the concatenated indices of all parts, and the place of each column
             among them.
 
     >>> from latens.distributions import Bernoulli, Normal

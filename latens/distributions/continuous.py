@@ -1,4 +1,4 @@
-"""Elementwise densities other than the normal: heavy tails, positive numbers, numbers in an interval, shares."""
+"""Elementwise densities other than the normal: heavy tails, positive numbers, numbers in an interval, and shares."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latens.distributions.counts import stirling
 from latens.distributions.normal import Normal
 from latens.tensors.numerics import LOG_2PI, broadcast_shape, log1mexp
 
-EDGE = 1e-6  # a share of the width of an interval
+EDGE = 1e-6  # the tolerance at the ends of an interval, as a share of its width
 
 
 class StudentT(Distribution):
@@ -23,7 +23,7 @@ class StudentT(Distribution):
         p(x) = \frac{\Gamma(\frac{\nu + 1}{2})}{\Gamma(\frac{\nu}{2}) \sqrt{\pi \nu}\, \sigma}
         \left(1 + \frac{(x - \mu)^2}{\nu \sigma^2}\right)^{-\frac{\nu + 1}{2}}
 
-    The mean is taken to be :math:`\mu`; the variance is :math:`\sigma^2 \nu / (\nu - 2)` for :math:`\nu > 2`, and
+    The mean is defined as :math:`\mu`; the variance is :math:`\sigma^2 \nu / (\nu - 2)` for :math:`\nu > 2`, and
     infinite otherwise.
 
     Args:
@@ -78,7 +78,7 @@ class LogNormal(Distribution):
     Args:
         loc: :math:`\mu`, ``[...]``.
         variance: :math:`\sigma^2 > 0` of u, ``[...]``.
-        shift: what is added to ``unit * u``.
+        shift: the term added to ``unit * u``.
         unit: the scale of ln x, > 0.
 
     >>> round(LogNormal(torch.tensor(0.0), torch.tensor(1.0)).log_prob(torch.tensor(1.0)).item(), 4)
@@ -119,7 +119,7 @@ class LogNormal(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """ln p(x) of each value, in nats, ``[...]``; -inf for x <= 0."""
-        log_x = torch.where(value > 0, value, 1.0).log()  # in the wider type, so that large shifts keep their digits
+        log_x = torch.where(value > 0, value, 1.0).log()  # in the wider type, in which large shifts keep their digits
         u = ((log_x - self.shift) / self.unit).to(self.base.mean.dtype)
         log_p = self.base.log_prob(u) - (self.unit.log() + log_x).to(u.dtype)
         return torch.where(value > 0, log_p, -torch.inf)
@@ -130,8 +130,8 @@ class Beta(Distribution):
 
     .. math:: \ln p(x) = (a - 1) \ln u + (b - 1) \ln(1 - u) - \ln B(a, b) - \ln(\mathrm{high} - \mathrm{low})
 
-    The density may be 0 or infinite at the edges, so u is clamped to [1e-6, 1 - 1e-6]: zeros and ones in the data cost
-    a finite number of nats. Values more than 1e-6 of the width outside the interval have the density 0.
+    The density may be 0 or infinite at the ends, so u is clamped to [1e-6, 1 - 1e-6]: zeros and ones in the data then
+    cost a finite number of nats. Values outside the interval by more than 1e-6 of its width have density 0.
 
     Args:
         a: > 0, ``[...]``.
@@ -260,5 +260,5 @@ class ContinuousBernoulli(Distribution):
 
 
 def _number(value: Tensor | float, like: Tensor) -> Tensor:
-    """A plain number as a tensor of the type of ``like``; a tensor as it is, which may be wider."""
+    """A plain number as a tensor of the type of ``like``; a tensor, which may be wider, is unchanged."""
     return value if isinstance(value, Tensor) else like.new_tensor(value)

@@ -1,6 +1,6 @@
 """Elementwise likelihoods of counts 0, 1, 2, …: Poisson, negative binomial, and negative binomial with extra zeros.
 
-Each is evaluated as deviances plus Stirling remainders (Loader 2000), so that counts of a million keep their digits in
+Each is evaluated from deviances and Stirling remainders (Loader 2000), so that counts of a million keep their digits in
 float32.
 """
 
@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 from latens.tensors.numerics import LOG_2PI, broadcast_shape
 
-LIMIT = 46.0  # means and dispersions stay within e^±46 = 1e±20: finite in float32, and far beyond any data
+LIMIT = 46.0  # means and dispersions are between e^-46 = 1e-20 and e^46 = 1e20: finite in float32, far beyond any data
 
 
 def stirling(z: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def _deviance(x: Tensor, r: Tensor) -> Tensor:
 
 
 def _whole(value: Tensor, log_p: Tensor) -> Tensor:
-    """Only whole numbers >= 0 have mass."""
+    """``log_p`` for whole numbers >= 0, and -inf for other values."""
     return torch.where((value >= 0) & (value == value.floor()), log_p, -torch.inf)
 
 
@@ -49,7 +49,7 @@ class Poisson(Distribution):
 
     .. math:: \ln p(x) = x \eta - e^{\eta} - \ln x!
 
-    Values may have any storage type; those that are negative or not whole have mass 0.
+    Values may have any storage type; values that are negative or not whole have mass 0.
 
     Args:
         log_rate: :math:`\eta`, ``[...]``, clamped to ±46.
@@ -82,7 +82,7 @@ class Poisson(Distribution):
             return torch.poisson(self.mean.expand([*sample_shape, *self._batch_shape]))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """ln p(x) of each count, in nats, ``[...]``; -inf where x is negative or not whole."""
+        """ln p(x) of each count, in nats, ``[...]``; -inf if x is negative or not whole."""
         x = value.to(self.log_rate.dtype)
         k = torch.where(x > 0, x, 1.0)
         log_k = k.log()
@@ -134,7 +134,7 @@ class NegativeBinomial(Distribution):
             return torch.poisson(rate * (self.log_mean - self.log_theta).exp())
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """ln p(x) of each count, in nats, ``[...]``; -inf where x is negative or not whole."""
+        """ln p(x) of each count, in nats, ``[...]``; -inf if x is negative or not whole."""
         x = value.to(self.log_mean.dtype)
         theta = self.log_theta.exp()
         k = torch.where(x > 0, x, 1.0)
@@ -186,7 +186,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
             return torch.where(torch.rand_like(counts) < self.zero_logits.sigmoid(), 0.0, counts)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """ln p(x) of each count, in nats, ``[...]``; -inf where x is negative or not whole."""
+        """ln p(x) of each count, in nats, ``[...]``; -inf if x is negative or not whole."""
         counted = logsigmoid(-self.zero_logits) + super().log_prob(value)
         none = torch.where(value == 0, counted, 0.0)
         return torch.where(value == 0, torch.logaddexp(logsigmoid(self.zero_logits), none), counted)

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from latens.tensors.numerics import broadcast_shape, log1mexp_of_log
 
-NEVER = -1e4  # the logit of a forbidden level: its probability underflows to 0, and gradients stay finite
+NEVER = -1e4  # the logit of a forbidden level: its probability underflows to 0, while gradients stay finite
 
 
 class Bernoulli(Distribution):
@@ -57,7 +57,7 @@ class Bernoulli(Distribution):
     def summed(self, value: Tensor, missing: Tensor) -> Tensor:
         r""":math:`\sum_d x_d \eta_d - \ln(1 + e^{\eta_d})` over the observed cells, ``[K, B]``, as matrix products.
 
-        The logits are ``[K, B, D]``; all K draws share the data ``value`` ``[B, D]``, of which ``missing`` marks the
+        The logits are ``[K, B, D]``; all K draws share the data ``value`` ``[B, D]``, in which ``missing`` marks the
         cells to leave out.
         """
         logits, observed = self.logits.transpose(0, 1), (~missing).to(self.logits.dtype)  # B x K x D
@@ -71,7 +71,7 @@ class Categorical(td.Categorical):
 
     .. math:: p(x = k) = \frac{e^{\eta_k}}{\sum_l e^{\eta_l}}
 
-    Categories have no mean: the mode stands for the distribution.
+    Categories have no mean, so the mode stands for the distribution.
 
     Args:
         logits: :math:`\eta`, ``[..., L]``, unnormalised log-probabilities.
@@ -99,7 +99,7 @@ class Categorical(td.Categorical):
 def among(px: Distribution, allowed: Tensor) -> Categorical:
     """The distribution of levels given that the level is allowed.
 
-    It is p(k) divided by the sum of p over the allowed levels if ``allowed`` ``[..., L]`` is true, and 0 otherwise.
+    It is p(k) divided by the sum of p over the allowed levels if ``allowed`` ``[..., L]`` is true for k, and else 0.
 
     >>> among(Bernoulli(torch.zeros(1)), torch.tensor([[False, True]])).log_prob(torch.ones(1))
     tensor([0.])
@@ -113,7 +113,7 @@ def among(px: Distribution, allowed: Tensor) -> Categorical:
 
 
 class DiscretizedLogistic(Distribution):
-    r"""Ordered levels 0 … L-1: the mass that a mixture of logistic densities puts on the bin of each level.
+    r"""Ordered levels 0 … L-1: a mixture of logistic densities, whose mass on the bin of each level is the level's.
 
     With :math:`y = 2x/(L-1) - 1` in [-1, 1] and half a bin :math:`d = 1/(L-1)`,
 
@@ -150,7 +150,8 @@ class DiscretizedLogistic(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the clipped, unrounded logistics, in levels, ``[...]``, within half a level of the exact mean."""
+        """The mean of the logistics, clipped but not rounded, in levels, ``[...]``, within half a level of the exact
+        mean."""
         scale = self.log_scale.exp()
         inside = scale * (softplus((self.loc + 1) / scale) - softplus((self.loc - 1) / scale))  # E[clip(y)] + 1
         weights = 1.0 if self.logits is None else self.logits.softmax(0)
@@ -175,7 +176,7 @@ class DiscretizedLogistic(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """ln p(x) of each level, in nats, ``[...]``."""
         value = value.to(self.loc.dtype)
-        # further leading axes of the value go between the components and the batch
+        # further leading axes of the value are placed between the axis of components and those of the batch
         lead = [1] * max(0, value.dim() - len(self._batch_shape))
         loc, log_scale = (p.reshape(len(p), *lead, *self._batch_shape) for p in (self.loc, self.log_scale))
         bin_half = 1 / (self.levels - 1)

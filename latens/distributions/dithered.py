@@ -1,4 +1,4 @@
-"""Uniform noise of width 1, which stands for the error of rounding, and densities blurred by it."""
+"""Uniform noise of width 1, which imitates the error of rounding, and densities blurred by such noise."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from latens.tensors.randomness import standard_normal
 
 
 def dither(samples: torch.Size | tuple[int, ...], like: Tensor) -> Tensor:
-    """Uniform noise in (-1/2, 1/2), ``[*samples, *like.shape]``; the first axis of ``like`` is that of rows, as for all
-    noise.
+    """Uniform noise in (-1/2, 1/2), ``[*samples, *like.shape]``. As for all noise, the first axis of ``like`` is that
+    of rows.
     """
     return torch.special.ndtr(standard_normal(samples, like)) - 0.5
 
@@ -23,7 +23,7 @@ def dither(samples: torch.Size | tuple[int, ...], like: Tensor) -> Tensor:
 class UnitUniform(Located):
     """Uniform on the box of side 1 around ``loc`` ``[..., Z]``: ln q = 0 inside, -inf outside.
 
-    Rounding to whole numbers makes errors of this kind. So -ln p(z), under a prior that is constant within the box, is
+    It imitates the error of rounding to whole numbers. So -ln p(z), under a prior that is constant within the box, is
     the length of a code for round(z) (Ballé et al. 2017).
 
     >>> UnitUniform(torch.zeros(2)).log_prob(torch.tensor([[0.4, -0.2], [0.6, 0.0]]))
@@ -40,7 +40,7 @@ class UnitUniform(Located):
         return self.loc + dither(torch.Size(sample_shape), self.loc)
 
     def rsample_and_log_prob(self, k: int) -> tuple[Tensor, Tensor]:
-        """k draws ``[k, ..., Z]`` and their log-density, 0, which rounding at the edge of the box cannot make -inf."""
+        """k draws ``[k, ..., Z]`` and their log-density, which is 0 even if rounding puts a draw on the edge."""
         z = self.rsample((k,))
         return z, torch.zeros_like(z[..., 0])
 
@@ -56,8 +56,8 @@ class DitheredMixture(Distribution):
     .. math:: \ln p(z) = \sum_i \ln \sum_c w_{ic} \left[\Phi\!\left(\frac{z_i + \frac12 - m_{ic}}{s_{ic}}\right)
         - \Phi\!\left(\frac{z_i - \frac12 - m_{ic}}{s_{ic}}\right)\right]
 
-    At a whole number it is the probability that :math:`y_i` rounds to it; it is positive everywhere and smooth, however
-    small s is (Ballé et al. 2018). Draws carry no gradient.
+    At a whole number, the density is the probability that :math:`y_i` rounds to this number. It is positive everywhere
+    and smooth, however small s is (Ballé et al. 2018). Draws carry no gradient.
 
     Args:
         logits: ``[..., Z, C]``, whose softmax over C is w.
@@ -95,8 +95,8 @@ class DitheredMixture(Distribution):
 
     @torch.no_grad()
     def sample_rows(self, leading: int) -> Tensor:
-        """One draw of each distribution of the batch; the first ``leading`` batch axes are draws, the next one is that
-        of rows.
+        """One draw of each distribution of the batch. The first ``leading`` batch axes are those of draws, and the next
+        is that of rows.
         """
         which = torch.distributions.Categorical(logits=self.logits).sample().unsqueeze(-1)
         loc, spread = (part.gather(-1, which).squeeze(-1) for part in (self.loc, self.spread))

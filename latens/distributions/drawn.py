@@ -1,4 +1,4 @@
-"""Distributions known only by their draws."""
+"""Distributions that are known only by their draws."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch.distributions import Distribution
 
 
 class Drawn(Distribution):
-    """Codes known by a way to draw them and by one value that stands for them; the density has no closed form.
+    """Codes that are known by a way to draw them, and by one value that stands for them. The density has no closed
+    form.
 
-    ``log_prob`` raises ``ValueError``. Where such a distribution is q or p of a draw, there is no rate in closed form,
-    and ``log_pz`` and ``log_qz`` of the draw may live on a larger space than z.
+    ``log_prob`` raises ``ValueError``. If such a distribution is q or p of a draw, there is no rate in closed form, and
+    ``log_pz`` and ``log_qz`` of the draw may be densities on a larger space than that of z.
 
     Args:
-        mean: ``[B, Z]``, the value that stands for the distribution; each class that gives one says what it is.
+        mean: ``[B, Z]``, the value that stands for the distribution; each class that makes one documents it.
         draw: ``draw(k)`` gives k draws ``[k, B, Z]``, with noise from
             :func:`latens.tensors.randomness.standard_normal`.
 
@@ -44,5 +45,5 @@ class Drawn(Distribution):
             return self._draw(shape.numel()).reshape(*shape, *self._mean.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """``ValueError``: the density has no closed form."""
+        """Raises ``ValueError``, as the density has no closed form."""
         raise ValueError("the density of this distribution has no closed form: use log_pz and log_qz of a draw")

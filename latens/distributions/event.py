@@ -1,4 +1,4 @@
-"""Wrappers around elementwise likelihoods: the user's units, and the sum over observed cells."""
+"""Wrappers of elementwise likelihoods, for the user's units and for the sum over observed cells."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class InUnits(Distribution):
 
     .. math:: \ln p(x) = \ln p_{\text{base}}\!\left(\frac{x - \mathrm{shift}}{\mathrm{unit}}\right) - \ln \mathrm{unit}
 
-    The Jacobian is included, so that log-likelihoods do not depend on how the data were standardised inside.
+    The Jacobian is included, so log-likelihoods do not depend on how the data were standardised internally.
 
     Args:
         base: an elementwise distribution.
-        shift: what is added, broadcast against the cells.
+        shift: the term that is added, broadcast against the cells.
         unit: the factor, > 0, broadcast against the cells.
     """
 
@@ -46,12 +46,12 @@ class InUnits(Distribution):
         return self.shift + self.unit * getattr(self.base, "fill", 0.0)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
-        """Draws ``[*sample_shape, ...]``, reparameterised as those of ``base`` are."""
+        """Draws ``[*sample_shape, ...]``, reparameterised if those of ``base`` are."""
         return self.shift + self.unit * self.base.rsample(torch.Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """ln p(x) of each cell per unit of the user's data, in nats, ``[...]``."""
-        # subtracted in the wider of the two types, so that 1.6e9 +- 1 keeps its digits
+        # subtracted in the wider of the two types, in which 1.6e9 +- 1 keeps its digits
         inner = ((value - self.shift) / self.unit).to(self.base.mean.dtype)
         return self.base.log_prob(inner) - self.unit.log().to(inner.dtype)
 
@@ -59,8 +59,8 @@ class InUnits(Distribution):
 class OnGrid(Distribution):
     """The distribution of x = first + step u with levels u = 0, 1, … ~ base: masses of evenly spaced numbers.
 
-    A value has the mass of the nearest level, so that rounding to the model's floats does not change it. There is no
-    Jacobian, because p(x) is a mass: ln p(x) is ln p(u) of the whole number u.
+    A value has the mass of the nearest level, so rounding to the model's floats does not change its mass. There is no
+    Jacobian, since p(x) is a mass: ln p(x) is ln p(u) of the whole number u.
     """
 
     arg_constraints: dict = {}
@@ -94,8 +94,8 @@ class OnGrid(Distribution):
 
 
 class Reproduced(InUnits):
-    """:class:`InUnits` with cells that never vary: outside the mask ``varying`` a cell is ``shift`` and has no density.
-    Such a cell adds 0 to ln p(x), or -``cost`` if it has another value.
+    """:class:`InUnits`, with cells that never vary: where the mask ``varying`` is false, a cell equals ``shift`` and
+    has no density. Such a cell adds 0 to ln p(x), or -``cost`` if it has another value.
     """
 
     def __init__(self, base: Distribution, shift: Tensor, unit: Tensor, varying: Tensor, cost: float):
@@ -130,17 +130,17 @@ class Observed(Distribution):
 
     .. math:: \ln p(x_{\text{obs}}) = \sum_{d \text{ observed}} \ln p(x_d)
 
-    Missing cells are filled with a value in the support (``fill`` of the base, 0 where it has none) *before* the
-    density is evaluated, and masked afterwards: the gradient of a density at NaN is NaN even where it is masked. Values
-    that are surely complete skip the mask.
+    Missing cells are filled with a value in the support (``fill`` of the base, or 0 if it has none) *before* the
+    density is evaluated, and masked afterwards, because the gradient of a density at NaN is NaN even if it is masked.
+    Values that are known to be complete skip the mask.
 
-    A base may have two methods of its own. ``given(value)`` returns the distribution to evaluate, which may depend on
+    A base may define two further methods. ``given(value)`` returns the distribution to evaluate, which may depend on
     the observed cells (:class:`~latens.distributions.InOrder`). ``summed(value, missing)`` sums over flat rows, for
     many draws of the same rows and without gradients.
 
     Args:
         base: an elementwise distribution.
-        event_dims: how many of its last axes form one row.
+        event_dims: the number of last axes that form one row.
 
     >>> from latens.distributions import Normal
     >>> px = Observed(Normal(torch.zeros(3), torch.ones(3)), 1)
@@ -173,7 +173,7 @@ class Observed(Distribution):
 
     @property
     def center(self) -> Tensor:
-        """The mean, or the mode where values are categories, ``[..., *event]``."""
+        """The mean, or the mode if values are categories, ``[..., *event]``."""
         found = getattr(self.base, "center", None)
         return self.base.mean if found is None else found
 
@@ -182,13 +182,13 @@ class Observed(Distribution):
         return self.base.rsample(torch.Size(sample_shape))
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
-        """Draws of complete rows, ``[*sample_shape, ..., *event]``, inside the limits of
+        """Draws of complete rows, ``[*sample_shape, ..., *event]``, within the limits of
         :func:`latens.distributions.base.drawing_within`."""
         shape = torch.Size(sample_shape)
         return drawn_again(self.base.sample(shape), lambda: self.base.sample(shape))
 
     def cells(self, value: Tensor) -> Tensor:
-        """ln p of each cell, in nats, ``[..., *event]``; 0 where the cell is missing."""
+        """ln p of each cell, in nats, ``[..., *event]``; 0 for missing cells."""
         base = self.base.given(value) if hasattr(self.base, "given") else self.base
         if surely_complete(value):
             return base.log_prob(value)

@@ -1,4 +1,4 @@
-"""Normalising flows: invertible maps with their log-determinants, and what they make of a simple density."""
+"""Normalising flows: invertible maps with their log-determinants, and the densities that they make of simple ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Planar(Transform):
     .. math:: T(u) = u + v \tanh(w^\top u + b), \qquad
         \ln |\det| = \ln\left(1 + w^\top v\, (1 - \tanh^2(w^\top u + b))\right)
 
-    T is invertible for :math:`w^\top v > -1`. To ensure it, the raw v is replaced by :math:`v + (m(w^\top v) - w^\top
+    T is invertible for :math:`w^\top v > -1`. To ensure this, the raw v is replaced by :math:`v + (m(w^\top v) - w^\top
     v)\, w / \lVert w \rVert^2` with :math:`m(s) = \operatorname{softplus}(s + \ln(e - 1)) - 1`, so that v = 0 gives the
     identity. The inverse solves one increasing equation in :math:`w^\top u` by bisection.
 
@@ -72,7 +72,7 @@ class Planar(Transform):
         return u + self.v * h, torch.log1p(self.slope * (1 - h.square())).squeeze(-1)
 
     def inverse(self, z: Tensor) -> Mapped:
-        """(u ``[..., Z]``, log-determinant at u ``[...]``), by bisection and one Newton step, which carries the
+        """(u ``[..., Z]``, log-determinant at u ``[...]``), by bisection and then one Newton step, which carries the
         gradient.
         """
         along = (self.w * z).sum(-1, keepdim=True)
@@ -84,7 +84,7 @@ class Planar(Transform):
                 low, high = torch.where(above, low, middle), torch.where(above, middle, high)
         s = 0.5 * (low + high)
         slope = (1 + self.slope * (1 - torch.tanh(s + self.b).square())).detach()
-        s = s - (s + self.slope * torch.tanh(s + self.b) - along) / slope  # Newton: carries the gradient
+        s = s - (s + self.slope * torch.tanh(s + self.b) - along) / slope  # the Newton step, which carries the gradient
         u = z - self.v * torch.tanh(s + self.b)
         return u, self.forward(u)[1]
 
@@ -127,12 +127,12 @@ class Radial(Transform):
         far = self._length(difference)  # far = r (1 + beta / (alpha + r))
         half = 0.5 * (far - self.alpha - self.beta)
         root = (half.square() + self.alpha * far).sqrt()
-        r = torch.where(half > 0, half + root, self.alpha * far / (root + half.abs()))  # the root without cancellation
+        r = torch.where(half > 0, half + root, self.alpha * far / (root + half.abs()))  # in a form without cancellation
         return self.center + difference * r / far, self._log_det(r, z.shape[-1])
 
 
 class Foreign(Transform):
-    """A transform of torch or zuko over vectors, as a :class:`Transform`."""
+    """A transform of torch or zuko on vectors, as a :class:`Transform`."""
 
     def __init__(self, transform: Any):
         self.transform = transform
@@ -148,7 +148,7 @@ class Foreign(Transform):
 
 
 class Inverse(Transform):
-    """The inverse of a transform: for densities of data where T, from data to noise, is the fast direction."""
+    """The inverse of a transform, for densities of data in which T, from data to noise, is the fast direction."""
 
     def __init__(self, transform: Transform):
         self.transform = transform
@@ -165,7 +165,7 @@ class Inverse(Transform):
 
 
 class Composed(Transform):
-    r""":math:`T_L \circ \dots \circ T_1`: the first of the list acts first, and log-determinants add."""
+    r""":math:`T_L \circ \dots \circ T_1`: the first in the list acts first, and log-determinants add up."""
 
     def __init__(self, transforms: Sequence[Transform]):
         self.transforms = list(transforms)
@@ -194,7 +194,7 @@ class Pushforward(Distribution):
         \qquad u = T^{-1}(z)
 
     The mean is not known; ``center``, the image of the base's mean, stands for the distribution. The density of the
-    last draw is kept, so that evaluating it does not invert T; other values go through the inverse.
+    last draw is cached, so that evaluating it does not invert T; other values need the inverse.
 
     >>> from latens.distributions import DiagonalNormal
     >>> base = DiagonalNormal(torch.zeros(2), torch.ones(2))

@@ -17,7 +17,7 @@ from latens.distributions.base import is_extrapolating
 from latens.schema.law import SAME, Law, edges
 from latens.tensors.numerics import broadcast_shape, log1mexp
 
-FAR = 1e30  # beyond any value and any score
+FAR = 1e30  # larger than any value and any score
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Piecewise:
 
     Args:
         edges: ``[n, M]``, increasing in each row.
-        table: ``[n, M + 1, 3]``, piece i as (x, y, slope); it holds above edge i - 1.
+        table: ``[n, M + 1, 3]``, piece i as (x, y, slope), which holds above edge i - 1.
     """
 
     edges: Tensor
@@ -34,12 +34,12 @@ class Piecewise:
 
     @classmethod
     def of(cls, at: Tensor, to: Tensor, beyond: Tensor) -> Piecewise:
-        """The maps through the points (at, to) ``[n, M]``; beyond the first and last points the slopes are ``beyond``
-        ``[n]``.
+        """The maps through the points (at, to) ``[n, M]``; before the first point and after the last, the slopes are
+        ``beyond`` ``[n]``.
         """
         width, beyond = at.diff(dim=-1), beyond.unsqueeze(-1)
         slope = to.diff(dim=-1) / torch.where(width > 0, width, 1.0)
-        first = torch.nextafter(at[:, :1], torch.full_like(at[:, :1], -math.inf))  # the low end is in the first piece
+        first = torch.nextafter(at[:, :1], torch.full_like(at[:, :1], -math.inf))  # so that it holds the low end
         table = [torch.cat([row[:, :1], row], -1) for row in (at, to)] + [torch.cat([beyond, slope, beyond], -1)]
         return cls(torch.cat([first, at[:, 1:]], -1).contiguous(), torch.stack(table, -1))
 
@@ -62,21 +62,21 @@ def _columns_last(value: Tensor, like: Tensor) -> Tensor:
 
 
 def _padded(rows: Sequence[Sequence[float]], dtype: torch.dtype, value: float | None = None) -> Tensor:
-    """Rows as one tensor ``[n, longest]``; shorter rows are filled with ``value``, or with their last entry."""
+    """Rows as one tensor ``[n, longest]``; shorter rows are padded with ``value``, or with their last entry."""
     size = max(map(len, rows))
     filled = [[*row, *[row[-1] if value is None else value] * (size - len(row))] for row in rows]
     return torch.tensor(filled, dtype=dtype).view(len(rows), size)
 
 
 def _width(law: Law, unit: float) -> float:
-    """The divisor of a place's mass, or of the density, that gives the measure of the nats."""
+    """The number by which the mass of a place, or the density, is divided, so that nats refer to the law's measure."""
     if law.places or bool(law.step) == bool(law.atoms):
         return 1.0
     return unit if law.atoms else 1 / (law.step or 1.0)
 
 
 def _limits(supports: Sequence[tuple[float, float] | None], step: Tensor) -> Tensor:
-    """The outer borders of the places of the least and the largest value, ``[n, 2]``."""
+    """The outer edges of the places of the least and the greatest value, ``[n, 2]``."""
     pairs = torch.tensor([support or (-math.inf, math.inf) for support in supports], dtype=step.dtype)
     return (pairs + step.unsqueeze(-1) / 2 * torch.tensor([-1.0, 1.0], dtype=step.dtype)).clamp(-FAR, FAR)
 
@@ -97,27 +97,28 @@ def _places(laws: Sequence[Law], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 class Margins:
     """The fixed maps T of n columns from values to scores, and the atoms of the columns.
 
-    T is piecewise linear between knots, and linear beyond them with the slope 1 / ``unit``. Rows that are shorter than
-    the longest repeat their last knot.
+    T is piecewise linear between knots, and continues linearly beyond them with slope 1 / ``unit``. Rows with fewer
+    knots than the longest repeat their last knot.
 
     Args:
         knots: ``[n, M]``, values.
         scores: ``[n, M]``, T at the knots.
         atoms: ``[n, A]``, padded with NaN.
         unit: ``[n]``, the spread of each column.
-        step: ``[n]``, width of a place of the grid, 0 without a grid.
-        origin: ``[n]``, the value of a place of the grid.
+        step: ``[n]``, the width of a place of the grid, 0 without a grid.
+        origin: ``[n]``, the value of one place of the grid.
         apart: ``[n, A]``, whether an atom lies outside the range.
-        offset: ``[n]``, what is added to ln mass of a place, or to ln density, so that nats have their measure.
+        offset: ``[n]``, the term added to ln of the mass of a place, or to ln of the density, so that nats refer to the
+            column's measure.
         pieces: the maps T.
-        lower: ``[n, A]``, the least number that counts as each atom.
+        lower: ``[n, A]``, the smallest number that counts as each atom.
         upper: ``[n, 1 + A]``, the largest number that counts as each atom, after one entry for no atom.
-        middles: ``[n, P - 1]``, the borders between the places of a column that has places of its own, padded with inf.
-        about: ``[n, P, 2]``, how far each place reaches to either side of its value.
+        middles: ``[n, P - 1]``, the edges between the places of a column whose law lists its places, padded with inf.
+        about: ``[n, P, 2]``, how far each place extends to either side of its value.
         floor: ``[n]``, the value below which there is no mass; -inf for none.
         lowest: ``[n]``, the score of ``floor``.
-        ends: ``[n, 2]``, the scores of the least and the largest value that a column can have, seen or not.
-        grids: which columns have places, on a grid or of their own.
+        ends: ``[n, 2]``, the scores of the least and the greatest value that a column can have, seen or not.
+        grids: which columns have places, on a grid or listed.
         floors: which columns have a floor.
     """
 
@@ -148,10 +149,10 @@ class Margins:
         """Margins of n columns with these laws.
 
         Args:
-            laws: one for each column.
+            laws: the laws, one per column.
             units: the spread of each column.
             dtype: the type of the tensors.
-            supports: the least and the largest value that each column can have (None: any).
+            supports: the least and the greatest value that each column can have (None: any).
         """
         knots, scores = _padded([law.knots for law in laws], dtype), _padded([law.scores for law in laws], dtype)
         values, unit = _padded([law.atoms for law in laws], dtype, math.nan), torch.tensor(list(units), dtype=dtype)
@@ -173,7 +174,7 @@ class Margins:
         )  # fmt: skip
 
     def column(self, j: int) -> Margins:
-        """Those of one column, n = 1."""
+        """The margin of a single column, n = 1."""
         own = slice(j, j + 1)
         parts = {each.name: getattr(self, each.name) for each in fields(self)}
         pieces = Piecewise(self.pieces.edges[own], self.pieces.table[own])
@@ -189,7 +190,7 @@ class Margins:
         return Piecewise.of(self.scores, self.knots, self.unit)(g.to(self.knots.dtype))[0]
 
     def sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """How far the place about x reaches below and above it, each ``[..., n]``."""
+        """How far the place of x extends below and above x, ``[..., n]`` each."""
         if not self.middles.shape[-1]:
             return self.about[:, 0, 0], self.about[:, 0, 1]
         columns = _columns_first(x)
@@ -198,7 +199,7 @@ class Margins:
         return _columns_last(below, x), _columns_last(above, x)
 
     def atom(self, x: Tensor) -> Tensor:
-        """1 + the index of the atom that x is, 0 where it is not an atom, ``[..., n]``."""
+        """1 + the index of the atom that x equals, or 0 if x is no atom, ``[..., n]``."""
         if not self.atoms.shape[-1]:
             return torch.zeros_like(x, dtype=torch.int64)
         columns = _columns_first(x.to(self.lower.dtype))
@@ -207,47 +208,47 @@ class Margins:
         return _columns_last(place, x)
 
     def is_apart(self, atom: Tensor) -> Tensor:
-        """Whether an atom, counted as in :meth:`atom`, lies outside the range, ``[..., n]``."""
+        """Whether an atom, numbered as in :meth:`atom`, lies outside the range, ``[..., n]``."""
         if not self.atoms.shape[-1]:
             return torch.zeros_like(atom, dtype=torch.bool)
         return (atom > 0) & self.picked(self.apart, atom)
 
     def picked(self, table: Tensor, atom: Tensor) -> Tensor:
-        """The entry of a table ``[n, A]`` for each atom ``[..., n]``, and its first entry where there is no atom."""
+        """For each atom ``[..., n]``, its entry in a table ``[n, A]``; the first entry if there is no atom."""
         first = table.shape[-1] * torch.arange(len(table), device=atom.device)
         return table.reshape(-1)[first + (atom - 1).clamp_min(0)]
 
 
 class Heaped(Distribution):
-    r"""A column of numbers: atoms with masses of their own, and a smooth margin between them.
+    r"""A column of numbers: atoms, each with a mass, and a smooth margin between them.
 
     .. math:: p(x) = \sum_h w_h\, [x = a_h] + w_0\, m(x), \qquad
         x = T^{-1}(g), \quad g \sim \sum_k \pi_k \operatorname{Logistic}(\mu_k, s_k) \text{ under } m
 
-    T is fixed, increasing, and chosen so that x has the marginal of the column if g is logistic with variance 1. The
-    conditionals of Salimans et al. (2017) are such mixtures.
+    T is fixed and increasing; it is chosen so that x has the column's marginal if g is logistic with variance 1. Such
+    mixtures are the conditionals of Salimans et al. (2017).
 
-    On a grid m(x) is the mass of the place about x,
+    On a grid, m(x) is the mass of the place of x,
 
     .. math:: \sum_k \pi_k \left[\sigma\!\left(\frac{T(x + \delta/2) - \mu_k}{s_k}\right)
         - \sigma\!\left(\frac{T(x - \delta/2) - \mu_k}{s_k}\right)\right]
 
-    with the step :math:`\delta`; a value off the grid has the mass of the nearest place. Without a grid m(x) is a
+    with step :math:`\delta`; a value off the grid has the mass of the nearest place. Without a grid, m(x) is a
     density.
 
-    What p(x) stands for depends on the column. Without atoms, it is the density per unit of the data (on a grid, the
+    The measure of p(x) depends on the column. Without atoms, it is the density per unit of the data (on a grid, the
     mass of a place divided by its width). With atoms and a grid, it is the mass of a place. With atoms and no grid, it
     is the mass of an atom, and for other values the density times ``unit``.
 
-    Draws, means and the value that stands for the distribution are conditional on x being in the range. Beyond the
-    range T continues linearly with the slope 1 / ``unit``, so the density has logistic tails, and unusual values have
-    finite scores that fall with their distance. Inside :func:`latens.distributions.extrapolating` draws reach there
-    too, as far as the column can have values.
+    Draws, means and the value that stands for the distribution are conditional on x being in the range. Outside the
+    range T continues linearly with slope 1 / ``unit``, so the density has logistic tails, and unusual values have
+    finite scores that fall with their distance. In the context :func:`latens.distributions.extrapolating`, draws may
+    lie there too, as far as the column can have such values.
 
     Args:
         loc: :math:`\mu`, ``[..., n]``, or ``[..., M, n]`` with ``mixing``.
-        scale: s > 0, of the same shape.
-        logits: ``[..., n, A]``, log weights of the atoms relative to the margin's; -inf for no atom.
+        scale: s > 0, in the same shape.
+        logits: ``[..., n, A]``, log weights of the atoms relative to the margin's weight; -inf for no atom.
         margins: T and the atoms of the n columns.
         mixing: ``[..., M, n]``, whose softmax over M is :math:`\pi`; None for one component.
     """
@@ -276,7 +277,7 @@ class Heaped(Distribution):
 
     @property
     def only(self) -> tuple[Tensor, Tensor]:
-        """Location and scale ``[..., n]`` of a margin of one component."""
+        """Location and scale ``[..., n]`` of a margin with one component."""
         return self.loc.squeeze(-2), self.scale.squeeze(-2)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -294,7 +295,7 @@ class Heaped(Distribution):
         return both if all(m.grids) else torch.where(self._placed | (atom == 0), both, own)
 
     def _smooth_log_prob(self, value: Tensor) -> Tensor:
-        """ln m(x), without the mass of atoms."""
+        """ln m(x), without the masses of atoms."""
         m, dtype = self.margins, self.loc.dtype
         found: list[Tensor] = []
         if any(m.grids):
@@ -322,13 +323,12 @@ class Heaped(Distribution):
         return torch.tensor(self.margins.grids, device=self.loc.device)
 
     def _limits(self, beyond: bool = False) -> Tensor:
-        """The scores ``[2, n]`` of the ends of the range or, with ``beyond``, of the ends of what the column can
-        hold."""
+        """The scores ``[2, n]`` of the ends of the range or, with ``beyond``, of the least and the greatest value that
+        the column can have."""
         return (self.margins.ends.T if beyond else self.margins.scores[:, [0, -1]].T).double()
 
     def _log_shares(self, limits: Tensor) -> Tensor:
-        """ln of each component's share of the mass between two scores, ``[..., M, n]`` in float64; the shares sum to
-        one.
+        """ln of each component's share of the mass between two scores, ``[..., M, n]`` in float64; the shares sum to 1.
         """
         _, low, high = _tails(limits, self.loc, self.scale)
         share = self.log_mixing.double() + high + log1mexp((high - low).clamp_min(1e-300))
@@ -337,7 +337,7 @@ class Heaped(Distribution):
         return share.log_softmax(-2)
 
     def _within(self, u: Tensor, loc: Tensor, scale: Tensor, limits: Tensor) -> Tensor:
-        """For each component, the value below which lies the share u of its mass between two scores."""
+        """For each component, the value below which a share u of its mass between two scores lies."""
         sign, low, high = _tails(limits, loc, scale)
         log_p = high + torch.log1p((1 - u) * torch.expm1(low - high))
         t = log_p - torch.where(log_p < -1e-300, torch.log(-torch.expm1(log_p.clamp_max(-1e-300))), 0.0)
@@ -370,9 +370,9 @@ class Heaped(Distribution):
 
     @cached_property
     def _smooth(self) -> tuple[Tensor, Tensor]:
-        """Mean and mean square of the margin inside the range, each ``[..., n]``.
+        """Mean and mean square of the margin inside the range, ``[..., n]`` each.
 
-        Midpoints in t, with the share u(t) = t^3 (10 - 15 t + 6 t^2), so that the tails are sampled well.
+        By midpoints in t, where the share u(t) = t^3 (10 - 15 t + 6 t^2) resolves the tails well.
         """
         t = ((torch.arange(32, dtype=torch.float64, device=self.loc.device) + 0.5) / 32).view(-1, *[1] * self.loc.dim())
         weight = (30 * (t * (1 - t)).square()) / 32
@@ -383,13 +383,13 @@ class Heaped(Distribution):
         return (share * first).sum(-2), (share * second).sum(-2)
 
     def cells(self, rows: Tensor, j: int) -> Heaped:
-        """Column j ``[..., B', 1]`` of some rows ``[B']``, the axis before the columns."""
+        """Column j, ``[..., B', 1]``, of some rows ``[B']``; rows are the axis before the columns."""
         loc, scale, mixing = (part[..., rows, :, j : j + 1] for part in (self.loc, self.scale, self.log_mixing))
         weights = self.log_weights[..., rows, j : j + 1, :]
         return Heaped(loc, scale, weights[..., 1:] - weights[..., :1], self.margins.column(j), mixing)
 
     def masses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(weights ``[..., n, 1 + A]`` of margin and atoms; mean and mean square of the margin, each ``[..., n]``)."""
+        """(weights of margin and atoms ``[..., n, 1 + A]``; mean and mean square of the margin, ``[..., n]`` each)."""
         return self.log_weights.double().exp(), *self._smooth
 
     @property
@@ -401,12 +401,12 @@ class Heaped(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """E[x], given the range, ``[..., n]``."""
+        """E[x] given that x is in the range, ``[..., n]``."""
         return self._moments[0]
 
     @property
     def variance(self) -> Tensor:
-        """Var[x], given the range, ``[..., n]``."""
+        """Var[x] given that x is in the range, ``[..., n]``."""
         first, second = self._moments
         return (second - first.square()).clamp_min(0)
 
@@ -417,7 +417,8 @@ class Heaped(Distribution):
 
 
 def _tails(limits: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(sign, ln P(g < low end), ln P(g < high end)) in float64, mirrored so that the interval is in the lower tail."""
+    """(sign, ln P(g < low end), ln P(g < high end)) in float64, mirrored if needed so that the interval is in the lower
+    tail."""
     ends = [(end - loc.double()) / scale.double() for end in limits]
     sign = torch.where(ends[0] + ends[1] > 0, -1.0, 1.0).double()
     low, high = torch.minimum(sign * ends[0], sign * ends[1]), torch.maximum(sign * ends[0], sign * ends[1])
@@ -431,13 +432,13 @@ def _drawn(log_weights: Tensor, axis: int) -> Tensor:
 
 
 def standing(weights: Tensor, first: Tensor, second: Tensor, margins: Margins) -> tuple[Tensor, Tensor]:
-    """(a possible value that represents a mixture of margin and atoms; the standard deviation of x about it).
+    """(a possible value that represents a mixture of margin and atoms; the standard deviation of x around it).
 
-    The value is the likeliest atom if that has more than half of the mass, or more than everything inside the range;
+    The value is the most likely atom if it has more than half of the mass, or more than all values inside the range;
     otherwise it is the mean inside the range.
 
     Args:
-        weights: ``[..., n, 1 + A]`` of the margin and of the atoms.
+        weights: ``[..., n, 1 + A]``, of the margin and of the atoms.
         first: ``[..., n]``, the margin's mean.
         second: ``[..., n]``, the margin's mean square.
         margins: the atoms.

@@ -1,8 +1,9 @@
-"""The Poincaré ball: hyperbolic space of curvature -c as the open ball of radius 1 / sqrt(c).
+"""The Poincaré ball: hyperbolic space of curvature -c, as the open ball of radius 1 / sqrt(c).
 
-Densities are per unit of hyperbolic volume; distances are those of the space. Points that rounding would put on the
-boundary are held at 1 - 1e-5 of the radius, at the distance :func:`edge` from 0. The density of a distribution with
-mass farther out would not be that of its draws, so its ``reach`` from its location must stay within that distance.
+Densities are per unit of hyperbolic volume, and distances are hyperbolic. Points that rounding would put on the
+boundary are held at 1 - 1e-5 of the radius, which is at distance :func:`edge` from 0. If a distribution had mass
+farther out, its density would not be that of its draws; so its ``reach`` from its location must stay within this
+distance.
 """
 
 from __future__ import annotations
@@ -89,9 +90,9 @@ def log_sinh_ratio(r: Tensor) -> Tensor:
 
 
 class _InBall(Located):
-    """Base: a ``loc`` ``[..., n]`` in the ball of curvature -``c``, and a law of the tangent vector there.
+    """Base: a ``loc`` ``[..., n]`` in the ball of curvature -``c``, and a distribution of the tangent vector there.
 
-    The mean is ``loc``, the point of least expected squared distance; the variance is that of the tangent vector.
+    The mean is ``loc``, the point with the least expected squared distance; the variance is that of the tangent vector.
     """
 
     def __init__(self, loc: Tensor, c: float):
@@ -100,7 +101,7 @@ class _InBall(Located):
 
     @staticmethod
     def reach(variance: Tensor, n: int, c: float) -> Tensor:
-        """The distance from ``loc`` within which all but about 1e-5 of the mass lies, ``[...]``."""
+        """The distance from ``loc`` that holds all but about 1e-5 of the mass, ``[...]``."""
         raise NotImplementedError
 
     @staticmethod
@@ -145,7 +146,7 @@ class WrappedNormal(_InBall):
 
     @staticmethod
     def reach(variance: Tensor, n: int, c: float) -> Tensor:
-        """The distance from ``loc`` within which all but about 1e-5 of the mass lies, ``[...]``."""
+        """The distance from ``loc`` that holds all but about 1e-5 of the mass, ``[...]``."""
         spread = variance.expand(*variance.shape[:-1], n)
         return spread.sum(-1).sqrt() + _DEVIATIONS * spread.amax(-1).sqrt()
 
@@ -175,7 +176,7 @@ class RiemannianNormal(_InBall):
     .. math:: q(z) = \frac1Z \exp\!\left(-\frac{d(z, \mathrm{loc})^2}{2 \sigma^2}\right), \qquad
         Z = |S^{n-1}| \int_0^\infty e^{-r^2 / (2 \sigma^2)} \left(\frac{\sinh(\sqrt{c}\, r)}{\sqrt{c}}\right)^{n-1} dr
 
-    The integral is by quadrature; distances are drawn by inverting their distribution function.
+    The integral is computed by quadrature; distances are drawn by inverting their distribution function.
 
     Args:
         loc: ``[..., n]``, in the ball.
@@ -216,7 +217,7 @@ class RiemannianNormal(_InBall):
 
     @staticmethod
     def reach(variance: Tensor, n: int, c: float) -> Tensor:
-        """The distance from ``loc`` within which all but about 1e-5 of the mass lies, ``[...]``."""
+        """The distance from ``loc`` that holds all but about 1e-5 of the mass, ``[...]``."""
         # the mode r = (n - 1) sqrt(c) variance coth(sqrt(c) r), and coth x < 1 + 1/x
         return (n - 1) * math.sqrt(c) * variance + (math.sqrt(n - 1) + _DEVIATIONS) * variance.sqrt()
 
@@ -229,7 +230,7 @@ class RiemannianNormal(_InBall):
     @property
     def variance(self) -> Tensor:
         """E[r²] / n in each coordinate of the tangent vector, ``[..., n]``."""
-        square = self._distance.mean(torch.square).to(self.loc)  # the squared distance is shared by n directions
+        square = self._distance.mean(torch.square).to(self.loc)  # n directions share the squared distance
         return (square / self.n).unsqueeze(-1).expand(self.loc.shape)
 
     def _tangent(self, samples: torch.Size) -> Tensor:

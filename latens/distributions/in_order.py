@@ -1,4 +1,4 @@
-"""Columns one after the other, each given those before it."""
+"""Columns one after the other, each given the columns before it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from latens.distributions.base import center
 from latens.distributions.columns import Columns
 from latens.tensors.numerics import broadcast_shape
 
-ROUNDS = 6  # rounds in which values and gaps are drawn in turn
+ROUNDS = 6  # rounds in which values and gaps are drawn alternately
 
 
 class Pair(Distribution):
-    """Two distributions over the same cells ``[..., n]`` as one, with the batch shape ``[2, ..., n]``."""
+    """Two distributions over the same cells ``[..., n]`` as one distribution with batch shape ``[2, ..., n]``."""
 
     arg_constraints: dict = {}
 
@@ -27,20 +27,20 @@ class Pair(Distribution):
 
     @property
     def fill(self) -> Tensor | float:
-        """A value in the support of the first."""
+        """A value in the support of the first distribution."""
         return getattr(self.each[0], "fill", 0.0)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """ln p(x) of each cell under either, ``[2, ..., n]``."""
+        """ln p(x) of each cell under each of the two, ``[2, ..., n]``."""
         return torch.stack([part.log_prob(value) for part in self.each])
 
 
 class Led(Columns):
-    """Columns with the gradients of another likelihood's ln p(x) added to those of their own.
+    """Columns whose gradients are their own plus those of another likelihood's ln p(x).
 
     Args:
-        px: gives the columns.
-        both: the columns, and those that lead them, along a first axis of 2: their ln p(x) is evaluated at once.
+        px: the distribution that gives the columns.
+        both: the columns, and the columns that lead them, along a first axis of 2; their ln p(x) is evaluated together.
     """
 
     def __init__(self, px: Callable[[], Columns], both: Columns):
@@ -50,7 +50,7 @@ class Led(Columns):
 
     @cached_property
     def parts(self) -> tuple[tuple[Tensor, Distribution], ...]:  # type: ignore[override]
-        """The parts of the columns, made only when asked for, as a training step does not need them."""
+        """The parts of the columns, made only on demand, as a training step does not need them."""
         return self._px().parts
 
     @property
@@ -65,20 +65,20 @@ class Led(Columns):
 
 
 class InOrder(Distribution):
-    r"""The columns of a row one after the other, each given those before it (Larochelle & Murray 2011).
+    r"""The columns of a row one after the other, each given the columns before it (Larochelle & Murray 2011).
 
     .. math:: p(x) = \prod_j p_j(x_j \mid x_1, \dots, x_{j-1})
 
-    The density of the observed cells is exact. Draws take one pass for each stage. ``fill`` is as in
-    :class:`~latens.distributions.Columns`; wrap in ``Observed(…, 1)``.
+    The density of the observed cells is exact. Draws take one pass per stage. ``fill`` is that of
+    :class:`~latens.distributions.Columns`; wrap it in ``Observed(…, 1)``.
 
     Args:
-        columns: ``columns(x, None)`` gives, in one pass, the distribution of every column given those before it in x
-            ``[..., D]``, where NaN carries no information; ``columns(x, only)`` gives that of the columns ``only``, and
-            perhaps of others. Both also give the indices of their columns, in order.
+        columns: ``columns(x, None)`` gives, in one pass, the distribution of every column given the columns before it
+            in x ``[..., D]``, where NaN carries no information. ``columns(x, only)`` gives that of the columns
+            ``only``, and perhaps of others. Both also give the indices of their columns, in order.
         batch_shape: ``[...]``.
         size: the number of columns, D.
-        stages: the columns of each stage, which do not depend on each other; by default every column is its own.
+        stages: the columns of each stage, which do not depend on each other; by default each stage is one column.
     """
 
     arg_constraints: dict = {}
@@ -91,15 +91,15 @@ class InOrder(Distribution):
         super().__init__(torch.Size([*batch_shape, size]), validate_args=False)
 
     def given(self, value: Tensor) -> Columns:
-        """The distribution of every column given those before it in ``value`` ``[..., D]``."""
+        """The distribution of every column given the columns before it in ``value`` ``[..., D]``."""
         return self.columns(value, None)[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """ln p(x_j) of each column given those before it, in nats, ``[..., D]``."""
+        """ln p(x_j) of each column given the columns before it, in nats, ``[..., D]``."""
         return self.given(value).log_prob(value)
 
     def _one_by_one(self, x: Tensor, value: Callable[[Columns], Tensor]) -> Tensor:
-        """x with its missing cells filled, stage by stage, by ``value`` of their distribution."""
+        """x with its missing cells filled, stage by stage, by ``value`` of the cells' distribution."""
         x = x.clone()
         for stage in map(list, self.stages):
             px, members = self.columns(x, stage)
@@ -124,11 +124,11 @@ class InOrder(Distribution):
         """Draws ``[..., D]`` of rows in which cells are missing, and the mask of these cells.
 
         Columns that were fitted to rows with gaps have a distribution even if an earlier cell is missing. So values and
-        gaps are drawn in turn (Gibbs sampling; Geman & Geman 1984), ``ROUNDS`` times: a row's gaps given its values,
-        then each of its values given the earlier cells that are not gaps. Missing cells get values, too.
+        gaps are drawn alternately (Gibbs sampling; Geman & Geman 1984), for ``ROUNDS`` rounds: first a row's gaps given
+        its values, then each of its values given the earlier cells that are not gaps. Missing cells get values, too.
 
         Args:
-            gaps: the mask ``[..., D]`` of cells to be missing, for rows ``[..., D]`` and the number of a round.
+            gaps: a function of rows ``[..., D]`` and the number of the round; returns the mask of cells to be missing.
         """
         with torch.no_grad():
             x = self.sample()
@@ -143,7 +143,7 @@ class InOrder(Distribution):
 
     @property
     def center(self) -> Tensor:
-        """The value that stands for each column, given those that stand for the columns before it, ``[..., D]``."""
+        """The value that stands for each column, given the values that stand for those before it, ``[..., D]``."""
         return self._one_by_one(self._unseen(), center)
 
     @property

@@ -1,7 +1,7 @@
 r""":math:`\operatorname{KL}(q \,\|\, p)` in closed form, in nats, for the pairs in a table.
 
 The table is a plain dictionary keyed by two types, because torch's own dispatch breaks graph capture. Torch's normal
-types are first converted to the canonical ones, so that foreign parts get the same closed forms.
+types are first converted to latens' types, so that foreign parts get the same closed forms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from latens.tensors.numerics import broadcast_shape
 
 
 def canonical(distribution: Distribution) -> Distribution:
-    """``Independent(Normal, 1)`` and ``MultivariateNormal`` as latens' types; anything else unchanged."""
+    """``Independent(Normal, 1)`` and ``MultivariateNormal`` as latens' types; other distributions are unchanged."""
     if isinstance(distribution, td.Independent) and distribution.reinterpreted_batch_ndims == 1:
         base = distribution.base_dist
         if type(base) is td.Normal:
@@ -71,7 +71,7 @@ CLOSED: dict[tuple[type, type], Callable[..., Tensor]] = {
 
 
 def has_closed_kl(q: Distribution, p: Distribution) -> bool:
-    """Whether the table has this pair, or every pair of a product."""
+    """Whether the table has this pair or, for products, every pair of their parts."""
     if isinstance(q, Flat) and isinstance(p, Flat):
         return has_closed_kl(q.base, p.base)
     if isinstance(q, Joint) and isinstance(p, Joint):
@@ -80,7 +80,7 @@ def has_closed_kl(q: Distribution, p: Distribution) -> bool:
 
 
 def detached(q: Distribution) -> Distribution:
-    """The same normal distribution with detached parameters, so that its density has a gradient in z alone.
+    """The same normal distribution with detached parameters, so that its density has a gradient only in z.
 
     Raises ``ValueError`` for any other kind.
     """
@@ -106,7 +106,7 @@ def closed_kl(q: Distribution, p: Distribution) -> Tensor:
     .. math:: \frac12 \left[\operatorname{tr}(P^{-1} Q) + (m - n)^\top P^{-1} (m - n) - Z
         + \ln \frac{\det P}{\det Q}\right].
 
-    Raises ``ValueError`` if the table has no closed form for the pair; use the sampled rate there.
+    ``ValueError`` if the table has no closed form for the pair; use the sampled rate then.
 
     >>> q = DiagonalNormal(torch.tensor([0.7]), torch.tensor([0.16]))
     >>> round(closed_kl(q, DiagonalNormal(torch.zeros(1), torch.ones(1))).item(), 5)

@@ -1,4 +1,4 @@
-"""What distributions about a point share."""
+"""The common base of distributions around a point."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch.distributions import Distribution, constraints
 
 
 class Located(Distribution):
-    """Base of distributions over the last axis whose mean is ``loc`` ``[..., Z]``, which has the whole batch shape.
+    """Base of distributions over the last axis whose mean is ``loc`` ``[..., Z]``; ``loc`` has the full batch shape.
 
-    They draw through :func:`latens.tensors.randomness.standard_normal`.
+    They draw by :func:`latens.tensors.randomness.standard_normal`.
     """
 
     arg_constraints = {"loc": constraints.real_vector}

@@ -12,7 +12,7 @@ from latens.tensors.randomness import standard_normal
 
 
 class LowRankNormal(Located):
-    r"""N(loc, diag h + U Uᵀ) over the last axis, with a U of few columns.
+    r"""N(loc, diag h + U Uᵀ) over the last axis, where U has few columns.
 
     .. math:: z = \mu + \sqrt{h} \odot \varepsilon + U \varepsilon', \qquad
         \det \Sigma = \det C \prod_i h_i, \quad C = I + U^\top D^{-1} U, \quad D = \operatorname{diag} h
@@ -64,7 +64,7 @@ class LowRankNormal(Located):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """ln q(z), in nats, ``[...]``."""
-        # r^T (I + A A^T)^-1 r = min_w |r - A w|^2 + |w|^2: a rounding error of w counts only squared
+        # r^T (I + A A^T)^-1 r = min_w |r - A w|^2 + |w|^2, so an error of rounding in w enters only squared
         white = ((value - self.loc) / self.diagonal.sqrt()).unsqueeze(-1)  # ... x Z x 1
         along = torch.cholesky_solve(self._scaled.mT @ white, self._inner)  # ... x R x 1
         distance = (white - self._scaled @ along).square().sum((-2, -1)) + along.square().sum((-2, -1))

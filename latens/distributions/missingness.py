@@ -1,4 +1,5 @@
-"""Cells that are missing because of their value: a likelihood of the observed cells and of which cells are missing."""
+"""Cells that are missing because of their value: a joint likelihood of observed cells and of which cells are
+missing."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from latens.tensors.randomness import standard_normal
 
 @dataclass(frozen=True)
 class _InUnits:
-    """u = (x - shift) / unit, or the same of ln x."""
+    """u = (x - shift) / unit, or the same for ln x."""
 
     base: Normal
     shift: Tensor
@@ -65,12 +66,13 @@ class SelfMasked(Observed):
     .. math:: \ln p(x_o, s \mid z) = \ln p(x_o \mid z) + \sum_j \ln p(s_j \mid x_j), \qquad
         \operatorname{logit} p(s_j = \text{missing} \mid x_j) = b_j + a_j\, u_j(x_j)
 
-    A missing :math:`x_j` is one reparameterised draw from :math:`p(x_j \mid z)`; averaged over draws of z and of the
-    missing cells, this bounds :math:`\ln p(x_o, s)`.
+    A missing :math:`x_j` is one reparameterised draw from :math:`p(x_j \mid z)`. Averaged over draws of z and of the
+    missing cells, this is a bound on :math:`\ln p(x_o, s)`.
 
-    For normal and log-normal columns, :math:`u_j` is :math:`x_j` (or its logarithm) in the column's own centre and
-    spread; for columns with a law and no atoms it is the score T(x_j). For other columns the slope is not used, so
-    cells are missing at a rate that does not depend on their value. ``cells`` are the terms of :math:`x_o` alone.
+    For normal and log-normal columns, :math:`u_j` is :math:`x_j` (or its logarithm), centred and scaled by the column's
+    mean and spread. For columns with a law and no atoms, it is the score T(x_j). For other columns the slope is not
+    used, so cells are missing at a rate that does not depend on their value. ``cells`` are only the terms of
+    :math:`x_o`.
 
     Args:
         base: the columns, ``[K, B, D]``.
@@ -85,7 +87,7 @@ class SelfMasked(Observed):
 
     @cached_property
     def _located(self) -> list[tuple[Tensor, Tensor, _Seen]]:
-        """(index, mean of u, map to u) of the parts whose values the mechanism sees."""
+        """(index, mean of u, map to u) of the parts whose values the mechanism can see."""
         found: list[tuple[Tensor, Tensor, _Seen]] = []
         for index, part in self.base.parts:  # type: ignore[attr-defined]
             if isinstance(part, InUnits) and isinstance(part.base, Normal):
@@ -97,7 +99,7 @@ class SelfMasked(Observed):
         return found
 
     def _inside(self, value: Tensor) -> Tensor:
-        """u(x) of cells, observed or drawn, ``[K, B, D]``; 0 where the mechanism does not see the value."""
+        """u(x) of cells, observed or drawn, ``[K, B, D]``; 0 if the mechanism cannot see the value."""
         lead = broadcast_shape(value.shape[:-1], self.batch_shape)
         inside = torch.zeros(*lead, value.shape[-1], dtype=self.slope.dtype, device=self.slope.device)
         for index, mean, seen in self._located:
@@ -122,8 +124,8 @@ class SelfMasked(Observed):
         return super().log_prob(value) + logsigmoid(sign * logits).sum(-1)
 
     def completed(self, value: Tensor) -> Tensor:
-        """The cells ``[K, B, D]``, with the drawn values of those missing cells that the mechanism sees; the rest stays
-        NaN.
+        """The cells ``[K, B, D]``, with drawn values for those missing cells whose values the mechanism can see; other
+        missing cells stay NaN.
         """
         inside = self._inside(value)
         out = value.expand(inside.shape).clone()

@@ -69,8 +69,8 @@ class NormalMixture(Distribution):
             return loc + variance.sqrt() * standard_normal(torch.Size(), loc)
 
     def _joint(self, value: Tensor) -> Tensor:
-        """ln w_j + ln N(z; component j), in nats, ``[..., J]``: squares expanded to one product, in float64, as digits
-        cancel."""
+        """ln w_j + ln N(z; component j), in nats, ``[..., J]``. The square is expanded into a matrix product, in
+        float64, since digits cancel."""
         wide = torch.float32 if value.device.type == "mps" else torch.float64
         z, loc, precision = value.to(wide), self.loc.to(wide), self.component_variance.to(wide).reciprocal()
         squares = torch.cat([z * z, z], -1).unsqueeze(-2) @ torch.cat([precision, -2 * loc * precision], -1).mT
@@ -82,5 +82,5 @@ class NormalMixture(Distribution):
         return self._joint(value).logsumexp(-1)
 
     def shares(self, value: Tensor) -> Tensor:
-        """The probability that z is of each component, ``[..., J]``."""
+        """The probability that z comes from each component, ``[..., J]``."""
         return self._joint(value).softmax(-1)

@@ -1,4 +1,4 @@
-"""Several kinds of data about one row, and what their experts say about its codes."""
+"""Several kinds of data about one row, and what experts for each kind say about its codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pieces:
         return dict(zip(self.sizes, x.split(list(self.sizes.values()), self.axis), strict=True))
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """The array that holds these modalities."""
+        """The array that holds the given modalities."""
         return torch.cat([parts[name] for name in self.sizes], self.axis)
 
 
@@ -40,19 +40,19 @@ class Modalities(Distribution):
 
     .. math:: \ln p(x) = \sum_{m \text{ present}} \ln p_m(x_m)
 
-    A modality that is not a key of x is missing; if a row of it is NaN, its own distribution treats it as unobserved.
-    Raises ``ValueError`` if the parts differ in their batch shape.
+    A modality that is not a key of x is missing; if a modality is NaN in a row, its own distribution treats it as
+    unobserved there. ``ValueError`` if the parts differ in batch shape.
 
     Args:
         parts: the distribution of each modality.
-        pieces: where given, samples are one array that holds all modalities, and x may be one.
+        pieces: if given, samples are one array that holds all modalities, and x may be such an array too.
     """
 
     arg_constraints: dict = {}
 
     def __init__(self, parts: Mapping[str, Distribution], pieces: Pieces | None = None):
         self.parts, self.pieces = dict(parts), pieces
-        first, *others = (part.batch_shape for part in self.parts.values())  # sizes of a traced graph have no hash
+        first, *others = (part.batch_shape for part in self.parts.values())  # no set, as traced sizes are unhashable
         if any(shape != first for shape in others):
             shapes = sorted({tuple(part.batch_shape) for part in self.parts.values()})
             raise ValueError(f"all modalities must have the same batch shape, got {shapes}")
@@ -64,21 +64,21 @@ class Modalities(Distribution):
 
     @property
     def center(self) -> Tree:
-        """What stands for each modality, as a mapping, or as one array where there are ``pieces``."""
+        """The value that stands for each modality, as a mapping or, if there are ``pieces``, as one array."""
         return self._each(center)
 
     @property
     def mean(self) -> Tree:
-        """The mean of each modality, as a mapping, or as one array where there are ``pieces``."""
+        """The mean of each modality, as a mapping or, if there are ``pieces``, as one array."""
         return self._each(lambda part: part.mean)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tree:
-        """Draws of each modality, as a mapping, or as one array where there are ``pieces``."""
+        """Draws of each modality, as a mapping or, if there are ``pieces``, as one array."""
         return self._each(lambda part: part.sample(torch.Size(sample_shape)))
 
     def log_prob(self, value: Tree) -> Tensor:
         """The sum of ln p over the modalities that ``value`` has, in nats, ``[...]``; ``ValueError`` for an unknown
-        one.
+        modality.
         """
         if isinstance(value, Tensor):
             if self.pieces is None:
@@ -94,7 +94,7 @@ class Modalities(Distribution):
 class ExpertMixture(NormalMixture):
     """A mixture of normals as a posterior, ``[B, J, Z]``.
 
-    Its weights are fixed, not learned, so that a draw from a component chosen at random carries the whole gradient. The
+    Its weights are fixed, not learned, so that a draw from a randomly chosen component carries the whole gradient. The
     choice takes its noise by rows.
     """
 
@@ -124,8 +124,8 @@ def product(normals: Sequence[DiagonalNormal], present: Tensor, with_prior: bool
 
     Args:
         normals: M normals :math:`\mathcal{N}(g_m, h_m)`, ``[B, Z]``.
-        present: ``[B, M]``, which of them count.
-        with_prior: whether N(0, I) counts too.
+        present: ``[B, M]``, which of the normals are factors in each row.
+        with_prior: whether N(0, I) is a factor too.
     """
     mask = present.to(normals[0].loc).unsqueeze(-1)  # B x M x 1
     precisions = torch.stack([1 / q.variance for q in normals], -2) * mask
@@ -137,9 +137,10 @@ def product(normals: Sequence[DiagonalNormal], present: Tensor, with_prior: bool
 def mixture_of_products(
     normals: Sequence[DiagonalNormal], present: Tensor, subsets: Sequence[Sequence[int]]
 ) -> ExpertMixture:
-    """The even mixture of the products of the subsets whose members are all present; N(0, I) where there is none.
+    """The even mixture, over the subsets whose members are all present, of their products; N(0, I) if there is none.
 
-    Single experts give a mixture of experts (Shi et al. 2019), all subsets a mixture of products (Sutter et al. 2021).
+    With single experts it is a mixture of experts (Shi et al. 2019), with all subsets a mixture of products (Sutter et
+    al. 2021).
 
     Args:
         normals: M normals, ``[B, Z]``.

@@ -1,4 +1,4 @@
-"""Ordered levels by cumulative logistic: a latent number cut into intervals."""
+"""Ordered levels: a latent logistic number cut into intervals."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from latens.tensors.numerics import broadcast_shape, log1mexp
 
 
 class Ordinal(Distribution):
-    r"""Ordered levels 0 … L-1: a logistic number about ``loc``, cut into intervals (McCullagh 1980, proportional odds).
+    r"""Ordered levels 0 … L-1: a logistic number around ``loc``, cut into intervals (McCullagh 1980, proportional
+    odds).
 
     .. math:: P(x \le k) = \sigma(c_k - \mathrm{loc}), \qquad c_0 < \dots < c_{L-2}
 
     .. math:: \ln p(k) = \ln \sigma(c_k - \mathrm{loc}) + \ln \sigma(\mathrm{loc} - c_{k-1})
         + \ln\left(1 - e^{c_{k-1} - c_k}\right)
 
-    In the second formula the lowest and highest levels lack the terms of the missing cutpoint. It is exact however far
-    away ``loc`` is. The median stands for the distribution.
+    In the second formula, the lowest and the highest level have no term for the cutpoint that they lack. The formula is
+    exact however far away ``loc`` is. The median stands for the distribution.
 
     Args:
         loc: ``[..., n]``.

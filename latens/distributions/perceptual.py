@@ -1,4 +1,4 @@
-"""Scores of likeness instead of ln p(x|z): not a density of x, and so without a bound on ln p(x)."""
+"""Similarity scores instead of ln p(x|z). They are not densities of x, so there is no bound on ln p(x)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.distributions import Distribution
 
 
 class PerceptualScore(Distribution):
-    """A score of likeness to ``mean``, used as if it were ln p(x|z): it is not a density, and does not integrate to 1.
+    """A score of similarity to ``mean``, used as if it were ln p(x|z). It is not a density: it does not integrate to 1.
 
     A sample is the mean, because there is no noise to draw.
 
     Args:
         mean: ``[..., *event]``.
         score: ``score(x, mean)`` gives the score of each row, ``[...]``.
-        event_dims: how many of the last axes form one row.
-        why: the words that are printed where a bound on ln p(x) would be.
+        event_dims: the number of last axes that form one row.
+        why: the words that are printed instead of a bound on ln p(x).
     """
 
     arg_constraints: dict = {}

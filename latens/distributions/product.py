@@ -10,10 +10,10 @@ from torch.distributions import Distribution
 
 
 class Flat(Distribution):
-    """Independent copies, the last batch axis of ``base``, as one event ``[D * size]``.
+    """Independent copies, which are the last batch axis of ``base``, as one event ``[D * size]``.
 
-    The torus is the product of circles: ``Flat`` of von Mises-Fisher distributions on the circle with batch ``[...,
-    D]`` is a distribution of D angles, as (cos t_1, sin t_1, cos t_2, …).
+    The torus is the product of circles. So ``Flat`` of von Mises-Fisher distributions on the circle, with batch
+    ``[..., D]``, is a distribution of D angles, as (cos t_1, sin t_1, cos t_2, …).
     """
 
     arg_constraints: dict = {}
@@ -39,18 +39,18 @@ class Flat(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The mean of the base, flat, ``[..., D * size]``."""
+        """The mean of the base, flattened, ``[..., D * size]``."""
         return self._flat(self.base.mean)
 
     @property
     def center(self) -> Tensor:
-        """The value that stands for the base, flat, ``[..., D * size]``."""
+        """The value that stands for the base, flattened, ``[..., D * size]``."""
         found = getattr(self.base, "center", None)
         return self._flat(self.base.mean if found is None else found)
 
     @property
     def variance(self) -> Tensor:
-        """The variance of the base, flat, ``[..., D * size]``."""
+        """The variance of the base, flattened, ``[..., D * size]``."""
         return self._flat(self.base.variance)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
@@ -68,12 +68,12 @@ class Flat(Distribution):
 
 
 class Joint(Distribution):
-    r"""Independent parts side by side on the last axis, as for codes that are partly numbers and partly categories.
+    r"""Independent parts, concatenated on the last axis, as for codes that are partly numbers and partly categories.
 
     .. math:: p(z) = \prod_j p_j(z_j)
 
     Args:
-        parts: distributions of one batch shape, with events ``[Z_j]``.
+        parts: distributions with the same batch shape, and events ``[Z_j]``.
     """
 
     arg_constraints: dict = {}
@@ -91,12 +91,12 @@ class Joint(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The means of the parts side by side, ``[..., Z]``."""
+        """The means of the parts, concatenated, ``[..., Z]``."""
         return torch.cat([part.mean for part in self.parts], -1)
 
     @property
     def variance(self) -> Tensor:
-        """The variances of the parts side by side, ``[..., Z]``."""
+        """The variances of the parts, concatenated, ``[..., Z]``."""
         return torch.cat([part.variance for part in self.parts], -1)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:

@@ -1,4 +1,4 @@
-"""Codes from a book: all mass at one entry, and uniform over the entries."""
+"""Codes from a codebook: all mass on one entry, and uniform over the entries."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.distributions import Distribution
 class Quantised(Distribution):
     """All mass on one of finitely many codes, ``value`` ``[..., Z]``: ln q = 0 there and -inf elsewhere.
 
-    It is a mass, not a density; with a prior that has masses too, the bound on ln p(x) holds.
+    It is a mass, not a density. If the prior has masses too, the bound on ln p(x) holds.
 
     Args:
         value: ``[..., Z]``, which may carry a straight-through gradient.
-        before: ``[..., Z]``, what was quantised.
+        before: ``[..., Z]``, the values before quantisation.
         index: ``[..., V, L]``, the entry that each of V positions chose at each of L levels.
-        code: the same as ``value``, with the gradient of the book instead; or None.
+        code: ``value``, but with the gradient of the codebook; or None.
     """
 
     arg_constraints: dict = {}
@@ -50,13 +50,13 @@ class Quantised(Distribution):
 
 
 class UniformCodes(Distribution):
-    r"""V independent positions, each the sum over L levels of one of K codes, uniformly.
+    r"""V independent positions; each is the sum, over L levels, of one of K equally likely codes.
 
     .. math:: \ln p(z) = -V L \ln K
 
-    ``log_prob`` assumes that its argument is such a code, as with a posterior that quantises with the same book. With L
-    > 1, sums of different entries may coincide, and then carry all of their masses. ``log_prob`` is the mass of the
-    chosen entries alone, so the bound is that of the model that includes the entries.
+    ``log_prob`` assumes that its argument is such a code, as it is if the posterior quantises with the same codebook.
+    With L > 1, sums of different entries may coincide; the sum then has the mass of all of them. ``log_prob`` counts
+    only the mass of the chosen entries, so the bound is that of the model that includes the entries.
 
     Args:
         codes: ``[L, K, D]``.

@@ -1,8 +1,8 @@
-"""A density of one distance, known up to its constant: normaliser, distribution function and draws by quadrature.
+"""The density of a distance, known up to a constant: normaliser, distribution function and draws by quadrature.
 
-Distributions that are symmetric about a point of a curved space (a sphere, a hyperbolic ball) reduce to the density of
-the distance from that point. Gauss-Legendre nodes on a window that holds all of the mass give its integral to rounding,
-and derivatives in the parameters follow from differentiating the sum, without Bessel functions or rejection.
+A distribution on a curved space (a sphere, a hyperbolic ball) that is symmetric about a point reduces to the density of
+the distance from that point. Gauss-Legendre nodes on a window that holds all of the mass give its integral up to
+rounding. Derivatives in the parameters follow from differentiating the sum, without Bessel functions or rejection.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NODES, _TABLE, _NEWTON = 64, 65, 4
 
 
 def wide(like: Tensor) -> torch.dtype:
-    """float64, or float32 on devices that have nothing wider, whatever the shape of ``like``."""
+    """float64, or float32 on devices that have no wider type; the shape of ``like`` does not matter."""
     return torch.float32 if like.device.type == "mps" else torch.float64
 
 
@@ -30,10 +30,10 @@ class RadialDistance:
     """A distance r in [low, high] with the density exp(log_kernel(r)) / Z. All numbers are float64.
 
     Args:
-        log_kernel: maps distances ``[N, *batch]`` to log-densities up to a constant; it closes over parameters in the
-            batch shape.
-        low: ``[*batch]``, the start of the window, which must hold all but a rounding error of the mass.
-        high: ``[*batch]``, its end; no derivative goes through ``low`` and ``high``.
+        log_kernel: a function from distances ``[N, *batch]`` to log-densities up to a constant; it closes over
+            parameters in the batch shape.
+        low: ``[*batch]``, the start of the window, which must hold all of the mass up to rounding.
+        high: ``[*batch]``, the end of the window; no derivative goes through ``low`` and ``high``.
 
     >>> half = RadialDistance(lambda r: -(r**2) / 2, torch.zeros(()), torch.tensor(9.0))
     >>> round(half.log_normaliser.exp().item() ** 2 * 2 / torch.pi, 10)
@@ -45,7 +45,7 @@ class RadialDistance:
         self.low, self.high = (bound.detach().to(wide(bound)) for bound in (low, high))
 
     def _nodes(self, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Nodes ``[N, *shape]`` on [low, high] and the logarithms of their weights."""
+        """Nodes ``[N, *shape]`` on [low, high], and the logarithms of their weights."""
         x, w = (v.to(high).view(-1, *[1] * high.dim()) for v in (_X, _W))
         half = (high - self.low) / 2
         return self.low + half * (1 + x), (w * half).log()
@@ -69,8 +69,8 @@ class RadialDistance:
     def rsample(self, samples: torch.Size | list[int] | tuple[int, ...]) -> Tensor:
         """Reparameterised draws, ``[*samples, *batch]``.
 
-        The distribution function is inverted at a uniform number, by a table and Newton's method. The derivative is
-        implicit, dr = -dF(r) / f(r) (Figurnov, Mohamed & Mnih 2018).
+        The distribution function is inverted at a uniform random number, by a table and then Newton's method. The
+        derivative is implicit, dr = -dF(r) / f(r) (Figurnov, Mohamed & Mnih 2018).
         """
         u = torch.special.ndtr(standard_normal(samples, self.low))
         with torch.no_grad():

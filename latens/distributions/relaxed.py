@@ -1,7 +1,7 @@
 """Products of categories as codes: one-hot vectors, drawn exactly or relaxed to the simplex.
 
-Codes are flat, ``[..., V * K]``: V variables of K categories each. All noise is standard normal underneath, so that it
-follows the layout of :mod:`latens.tensors.randomness`.
+Codes are flat, ``[..., V * K]``: V variables of K categories each. All noise is made from standard normal noise, so
+that it follows the layout of :mod:`latens.tensors.randomness`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.distributions import Distribution, constraints
 
 from latens.tensors.randomness import standard_normal
 
-SPREAD = 24.0  # range of Gumbel noise: a billion draws lie between -3 and 21
+SPREAD = 24.0  # the range of Gumbel noise: a billion draws lie between -3 and 21
 
 
 def standard_gumbel(samples: torch.Size | list[int] | tuple[int, ...], like: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class _Categories(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The probabilities, flat, ``[..., V * K]``."""
+        """The probabilities, flattened, ``[..., V * K]``."""
         return self.log_p.exp().flatten(-2)
 
     @property
@@ -44,7 +44,7 @@ class _Categories(Distribution):
         return self.mean * (1 - self.mean)
 
     def _perturbed(self, samples: torch.Size) -> Tensor:
-        """ln p + Gumbel noise: its largest entry is a draw of the category (Gumbel 1954)."""
+        """ln p + Gumbel noise, whose largest entry is a draw of the category (Gumbel 1954)."""
         noise = standard_gumbel(samples, self.log_p.flatten(-2))
         return self.log_p + noise.unflatten(-1, self.log_p.shape[-2:])
 
@@ -61,13 +61,13 @@ class OneHot(_Categories):
 
     .. math:: \ln q(z) = \sum_v \ln p_v(z_v)
 
-    Draws carry no gradient (score functions give one) unless ``temperature`` is given; then they carry that of the
-    relaxed draw at this temperature, the biased straight-through estimator (Bengio, Leonard & Courville 2013; Jang et
-    al. 2017).
+    Draws carry no gradient (score functions provide one), unless ``temperature`` is given. Then they carry the gradient
+    of the relaxed draw at this temperature: the straight-through estimator, which is biased (Bengio, Leonard &
+    Courville 2013; Jang et al. 2017).
 
     Args:
         logits: ``[..., V, K]``.
-        temperature: > 0, or None for no gradient.
+        temperature: > 0; None for no gradient.
 
     >>> q = OneHot(torch.zeros(1, 4))
     >>> round(q.log_prob(torch.tensor([0.0, 1.0, 0.0, 0.0])).item(), 4)  # -ln 4
@@ -94,8 +94,8 @@ class OneHot(_Categories):
         return (self._split(value.detach()) * self.log_p).sum((-2, -1))
 
     def rate_from(self, other: OneHot) -> Tensor:
-        r""":math:`\operatorname{KL} = \sum_v \sum_k p_{vk} \ln(p_{vk} / r_{vk})` with r of ``other``, in nats,
-        ``[...]``.
+        r""":math:`\operatorname{KL} = \sum_v \sum_k p_{vk} \ln(p_{vk} / r_{vk})`, where r is that of ``other``, in
+        nats, ``[...]``.
         """
         return (self.log_p.exp() * (self.log_p - other.log_p)).sum((-2, -1))
 
@@ -107,9 +107,9 @@ class Relaxed(_Categories):
         - K \ln \sum_k p_k\, y_k^{-T}\right]
 
     It is per unit of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of
-    category k with probability :math:`p_k`. A coordinate y that underflows to 0 has no density, so in single precision
-    ln p is held above 24 - 87 T, or above -10 if that is lower; below T = 0.4 some coordinates underflow even so. ln q
-    can be thousands of nats, and a rate is a small difference of two: they are in float64.
+    category k with probability :math:`p_k`. A coordinate y that underflows to 0 would have no density. So in single
+    precision ln p is kept above 24 - 87 T, or above -10 if that is lower; below T = 0.4 some coordinates underflow even
+    so. ln q can be thousands of nats, and a rate is the small difference of two such numbers, so both are in float64.
 
     Args:
         logits: ``[..., V, K]``, whose softmax over K is p.
@@ -125,7 +125,7 @@ class Relaxed(_Categories):
 
     @property
     def variance(self) -> Tensor:
-        """The variance of the one-hot limit, which is the largest, ``[..., V * K]``."""
+        """The variance of the one-hot limit, an upper bound on the variance, ``[..., V * K]``."""
         return super().variance
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:

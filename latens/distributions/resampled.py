@@ -1,4 +1,4 @@
-"""Densities tilted by a learned rejection of draws."""
+"""Densities changed by a learned rejection of draws."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints
 
 
 class Resampled(Distribution):
-    r"""Draws of ``base`` that are kept with probability a(z); the T-th one is kept in any case (Bauer & Mnih 2019).
+    r"""Draws of ``base`` that are accepted with probability a(z); the T-th draw is always accepted (Bauer & Mnih 2019).
 
     .. math:: \ln p(z) = \ln p_{\text{base}}(z) + \ln\left[(1 - r) \frac{a(z)}{A} + r\right], \qquad
         A = \operatorname{E}_{\text{base}}[a], \quad r = (1 - A)^{T - 1}
@@ -46,7 +46,7 @@ class Resampled(Distribution):
         with torch.no_grad():
             z = self.base.sample(torch.Size(sample_shape))
             refused = self._refused(z)
-            for _ in range(self.truncation - 1):  # a row refused every time keeps its last draw
+            for _ in range(self.truncation - 1):  # a row rejected every time keeps its last draw
                 if not refused.any():
                     break
                 z = torch.where(refused.unsqueeze(-1), self.base.sample(torch.Size(sample_shape)), z)

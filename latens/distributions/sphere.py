@@ -1,5 +1,5 @@
-"""The sphere :math:`S^{m-1}` in m dimensions: uniform, von Mises-Fisher, power spherical. Densities are per unit of its
-area.
+"""The sphere :math:`S^{m-1}` in m dimensions: uniform, von Mises-Fisher and power spherical distributions. Densities
+are per unit of area.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from latens.distributions.radial import RadialDistance, wide
 from latens.tensors.numerics import broadcast_shape
 from latens.tensors.randomness import standard_normal
 
-_REACH = 13.0  # deviations from the mode that hold all of the mass, to rounding
+_REACH = 13.0  # all of the mass, up to rounding, lies within this many deviations of the mode
 
 
 def log_area(m: int) -> float:
@@ -31,7 +31,7 @@ class SphereUniform(Distribution):
     """The uniform distribution on :math:`S^{m-1}`: density 1 / area. Its coordinates have mean 0 and variance 1/m.
 
     Args:
-        like: ``[..., m]``, whose shape, type and device the distribution takes.
+        like: ``[..., m]``, a tensor whose shape, type and device the distribution takes.
     """
 
     arg_constraints: dict = {}
@@ -80,7 +80,7 @@ class _AboutDirection(Distribution):
 
     @property
     def center(self) -> Tensor:
-        """The mean direction, a point of the sphere (``mean`` lies inside it), ``[..., m]``."""
+        """The mean direction, a point on the sphere (``mean`` lies inside it), ``[..., m]``."""
         return self.loc
 
     @property
@@ -114,7 +114,7 @@ class _AboutDirection(Distribution):
         noise = standard_normal(sample_shape, self.loc)
         along = (noise * self.loc).sum(-1, keepdim=True)
         tangent = normalize(noise - along * self.loc, dim=-1)
-        # 1 - cos, not cos: near the pole nothing is lost to rounding
+        # 1 - cos instead of cos, so that nothing is lost to rounding near the pole
         return (1 - fall) * self.loc + (fall * (2 - fall)).clamp_min(1e-30).sqrt() * tangent
 
     @property
@@ -138,8 +138,8 @@ class VonMisesFisher(_AboutDirection):
         C = |S^{m-2}| \int_0^\pi e^{\kappa \cos t} \sin^{m-2} t \, dt
         = (2 \pi)^{m/2} \frac{I_{m/2-1}(\kappa)}{\kappa^{m/2-1}}
 
-    The integral is by quadrature in float64, for :math:`\kappa` in [1e-3, 1e5] and any m from 2. The angle t is drawn
-    by inverting its distribution function (Mardia & Jupp 2000; Davidson et al. 2018).
+    The integral is computed by quadrature in float64, for :math:`\kappa` in [1e-3, 1e5] and any m >= 2. The angle t is
+    drawn by inverting its distribution function (Mardia & Jupp 2000; Davidson et al. 2018).
 
     Args:
         loc: :math:`\mu`, unit vectors ``[..., m]``.
@@ -160,7 +160,7 @@ class VonMisesFisher(_AboutDirection):
             return found + power * t.sin().clamp_min(1e-300).log() if power else found
 
         with torch.no_grad():
-            # the mode has kappa sin^2 = power cos; the curvature there gives the width
+            # at the mode kappa sin^2 = power cos; the curvature there gives the width
             half = power / (2 * kappa)
             cos = 1 / (half + (half.square() + 1).sqrt())
             spread = (kappa * cos + power / (1 - cos.square()).clamp_min(1e-12) if power else kappa).rsqrt()
@@ -204,7 +204,7 @@ class PowerSpherical(_AboutDirection):
     .. math:: f(x) = \frac1C (1 + \mu^\top x)^\kappa, \qquad C = 2^{a + b} \pi^b \frac{\Gamma(a)}{\Gamma(a + b)}, \quad
         a = \frac{m - 1}{2} + \kappa, \quad b = \frac{m - 1}{2}
 
-    With t the angle to :math:`\mu`, (1 + cos t) / 2 ~ Beta(a, b).
+    If t is the angle to :math:`\mu`, then (1 + cos t) / 2 ~ Beta(a, b).
 
     Args:
         loc: :math:`\mu`, unit vectors ``[..., m]``.
@@ -242,7 +242,7 @@ class PowerSpherical(_AboutDirection):
             return found + power * t.sin().clamp_min(1e-300).log() if power else found
 
         with torch.no_grad():
-            # the mode has tan^2(t/2) = power / (2 kappa + power)
+            # at the mode tan^2(t/2) = power / (2 kappa + power)
             kappa = a - b
             mode = 2 * torch.atan(torch.sqrt(power / (2 * kappa + power))) if power else torch.zeros_like(kappa)
             curve = kappa / (1 + mode.cos()) + (power / mode.sin().square().clamp_min(1e-12) if power else 0.0)

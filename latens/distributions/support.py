@@ -1,4 +1,4 @@
-"""The values that a likelihood can produce; others are refused before they are modelled."""
+"""The values that a likelihood can produce; data with other values are refused before they are modelled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latens.distributions.modalities import Modalities
 from latens.errors import InputError
 from latens.tensors.trees import Tree
 
-# what torch's constraints allow, by the name of their class
+# the values that torch's constraints allow, by the name of the constraint's class
 _WORDS = {
     "_Boolean": "0 and 1", "_IntegerInterval": "the whole numbers {low:g} to {high:g}",
     "_IntegerGreaterThan": "whole numbers from {low:g} on", "_Interval": "numbers from {low:g} to {high:g}",
@@ -20,7 +20,8 @@ _WORDS = {
 
 
 def require_support(px: Distribution, x: Tree, first_row: int = 0) -> None:
-    """``InputError`` for the first value of x, rows on the leading axis, that has no probability under ``px``.
+    """Raise ``InputError`` for the first value of x, with rows on the leading axis, that has no probability under
+    ``px``.
 
     Missing cells (NaN) are left to the model. A distribution that does not know its support accepts every value.
     Supports that are tensors must be the same for all rows. ``first_row`` is the number of the first row of x, for the
@@ -46,7 +47,7 @@ def require_support(px: Distribution, x: Tree, first_row: int = 0) -> None:
 
 
 def supported(px: Distribution, x: Tensor) -> Tensor | None:
-    """Where values are in the support of an elementwise distribution, in the shape of x; None if that is unknown."""
+    """The mask of values in the support of an elementwise distribution, in the shape of x; None if it is unknown."""
     if isinstance(px, Observed):
         return supported(px.base, x)
     if isinstance(px, InUnits):
@@ -63,7 +64,7 @@ def supported(px: Distribution, x: Tensor) -> Tensor | None:
 
 
 def _described(px: Distribution) -> tuple[str, str]:
-    """(name of the elementwise distribution, the values that it takes)."""
+    """(the name of the elementwise distribution; the values that it takes)."""
     grid = None
     while isinstance(px, Observed | InUnits | OnGrid):
         grid, px = px if isinstance(px, OnGrid) else grid, px.base

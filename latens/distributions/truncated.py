@@ -1,4 +1,4 @@
-"""The normal density on an interval, computed from the edge nearer to its location so that it is stable far away."""
+"""The normal density on an interval, computed from the end nearer to its location, so that it is stable far away."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from latens.tensors.numerics import LOG_2PI, broadcast_shape, log1mexp
 
 
 class TruncatedNormal(Distribution):
-    r"""A normal given that it lies in an interval, low <= x <= high.
+    r"""A normal, given that it lies in an interval, low <= x <= high.
 
     .. math:: \ln p(x) = \ln \mathcal{N}(x; \mu, \sigma^2)
         - \ln\left[\Phi\!\left(\frac{\mathrm{high} - \mu}{\sigma}\right)
         - \Phi\!\left(\frac{\mathrm{low} - \mu}{\sigma}\right)\right]
 
-    It is stable however far :math:`\mu` lies from the interval, because everything is computed from the edge nearer to
-    it. Values that rounding puts outside have the density of the edge; farther than 1e-6 of the width outside, the
-    density is 0.
+    It is stable however far :math:`\mu` lies from the interval, because everything is computed from the nearer end.
+    Values that rounding puts outside the interval have the density of the end; values outside by more than 1e-6 of the
+    width have density 0.
 
     Args:
         loc: :math:`\mu`, ``[...]``.
@@ -41,7 +41,7 @@ class TruncatedNormal(Distribution):
     def __init__(self, loc: Tensor, scale: Tensor, low: Tensor, high: Tensor):
         self.loc, self.scale, self.low, self.high = loc, scale, low, high
         super().__init__(broadcast_shape(loc.shape, scale.shape, low.shape, high.shape), validate_args=False)
-        # mirrored so that the upper end is the one nearer to loc; its distance is cut at 0, inside the interval
+        # mirrored so that the upper end is the one nearer to loc; its distance is set to 0 if loc is in the interval
         self._sign = torch.where(low + high > 2 * loc, -1.0, 1.0).to(loc.dtype)
         mirrored = self._sign < 0
         self._far = torch.where(mirrored, loc - high, low - loc) / scale
@@ -78,16 +78,16 @@ class TruncatedNormal(Distribution):
         return _excess(self._near) + log1mexp(self._log_share()) - 0.5 * tail.square()
 
     def _ratios(self) -> tuple[Tensor, Tensor]:
-        """phi / [Phi(near) - Phi(far)] at the far and at the near end."""
+        """phi / [Phi(near) - Phi(far)] at the far end and at the near end."""
         tail = self._near.clamp_max(0)
         log_mass = _excess(self._near) + log1mexp(self._log_share()) + LOG_2PI / 2
         far = torch.where(self._near > 0, self._far, -self._width) * (self._far + tail)
         return (-0.5 * far - log_mass).exp(), (-0.5 * (self._near.square() - tail.square()) - log_mass).exp()
 
     def _tilted(self) -> tuple[Tensor, ContinuousBernoulli]:
-        """(mask of the cells in which the closed-form moments cancel; the density to use there). They cancel if the
-        location is far outside, or the interval narrow. The density then tends to an exponential one, here as a
-        function of the distance from the near end in widths of the interval.
+        """(mask of the cells in which the closed-form moments cancel; the density to use for these). They cancel if the
+        location is far outside, or if the interval is narrow. The density then tends to an exponential one, written as
+        a function of the distance from the near end in widths of the interval.
         """
         small = torch.finfo(self._near.dtype).eps ** (1 / 6)
         thin = self._width < 2 * small
@@ -105,7 +105,7 @@ class TruncatedNormal(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """Var[x], ``[...]``, to about 2e-5 of its size in float64 and to about 2 % in float32."""
+        """Var[x], ``[...]``, with a relative error of about 2e-5 in float64 and about 2 % in float32."""
         far, near = self._ratios()
         cancels, tilted = self._tilted()
         ratio = 1 + self._far * far - self._near * near - (far - near).square()
@@ -115,7 +115,7 @@ class TruncatedNormal(Distribution):
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         """Reparameterised draws ``[*sample_shape, ...]`` by the inverse distribution function.
 
-        In the tail it is Newton's method on ln Phi, counted from the near end.
+        In the tail, Newton's method on ln Phi is used, measured from the near end.
         """
         shape = [*sample_shape, *self._batch_shape]
         u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).clamp_min(torch.finfo(self.loc.dtype).eps)

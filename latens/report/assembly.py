@@ -1,4 +1,4 @@
-"""A run as one page of sections; one that cannot be made is replaced by a line that says why."""
+"""A run as one page of sections; a section that cannot be made is replaced by a line that says why."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def render(
     """The report of a run as one HTML page, without scripts or requests. The same run gives the same page.
 
     Args:
-        run: the run. What your own model cannot give is left out, with a line that says why.
+        run: the run. What your own model cannot provide is left out, with a line that says why.
         x: held-out rows in the user's layout, ``[N, *user_shape]``, or :class:`latens.data.rows.Rows` with labels and
-            conditions; at most 2,000 are shown (a fixed random choice). None: sections that need data say so.
+            conditions; at most 2,000 are shown (a fixed random choice). With None, sections that need data say so.
         labels: one value per row, ``[N]``: numbers, words, or codes of ``label_names``.
-        label_names: the names of the codes.
-        evaluation: figures to show; without it, the ELBO is evaluated on the rows shown.
-        comparison: the result of :func:`latens.runs.comparing.compare`, shown as a section.
-        title: the heading; without it, recipe and data.
+        label_names: the names that the codes stand for.
+        evaluation: the figures to show; by default, the ELBO is evaluated on the rows that are shown.
+        comparison: the result of :func:`latens.runs.comparing.compare`, to be shown as a section.
+        title: the heading; by default, recipe and data.
 
     Raises:
-        InputError: x does not fit the run's schema or has no rows, or the number of labels differs from theirs.
+        InputError: x does not fit the run's schema or has no rows, or there are not as many labels as rows.
     """
     was_training = run.model.training
     run.model.eval()
@@ -56,7 +56,7 @@ def write(
     label_names: Sequence[str] | None = None, evaluation: Evaluation | None = None,
     comparison: Comparison | None = None, title: str | None = None,
 ) -> None:  # fmt: skip
-    """Write the page of :func:`render` to ``path``, atomically; ``InputError`` as there, and where the file cannot be
+    """Write the page of :func:`render` to ``path``, atomically. ``InputError`` as there, and if the file cannot be
     written."""
     page = render(
         run, x, labels=labels, label_names=label_names, evaluation=evaluation, comparison=comparison, title=title
@@ -101,7 +101,7 @@ def _comparison(subject: Subject, found: Any) -> Section:
 
 
 def _attempt(key: str, name: str, build: Callable[[Subject], Section], subject: Subject) -> Section:
-    """The section, or a line that says why there is none: a model of your own may lack any method."""
+    """The section, or a line that says why there is none, since a model of your own may lack any method."""
     try:
         return build(subject)
     except LeftOut as reason:

@@ -14,8 +14,8 @@ from latens.report.style import color
 from latens.schema import Column
 
 BINS = 30
-NAME = 18  # letters of a name in a chart
-TAIL = 0.005  # share of the values beyond each end of an axis
+NAME = 18  # the most letters of a name in a chart
+TAIL = 0.005  # the share of the values that lies beyond either end of an axis
 LOG_RATIO = 30.0  # positive numbers whose range, without tails, exceeds this ratio get a logarithmic axis
 
 
@@ -24,10 +24,10 @@ class Axis:
     """The axis of a numeric column.
 
     Attributes:
-        low, high: its ends.
+        low, high: the ends of the axis.
         scale: "linear", "log" or "symlog" (linear to 1, then logarithmic).
         dates: whether values are days since 1970-01-01.
-        step: the smallest distance of two values; 0 for any.
+        step: the smallest distance between two values; 0 if there is none.
     """
 
     low: float
@@ -38,7 +38,7 @@ class Axis:
 
     @classmethod
     def of(cls, column: Column, values: np.ndarray) -> Axis:
-        """The axis for all observed ``values``, ``[N]``, except their tails.
+        """The axis that shows all observed ``values``, ``[N]``, except their tails.
 
         >>> Axis.of(Column("n", "count", "int64", "poisson"), np.array([0.0, 1.0, 2.0, np.nan]))
         Axis(low=0.0, high=2.0, scale='linear', dates=False, step=1.0)
@@ -60,7 +60,7 @@ class Axis:
         return cls(low, high, dates=dates, step=step)
 
     def edges(self, bins: int = BINS) -> np.ndarray:
-        """Edges of about ``bins`` bins. If values are whole steps apart, no edge falls on a value."""
+        """The edges of about ``bins`` bins. If values are whole steps apart, no edge coincides with a value."""
         if self.scale == "log":
             return np.geomspace(self.low, self.high, bins + 1)
         if self.scale == "symlog":
@@ -90,7 +90,7 @@ class Axis:
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers for a logarithmic axis."""
+    """Round numbers as ticks of a logarithmic axis."""
     found = [0.0] if low <= 0 else []
     first = np.floor(np.log10(max(low, 1.0 if low <= 0 else low)))
     powers = 10.0 ** np.arange(first, np.ceil(np.log10(high)) + 1)
@@ -131,8 +131,8 @@ def scatter(
 
 
 def cumulative(values: np.ndarray, label: str) -> Graphic:
-    """The share of values in [0, 1] that are at most t, against t, with the line of uniform values and the band within
-    which 95 % of uniform samples of this size stay (Massart 1990)."""
+    """The share of values in [0, 1] that are at most t, against t, with the line for uniform values and a band in which
+    95 % of uniform samples of this size stay (Massart 1990)."""
 
     def draw(axes: Any) -> None:
         t = np.linspace(0, 1, 201)
@@ -162,7 +162,7 @@ def _room(names: Sequence[str]) -> int:
 
 
 def paired(names: Sequence[str], rows: Sequence[tuple[np.ndarray, str]], label: str) -> Graphic:
-    """Horizontal bars of shares, with the series of each level below one another."""
+    """Horizontal bars of shares; for each level, the bars of the series are below one another."""
 
     def draw(axes: Any) -> None:
         thick = 2 / 3 / len(rows)
@@ -182,7 +182,7 @@ def paired(names: Sequence[str], rows: Sequence[tuple[np.ndarray, str]], label: 
 
 
 def _named(axis: Any, places: np.ndarray, names: Sequence[str], **look: Any) -> None:
-    """Set the names, cut, at the places of an axis; a tooltip has the whole name."""
+    """Set the names, cut to length, at the places of an axis; a tooltip has the whole name."""
     axis.set_ticks(places, [cut(name) for name in names], parse_math=False, **look)
     axis.set_tick_params(length=0)
     for text, name in zip(axis.get_ticklabels(), names):

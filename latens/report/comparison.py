@@ -1,4 +1,4 @@
-"""The comparison: a table with the best model marked, and how regular each latent space is."""
+"""The comparison: a table in which the best model is marked, and how regular each latent space is."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ Of = TypeVar("Of", Row, Side)
 
 
 def _in_order(rows: Iterable[Of]) -> list[Of]:
-    """Rows in the order PCA, autoencoder, VAE, others."""
+    """Rows in the order PCA, autoencoder, VAE, other models."""
     return sorted(rows, key=lambda row: _ORDER.get(row.model, 9))
 
 
@@ -77,7 +77,7 @@ def _heads(columns: Sequence[tuple[str, str]], *more: str) -> list[str]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """The table of figures: models of one dimension together, the best of each dimension marked."""
+    """The table of figures: models of the same dimension together, with the best of each dimension marked."""
     lines = []
     for dim in sorted({row.latent_dim for row in rows}):
         together = _in_order(row for row in rows if row.latent_dim == dim)
@@ -89,7 +89,7 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _densities(rows: Sequence[DensityRow]) -> str:
-    """The table of densities of codes; nothing where none was asked for."""
+    """The table of densities of codes; empty if the user asked for none."""
     if not rows:
         return ""
     columns = [("energy", "of codes"), ("energy", "null"), ("energy", "of data"), ("energy", "null"),
@@ -119,7 +119,7 @@ def _best(rows: Sequence[Row], score: Score | None) -> set[int]:
 
 
 def _curves(rows: Sequence[Row]) -> str:
-    """Charts of figures by latent dimension, with a line for each model."""
+    """Charts of figures by latent dimension, with one line per model."""
     dims = sorted({row.latent_dim for row in rows})
     models = list(dict.fromkeys(row.model for row in _in_order(sorted(rows, key=lambda row: row.model))))
     if len(dims) < 2:
@@ -158,10 +158,10 @@ def tradeoffs(rows: Sequence[Row]) -> list[tuple[str, figures.Curve]]:
 
 
 def of_sweep(folder: Path) -> tuple[np.ndarray, list[str]]:
-    """(rates and distortions ``[N, 2]`` of the finished combinations of a sweep, their names).
+    """(rates and distortions ``[N, 2]`` of the finished combinations of a sweep; their names).
 
     Raises:
-        InputError: a folder without a finished sweep, or one whose models have no rate.
+        InputError: the folder has no finished sweep, or its models have no rate.
     """
     try:
         text = (Folder(folder) / "sweep.csv").read().decode()
@@ -183,7 +183,7 @@ def _paint(model: str) -> str:
 def comparison(
     found: Comparison, schema: Schema | None, latent_dim: int | None, label_names: Sequence[str] | None
 ) -> Section:
-    """Table and notes, then for each dimension maps, decoded random codes and interpolations of all models."""
+    """Table and notes, and then, for each dimension, maps, decoded random codes and interpolations of all models."""
     if not found.rows:
         raise LeftOut("The comparison is empty.")
     text = (
@@ -198,10 +198,10 @@ def comparison(
         first = latent_dim if latent_dim in dims else dims[0]
         groups = group(found.labels, len(found.held_out), label_names)
         body += "<h3>How regular is the latent space?</h3>" + how(
-            "An autoencoder learns reconstructions only: nothing gives the space between its codes a meaning, so a "
-            "random code often falls into a gap and decodes to nonsense. A VAE pays a rate for codes that leave the "
-            "prior, and spreads each code over a region: the codes fill the prior without gaps, and a code drawn from "
-            "it decodes to something like data."
+            "An autoencoder learns only reconstructions: nothing gives the space between its codes a meaning, so a "
+            "random code often falls into a gap and decodes to nonsense. In a VAE, codes that leave the prior cost "
+            "rate, and each code is spread over a region. So the codes fill the prior without gaps, and a code drawn "
+            "from the prior decodes to something like data."
         )
         for dim in dims:
             sides = _in_order(side for side in found.sides if side.latent_dim == dim)
@@ -212,9 +212,9 @@ def comparison(
 
 def _side_by_side(sides: Sequence[Side], schema: Schema, groups: Groups | None, held_out: np.ndarray) -> str:
     body = "<h3>Codes of data and sampled codes</h3>" + how(
-        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: codes sampled from the prior. Where there is grey "
-        "without colour, a random code falls where the decoder has seen nothing; only the VAE is trained to fill these "
-        "places."
+        "Coloured: codes of held-out rows, drawn from q(z|x). Grey: codes sampled from the prior. If a region is grey "
+        "without colour, random codes fall where the decoder was never trained; only the VAE is trained to fill such "
+        "regions."
     )
     legend = groups.legend() if groups is not None else [("codes of held-out rows", "c0")]
     body += keys([*legend, ("sampled codes", "faint")]) + grid(_maps(sides, groups), "three")
@@ -255,8 +255,8 @@ def _row(sides: Sequence[Side], drawings: Sequence[object]) -> str:
 
 
 def _maps(sides: Sequence[Side], groups: Groups | None) -> list[Chart]:
-    """Maps of codes over sampled codes along the codes' first two principal axes, in units of the sampled spread, all
-    on one scale."""
+    """Maps of codes over sampled codes, along the codes' first two principal axes, in units of the sampled codes'
+    spread; all maps have the same scale."""
     found, panels = [], []
     for side in sides:
         middle, spread = side.sampled_codes.mean(0), np.maximum(side.sampled_codes.std(0), 1e-12)

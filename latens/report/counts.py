@@ -1,4 +1,4 @@
-"""Whether samples of many columns of counts match the data: means, variances, zeros and totals."""
+"""Whether samples of counts with many columns match the data: means, variances, zeros and totals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from latens.schema import Column
 
 
 def axis(values: np.ndarray) -> charts.Axis:
-    """The axis of one column of counts."""
+    """The axis for a column of counts."""
     return charts.Axis.of(Column("", "count", "int64", "poisson"), values)
 
 
@@ -27,10 +27,10 @@ def moments(subject: Subject, drawn: np.ndarray) -> str:
         Chart("Variance against mean", _variances(data, drawn), "above the line: more than Poisson"),
         Chart("Zeros of each column", _both((data == 0).mean(0), (drawn == 0).mean(0), "share of zeros"),
               f"{zeros[0]} of the data, {zeros[1]} of the samples"),
-        Chart("Totals of the rows", _totals(data.sum(1), drawn.sum(1)), "where the model reads totals, they are given"),
+        Chart("Totals of the rows", _totals(data.sum(1), drawn.sum(1)), "given to the model, if it reads totals"),
     ]  # fmt: skip
     text = (
-        "Each dot is a column. Means and shares of zeros should lie on the line, where samples and data agree. A "
+        "Each dot is a column. Means and shares of zeros should lie on the line, on which samples and data agree. A "
         "column with a variance above its mean varies more than a Poisson count; samples should vary as much as the "
         "data."
     )

@@ -1,6 +1,6 @@
 """Charts as small inline SVGs in the colours of the page, drawn by matplotlib without pyplot.
 
-Each panel is a drawing of its own: a wide screen shows them side by side, a phone one below another.
+Each panel is a separate drawing: a wide screen shows panels side by side, a phone one below another.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _STYLE = {
     "axes.facecolor": "none", "figure.facecolor": "none", "path.simplify": False, "axes.formatter.limits": (-4, 5),
 }  # fmt: skip
 DASHES = (0, (4, 3))
-TIP = "tip "  # the gid of a shape with a tooltip begins so; the rest is the tooltip
-Series = Sequence[tuple[np.ndarray, str, bool]]  # values, their colour, and whether bars are filled
-Curve = tuple[np.ndarray, str, Sequence[str]]  # points [N, 2], their colour, a name for each or none
+TIP = "tip "  # the gid of a shape with a tooltip is this prefix and then the tooltip
+Series = Sequence[tuple[np.ndarray, str, bool]]  # (values, their colour, whether bars are filled) of each series
+Curve = tuple[np.ndarray, str, Sequence[str]]  # (points [N, 2], their colour, the points' names or none)
 _VARIABLES = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
 
 
@@ -55,9 +55,9 @@ def drawing() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Graphic:
-    """A chart of ``width`` x ``height`` CSS pixels with margins in pixels. ``draw`` draws it on matplotlib's axes:
-    those of a page, as inline SVG (``str``), or a user's (:meth:`on`). ``label`` is for screen readers; ``grow`` is the
-    factor by which the page may enlarge it."""
+    """A chart of ``width`` x ``height`` CSS pixels, with margins in pixels. ``draw`` draws it on matplotlib axes:
+    either those of a page, as inline SVG (``str``), or the user's (:meth:`on`). ``label`` is for screen readers;
+    ``grow`` is the factor by which the page may enlarge the chart."""
 
     draw: Callable[[Any], None]
     label: str
@@ -88,7 +88,7 @@ class Graphic:
         self.on(figure.add_axes(box))
         file = io.StringIO()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # letters that matplotlib's font lacks and the page's has
+            warnings.simplefilter("ignore", UserWarning)  # about letters that the page's font has, but matplotlib's not
             figure.savefig(file, format="svg", metadata={"Date": None})
         return (
             f'<svg role="img" aria-label="{esc(self.label)}" viewBox="0 0 {width} {height}" '
@@ -97,7 +97,7 @@ class Graphic:
 
 
 def _inline(text: str) -> str:
-    """The inside of an SVG of matplotlib's, for a page with the theme's colours and font."""
+    """The inner part of an SVG that matplotlib made, adapted to a page with the theme's colours and font."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
     text = re.sub(r"^<svg[^>]*>|</svg>\s*$", "", text)
@@ -120,7 +120,7 @@ def _short_path(path: str) -> str:
 
 
 def limits(values: np.ndarray, pad: float = 0.05) -> tuple[float, float]:
-    """A range of all finite values, with some room."""
+    """The range of all finite values, slightly widened."""
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 1.0
@@ -137,7 +137,7 @@ def dots(axes: Any, points: np.ndarray, paint: str, size: float = 4.0, opacity: 
     if not len(points):
         return
     vertices = np.repeat(points.astype(float), 2, axis=0)
-    vertices[1::2, 0] += 1e-6 * np.ptp(points[:, 0])  # pixels have no line of length 0
+    vertices[1::2, 0] += 1e-6 * np.ptp(points[:, 0])  # renderers do not draw a line of length 0
     path = Path(vertices, np.tile(np.array([Path.MOVETO, Path.LINETO], dtype=np.uint8), len(points)))
     path.should_simplify = False
     axes.add_patch(PathPatch(path, facecolor="none", edgecolor=paint, linewidth=size, alpha=opacity, capstyle="round",
@@ -145,7 +145,7 @@ def dots(axes: Any, points: np.ndarray, paint: str, size: float = 4.0, opacity: 
 
 
 def curves(x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, best: float | None = None) -> Graphic:
-    """Lines over epochs; the axis may cut off the first validations, so that the rest is legible (:func:`is_cut`)."""
+    """Lines over epochs. The axis may cut off the first validations, so that the rest is legible (:func:`is_cut`)."""
 
     def draw(axes: Any) -> None:
         for values, name in series:
@@ -162,12 +162,12 @@ def curves(x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, 
 
 
 def _late(series: Sequence[tuple[np.ndarray, str]]) -> tuple[float, float]:
-    """A range of all values except those of the first eighth of the epochs."""
+    """The range of all values except those of the first eighth of the epochs."""
     return limits(np.concatenate([values[len(values) // 8 :] for values, _ in series]))
 
 
 def is_cut(series: Sequence[tuple[np.ndarray, str]]) -> bool:
-    """Whether a chart of :func:`curves` leaves out values."""
+    """Whether a chart of :func:`curves` cuts off some values."""
     low, high = _late(series)
     every = np.concatenate([values for values, _ in series])
     every = every[np.isfinite(every)]
@@ -178,17 +178,17 @@ def lines(
     x: np.ndarray, series: Sequence[tuple[np.ndarray, str]], label: str, *, x_name: str = "", marks: bool = False,
     height: int = 180, ticks: Mapping[float, str] | None = None, span: np.ndarray | None = None,
 ) -> Graphic:  # fmt: skip
-    """A chart of lines over common x.
+    """A chart of lines with common x values.
 
     Args:
-        x: the places, ``[T]``.
+        x: the x values, ``[T]``.
         series: (values ``[T]``, colour) of each line.
         label: the label of the chart, for screen readers.
         x_name: the name of the x axis.
-        marks: whether each value has a dot.
-        height: in CSS pixels.
-        ticks: {place: name} on the x axis.
-        span: values that the y axis includes, so that charts are comparable.
+        marks: whether each value is marked with a dot.
+        height: the height in CSS pixels.
+        ticks: {x value: name} on the x axis.
+        span: values that the y axis must include, so that charts are comparable.
     """
 
     def draw(axes: Any) -> None:
@@ -224,7 +224,7 @@ def bars(heights: np.ndarray, names: Sequence[str], label: str, *, paint: Sequen
 
 
 def _log_scale(axes: Any, heights: np.ndarray, threshold: float | None) -> np.ndarray:
-    """The heights, cut at the lower end of a logarithmic axis."""
+    """The heights, cut off at the lower end of a logarithmic axis."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     floor = max(1e-6, min(float(heights.min()), threshold or 1) / 2)
@@ -236,7 +236,7 @@ def _log_scale(axes: Any, heights: np.ndarray, threshold: float | None) -> np.nd
 
 
 def bins_of(series: Series, most: int) -> int:
-    """The number of bins for the shortest series, at most ``most``."""
+    """The number of bins that suits the shortest series, at most ``most``."""
     return min(most, max(8, 2 * round(min((len(values) for values, *_ in series), default=0) ** 0.5)))
 
 
@@ -251,8 +251,8 @@ def stairs(axes: Any, series: Series, edges: np.ndarray, unit: np.ndarray | floa
 
 
 def histogram(series: Series, label: str, *, bins: int = 30, discrete: bool = False) -> Graphic:
-    """Histograms of (values, colour, filled) on common bins, each with area 1, without the tails of 0.5 % of the first
-    series."""
+    """Histograms of (values, colour, filled) on common bins, each with area 1. The outermost 0.5 % of the first series
+    at each end are cut off."""
 
     def draw(axes: Any) -> None:
         if discrete:
@@ -292,14 +292,14 @@ def cloud(
     """A map of points, coloured by group.
 
     Args:
-        points: ``[N, 2]``; faint where there are paths.
-        groups: their groups.
+        points: ``[N, 2]``; drawn faintly if there are paths.
+        groups: the groups of the points.
         label: the label of the map, for screen readers.
         behind: grey points below the others, ``[M, 2]``.
-        circles: whether circles that hold 50 % and 95 % of N(0, I) are drawn.
+        circles: whether to draw circles that hold 50 % and 95 % of N(0, I).
         names: the names of the two axes.
         paths: lines on top, ``[steps, 2]`` each.
-        frame: points that the axes span, so that small maps are comparable.
+        frame: points that the axes must span, so that small maps are comparable.
     """
     side, width = (400, 4.2) if frame is None else (290, 2.8)
     behind = np.empty((0, 2)) if behind is None else behind
@@ -327,7 +327,7 @@ def cloud(
 
 
 def tradeoff(curves: Sequence[Curve], label: str) -> Graphic:
-    """Distortion against rate, nats, with dashed lines of one ELBO (-rate - distortion).
+    """Distortion against rate, nats; along a dashed line the ELBO (-rate - distortion) is constant.
 
     Args:
         curves: rates and distortions of each model, joined in the order of the rates.
@@ -353,7 +353,7 @@ def tradeoff(curves: Sequence[Curve], label: str) -> Graphic:
 
 
 def _square(axes: Any, shown: np.ndarray) -> float:
-    """Show a square around all points, and return half its side."""
+    """Show a square around all points, and return half the length of its side."""
     middle, half = (shown.max(0) + shown.min(0)) / 2, float((shown.max(0) - shown.min(0)).max()) / 2 * 1.08 or 1.0
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
     return half
@@ -392,7 +392,7 @@ def _apart(named: Sequence[tuple[str, np.ndarray]], pixel: float) -> np.ndarray:
 
 
 def _layers(points: np.ndarray, groups: Groups | None, faint: bool) -> list[tuple[np.ndarray, str, float]]:
-    """(points, colour, opacity) in drawing order: groups alternate, so that none hides the others."""
+    """(points, colour, opacity) in drawing order: groups alternate, so that no group hides the others."""
     if groups is None:
         return [(points, color("faint" if faint else "c0"), 0.5 if faint and len(points) > 400 else 0.8)]
     layers = []

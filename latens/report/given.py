@@ -1,4 +1,4 @@
-"""Rows that a user gives without a model, for figures, and the places of charts on matplotlib's axes."""
+"""Rows that a user gives without a model, for figures; and charts placed on matplotlib axes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from latens.report.pixels import model_layout
 from latens.report.subject import Subject
 from latens.schema import Table
 
-TITLE, KEY = 36, 15  # CSS pixels over a chart, and for a line of text under it
-ACROSS = 4  # charts in a line
+TITLE, KEY = 36, 15  # CSS pixels above a chart, and for a line of text below it
+ACROSS = 4  # charts in a line of the grid
 
 
 class Given(Subject):
-    """Rows as a subject of figures, without a run: their schema, and what is shown of them."""
+    """Rows as a subject of figures, without a run: their schema, and what a figure shows of them."""
 
     def __init__(self, x: Any):
         rows = x if isinstance(x, Rows) else rows_of(_plain(x))
@@ -32,7 +32,7 @@ class Given(Subject):
         self.shown = _outer(rows)
 
     def like(self, x: Any, what: str) -> np.ndarray:
-        """Other rows in the layout of these, ``[N, *shape]``; ``InputError`` for rows of a different shape."""
+        """Other rows in the layout of these rows, ``[N, *shape]``; ``InputError`` if their shape differs."""
         if isinstance(self.schema, Table):
             return _outer(rows_like(_plain(x), self.schema, check=False))
         found = model_layout(self.known, np.asarray(as_array(x)[0], dtype=np.float64))
@@ -103,7 +103,7 @@ def _grid(charts: Sequence[Chart], ax: Any, legend: Sequence[tuple[str, str]]) -
     return ax
 
 
-EMPTY = Graphic(lambda axes: None, "", 270, 20, bottom=4)  # stands for a chart that has only lines of text
+EMPTY = Graphic(lambda axes: None, "", 270, 20, bottom=4)  # for a chart that has only lines of text
 
 
 def _graphic(chart: Chart) -> Graphic:
@@ -146,7 +146,7 @@ def _fill(axes: Any, chart: Chart, legend: Sequence[tuple[str, str]], room: int)
 
 
 def show_images(image: np.ndarray, ax: Any, names: Sequence[str] = (), places: Sequence[str] = ()) -> Any:
-    """Show one image with opacity, ``[H, W, 2]`` (grey) or ``[H, W, 4]``. ``names`` label its lines of images;
+    """Show one image with opacity, ``[H, W, 2]`` (grey) or ``[H, W, 4]``. ``names`` label its rows of images, and
     ``places`` are written below it, evenly spaced from end to end."""
     if image.shape[-1] == 2:
         image = np.concatenate([image[..., :1].repeat(3, -1), image[..., 1:]], -1)

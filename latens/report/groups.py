@@ -15,7 +15,7 @@ from latens.report.style import COLORS, THEME, ramp
 
 @dataclass
 class Groups:
-    """The group of each row: ``index``, ``[N]``, into ``names``; ``ordered`` where the groups are ranges of a
+    """The group of each row: ``index``, ``[N]``, into ``names``. ``ordered`` says that the groups are ranges of a
     number."""
 
     names: list[str]
@@ -23,7 +23,7 @@ class Groups:
     ordered: bool = False
 
     def paint(self, i: int) -> str:
-        """The colour of group ``i``, hexadecimal: one of ten for values, a step of viridis for ranges."""
+        """The colour of group ``i``, hexadecimal: one of ten colours for values, a step of viridis for ranges."""
         if not self.ordered:
             return THEME[f"c{i % COLORS}"][0]
         return ramp(i, len(self.names))
@@ -45,8 +45,8 @@ class Groups:
 
 
 def group(labels: Any, rows: int, label_names: Sequence[str] | None = None) -> Groups | None:
-    """Groups from the labels of rows: the values (at most ten; rare ones become "other"), or ten ranges of a number
-    with more values.
+    """Groups from the labels of rows: the values (at most ten; rare values become "other"), or ten ranges if the labels
+    are numbers with more values.
 
     Raises:
         InputError: the number of labels differs from the number of rows.
@@ -69,8 +69,8 @@ def group(labels: Any, rows: int, label_names: Sequence[str] | None = None) -> G
 
 
 def _without_gaps(values: np.ndarray) -> np.ndarray:
-    """Values without missing ones: objects become words; missing numbers become a word, or the smallest number where
-    there are many numbers."""
+    """Values without missing ones. Among words, missing values become a word; among numbers too, or the smallest number
+    if there are many different numbers."""
     if values.dtype.kind == "O":
         return np.array([str(v) for v in values])
     if values.dtype.kind != "f" or np.isfinite(values).all():
@@ -82,8 +82,8 @@ def _without_gaps(values: np.ndarray) -> np.ndarray:
 
 
 def most_frequent(counts: np.ndarray, most: int) -> tuple[list[int], np.ndarray]:
-    """(the ``most`` - 1 values with the largest counts, in their order; for each value its place among them, with the
-    last place for all others)."""
+    """(the ``most`` - 1 values with the largest counts, in their order; for each value, its place among them; all other
+    values share the last place)."""
     kept = np.sort(np.argsort(-counts, kind="stable")[: most - 1])
     places = np.full(len(counts), most - 1)
     places[kept] = np.arange(most - 1)

@@ -1,4 +1,4 @@
-"""The first lines of the page, in words: what the model has learnt, how good it is, and what to distrust."""
+"""The first lines of the page, in words: what the model has learnt, how good it is, and what not to trust."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from latens.report.subject import Subject
 from latens.runs.fitting import counted
 from latens.schema import Table
 
-LITTLE = 0.1  # share of the variance below which codes are said to hold little
+LITTLE = 0.1  # below this share of the variance, codes are said to hold little
 
 
 def lead(subject: Subject) -> str:
-    """Learnt, good, distrust: a sentence each (HTML)."""
+    """One sentence each: what was learnt, how good it is, and what not to trust (HTML)."""
     kept = kept_variance(subject)
     found = ("Learnt", _learnt(subject)), ("How good", _good(subject, kept)), ("Distrust", _distrust(subject, kept))
     return f'<p class="lead">{" ".join(f"<b>{name}:</b> {text}." for name, text in found if text)}</p>'
 
 
 def kept_variance(subject: Subject) -> float | None:
-    """Share of the variance of the numbers that reconstructions keep, at most 1; None if there are no numbers."""
+    """The share of the variance of the numbers that reconstructions keep, at most 1; None if there are no numbers."""
     f = subject.figures
     if isinstance(subject.schema, Table):
         return None if f.relative_rmse is None else 1 - f.relative_rmse**2

@@ -1,4 +1,4 @@
-"""The distance between samples and data of one column, and which levels get a name of their own."""
+"""The distance between samples and data in one column, and the levels that are shown by name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from latens.report.groups import most_frequent
 from latens.schema import Column
 from latens.schema.arrow import as_numbers
 
-LEVELS = 10  # levels with a name
-SPLITS = 19  # random splits, all of whose distances must be exceeded: a test at 1 / (19 + 1) = 5 %
+LEVELS = 10  # at most this many levels are shown by name
+SPLITS = 19  # the distance must exceed those of this many random splits: a test at 1 / (19 + 1) = 5 %
 
 
 @dataclass(frozen=True, eq=False)
 class MarginalComparison:
-    """The observed cells of a column, and samples of it; ``more`` says whether they differ by more than chance (None:
+    """The observed cells of a column, and samples of it. ``more`` says whether they differ by more than chance (None if
     not tested)."""
 
     column: Column
@@ -34,19 +34,19 @@ class MarginalComparison:
 
     @cached_property
     def distance(self) -> float:
-        """The distance between samples and data; 1 where either is empty."""
+        """The distance between samples and data; 1 if either has no cells."""
         return self.measure(self.data, self.drawn) if len(self.data) else 1.0
 
     def tested(self, rng: np.random.Generator) -> MarginalComparison:
-        """The same, with ``more`` set: whether the distance exceeds those between 19 random splits of the pooled data
-        and samples (a permutation test at 5 %)."""
+        """The same comparison with ``more`` set: whether the distance exceeds those between 19 random splits of the
+        pooled data and samples (a permutation test at 5 %)."""
         both, n = np.append(self.data, self.drawn), len(self.data)
         splits = (rng.permutation(both) for _ in range(SPLITS))
         return replace(self, more=all(self.measure(each[:n], each[n:]) < self.distance for each in splits))
 
 
 def as_given(column: Column, numbers: np.ndarray) -> np.ndarray:
-    """Numbers as the user gets them, rounded and clipped like the column; levels remain codes."""
+    """Numbers as the user gets them, rounded and clipped as the column requires; levels remain codes."""
     if column.outputs_codes:
         return numbers
     found = as_numbers(column.decode(numbers))
@@ -54,8 +54,8 @@ def as_given(column: Column, numbers: np.ndarray) -> np.ndarray:
 
 
 def grouped(column: Column, *codes: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
-    """(names of the levels in their order, the codes as indices into them). If there are more than ten levels, those
-    rarest among the first codes are merged."""
+    """(the names of the levels in their order; the codes as indices into these names). If there are more than ten
+    levels, the levels that are rarest among the first codes are merged."""
     levels = [str(level) for level in column.levels or ()]
     whole = [np.clip(each.round(), 0, len(levels) - 1).astype(int) for each in codes]
     if len(levels) <= LEVELS:

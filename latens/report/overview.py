@@ -66,7 +66,7 @@ def heading(run: Run) -> str:
 
 
 def header(subject: Subject, title: str) -> str:
-    """Title, what was learnt and how good it is, facts, warnings and key figures."""
+    """Title, what was learnt and how well, facts, warnings and key figures."""
     run, schema = subject.run, subject.schema
     facts = []
     if schema is not None:
@@ -143,7 +143,7 @@ def choices(subject: Subject) -> Section:
 
 
 def _sentence(text: str) -> str:
-    """ "likelihood = Normal: floats" with its first half set as code."""
+    """A sentence "likelihood = Normal: floats" with its first half set as code."""
     head, mark, rest = text.partition(": ")
     if "=" in head and mark:
         return f"<code>{esc(head)}</code>: {esc(rest, 1000)}"
@@ -151,7 +151,7 @@ def _sentence(text: str) -> str:
 
 
 def training(subject: Subject) -> Section:
-    """Bound, rate and distortion over the epochs, training and validation, the best epoch marked."""
+    """Bound, rate and distortion over the epochs, for training and validation, with the best epoch marked."""
     run = subject.run
     if not run.history:
         raise LeftOut("The run has no training history.")
@@ -167,10 +167,10 @@ def training(subject: Subject) -> Section:
 def training_charts(
     history: Sequence[Mapping[str, Any]], terms: Sequence[tuple[str, str, str]]
 ) -> tuple[list[Chart], list[tuple[str, str]], bool]:
-    """(a chart of each term over the epochs, their legend, whether one leaves out the first validations).
+    """(one chart of each term over the epochs; their legend; whether a chart cuts off the first validations).
 
     Args:
-        history: a row of figures for each validation.
+        history: one row of figures per validation.
         terms: (name in the history, title, unit) of each chart.
     """
     columns = {name: _column(history, name) for name in history[0]}
@@ -197,12 +197,12 @@ DISTORTION = ("distortion", "Distortion", "−ln p(x|z), nats per row, lower is 
 
 
 def terms(subject: Subject) -> tuple[list[tuple[str, str, str]], str]:
-    """([(name in the history, title, unit) of each chart], how to read them)."""
-    likeness = ("distortion", "Distortion", "minus the likeness score, lower is better")
-    critic = ("bound", "Minus the generator's loss", "the higher, the more the critic is fooled")
+    """([(name in the history, title, unit) of each chart]; a text on how to read them)."""
+    likeness = ("distortion", "Distortion", "minus the similarity score, lower is better")
+    critic = ("bound", "Minus the generator's loss", "the higher it is, the more the critic is deceived")
     beta = subject.run.beta
     text = (
-        "Each line is a mean over rows. Where training and validation stay close, there is no overfitting; a "
+        "Each line is a mean over rows. If training and validation stay close, there is no overfitting; a "
         "validation bound that falls while the training bound rises is a sign of overfitting. "
     )
     if not subject.has_codes:

@@ -1,4 +1,4 @@
-"""Pieces of HTML. All text of the user's passes through :func:`esc` before it enters the page."""
+"""Pieces of HTML. All text that comes from the user passes through :func:`esc` before it enters the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latens.report.style import CSS
 
 
 class LeftOut(Exception):
-    """Raised if a section cannot be made for this run; the message is the sentence that the page shows."""
+    """Raised if a section cannot be made for this run; its message is the sentence that the page shows instead."""
 
 
 @dataclass
@@ -48,12 +48,12 @@ def number(value: float | None, form: str = ".4g") -> str:
         form = ",.1f" if abs(value) < 1e4 else ",.0f"
     text = format(value, form)
     if not text.strip("-0.,"):
-        text = text.lstrip("-")  # no minus before a zero
+        text = text.lstrip("-")  # a zero gets no minus sign
     return text.replace("-", "−")
 
 
 def how(text: str) -> str:
-    """The text that says what a figure shows and how to read it (HTML)."""
+    """A text on what a figure shows and how to read it (HTML)."""
     return f'<p class="how">{text}</p>'
 
 
@@ -68,14 +68,14 @@ def warning(text: str) -> str:
 
 
 def card(name: str, value: str, below: str) -> str:
-    """A key figure: its name, its value (HTML), and what it is (HTML)."""
+    """A key figure: its name, its value (HTML), and an explanation (HTML)."""
     return f'<div class="figure-card"><span>{esc(name)}</span><b>{value}</b><span>{below}</span></div>'
 
 
 @dataclass(frozen=True, eq=False)
 class Chart:
     """A chart under its title, with a legend and (name, text) lines below it; ``str`` is its HTML. ``drawing`` is a
-    :class:`latens.report.figures.Graphic`, or HTML; all else is plain text."""
+    :class:`latens.report.figures.Graphic` or HTML; all other fields are plain text."""
 
     title: str
     drawing: Any
@@ -93,7 +93,7 @@ class Chart:
 
 
 def grid(panels: Iterable[object], kind: str = "") -> str:
-    """Panels side by side, as many as fit the width."""
+    """Panels side by side, as many as fit the width of the page."""
     return f'<div class="grid {kind}">{"".join(map(str, panels))}</div>'
 
 
@@ -112,7 +112,7 @@ def beside(has_data: bool) -> str:
 
 
 def details(summary: str, body: str, opened: bool = False) -> str:
-    """A part of the page that opens with a click."""
+    """A part of the page that opens when it is clicked."""
     return f"<details{' open' * opened}><summary>{summary}</summary>{body}</details>"
 
 
@@ -121,7 +121,7 @@ def _of(kind: str) -> str:
 
 
 def data_table(heads: Iterable[str], lines: Iterable[str], kind: str = "") -> str:
-    """A table that may be wider than the page, of headings (HTML) and lines (:func:`line`)."""
+    """A table that may be wider than the page, made of headings (HTML) and lines (:func:`line`)."""
     head = "".join(f"<th>{name}</th>" for name in heads)
     return (
         f'<div class="tablebox" tabindex="0"><table{_of(kind)}><thead><tr>{head}</tr></thead>'
@@ -130,7 +130,7 @@ def data_table(heads: Iterable[str], lines: Iterable[str], kind: str = "") -> st
 
 
 def line(cells: Iterable[str], kind: str = "", best: Container[int] = ()) -> str:
-    """A line of a table, of cells as HTML; those in ``best`` are marked."""
+    """A line of a table, made of cells in HTML; the cells in ``best`` are marked."""
     marked = (f"<td{_of('best' * (i in best))}>{cell}</td>" for i, cell in enumerate(cells))
     return f"<tr{_of(kind)}>{''.join(marked)}</tr>"
 
@@ -150,12 +150,12 @@ def left_out(key: str, title: str, reason: str) -> Section:
 
 
 def failed(error: Exception) -> str:
-    """The sentence for a part of the report that fails for this model."""
+    """The sentence for a part of the report that cannot be made for this model."""
     return f"This part cannot be made for this model ({type(error).__name__}: {esc(error)})."
 
 
 def document(title: str, header: str, sections: Sequence[Section], footer: str) -> str:
-    """The whole page, with style and pictures inside, and without scripts."""
+    """The whole page, with its style and pictures inside, and without scripts."""
     contents = "".join(f'<li><a href="#{s.key}">{esc(s.title)}</a></li>' for s in sections)
     body = "\n".join(
         f'<section id="{s.key}" aria-labelledby="{s.key}-h"><h2 id="{s.key}-h">{esc(s.title)}</h2>{s.body}</section>'

@@ -1,4 +1,4 @@
-"""Images of any shape and range, as small PNGs inside the page."""
+"""Images of any shape and range, shown as small PNGs inside the page."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 from latens.report.page import esc
 from latens.schema import Schema
 
-SIDE = 64  # pixels: larger images are shrunk, smaller ones enlarged
-SHOWN = 70  # CSS pixels of the longer side of an image in a grid, so that twelve fit a row of the page
+SIDE = 64  # pixels; images with larger sides are shrunk, smaller ones enlarged
+SHOWN = 70  # CSS pixels of the longer side of an image in a grid, so that twelve fit the width of the page
 
 
 def model_layout(schema: Schema, x: np.ndarray) -> np.ndarray:
-    """Images in the model's layout: ``[..., *user_shape]`` -> ``[..., *shape]``, with the same values."""
+    """Images in the model's layout: from ``[..., *user_shape]`` to ``[..., *shape]``, with the same values."""
     if schema.layout == "HW":
         return x[..., None, :, :]
     return np.moveaxis(x, -1, -3) if schema.layout == "HWC" else x
 
 
 def value_range(schema: Schema) -> tuple[float, float]:
-    """The values that are shown as black and as white."""
+    """The value that is shown as black, and the value that is shown as white."""
     low, high = schema.ends
     return low, high if high > low else low + 1.0
 
 
 def to_pixels(schema: Schema, x: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """Images ``[N, C, H, W]`` in the units of the data -> 8-bit ``[N, H, W]`` (grey) or ``[N, H, W, 3]``.
+    """From images ``[N, C, H, W]`` in the units of the data to 8-bit ``[N, H, W]`` (grey) or ``[N, H, W, 3]``.
 
-    Three channels are colours, and a fourth (opacity) is not shown; of any other number of channels, the first is
+    Three channels are colours, and a fourth (opacity) is not shown. For any other number of channels, only the first is
     shown. Images with a side above ``side`` pixels are shrunk.
     """
     low, high = value_range(schema)
@@ -47,7 +47,7 @@ def to_pixels(schema: Schema, x: np.ndarray, side: int = SIDE) -> np.ndarray:
 
         size = tuple(max(1, round(length * side / longest)) for length in (images.shape[2], images.shape[1]))
         images = np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX)) for image in images])
-    height, width = images.shape[1:3]  # a line of pixels is thickened until it is at most eight times longer than wide
+    height, width = images.shape[1:3]  # a line of pixels is thickened until it is at most eight times as long
     return images.repeat(max(1, width // (8 * height)), axis=1).repeat(max(1, height // (8 * width)), axis=2)
 
 
@@ -57,8 +57,8 @@ def gap_of(images: np.ndarray) -> int:
 
 
 def strip(images: np.ndarray, breaks: Sequence[int] = ()) -> np.ndarray:
-    """Images side by side, with opacity, and transparent gaps between them that are wider after the indices in
-    ``breaks``."""
+    """Images side by side, with opacity and transparent gaps between them; the gaps after the indices in ``breaks`` are
+    wider."""
     height, gap = images.shape[1], gap_of(images)
     opaque = _with_opacity(images)
     pieces: list[np.ndarray] = []
@@ -76,13 +76,13 @@ def sheet(images: np.ndarray, across: int) -> np.ndarray:
     lines = [strip(part) for part in np.split(np.concatenate([images, blank]), -(-len(images) // across))]
     gap = np.zeros((gap_of(images), *lines[0].shape[1:]), np.uint8)
     whole = np.concatenate([part for line in lines for part in (line, gap)][:-1])
-    if len(blank):  # no image, so no opacity
+    if len(blank):  # without images there is no opacity either
         whole[-images.shape[1] :, -(len(blank) * (images.shape[2] + gap_of(images)) - gap_of(images)) :] = 0
     return whole
 
 
 def stack(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pairs, one above the other: ``[N, H, W, ...]`` twice -> ``[N, 2 H + gap, W, channels]``."""
+    """Pairs, one above the other: from two ``[N, H, W, ...]`` to ``[N, 2 H + gap, W, channels]``."""
     top, bottom = _with_opacity(first), _with_opacity(second)
     gap = np.zeros((len(top), gap_of(first), *top.shape[2:]), np.uint8)
     return np.concatenate([top, gap, bottom], axis=1)
@@ -96,7 +96,7 @@ def _with_opacity(images: np.ndarray) -> np.ndarray:
 
 
 def data_uri(image: np.ndarray) -> str:
-    """A PNG as a data URI of an image ``[H, W]``, or ``[H, W, C]`` with 2 (grey, opacity), 3 or 4 channels."""
+    """A data URI of an image ``[H, W]``, or ``[H, W, C]`` with 2 (grey, opacity), 3 or 4 channels, as PNG."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -111,7 +111,7 @@ def tag(image: np.ndarray, alt: str, width: float) -> str:
 
 
 def shown_width(images: np.ndarray, longer: float = SHOWN) -> float:
-    """The CSS width of an image whose longer side takes ``longer`` CSS pixels."""
+    """The CSS width of an image whose longer side has ``longer`` CSS pixels."""
     height, width = images.shape[1:3]
     return max(6.0, longer * width / max(height, width))
 
@@ -122,7 +122,7 @@ def sharp(images: np.ndarray) -> str:
 
 
 def flow(images: np.ndarray, alt: str, longer: float = SHOWN, single: np.ndarray | None = None) -> str:
-    """Images that wrap at the width of the page; the scale is that of ``single``, where given."""
+    """Images that wrap at the width of the page; the scale is that of the image ``single``, if it is given."""
     kind = "pairs" if single is not None else "" if longer >= SHOWN else "tiny"
     reference = images if single is None else single
     width = shown_width(reference, longer)
@@ -137,7 +137,7 @@ def strip_width(images: np.ndarray, breaks: Sequence[int] = (), longer: float = 
 
 
 def strip_row(images: np.ndarray, alt: str, label: str = "", breaks: Sequence[int] = (), longer: float = SHOWN) -> str:
-    """A strip as a row of the page; ``label`` is HTML next to it."""
+    """A strip as one row of the page, with ``label`` (HTML) next to it."""
     joined, width = strip(images, breaks), strip_width(images, breaks, longer)
     side = f"<span>{label}</span>" if label else ""
     return f'<div class="strip {sharp(images)}{"" if label else " bare"}">{side}{tag(joined, alt, width)}</div>'

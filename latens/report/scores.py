@@ -1,4 +1,4 @@
-"""The section on scores of an evaluation: known factors, labels, samples of arrays, where the bound is lost."""
+"""The section on the scores of an evaluation: known factors, labels, samples of arrays, where the bound is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latens.report.subject import Subject
 
 
 def scores(subject: Subject) -> Section:
-    """The scores that the evaluation has, each with how to read it."""
+    """The scores that the evaluation has, each with a text on how to read it."""
     found = {} if subject.evaluation is None else subject.evaluation.scores
     body = "".join(build(found[name]) for name, build in (
         ("labels", _labels), ("disentanglement", _factors), ("images", _images)) if name in found)  # fmt: skip
@@ -41,8 +41,8 @@ def _labels(found: LabelEvaluation) -> str:
 
 def _factors(found: Disentanglement) -> str:
     text = (
-        "How well single codes tell known factors apart; 1 is best. The matrix is the importance of each code for "
-        "each factor in DCI (columns add up to 1): in a disentangled code each line has one dark square."
+        "How well single codes separate known factors; 1 is best. The matrix shows the importance of each code for "
+        "each factor in DCI (columns add up to 1): for a disentangled code, each line has one dark square."
     )
     names = [f"z {j}" for j in range(len(found.dci.importance))]
     drawing = charts.heat(found.dci.importance, names, found.factors, "importance of codes for factors", y_name="code",

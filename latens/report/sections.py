@@ -27,7 +27,7 @@ from latens.report.page import (
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.schema import Schema, Table
 
-PAIRS, SAMPLES = 24, 24  # images in a grid
+PAIRS, SAMPLES = 24, 24  # numbers of images in a grid
 TABLE_SAMPLES = 2000
 
 
@@ -62,7 +62,7 @@ def reconstructions(subject: Subject) -> Section:
 
 def of_columns(subject: Subject, original: np.ndarray, again: np.ndarray) -> list[Chart]:
     """Originals and reconstructions ``[N, D]`` of an array: a scatter chart for each column that varies, or histograms
-    where it has two values."""
+    for a column with two values."""
     explained = 1 - ((original - again) ** 2).mean(0) / np.where(original.var(0) > 0, original.var(0), np.nan)
     found = []
     for i in subject.columns:
@@ -91,7 +91,7 @@ def _hidden(subject: Subject) -> str:
 
 
 def samples(subject: Subject) -> Section:
-    """Draws from p(x|z) and their means; for columns, their distributions in samples and data."""
+    """Draws from p(x|z) and their means; for columns, their distributions in samples and in the data."""
     if isinstance(subject.schema, Table):
         return tables.samples(subject)
     if not subject.has_prior:
@@ -106,7 +106,7 @@ def samples(subject: Subject) -> Section:
             return Section("samples", "Samples", body)
         body += "<h3>Draws from p(x|z)</h3>"
         body += how(
-            "What the model considers data: the mean, with the noise that the likelihood adds to each pixel "
+            "What the model considers data: the mean, plus the noise that the likelihood adds to each pixel "
             "independently."
         )
         return Section("samples", "Samples", body + pixels.flow(draws, "sample"))
@@ -145,8 +145,8 @@ def _marginals(subject: Subject, drawn: np.ndarray, text: str) -> Section:
 
 
 def _decoded_normal(subject: Subject) -> Section:
-    """For an autoencoder, which has no prior: decoded draws from a normal distribution with the moments of the
-    codes."""
+    """The section for an autoencoder, which has no prior: decoded draws from a normal distribution with the moments of
+    the codes."""
     z = subject.normal_codes(SAMPLES if subject.is_image else TABLE_SAMPLES)
     if subject.is_image:
         body = how(NORMAL_CODES) + pixels.flow(subject.pixels(subject.decode(z)), "decoded random code")
@@ -161,14 +161,14 @@ def _decoded_normal(subject: Subject) -> Section:
 
 
 def principal_axes(codes: np.ndarray) -> np.ndarray:
-    """The first two principal axes of the codes, ``[Z, 2]``, orthonormal, with a positive largest entry."""
+    """The first two principal axes of the codes, ``[Z, 2]``, orthonormal, each with a positive largest entry."""
     _, _, axes = np.linalg.svd(codes - codes.mean(0), full_matrices=False)
     axes = axes[:2].T
     return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
 
 
 def latent_map(subject: Subject) -> Section:
-    """A map of the codes in two dimensions, coloured by label, with the prior for scale."""
+    """A map of the codes in two dimensions, coloured by label, with the prior for comparison."""
     codes, groups = subject.codes.double().numpy(), subject.groups
     chart, text = map_of(codes, groups, circles=subject.is_standard)
     legend = keys(chart.legend) if chart.legend else ""
@@ -179,8 +179,8 @@ def latent_map(subject: Subject) -> Section:
 
 
 def map_of(codes: np.ndarray, groups: Groups | None, circles: bool) -> tuple[Chart, str]:
-    """(a map of codes ``[N, Z]`` along two dimensions or principal axes, with the prior's ``circles``, or for one
-    dimension a histogram; how to read it)."""
+    """(a map of codes ``[N, Z]`` along two dimensions or principal axes, with the prior's ``circles``; a histogram if
+    there is one dimension; a text on how to read it)."""
     legend = [] if groups is None else groups.legend()
     if codes.shape[1] == 1:
         parts = [(codes[:, 0], "c0", True)]
@@ -212,7 +212,7 @@ def _map_read(subject: Subject) -> str:
         text = " An autoencoder has no prior: nothing keeps its codes near the origin or close together."
     if subject.coloured_by:
         name = esc(subject.coloured_by, 60)
-        text += f" Colours show {name}, a condition: the model is given it, so codes need not contain it."
+        text += f" Colours show {name}, a condition: it is given to the model, so codes need not contain it."
     return text
 
 
@@ -228,14 +228,14 @@ def rates(subject: Subject) -> Section:
     )
     text += "none."
     if spread is not None:
-        text += " A dimension is active where the codes' variance over the rows exceeds the dashed line."
+        text += " A dimension is active if the codes' variance over the rows exceeds the dashed line."
     panels = rate_charts(kl, None if kl is None else subject.dimensions[0], spread)
     missing = "" if kl is not None else note("The rate does not split by dimension for this posterior and prior.")
     return Section("rate", "Rate per dimension", how(text) + grid(panels, "two") + missing + _collapse(subject))
 
 
 def _collapse(subject: Subject) -> str:
-    """Verdict, cause and remedy, and a table of the layers of a ladder (HTML)."""
+    """Verdict, cause and remedy, and, for a ladder, a table of its layers (HTML)."""
     found = subject.figures.collapse
     if found is None:
         return ""
@@ -243,7 +243,7 @@ def _collapse(subject: Subject) -> str:
     if len(found.layers) < 2:
         return told
     head, *rows = ([esc(cell) for cell in row] for row in found.table())
-    return told + how("Layer 0 is the top of the ladder; each is given those before it.") + data_table(
+    return told + how("Layer 0 is the top of the ladder; each layer is given those above it.") + data_table(
         head, map(line, rows)
     )  # fmt: skip
 
@@ -251,8 +251,8 @@ def _collapse(subject: Subject) -> str:
 def rate_charts(
     kl: np.ndarray | None, active: Sequence[int] | None = None, spread: np.ndarray | None = None
 ) -> list[Chart]:
-    """Bars of the rate ``[Z]`` of each dimension, grey if it is not ``active``, and of the variance of the codes in
-    units of the prior's; None for what is unknown."""
+    """Bars of the rate ``[Z]`` of each dimension, grey for dimensions that are not ``active``, and of the variance of
+    the codes in units of the prior's variance; either may be None if unknown."""
     panels = []
     if kl is not None:
         coloured = np.isin(np.arange(len(kl)), np.flatnonzero(kl > ACTIVE) if active is None else active)
@@ -269,7 +269,7 @@ def rate_charts(
 
 
 def _bars(heights: np.ndarray, by: np.ndarray, active: np.ndarray, label: str, **look: Any) -> figures.Graphic:
-    """Bars of the dimensions, ordered by ``by`` from the largest, inactive ones grey."""
+    """Bars of the dimensions, ordered by ``by`` from the largest; inactive dimensions are grey."""
     order = np.argsort(-by, kind="stable")
     paint = ["c0" if active[i] else "faint" for i in order]
     return figures.bars(heights[order], [str(i) for i in order], label, paint=paint, **look)

@@ -1,4 +1,4 @@
-"""The sections for sequences, rows of T steps x C channels, as lines over time."""
+"""The sections for sequences: rows of T steps x C channels, drawn as lines over time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from latens.report.page import Chart, Section, beside, grid, how, keys, note, nu
 from latens.report.style import ramp
 from latens.report.subject import Subject
 
-PANELS, CHANNELS, DRAWN = 12, 4, 8  # panels of reconstructions, channels shown, lines in a bundle
+PANELS, CHANNELS, DRAWN = 12, 4, 8  # panels of reconstructions, channels that are shown, lines in a bundle
 SAMPLES = 1000
 
 
@@ -27,7 +27,7 @@ def _name(subject: Subject, channel: int) -> str:
 
 
 def reconstructions(subject: Subject) -> Section:
-    """Rows and their reconstructions, with a panel for each channel."""
+    """Rows and their reconstructions, with one panel per channel."""
     channels = _channels(subject)
     rows = np.arange(min(len(subject.x), max(3, PANELS // len(channels))))
     panels = of_rows(subject, subject.shown[rows], subject.decode(subject.codes[rows], rows))
@@ -38,7 +38,7 @@ def reconstructions(subject: Subject) -> Section:
 
 
 def of_rows(subject: Subject, original: np.ndarray, again: np.ndarray) -> list[Chart]:
-    """Lines of the first rows and their reconstructions, ``[N, T, C]``, a chart for each row and channel."""
+    """Lines of the first rows and of their reconstructions, ``[N, T, C]``, with a chart for each row and channel."""
     channels, panels = _channels(subject), []
     time = np.arange(original.shape[1])
     for row in range(min(len(original), max(3, PANELS // len(channels)))):

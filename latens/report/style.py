@@ -1,8 +1,8 @@
-"""How the page looks: one palette for page and figures, light and dark, and the style sheet."""
+"""The look of the page: one palette for page and figures, light and dark, and the style sheet."""
 
 from __future__ import annotations
 
-# {name: (light, dark)}. Charts are drawn in the light colours, which then become var(--name) in the page.
+# {name: (light, dark)}. Charts are drawn in the light colours; in the page, these become var(--name).
 THEME = {
     "page": ("#f5f6f8", "#12151a"),
     "card": ("#ffffff", "#1b2027"),
@@ -12,7 +12,7 @@ THEME = {
     "faint": ("#b9c0ca", "#566170"),
     "warn": ("#9a5b00", "#f2b24c"),
     "warnback": ("#fff6e3", "#2f2615"),
-    # Okabe & Ito (2008), legible with any colour vision; darkened where too pale on white
+    # Okabe & Ito (2008), distinguishable with any colour vision; darkened if too pale on white
     "c0": ("#0072b2", "#4aa8e0"),
     "c1": ("#d55e00", "#f28a45"),
     "c2": ("#009e73", "#2cc79a"),
@@ -29,7 +29,7 @@ MODELS = {"pca": "c9", "ae": "c1", "vae": "c0"}
 
 
 def color(name: str) -> str:
-    """The light colour of a name, for drawing; a hexadecimal value is unchanged."""
+    """The light colour with that name, for drawing; a hexadecimal value is unchanged."""
     return name if name.startswith("#") else THEME[name][0]
 
 

@@ -1,4 +1,4 @@
-"""The subject of a report: the run, a sample of its data, their codes, and decoded codes."""
+"""The subject of a report: a run, a sample of its data, the codes of these rows, and decoded codes."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ from latens.tensors.trees import Tree
 
 MAP_ROWS = 2000  # rows that are encoded for maps and rates
 COLUMNS = 12  # columns of a table that get a panel
-WITHOUT_DATA = 2000  # rows of conditions to draw where there are no data
+WITHOUT_DATA = 2000  # rows of conditions that are drawn if there are no data
 NORMAL_CODES = (
     "An autoencoder has no prior and no p(x|z) to draw from. Instead, random codes are drawn from a normal "
-    "distribution with the mean and covariance of its codes, and decoded. Where the codes do not fill that "
+    "distribution with the mean and covariance of its codes, and decoded. If the codes do not fill that "
     "distribution, the result is nonsense."
 )
 
 
 class Subject:
-    """A run and at most 2,000 of the given rows (a fixed random choice), with everything derived from them, on demand.
+    """A run and at most 2,000 of the given rows (a fixed random choice); everything else is derived from them on
+    demand.
 
     ``tensor`` holds these rows in the model's form, or is None; ``groups`` are their labels. An attribute that does not
     exist for this run or these data raises :class:`LeftOut` with the sentence to show.
@@ -132,7 +133,7 @@ class Subject:
 
     @cached_property
     def prior_moments(self) -> tuple[Tensor, Tensor] | None:
-        """(mean, standard deviation) of each latent dimension under the prior; None without a closed form."""
+        """(mean, standard deviation) of each latent dimension under the prior; None if there is no closed form."""
         prior = getattr(self.run.model, "prior", None)
         if prior is None or not self.has_prior:
             return None
@@ -162,8 +163,8 @@ class Subject:
 
     @cached_property
     def walk(self) -> tuple[Tensor, Tensor]:
-        """(centre, unit) of traversals. They are the mean and standard deviation of the prior, or of the codes if the
-        prior has none or lives in another space (a sphere, categories)."""
+        """(centre, unit) of traversals, the mean and standard deviation of the prior, or of the codes if the prior has
+        none or is on another space (a sphere, categories)."""
         if self.prior_moments is not None and not self.is_projected:
             return self.prior_moments
         return self.codes.mean(0), self.codes.std(0, correction=0)
@@ -180,7 +181,7 @@ class Subject:
 
     @cached_property
     def prior_variance(self) -> Any:
-        """The variance of p(z_i) of each dimension, ``[Z]`` float64; None if it is not known."""
+        """The variance of p(z_i) for each dimension, ``[Z]`` float64; None if it is not known."""
         found = prior_variance(self.run.model, self.x, self.c)
         return found.double().numpy() if isinstance(found, Tensor) else found
 
@@ -192,8 +193,8 @@ class Subject:
 
     @cached_property
     def dimensions(self) -> tuple[list[int], list[int]]:
-        """(active, inactive) latent dimensions, each ordered by rate, or without a rate by the variance of the
-        codes."""
+        """(active, inactive) latent dimensions, each ordered by rate, or by the variance of the codes if there is no
+        rate."""
         if self.tensor is not None:
             active = self.spread > (ACTIVE if self.has_prior else 1e-8 * max(self.spread.max(), 1e-300))
             weight = self.spread if self.rates is None else self.rates
@@ -209,7 +210,7 @@ class Subject:
     def decode(self, z: Tensor, rows: Any = None) -> np.ndarray:
         """The mean or mode of p(x|z) in the model's layout and the units of the data, ``[N, *shape]`` float64.
 
-        A model with conditions gets those of ``rows``, or of the first row.
+        If the model has conditions, it gets those of ``rows``, or of the first row.
         """
         index = torch.zeros(len(z), dtype=torch.int64) if rows is None else torch.as_tensor(rows)
         return self.outside(decode(self.run.model, z.float(), trees.take(self.c, index)), mean=True)
@@ -222,14 +223,14 @@ class Subject:
         return torch.from_numpy(rng.multivariate_normal(values.mean(0), cover, size=count, method="svd"))
 
     def sample(self, count: int, mean: bool) -> np.ndarray:
-        """Draws from p(x|z), or its means, at ``count`` codes z from the prior; both use the same codes."""
+        """Draws from p(x|z), or its means, at ``count`` codes z from the prior; the same codes for both."""
         rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
         c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
         with seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
             return self.outside(self.run.model.sample(count, c, mean=mean), mean=mean)  # type: ignore[operator]
 
     def outside(self, values: Tensor, *, mean: bool = False) -> np.ndarray:
-        """Values as ``[N, *shape]`` float64. For your own parts, axes move to the schema's order; for a table with
+        """Values as ``[N, *shape]`` float64. For your own parts, axes are moved to the schema's order; for a table with
         rules, the columns are those of ``schema.outer``."""
         found = values.detach().cpu().double().numpy()
         schema = self.known
@@ -250,7 +251,7 @@ class Subject:
 
     @property
     def known(self) -> Any:
-        """The schema; raises :class:`LeftOut` without one."""
+        """The schema; :class:`LeftOut` if there is none."""
         if self.schema is None:
             raise LeftOut(
                 "The run has no schema, which says what each column or pixel is, so its data cannot be shown."
@@ -273,8 +274,7 @@ class Subject:
 
     @cached_property
     def columns(self) -> list[int]:
-        """The columns that get a panel. These are the first twelve that vary or, for counts, those with the largest
-        means."""
+        """The columns that get a panel, the first twelve that vary or, for counts, those with the largest means."""
         constant = set(self.known.constant)
         found = [i for i in range(self.known.columns) if i not in constant]
         if self.known.kind == "count" and self.tensor is not None and self.shown.ndim == 2:
@@ -296,21 +296,21 @@ class Subject:
     @cached_property
     def scale(self) -> np.ndarray:
         """The standard deviation of each column; 1 where it is 0 or unknown."""
-        with warnings.catch_warnings():  # a column with no observed cell
+        with warnings.catch_warnings():  # for a column without an observed cell
             warnings.simplefilter("ignore")
             spread = np.nanstd(self.shown, 0)
         return np.where(spread > 0, spread, 1.0)
 
     @cached_property
     def figures(self) -> Evaluation:
-        """The evaluation given, or a short one (without importance weighting) on the rows of the report."""
+        """The given evaluation, or a short one (without importance weighting) on the rows of the report."""
         if self.evaluation is not None:
             return self.evaluation
         return evaluate(self.run.model, self.x, self.c, k=0, draws=1, beta=self.run.beta, seed=self.run.settings.seed)
 
     @cached_property
     def pairs(self) -> np.ndarray:
-        """Eight pairs of different rows, ``[P, 2]``, from different groups where there are some."""
+        """Eight pairs of different rows, ``[P, 2]``, from different groups if there are groups."""
         count = len(self.x)
         if count < 2:
             raise LeftOut("Interpolations need two rows.")
@@ -328,7 +328,7 @@ class Subject:
 
 
 def _given_labels(x: Rows) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """The first condition as labels: (codes of its levels or numbers, names of the levels)."""
+    """The first condition as labels: (codes of its levels, or numbers; names of the levels)."""
     assert x.given is not None
     column = x.given.given_fields[0]
     values = x.given.conditions_of(x.cells, x.where)[column.name]

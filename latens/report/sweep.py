@@ -24,16 +24,16 @@ def page(title: str, found: Sequence[Combination], best: Mapping[str, Any] | Non
 
     Args:
         title: the heading.
-        found: options and mean figures of each combination that has figures.
-        best: the options of the best.
+        found: (options, mean figures) of each combination that has figures.
+        best: the options of the best combination.
     """
     sections = [Section("table", "Combinations", _table(found, best))]
     with figures.drawing():
         charts = [*_tradeoff(found), *_against(found)]
         if charts:
             text = (
-                "Each dot is a combination, a mean over its seeds, on held-out rows. The rate is what the code costs, "
-                "the distortion what it leaves unexplained. The ELBO is the same along a dashed line, and the "
+                "Each dot is a combination, a mean over its seeds, on held-out rows. The rate is the cost of the code, "
+                "the distortion is what the code leaves unexplained. The ELBO is constant along a dashed line, and the "
                 "lowest line that a dot touches is the best."
             )
             body = how(text) + keys(_legend(found)) + grid(charts, "two")
@@ -43,13 +43,14 @@ def page(title: str, found: Sequence[Combination], best: Mapping[str, Any] | Non
 
 
 def _first(found: Sequence[Combination]) -> str:
-    """The option along which combinations are joined: beta, or the first with two numbers."""
+    """The option along which combinations are joined: beta, or the first option with two or more numbers."""
     numeric = [name for name in found[0][0] if len({str(o[name]) for o, _ in found if is_number(o[name])}) > 1]
     return "beta" if "beta" in numeric else next(iter(numeric), "")
 
 
 def _curves(found: Sequence[Combination]) -> dict[str, list[Combination]]:
-    """{the other options, in words: combinations}, sorted by the option along which they are joined."""
+    """{the other options, in words: combinations}; combinations are sorted by the option along which they are
+    joined."""
     along, curves = _first(found), {}  # type: ignore[var-annotated]
     for options, values in found:
         others = ", ".join(f"{name} = {value}" for name, value in options.items() if name != along)
@@ -76,7 +77,7 @@ def _tradeoff(found: Sequence[Combination]) -> list[Chart]:
 
 
 def _against(found: Sequence[Combination]) -> list[Chart]:
-    """Figures against the option along which combinations are joined."""
+    """Figures plotted against the option along which combinations are joined."""
     along, charts = _first(found), []
     if not along:
         return []

@@ -1,4 +1,4 @@
-"""The sections for a table of mixed columns: its columns, their reconstructions, and whether samples match the data."""
+"""The sections for a table of mixed columns: the columns, their reconstructions, and whether samples match the data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latens.runs.synthesis import frame_of
 from latens.schema import Column, Table
 from latens.tensors.randomness import Key
 
-SHOWN, LISTED, PAIRED = 24, 200, 20  # columns with a panel, in the list, in pairs
+SHOWN, LISTED, PAIRED = 24, 200, 20  # the most columns with a panel, in the list, and in the maps of pairs
 SAMPLES = 2000
 
 
@@ -29,7 +29,7 @@ def table_of(subject: Subject) -> Table:
 
 
 def columns(subject: Subject) -> Section:
-    """The schema: kind, likelihood, missing share, and what was seen of each column."""
+    """The schema: kind, likelihood, missing share of each column, and what was seen."""
     schema = table_of(subject)
     count, text = len(schema.fields), f"What latens took each column for. {_counted(schema)}."
     if any(field.missing for field in schema.fields):
@@ -54,7 +54,7 @@ def _line(schema: Table, field: Column) -> str:
 
 
 def _counted(schema: Table) -> str:
-    """How many columns are modelled, given, determined by rules or left out, in words."""
+    """How many columns are modelled, given, determined by rules, or left out, in words."""
     modelled, given, by_rule = (len(names) for names in (schema.names, schema.conditions, schema.reproduced))
     left = len(schema.fields) - modelled - given - by_rule
     words = [
@@ -67,10 +67,10 @@ def _counted(schema: Table) -> str:
 
 
 def _absence(subject: Subject) -> str:
-    """How cells of samples come to be missing, in words."""
+    """Which cells of samples are missing, in words."""
     options = subject.run.recipe.given | subject.run.options if subject.run.recipe else {}
     if options.get("missing") == "mnar":
-        return "a model of its own, which depends on the values, says which cells are missing"
+        return "whether cells are missing is modelled too, and depends on their values"
     return "the gaps of samples are drawn to match those of the data, not by the model"
 
 
@@ -89,8 +89,8 @@ def reconstructions(subject: Subject) -> Section:
     table = table_of(subject)
     original, again = subject.shown, subject.decode(subject.codes, np.arange(len(subject.codes)))
     text = (
-        "Each row is encoded and decoded. Numbers: each dot is a row, its value and the reconstruction, which is the "
-        "mean of p(x|z); on the grey line both are equal, and R² is the share of the column's variance that is kept. A "
+        "Each row is encoded and decoded. Numbers: each dot is a row, with its value and the reconstruction, which is "
+        "the mean of p(x|z). On the grey line both are equal; R² is the share of the column's variance that is kept. A "
         "long tail pulls means to its side. Axes leave out the outermost 0.5 % of the values at each end."
     )
     if any(column.outputs_codes for column in table.outer):
@@ -105,7 +105,7 @@ def reconstructions(subject: Subject) -> Section:
 
 
 def of_columns(table: Table, original: np.ndarray, again: np.ndarray) -> list[Chart]:
-    """A chart for each of the first columns of a table, of originals and reconstructions ``[N, D]``."""
+    """A chart for each of the first columns of a table, from originals and reconstructions ``[N, D]``."""
     rules = {rule.target: f"by rule: {rule.text}" for rule in table.rules if rule.reproduces}
     found = []
     for i, column in enumerate(table.outer[:SHOWN]):
@@ -126,7 +126,7 @@ def _hidden(table: Table, how_chosen: str = "") -> str:
 
 
 def _scatter(column: Column, original: np.ndarray, again: np.ndarray, rule: str) -> Chart:
-    """A chart of numbers ``[N]`` and their reconstructions ``[N]``, NaN where a rule gives none."""
+    """A chart of numbers ``[N]`` and their reconstructions ``[N]``, which are NaN if a rule gives none."""
     told = np.isfinite(again)
     variance, error = float(original.var()), ((original - again)[told] ** 2).mean() if told.any() else np.nan
     kept = f"R² {number(1 - float(error) / variance, '.2f')}" if variance > 0 and told.any() else ""
@@ -159,7 +159,8 @@ def drawn_rows(table: Table, drawn: np.ndarray) -> np.ndarray:
 
 
 def samples(subject: Subject) -> Section:
-    """The posterior predictive check: the distribution of each column in data and samples, the worst match first."""
+    """The posterior predictive check: the distribution of each column in data and samples, with the worst match
+    first."""
     if not subject.has_prior:
         return _check(subject, subject.decode(subject.normal_codes(SAMPLES)), NORMAL_CODES, "Decoded random codes")
     text = "Rows drawn from the model: codes from the prior, decoded with the noise of p(x|z). "
@@ -178,14 +179,14 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
             "Each panel is a column: samples (blue) should follow the data (grey). The worst match comes first. KS is "
             "the Kolmogorov–Smirnov distance, the largest difference between the two distribution functions. TV, for "
             "levels, is the total variation distance, the share of rows that would have to change their level. Both "
-            "are 0 for equal distributions and at most 1. A distance is “more than chance” where it exceeds those of "
+            "are 0 for equal distributions and at most 1. A distance is “more than chance” if it exceeds those of "
             f"{SPLITS} random splits of data and samples together (about one in {SPLITS + 1} columns that match does)."
         )
     else:
         text += " Without data there is nothing to compare the samples with."
     if has_data and bool(np.isnan(data).any()):
         text += (
-            f" Observed cells are compared with complete samples: {_absence(subject)}. Where cells are missing because "
+            f" Observed cells are compared with complete samples: {_absence(subject)}. If cells are missing because "
             "of their values, the two differ for that reason."
         )
     lead = _lead(shown) if has_data else ""
@@ -197,7 +198,8 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
 def compared(
     schema: Table, data: np.ndarray, drawn: np.ndarray, seed: int, names: Sequence[str] | None = None
 ) -> list[MarginalComparison]:
-    """Each column in the data and in samples ``[N, D]``: those of ``names``, or at most 24, the worst match first."""
+    """Each column in the data and in samples ``[N, D]``: the columns ``names``, or at most 24, with the worst match
+    first."""
     rng = np.random.default_rng([seed, Key.REPORT_LEVELS])
     every = [MarginalComparison(c, data[~np.isnan(data[:, i]), i], drawn[:, i]) for i, c in enumerate(schema.outer)]
     if names is not None:
@@ -215,7 +217,7 @@ def _lead(shown: list[MarginalComparison]) -> str:
 
 
 def _fidelity(subject: Subject) -> str:
-    """The figures of samples, held-out rows and the oracle, where the evaluation has them."""
+    """The figures of samples, held-out rows and the oracle, if the evaluation has them."""
     samples = None if subject.evaluation is None else subject.evaluation.samples
     if samples is None:
         return ""
@@ -223,17 +225,17 @@ def _fidelity(subject: Subject) -> str:
     metric = next(iter(samples.usefulness), "none").replace("_", " ")
     text = (
         "How rows differ from training rows. Held-out rows are the best possible: real rows that the model has not "
-        "seen. The oracle draws from p(x|z) at the codes of real rows: its errors are due to the likelihood, and "
-        "further errors of samples to the density of the codes. Shape and trend: mean errors of columns and of pairs "
-        "of columns. Logistic and trees: how well a classifier tells the rows from real ones (AUROC, 0.5 is best). "
-        f"Usefulness: {metric} on held-out rows of a model trained on these rows. Closer: the share of rows nearer to "
-        "a training row than held-out rows are (0.5 is best; more means copying)."
+        "seen. The oracle draws from p(x|z) at the codes of real rows. Its errors are due to the likelihood; the "
+        "further errors of samples are due to the density of the codes. Shape and trend: mean errors of columns and "
+        "of pairs of columns. Logistic and trees: how well a classifier distinguishes the rows from real ones (AUROC, "
+        f"0.5 is best). Usefulness: {metric} on held-out rows of a model trained on these rows. Closer: the share of "
+        "rows nearer to a training row than held-out rows are (0.5 is best; more means copying)."
     )
     return how(text) + data_table(head, map(line, rows))
 
 
 def marginal(each: MarginalComparison) -> Chart:
-    """A chart of one column in data and samples."""
+    """A chart of one column in the data and in samples."""
     column, has_data, small = each.column, len(each.data) > 0, ""
     if has_data:
         small = f"{'TV' if column.outputs_codes else 'KS'} {number(each.distance, '.3f')}"
@@ -275,8 +277,8 @@ def dependence(subject: Subject) -> Section:
     apart = np.abs(model - real)[upper]
     error, chance = float(np.nanmean(apart)), np.nan_to_num(np.abs(first - second)[upper][known]).mean()
     text = (
-        "The association of two columns: |rank correlation| of two numbers, the correlation ratio of a number and a "
-        "column of levels, Cramér's V of two columns of levels. 0 is none, 1 is complete. The two maps should look "
+        "The association of two columns: |rank correlation| for two numbers, the correlation ratio for a number and a "
+        "column of levels, Cramér's V for two columns of levels. 0 is none, 1 is complete. The two maps should look "
         f"alike. Mean absolute difference: <b>{number(error, '.3f')}</b> over {int(known.sum())} pairs (between two "
         f"random halves of the data: {number(float(chance), '.3f')})."
     )

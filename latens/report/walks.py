@@ -15,11 +15,11 @@ from latens.report.subject import Subject
 from latens.schema import Table
 from latens.schema.column import LOGARITHMIC
 
-STRIPS = 16  # dimensions that are shown
-MOVERS = 4  # columns drawn in one panel
+STRIPS = 16  # the most dimensions that are shown
+MOVERS = 4  # columns that are drawn in one panel
 
 
-STEPS = 11  # images of a strip
+STEPS = 11  # images in a strip
 PLACES = {-3.0: "−3", 0.0: "0", 3.0: "3"}
 
 
@@ -54,13 +54,13 @@ def walked(subject: Subject, dim: int) -> np.ndarray:
 
 
 def along(subject: Subject, title: str, values: np.ndarray, small: str = "") -> Chart:
-    """A chart of what changes along one dimension, ``[steps, *shape]``, in columns or sequences."""
+    """A chart of what changes along one dimension, from values ``[steps, *shape]`` of columns or sequences."""
     x = np.linspace(-3, 3, len(values))
     return _moves(subject, title, values, x, "z, in standard deviations", PLACES, small)
 
 
 def _read(subject: Subject, shown: int) -> str:
-    """What moves, in which order and unit, in words."""
+    """What moves, in which order and in which unit, in words."""
     whose, active = "the codes", len(subject.dimensions[0])
     if subject.prior_moments is not None and not subject.is_projected:
         whose = "the prior"
@@ -68,8 +68,8 @@ def _read(subject: Subject, shown: int) -> str:
         whose = "the codes (an autoencoder has no prior)"
     order = "rate" if subject.rates is not None else "the variance of the codes"
     text = (
-        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, and the others stay at the centre, "
-        f"which shows the meaning of this dimension. Dimensions are ordered by {order}. "
+        f"One latent dimension moves from −3 to 3 standard deviations of {whose}, while the others stay at the centre. "
+        f"This shows what the dimension means. Dimensions are ordered by {order}. "
     )
     if active > shown:
         text += f"{shown} of {active} active dimensions are shown. "
@@ -79,7 +79,7 @@ def _read(subject: Subject, shown: int) -> str:
 
 
 def rate_of(subject: Subject, dim: int) -> str:
-    """The rate of one dimension, in words; nothing where it is not known."""
+    """The rate of one dimension, in words; empty if it is not known."""
     return "" if subject.rates is None else f"{number(float(subject.rates[dim]), '.2f')} nats"
 
 
@@ -91,8 +91,8 @@ def _traversal_strip(subject: Subject, dim: int, values: np.ndarray) -> str:
 def _moves(
     subject: Subject, title: str, values: np.ndarray, x: np.ndarray, x_name: str, ticks: Mapping[float, str], small: str
 ) -> Chart:
-    """A panel of the columns that change most along a walk, in standard deviations of the data if there are any; for a
-    table, also the levels that change."""
+    """A panel of the columns that change most along a walk, in standard deviations of the data if there are data; for
+    a table, also the levels that change."""
     if subject.is_sequence:
         return sequences.moves(subject, title, values, small)
     scaled = _scaled(subject, values)
@@ -108,7 +108,7 @@ def _moves(
 
 
 def _scaled(subject: Subject, values: np.ndarray) -> np.ndarray:
-    """Columns as distances from their means in standard deviations; NaN for levels."""
+    """Columns as distances from their means, in standard deviations; NaN for levels."""
     if isinstance(subject.schema, Table):
         with np.errstate(divide="ignore", invalid="ignore"):
             columns = [np.full(len(values), np.nan) if column.outputs_codes else column.seen(values[:, i])
@@ -120,7 +120,7 @@ def _scaled(subject: Subject, values: np.ndarray) -> np.ndarray:
 
 
 def _levels(table: Table, values: np.ndarray, x: np.ndarray) -> list[tuple[str, str]]:
-    """(column, its levels along a walk), the column that changes most often first."""
+    """(column, its levels along a walk); the column whose level changes most often comes first."""
     lines = []
     for i, column in enumerate(table.outer):
         if not column.outputs_codes:
@@ -149,7 +149,7 @@ def _units(subject: Subject) -> str:
         text += ", of its logarithm where it is positive or a count"
     text += "."
     if any(column.outputs_codes for column in subject.schema.outer):
-        text += " Columns of levels are given in words: the most probable level, and in brackets where it changes."
+        text += " Columns of levels are described in words: the most probable level, and in brackets where it changes."
     return text + given
 
 
@@ -190,6 +190,6 @@ def with_ends(subject: Subject, ends: np.ndarray, values: np.ndarray) -> np.ndar
 
 
 def on_the_way(subject: Subject, title: str, values: np.ndarray) -> Chart:
-    """A chart of what changes between two rows, ``[steps, *shape]``, in columns or sequences."""
+    """A chart of what changes between two rows, from values ``[steps, *shape]`` of columns or sequences."""
     x = np.linspace(0, 1, len(values))
     return _moves(subject, title, values, x, "share of the way", {0.0: "0.0", 0.5: "0.5", 1.0: "1.0"}, "")

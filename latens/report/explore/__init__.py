@@ -17,7 +17,7 @@ from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import Table
 
-CELLS = 128 * 128 * 3  # the most cells of a row that a page decodes fast enough
+CELLS = 128 * 128 * 3  # a page decodes rows with at most this many cells fast enough
 
 
 class Explorer:
@@ -28,13 +28,13 @@ class Explorer:
         rows: rows in the run's form.
         points: the most rows to show, chosen at random if there are more.
         with_rows: whether to put cells of rows into the page.
-        half: whether to keep the decoder's weights as float16 (errors of about 3e-3 of a cell's range); those of tables
-            are float32 in any case.
+        half: whether to store the decoder's weights as float16 (with errors of about 3e-3 of a cell's range). For
+            tables they are float32 in any case.
 
     Attributes:
-        lacking: what keeps the page from decoding by itself; "" where it can.
-        points, total: how many rows it shows, and how many there are.
-        has_rows: whether cells of rows are in it.
+        lacking: why the page cannot decode by itself; "" if it can.
+        points, total: the number of rows that it shows, and the number of rows that there are.
+        has_rows: whether cells of rows are in the page.
 
     Raises:
         InputError: the run has no schema, no encoder or no active dimension, or fewer than two rows.
@@ -54,11 +54,11 @@ class Explorer:
             "facts": {"parameters": run.parameters},
         }  # fmt: skip
         if decoder is not None and not self.lacking:
-            exact = isinstance(run.schema, Table)  # so that no cell is off by a step of its grid
+            exact = isinstance(run.schema, Table)  # so that no cell is off by one step of its grid
             self.contents.about["graph"] = decoder.to_json(self.contents.blocks, half=half and not exact)
 
     def html(self, address: str = "") -> str:
-        """The page; with an ``address`` it decodes there, and asks nowhere else."""
+        """The page. With an ``address``, it decodes there, and makes no other request."""
         if self.lacking and not address:
             raise InputError(self.lacking, "explore the run without --out, which decodes in a local process")
         about = dict(self.contents.about)
@@ -69,11 +69,11 @@ class Explorer:
 
 
 def traced(run: Run) -> tuple[DecoderGraph | None, str]:
-    """(the decoder's graph, or None if it cannot be traced; what keeps the page from running it, "" for nothing)."""
+    """(the decoder's graph, or None if it cannot be traced; why the page cannot run it, "" if it can)."""
     try:
         decoder = graphs.decoder(run)
         found = graph(graphs.program(decoder), decoder.outputs)
-    except Exception as error:  # torch.export raises many kinds
+    except Exception as error:  # torch.export raises errors of many kinds
         words = str(error).strip().splitlines() or [type(error).__name__]
         return None, f"the decoder cannot be traced ({words[0][:160]})"
     if found.lacking:

@@ -1,4 +1,4 @@
-"""What a page shows of a run and its rows: codes, figures and cells of rows, and the meaning of columns and
+"""What a page shows of a run and its rows: the rows' codes, figures and cells, and the meaning of columns and
 dimensions."""
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from latens.schema.form import Numbers
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 
-BUDGET = 1_000_000  # points
-LARGE = 200_000  # points, above which the page holds less of each
-HELD, HELD_OF_LARGE = 2_500_000, 300_000  # numbers in the page: this many of codes, and this many of cells
-WORK = 40_000_000  # cells x draws of the scores of rows
+BUDGET = 1_000_000  # the most points
+LARGE = 200_000  # with more points than this, the page holds less about each
+HELD, HELD_OF_LARGE = 2_500_000, 300_000  # numbers of codes, and again of cells, in a page; in one with many points
+WORK = 40_000_000  # the most cells x draws in computing the scores of rows
 DRAWS = 400  # codes of each density in the page
-COLOURED = 40  # columns by which points can be coloured
-RARE = 0.001  # share of the prior's draws beyond its mass
+COLOURED = 40  # the most columns by which points can be coloured
+RARE = 0.001  # this share of the prior's draws counts as outside its mass
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Shown:
     """The rows of a page, in random order.
 
     Attributes:
-        rows: the rows; the first ``coded`` of them have their codes in the page, the first ``kept`` their cells.
-        numbers: their row numbers in the data.
-        total: how many rows the data have.
+        rows: the rows. The page has the codes of the first ``coded`` rows, and the cells of the first ``kept``.
+        numbers: the row numbers in the data.
+        total: the number of rows in the data.
     """
 
     rows: Rows
@@ -52,12 +52,12 @@ class Shown:
 def thinned(rows: Rows, points: int, seed: int) -> Shown:
     """At most ``points`` of the rows, at random."""
     order = np.random.default_rng([seed, Key.REPORT_ROWS]).permutation(len(rows))[:points]
-    order[HELD_OF_LARGE:].sort()  # rows without codes or cells in the page: numbers in order pack better
+    order[HELD_OF_LARGE:].sort()  # rows without codes or cells in the page, as sorted numbers pack better
     return Shown(rows.take(order), order, len(rows))
 
 
 class Contents:
-    """Facts about a run and its rows in JSON's types (:attr:`about`) and the arrays of the page (:attr:`blocks`).
+    """Facts about a run and its rows, in JSON's types (:attr:`about`), and the arrays of the page (:attr:`blocks`).
 
     Args:
         run: the run.
@@ -79,7 +79,7 @@ class Contents:
     def __len__(self) -> int:
         return len(self.z)
 
-    # What a row is
+    # What a row consists of
 
     def _data(self) -> dict[str, Any]:
         schema = self.run.schema
@@ -96,7 +96,7 @@ class Contents:
         }  # fmt: skip
 
     def _columns(self, schema: Table) -> list[dict[str, Any]]:
-        """The columns as the user knows them, each with the positions of its deviation and probabilities in the
+        """The columns in the user's terms; each has the positions of its deviation and its probabilities in the
         decoder's outputs."""
         sizes = [len(field.levels or ()) if field.outputs_codes else 0 for field in schema.modelled]
         places = {field.name: (place, sum(sizes[:place])) for place, field in enumerate(schema.modelled)}
@@ -133,13 +133,13 @@ class Contents:
         }  # fmt: skip
 
     def _prior(self) -> dict[str, Any]:
-        """How codes are drawn, and where the prior's mass ends."""
+        """How codes are drawn, and where the mass of the prior ends."""
         found: dict[str, Any] = {"standard": self.subject.is_standard, "draws": []}
         for name, draws in self._drawn():
             found["draws"].append({"name": name, "block": self.blocks.add(f"draws-{len(found['draws'])}",
                                                                           draws.astype(np.float16))})  # fmt: skip
         self.beyond = np.zeros(len(self), bool)
-        with suppress(Exception), torch.no_grad():  # a prior without a density marks no point
+        with suppress(Exception), torch.no_grad():  # if the prior has no density, no point is marked
             p = self.run.model.prior()  # type: ignore[operator]
             with seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
                 usual = p.log_prob(p.sample(torch.Size((4000,)))).double().numpy()
@@ -167,7 +167,7 @@ class Contents:
         return found
 
     def _conditions(self) -> list[dict[str, Any]]:
-        """What each condition is, in the order in which the decoder takes them."""
+        """A description of each condition, in the order in which the decoder takes them."""
         c = self.shown.rows.c
         if c is None:
             return []
@@ -201,12 +201,12 @@ class Contents:
         return found
 
     def _held(self, numbers: int) -> int:
-        """The number of rows that the page holds, given this many numbers per row."""
+        """The number of rows that the page holds, if each row has this many numbers."""
         most = HELD if len(self) <= LARGE else HELD_OF_LARGE
         return min(len(self), max(1, most // max(1, numbers)))
 
     def _maps(self) -> list[dict[str, Any]]:
-        """Projections of the codes to the plane: PCA, and UMAP where it is installed."""
+        """Projections of the codes onto the plane: PCA, and UMAP if it is installed."""
         z = self.z[:, self.active].astype(np.float64)
         found: list[dict[str, Any]] = []
         if len(self.active) > 2:
@@ -231,7 +231,7 @@ class Contents:
         return {"name": name, "block": block, "low": low.tolist(), "high": (low + scale).tolist(), "count": len(plane)}
 
     def _cells(self, kept: int) -> dict[str, Any]:
-        """The cells of the first rows, whole numbers where there are levels."""
+        """The cells of the first rows; levels are whole numbers."""
         schema, x = self.shown.rows.schema, self.shown.rows.inside[:kept]
         numbers = x.reshape(len(x), -1).double().numpy()
         if isinstance(schema, Schema) and schema.is_discrete and (schema.levels or 0) <= 256:
@@ -246,7 +246,7 @@ class Contents:
         return {"kept": kept, "cells": {"low": 0.0, "step": 1.0}}
 
     def _values(self, with_rows: bool) -> list[tuple[str, np.ndarray, Sequence[str]]]:
-        """(name, number or level of each row, names of the levels) of everything by which points may be coloured."""
+        """(name, number or level of each row, names of the levels) of everything by which points can be coloured."""
         rows = self.shown.rows
         found: list[tuple[str, np.ndarray, Sequence[str]]] = []
         if rows.labels is not None:
@@ -276,15 +276,15 @@ class Contents:
             found.append((f"NLL (nats, {k} draws)" if k > 1 else "−ELBO (nats)", nll))
             rank = np.empty(len(rows))
             rank[np.argsort(-scores.strangeness, kind="stable")] = np.arange(1, len(rows) + 1)
-            if len(rows) <= LARGE:  # otherwise the NLL, which has the same order, is enough
+            if len(rows) <= LARGE:  # for more rows the NLL, which has the same order, is enough
                 found.append(("anomaly rank", rank))
         with suppress(LeftOut):
             found.append(("reconstruction error", self._errors()))
         return found
 
     def _errors(self) -> np.ndarray:
-        """Root mean square of x - E[x|z] over a row's cells. For a table, columns are on their own scales, and a level
-        has error 0 or 1."""
+        """The root mean square of x - E[x|z] over a row's cells. In a table, each column is on its own scale, and a
+        level has error 0 or 1."""
         rows = self.shown.rows
         x = rows.inside[:].double()
         guess = evaluation.decode(self.run.model, torch.from_numpy(self.z), rows.c).double()
@@ -296,8 +296,8 @@ class Contents:
         return off.square().nanmean(1).sqrt().numpy()
 
     def _value(self, name: str, values: np.ndarray, levels: Sequence[str]) -> dict[str, Any]:
-        """A value of each row as a whole number: the code of a level, or the step between the smallest and largest
-        value. The largest number stands for a gap."""
+        """A value of each row as a whole number: the code of a level, or the position of a number between the smallest
+        and the largest. The greatest whole number stands for a gap."""
         place = f"value-{sum(key.startswith('value-') for key in self.blocks.texts)}"
         whole = np.uint8 if len(levels) < 255 and (levels or len(self) > LARGE) else np.uint16
         top = int(np.iinfo(whole).max)
@@ -311,7 +311,7 @@ class Contents:
 
 
 def _written(column: Column) -> dict[str, Any]:
-    """The text around a column's digits, and the number of decimals if all numbers have the same."""
+    """The text around a column's digits, and the number of decimals if it is the same for all numbers."""
     form = column.form
     if not isinstance(form, Numbers):
         return {"before": "", "after": "", "places": None}
@@ -319,12 +319,12 @@ def _written(column: Column) -> dict[str, Any]:
 
 
 def _as_written(schema: Table, x: np.ndarray) -> np.ndarray:
-    """The numbers of a table's columns as its user knows them, ``[N, outer]``, of rows in the model's form."""
+    """The numbers of a table's columns in the user's terms, ``[N, outer]``, for rows in the model's form."""
     return np.stack(list(schema.outward(x)[0].values()), 1)
 
 
 def _short(u: np.ndarray, decimals: Sequence[int | None]) -> np.ndarray:
-    """The numbers as float32, if the page gets them back by rounding to the columns' decimals."""
+    """The numbers as float32, if the page can restore them by rounding to the columns' decimals."""
     short = u.astype(np.float32)
     back = np.stack([each if d is None else np.round(each.astype(np.float64), d)
                      for each, d in zip(short.T, decimals)], 1)  # fmt: skip
@@ -333,7 +333,7 @@ def _short(u: np.ndarray, decimals: Sequence[int | None]) -> np.ndarray:
 
 
 def _leveled(labels: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarray, Sequence[str]]:
-    """Labels as codes of levels where they have at most 200 values, else as numbers."""
+    """Labels as codes of levels if they have at most 200 different values, else as numbers."""
     if names is not None:
         return labels.astype(np.float64), [str(name) for name in names]
     found, codes = np.unique(labels.astype(str) if labels.dtype.kind in "OU" else labels, return_inverse=True)
@@ -345,7 +345,7 @@ def _leveled(labels: np.ndarray, names: Sequence[str] | None) -> tuple[np.ndarra
 
 
 def _umap(z: np.ndarray, seed: int) -> np.ndarray | None:
-    """UMAP of at most 50,000 codes to the plane; None if umap-learn is not installed."""
+    """UMAP of at most 50,000 codes onto the plane; None if umap-learn is not installed."""
     try:
         from umap import UMAP  # type: ignore[import-not-found,unused-ignore]
     except ImportError:

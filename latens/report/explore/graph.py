@@ -19,16 +19,16 @@ from torch import Tensor
 
 from latens.report.explore.packing import ArrayBlocks
 
-FOLDED = 1 << 16  # cells: a constant result larger than this and than what it is made of is computed in the page
-SMALL = 256  # cells: smaller constants keep their precision
-HALF = 60_000.0  # the largest weight that float16 holds
+FOLDED = 1 << 16  # a constant with more cells than this, and than its inputs, is computed in the page
+SMALL = 256  # constants with fewer cells keep their precision
+HALF = 60_000.0  # float16 holds weights up to this size
 SYMBOLS = {operator.getitem: "getitem", operator.mul: "mul", operator.add: "add", operator.sub: "sub",
            operator.floordiv: "floordiv", operator.mod: "mod"}  # fmt: skip
-# a name without its overload suffices, except for these
+# a name without its overload is enough, except for these operators
 OVERLOADS = {"sym_size.int", "arange.start_step", "max.dim", "min.dim"}
 
 
-NAMED = ("dtype", "alpha", "beta", "value", "correction", "approximate", "rounding_mode")  # arguments without a place
+NAMED = ("dtype", "alpha", "beta", "value", "correction", "approximate", "rounding_mode")  # keyword-only arguments
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class DecoderGraph:
 
     Attributes:
         inputs: the kind of each input ("f" float32, "d" float64, "i" whole numbers) and the shape of its rows.
-        nodes: the operators in order, in JSON's types; ``{"r": i}`` is the i-th of inputs, constants, results.
+        nodes: the operators in order, in JSON's types; ``{"r": i}`` is entry i of (inputs, constants, results).
         outputs: the index of each result by name.
-        constants: weights and whatever else does not depend on the inputs.
+        constants: weights, and all other values that do not depend on the inputs.
     """
 
     inputs: list[tuple[str, list[int]]]
@@ -53,7 +53,7 @@ class DecoderGraph:
         return sorted({node["op"] for node in self.nodes} - operators())
 
     def to_json(self, blocks: ArrayBlocks, *, half: bool = True) -> dict[str, Any]:
-        """The graph in JSON's types; its weights go to ``blocks``, as float16 where they are many and ``half``."""
+        """The graph in JSON's types. Its weights go to ``blocks``; large ones as float16 if ``half``."""
         about, parts = [], {name: [np.zeros(0, name)] for name in ("float16", "float32", "float64")}
         for constant in self.constants:
             kind, x = _stored(constant, half)
@@ -72,18 +72,18 @@ def operators() -> frozenset[str]:
 
 
 def graph(program: torch.export.ExportedProgram, names: Sequence[str]) -> DecoderGraph:
-    """The graph of an exported program, with everything that does not depend on its inputs computed in advance.
+    """The graph of an exported program, in which all values that do not depend on the inputs are computed in advance.
 
     Args:
         program: core ATen operators, with rows on the first axis of every input and output.
-        names: what each output is.
+        names: the names of the outputs.
     """
     with torch.no_grad():
         return _Writer(program).graph(tuple(names))
 
 
 class _Writer:
-    """From an exported program to a :class:`DecoderGraph`."""
+    """Builds a :class:`DecoderGraph` from an exported program."""
 
     def __init__(self, program: torch.export.ExportedProgram):
         self.program = program
@@ -95,7 +95,7 @@ class _Writer:
         self.inputs: list[tuple[str, list[int]]] = []
 
     def graph(self, names: tuple[str, ...]) -> DecoderGraph:
-        """Walk over the program's nodes; ``names`` are those of its outputs."""
+        """Go through the program's nodes; ``names`` are the names of its outputs."""
         signature = self.program.graph_signature
         held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         lifted = signature.inputs_to_lifted_tensor_constants
@@ -115,7 +115,7 @@ class _Writer:
                 self._call(node)
             elif node.op == "output":
                 results = node.args[0]
-        outputs = [self._argument(result) for result in results]  # first, because one may be a constant
+        outputs = [self._argument(result) for result in results]  # computed first, since an output may be a constant
         nodes = [_node(op, [self._settled(a) for a in args], {k: self._settled(v) for k, v in named.items()})
                  for op, args, named in self.nodes]  # fmt: skip
         places = {name: self._settled(output)["r"] for name, output in zip(names, outputs)}
@@ -158,7 +158,7 @@ class _Writer:
         return value if isinstance(value, bool | int | float | str | dict) or value is None else None
 
     def _settled(self, value: Any) -> Any:
-        """References as indices, once the number of constants is known."""
+        """References as indices, which are known only once the number of constants is."""
         if isinstance(value, tuple):
             start = {"input": 0, "constant": len(self.inputs), "node": len(self.inputs) + len(self.constants)}
             return {"r": start[value[0]] + value[1]}
@@ -168,7 +168,8 @@ class _Writer:
 def _used(
     nodes: list[dict[str, Any]], outputs: dict[str, int], first: int
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """The nodes that the outputs need, and the outputs' places among them; ``first`` is the index of the first node."""
+    """The nodes that the outputs need, and the places of the outputs among them; ``first`` is the index of the first
+    node."""
     wanted = set(outputs.values())
     for i in reversed(range(len(nodes))):
         if first + i in wanted:
@@ -191,7 +192,7 @@ def _references(value: Any) -> set[int]:
 
 
 def _kind(dtype: torch.dtype) -> str:
-    """The page's kind of a tensor."""
+    """The page's name for the kind of a tensor."""
     return {torch.float64: "d", torch.bool: "b"}.get(dtype, "f" if dtype.is_floating_point else "i")
 
 
@@ -200,7 +201,7 @@ def _node(op: str, args: list[Any], named: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(target: Any) -> str:
-    """The page's name of an operator."""
+    """The page's name for an operator."""
     if target in SYMBOLS:
         return f"python.{SYMBOLS[target]}"
     if not hasattr(target, "_schema"):
@@ -213,7 +214,7 @@ def _name(target: Any) -> str:
 
 
 def _positional(node: Any) -> tuple[list[Any], Mapping[str, Any]]:
-    """The arguments of a node; those without a position are given by name."""
+    """The arguments of a node; those that have no position are given by name."""
     if not hasattr(node.target, "_schema"):
         return list(node.args), {}
     args, named = list(node.args), {k: v for k, v in node.kwargs.items() if v is not None}
@@ -230,7 +231,7 @@ def _is_random(target: Any) -> bool:
 
 
 def _stored(constant: Tensor, half: bool) -> tuple[str, np.ndarray]:
-    """(the page's kind of the tensor, its numbers as they are stored)."""
+    """(the page's kind of the tensor; its numbers as they are stored)."""
     x = constant.detach().cpu()
     kind = _kind(x.dtype)
     numbers = x.double().numpy()

@@ -1,4 +1,5 @@
-"""Arrays inside a page, in gzip and base64. Bytes of equal significance are stored together, which packs better."""
+"""Arrays inside a page, in gzip and base64. Bytes of the same significance are stored together, as this packs
+better."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ def packed(x: np.ndarray) -> str:
     """The text of one array: the first bytes of all its numbers, then all second bytes and so on, in gzip and base64.
 
     Raises:
-        ValueError: its dtype is none of :data:`KINDS`.
+        ValueError: its dtype is not in :data:`KINDS`.
     """
     if x.dtype.name not in KINDS:
         raise ValueError(f"a page holds no {x.dtype}")
@@ -25,7 +26,7 @@ def packed(x: np.ndarray) -> str:
 
 
 def unpacked(text: str, dtype: str) -> np.ndarray:
-    """The numbers ``[N]`` that :func:`packed` wrote.
+    """The numbers ``[N]`` from which :func:`packed` made the text.
 
     >>> unpacked(packed(np.array([1.5, -2.0], dtype="float32")), "float32").tolist()
     [1.5, -2.0]

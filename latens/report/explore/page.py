@@ -1,6 +1,6 @@
-"""One HTML file: facts as JSON, arrays as blocks of text, a style sheet and a script, with permission for nothing else.
-The script is packed like the arrays, to less than half its size, and a second script of one line unpacks it. The
-content security policy allows only these two scripts, by their digests.
+"""One HTML file: facts as JSON, arrays as blocks of text, a style sheet and a script; it may load nothing else. The
+script is packed like the arrays, to less than half its size, and a second script of one line unpacks it. The content
+security policy allows only these two scripts, by their digests.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def page(title: str, about: dict[str, Any], blocks: ArrayBlocks, *, connect: str
     """The page as text.
 
     Args:
-        title: what the browser's tab says.
+        title: the title in the browser's tab.
         about: the facts, in JSON's types.
         blocks: the arrays.
-        connect: the addresses that the page may ask, as a content security policy names them.
+        connect: the addresses to which the page may send requests, as a content security policy names them.
     """
     script = asset("explore.js")
     scripts = " ".join(
@@ -78,7 +78,7 @@ def _plain(value: Any) -> Any:
 
 
 def _colours() -> str:
-    """The report's palette as variables, light and dark."""
+    """The report's palette as CSS variables, light and dark."""
     light, dark = ("".join(f"--{name}:{pair[side]};" for name, pair in THEME.items()) for side in (0, 1))
     return (
         f":root{{color-scheme:light dark;{light}}}\n"

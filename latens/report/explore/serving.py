@@ -1,4 +1,4 @@
-"""A local process that decodes for a page that cannot run the decoder itself: on 127.0.0.1, behind a random token."""
+"""A local process that decodes for a page that cannot run the decoder itself, on 127.0.0.1, behind a random token."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-MOST = 64 << 20  # bytes of a request
+MOST = 64 << 20  # the largest size of a request, in bytes
 
 
 class Server(ThreadingHTTPServer):
-    """The page of a run, and its decoder: ``GET /TOKEN/`` and ``POST /TOKEN/decode``; nothing else is readable.
+    """Serves the page of a run, and its decoder: ``GET /TOKEN/`` and ``POST /TOKEN/decode``, and nothing else.
 
     Args:
         run: the run, whose model decodes.
-        page: its page.
+        page: the page of the run.
         port: the port; 0 for any free one.
 
     Raises:
@@ -52,12 +52,12 @@ class Server(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def decoded(self, asked: Any) -> bytes:
-        """The rows of ``{"codes": [N][Z], "conditions": [C][N or 1]}`` as float32, of a table the numbers of its
-        columns as float64; ``ValueError`` for anything else."""
+        """The rows for ``{"codes": [N][Z], "conditions": [C][N or 1]}``, as float32; for a table, the numbers of its
+        columns as float64. ``ValueError`` if the request has any other form."""
         if not isinstance(asked, dict):
             raise ValueError("give codes and conditions")
         z = torch.tensor(asked.get("codes"), dtype=graphs.code(self.run).dtype)
@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _is(self, path: str) -> bool:
-        """Whether the request is for this path, under a name of this computer: a page from elsewhere does not know the
+        """Whether the request is for this path, under a name of this computer. A page from elsewhere does not know the
         token."""
         own = f"/{self.server.token}/{path}"
         is_here = self.headers.get("Host") in self.server.names
