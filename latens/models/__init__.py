@@ -1,4 +1,4 @@
-"""Models: how prior, posterior and likelihood are run."""
+"""Models: they combine a prior, a posterior and a likelihood."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A class in addition to the codes, known for some rows only."""
+"""A class in addition to the codes, which is known only for some rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ClassDraw(Draw):
     Args:
         each: the draw of z for every class, with log-densities ``[K, Y, B]``.
         log_qy: ln q(y|x), ``[B, Y]``.
-        given: the known classes ``[B]``, NaN elsewhere.
+        given: the known classes ``[B]``, NaN for rows whose class is not known.
     """
 
     each: Draw | None = None
@@ -37,9 +37,9 @@ class Classified(VAE):
 
     .. math:: p(y)\, p(z)\, p(x \mid y, z), \qquad q(y \mid x)\, q(z \mid x, y), \qquad p(y) = 1 / Y
 
-    If the class c[``key``] of a row is NaN or not given, it is part of the codes, and E[w] = p(x); if it is given, E[w]
-    = p(x|y). Codes are z, then y as 0 and 1 (as probabilities in the mean). Every class is evaluated, so a draw costs
-    ``classes`` draws.
+    If the class c[``key``] of a row is NaN or not given, it is part of the codes, and E[w] = p(x); if it is given,
+    E[w] = p(x|y). Codes are z followed by y as 0 and 1 (in the mean, as probabilities). Every class is evaluated, so a
+    draw costs as much as ``classes`` draws.
 
     Args:
         prior: p(z).
@@ -59,7 +59,7 @@ class Classified(VAE):
         self.classifier, self.classes, self.key = classifier, int(classes), key
 
     def _given(self, c: Tree, n: int, like: Tensor) -> Tensor:
-        """The classes ``[B]``, NaN where they are not given."""
+        """The classes ``[B]``, NaN for rows without a given class."""
         if c is None or self.key not in c:
             return like.new_full((n,), torch.nan)
         return c[self.key].reshape(n)
@@ -108,13 +108,13 @@ class Classified(VAE):
         log_pz = log_pz - free * torch.log(log_pz.new_tensor(float(self.classes)))
         chosen = z.gather(1, at[..., None].expand(-1, -1, -1, z.shape[-1])).squeeze(1)
         codes = (chosen, one_hot(y, self.classes).to(z))
-        both = self._codes(q, log_qy, given)  # p(z, y) and q(z, y|x) have no closed form to share
+        both = self._codes(q, log_qy, given)  # for p and q, as neither p(z, y) nor q(z, y|x) has a closed form
         found = ClassDraw(codes, log_px, log_pz, log_qz, px, both, both, c, None, (), each, log_qy, given)
         found.check(k, rows(x))
         return found
 
     def _classes(self, k: int, log_qy: Tensor, given: Tensor) -> Tensor:
-        """The given class, or draws from q(y|x): ``[K, B]`` whole numbers."""
+        """The given class, or a draw from q(y|x): ``[K, B]`` whole numbers."""
         level = torch.special.ndtr(standard_normal((k,), log_qy[..., :1])).clamp_max(1 - 1e-6)
         drawn = (level > log_qy.exp().cumsum(-1)[..., :-1]).sum(-1)
         return torch.where(given.isnan(), drawn, given.nan_to_num().long())
@@ -150,7 +150,7 @@ class Classified(VAE):
         return super().decode(z[..., : -self.classes], self._with(c, y))
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n new rows of the given classes; where no class is given, it is drawn from p(y)."""
+        """n new rows of the given classes; for rows without a class, it is drawn from p(y)."""
         with torch.no_grad():
             some = next(self.parameters())
             given = self._given(c, n, some)

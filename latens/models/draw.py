@@ -1,4 +1,4 @@
-"""The result of one run of a model over a batch, which every objective and evaluation reads."""
+"""The result of running a model on a batch, which every objective and evaluation reads."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Draw:
         q: the posterior.
         c: the condition.
         weight: sample weights ``[B]`` with mean 1 over the data, or None.
-        layers: if z is drawn in layers, each given those before it, the sizes of their parts of ``codes``; q and p are
-            then the layers' diagonal normals at these draws, side by side ``[K, B, Z]``.
+        layers: if z is drawn in layers, each given those before it: the sizes of the layers' parts of ``codes``. q and
+            p are then the layers' diagonal normals at these draws, concatenated, ``[K, B, Z]``.
     """
 
     z: Tree
@@ -58,7 +58,7 @@ class Draw:
 
         .. math:: \ln w = \ln p(x \mid z) + \ln p(z) - \ln q(z \mid x), \qquad \operatorname{E}_q[w] = p(x)
 
-        Raises ``ValueError`` with the reason of ``no_bound`` where there is no bound to report.
+        ``ValueError`` with the reason in ``no_bound`` if there is no bound to report.
         """
         if self.no_bound is not None or self.log_qz is None:
             raise ValueError(
@@ -67,12 +67,12 @@ class Draw:
         return self.log_px + self.log_pz - self.log_qz
 
     def rate(self, kl: str = "auto") -> Tensor:
-        r""":math:`\operatorname{KL}(q(z \mid x) \,\|\, p(z))`, in nats, ``[K, B]``: in closed form, or ln q - ln p of
-        the draws.
+        r""":math:`\operatorname{KL}(q(z \mid x) \,\|\, p(z))`, in nats, ``[K, B]``: in closed form, or as ln q - ln p
+        of the draws.
 
         Args:
-            kl: "closed" (``ValueError`` if there is no closed form), "sampled" (unbiased), or "auto": closed where
-                the table of pairs has it.
+            kl: "closed" (``ValueError`` if there is no closed form), "sampled" (unbiased), or "auto": closed if the
+                table of pairs has a closed form.
         """
         if kl not in ("auto", "closed", "sampled"):
             raise ValueError(f"kl must be 'auto', 'closed' or 'sampled', got {kl!r}")
@@ -89,8 +89,8 @@ class Draw:
 
         .. math:: \operatorname{KL}(q(z_l \mid z_{<l}, x) \,\|\, p(z_l \mid z_{<l}))
 
-        at the drawn :math:`z_{<l}`. A product of distributions has the rate of each part; any other z without layers
-        counts as one layer.
+        at the drawn :math:`z_{<l}`. For a product of distributions, it is the rate of each part; any other z without
+        layers counts as one layer.
         """
         total = self.rate(kl)
         if isinstance(self.q, Joint) and isinstance(self.p, Joint):
@@ -109,7 +109,7 @@ class Draw:
     def no_bound(self) -> str | None:
         """Why these parts give no bound on ln p(x), or None if they give one.
 
-        The posterior may have no density, or the likelihood may be a score of likeness (its ``no_density`` says so).
+        The posterior may have no density, or the likelihood may be a similarity score (its ``no_density`` says so).
         """
         if self.log_qz is None and self.q is self.p:
             return "the model has no posterior"

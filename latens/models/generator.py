@@ -12,19 +12,19 @@ from latens.tensors.trees import Tree, rows
 
 
 class NoPosterior(nn.Module):
-    """A posterior's place in a model that has none; calling it raises ``InputError``."""
+    """Stands in place of the posterior in a model that has none; calling it raises ``InputError``."""
 
     reads: tuple[str, ...] = ()
 
     def forward(self, x: Tree, c: Tree = None) -> None:
-        """``InputError``: rows have no codes."""
+        """Raises ``InputError``, as rows have no codes."""
         raise InputError("this model generates and has no posterior, so rows have no codes", "use a model that encodes")
 
 
 class Generator(VAE):
-    """z ~ p(z) and x = f(z), the mean of ``likelihood``: it makes data, but gives no codes of rows and no density of x.
+    """z ~ p(z) and x = f(z), the mean of ``likelihood``. It makes data, but gives no codes of rows and no density of x.
 
-    ``encode`` raises ``InputError``; a draw has one new row for each row given, and its distortion is NaN (Goodfellow
+    ``encode`` raises ``InputError``. A draw has one new row for each given row, and its distortion is NaN (Goodfellow
     et al. 2014).
     """
 
@@ -32,8 +32,8 @@ class Generator(VAE):
         super().__init__(prior, NoPosterior(), likelihood)
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None, seen: Tree = None) -> Draw:
-        """z ~ p(z) for k x B new rows; ``log_px`` is NaN and ``log_qz`` None, because nothing is known about the rows
-        given.
+        """z ~ p(z) for k x B new rows. ``log_px`` is NaN and ``log_qz`` is None, because nothing is known about the
+        given rows.
         """
         p = self._run("prior", c=c)
         z = p.sample(torch.Size((k,) if p.batch_shape else (k, rows(x))))

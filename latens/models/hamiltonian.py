@@ -1,4 +1,4 @@
-"""Posteriors refined by Hamiltonian dynamics towards p(z|x): bounds on a space extended by momenta."""
+"""Posteriors refined by Hamiltonian dynamics towards p(z|x), with bounds on a space that includes momenta."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LogDensity = Callable[[Tensor], Tensor]  # [K, B, Z] -> [K, B]
 
 
 def gradient(log_density: LogDensity, z: Tensor) -> Tensor:
-    """The gradient of ``log_density`` at z, ``[K, B, Z]``, itself differentiable where gradients are on.
+    """The gradient of ``log_density`` at z, ``[K, B, Z]``; it is differentiable itself if gradients are on.
 
-    It is computed even where gradients are off, as in evaluation, and then leaves no graph behind.
+    It is computed even if gradients are off, as in evaluation, and then leaves no graph behind.
     """
     on = torch.is_grad_enabled()
     with torch.enable_grad():
-        at = z.view_as(z) if on and z.requires_grad else z.detach().requires_grad_()  # with respect to z alone
+        at = z.view_as(z) if on and z.requires_grad else z.detach().requires_grad_()  # only with respect to z
         [found] = torch.autograd.grad(log_density(at).sum(), at, create_graph=on)
     return found
 
@@ -38,7 +38,7 @@ def log_standard(rho: Tensor) -> Tensor:
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
-    """The lower triangular C with C Cᵀ = matrix; NaN where there is none, which training traces to its rows."""
+    """The lower triangular C with C Cᵀ = matrix; NaN if there is none, which training then traces to its rows."""
     tril, failed = torch.linalg.cholesky_ex(matrix)
     return torch.where((failed > 0)[..., None, None], torch.nan, tril)
 
@@ -56,12 +56,12 @@ class Hamiltonian(VAE):
     .. math:: \ln w = \ln p(x, z_T) - \ln q_0(z_0 \mid x)
         + \sum \left[\ln p(\rho_{\text{after}}) - \ln p(\rho_{\text{before}})\right]
 
-    over the stretches between which momenta are refreshed. ``log_pz`` of the draw is ln p(z_T), and ``log_qz`` holds
+    sums over the stretches between two refreshments of momenta. ``log_pz`` of the draw is ln p(z_T), and ``log_qz`` is
     the rest of ln w: a density on the extended space, so q and p of the draw have no KL in closed form. With 0 steps it
-    is the VAE. Evaluation, too, takes gradients with respect to z.
+    is the plain VAE. Evaluation takes gradients with respect to z, too.
 
-    eps (below ``LIMIT``), b and the power are learned and never change within a draw: steps that adapt during a draw
-    would need different weights, and with these would bias both the lower and the upper bound.
+    eps (below ``LIMIT``), b and the power are learned, but never change within a draw. Steps that adapt during a draw
+    would need different weights; with these weights, they would bias both the lower and the upper bound.
 
     Args:
         prior: p(z).
@@ -69,14 +69,14 @@ class Hamiltonian(VAE):
         likelihood: p(x|z).
         steps: T, from 0.
         step_size: the initial eps, between 0 and 0.5.
-        anneal: False, the target pi is p(x, z); True, step t has the target ln pi_t = (1 - s) ln q_0 + s ln p(x, z)
-            with s = (t/T)^power, which is differentiable annealed importance sampling (Geffner & Domke 2021; Zhang et
-            al. 2021).
+        anneal: if False, the target pi is p(x, z). If True, the target of step t is ln pi_t = (1 - s) ln q_0 + s ln
+            p(x, z) with s = (t/T)^power, which is differentiable annealed importance sampling (Geffner & Domke 2021;
+            Zhang et al. 2021).
         keep: in [0, 1], the share of the momentum that is kept after a step: rho <- keep rho + sqrt(1 - keep²) noise.
         tempering: b in (0, 1]: momenta begin with variance 1/b, and step t multiplies them by sqrt(b_{t-1} / b_t) with
             1/sqrt(b_t) = (1 - 1/sqrt(b)) t²/T² + 1/sqrt(b), so that the determinants cancel.
-        power: the initial power of annealing. Where q_0 is much wider than p(z|x), nearly all changes at small s, and a
-            power above 1 spends the steps there.
+        power: the initial power of annealing. If q_0 is much wider than p(z|x), nearly all changes happen at small s,
+            and a power above 1 puts more steps there.
     """
 
     LIMIT = 0.5
@@ -110,7 +110,7 @@ class Hamiltonian(VAE):
     # The dynamics, which a Riemannian model overrides
 
     def momentum(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """(a momentum at z from standard normal noise ``[K, B, Z]``, ln of its density ``[K, B]``)."""
+        """(a momentum at z, made from standard normal noise ``[K, B, Z]``; ln of its density ``[K, B]``)."""
         return noise, log_standard(noise)
 
     def log_momentum(self, z: Tensor, rho: Tensor) -> Tensor:
@@ -125,8 +125,8 @@ class Hamiltonian(VAE):
         return z, rho + 0.5 * eps * gradient(log_density, z)
 
     def _temper(self) -> list[Tensor]:
-        """The logarithms of the factors of the momenta before the first step and after each, which add up to 0; or
-        none.
+        """The logarithms of the factors of the momenta, before the first step and after each step; they add up to 0.
+        Without tempering, the list is empty.
         """
         if self.raw_tempering is None:
             return []
@@ -147,7 +147,7 @@ class Hamiltonian(VAE):
     def _refine(
         self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution, back: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """(z_T, ln of the ratio of the momenta's densities after and before); with ``back`` the steps run in reverse,
+        """(z_T; ln of the ratio of the momenta's densities after and before). With ``back`` the steps run in reverse,
         from z_T to z_0.
         """
         scales, shares, log_joint = self._temper(), self._shares(), self._log_joint(x, c)
@@ -187,10 +187,10 @@ class Hamiltonian(VAE):
         return Draw(z, px.log_prob(x), p.log_prob(z), log_q - gained, px, p, on_extended, c).check(k, rows(x))
 
     def back(self, x: Tree, z: Tensor, c: Tree = None) -> Tensor:
-        """ln w, ``[K, B]`` nats, of the reversed steps from z ``[K, B, Z]`` drawn from p(z|x).
+        """ln w, ``[K, B]`` nats, of the reversed steps from z ``[K, B, Z]``, which must be drawn from p(z|x).
 
-        The codes that data were simulated from are such draws. E[1/w] = 1/p(x), so that -ln mean(1/w) is in expectation
-        above ln p(x), just as ln mean(w) of a draw is below it (Grosse, Ghahramani & Adams 2015).
+        If data were simulated from codes, these codes are such draws. E[1/w] = 1/p(x), so -ln mean(1/w) is in
+        expectation above ln p(x), just as ln mean(w) of a draw is below it (Grosse, Ghahramani & Adams 2015).
         """
         q = self._run("posterior", x, c=c)
         like = center(q)
@@ -198,7 +198,7 @@ class Hamiltonian(VAE):
         return self._log_joint(x, c)(z) - q.log_prob(start) - lost
 
     def encode(self, x: Tree, c: Tree = None) -> Distribution:
-        """The refined posterior; its ``mean`` is the end point of the mean of q_0 started with momentum 0."""
+        """The refined posterior; its ``mean`` is where the mean of q_0 ends if it starts with momentum 0."""
         q = self._run("posterior", x, c=c)
         return q if self.steps == 0 else self._drawn(x, c, q)
 
@@ -214,7 +214,7 @@ class Hamiltonian(VAE):
 
 
 class _Refined(Drawn):
-    """Drawn codes whose mean is computed on request."""
+    """Drawn codes whose mean is computed on demand."""
 
     def __init__(self, like: Tensor, draw: Callable[[int], Tensor], at_rest: Callable[[], tuple[Tensor, Tensor]]):
         super().__init__(like, draw)
@@ -222,7 +222,7 @@ class _Refined(Drawn):
 
     @property
     def mean(self) -> Tensor:
-        """The end point of the mean of q_0 started with momentum 0, ``[B, Z]``."""
+        """Where the mean of q_0 ends if it starts with momentum 0, ``[B, Z]``."""
         return self._at_rest()[0].squeeze(0)
 
 
@@ -231,8 +231,8 @@ class CentroidMetric(nn.Module):
 
     .. math:: G^{-1}(z) = \sum_i L_i L_i^\top \exp\!\left(-\frac{\lVert z - c_i \rVert^2}{T^2}\right) + \lambda I
 
-    It is positive definite for every z. The centroids c_i are the codes of training rows, a buffer that the model
-    refreshes after each epoch.
+    It is positive definite for every z. The centroids c_i are the codes of some training rows; they are a buffer that
+    the model refreshes after each epoch.
 
     Args:
         network: gives the entries of the lower triangular L_i for the i-th of the ``rows``.
@@ -288,10 +288,10 @@ class RiemannianHamiltonian(Hamiltonian):
 
     .. math:: H(z, \rho) = -\ln \pi(z) + \frac12 \ln \det G(z) + \frac12 \rho^\top G^{-1}(z)\, \rho.
 
-    Two of the three parts of a step are implicit and solved by ``iterations`` rounds of a fixed point. Volume is
-    preserved, and the bound exact, to the extent that they have converged: an error shrinks about by the factor eps in
-    each round. A force (gradient of ln pi) longer than 1/eps, as from an untrained decoder of many cells, is shortened
-    to that length, so that no step runs away. Volume is still preserved, as for any force that depends on z alone.
+    Two of the three parts of a step are implicit, and solved by ``iterations`` rounds of a fixed-point iteration. Only
+    as far as this has converged is volume preserved and the bound exact; in each round, an error shrinks by about the
+    factor eps. A force (gradient of ln pi) longer than 1/eps, as from an untrained decoder of many cells, is shortened
+    to that length, so that no step runs away. This still preserves volume, as any force does that depends only on z.
 
     Args:
         prior: p(z).
@@ -301,7 +301,7 @@ class RiemannianHamiltonian(Hamiltonian):
         steps: T, from 0.
         step_size: the initial eps, between 0 and 0.5.
         tempering: see :class:`Hamiltonian`.
-        iterations: rounds of each fixed point.
+        iterations: the number of rounds of each fixed-point iteration.
     """
 
     def __init__(
@@ -322,7 +322,7 @@ class RiemannianHamiltonian(Hamiltonian):
     def _refine(
         self, z: Tensor, noise: Callable[[], Tensor], x: Tree, c: Tree, q: Distribution, back: bool = False
     ) -> tuple[Tensor, Tensor]:
-        self._squares = self.metric.squares()  # once for all steps
+        self._squares = self.metric.squares()  # computed once for all steps
         try:
             return super()._refine(z, noise, x, c, q, back)
         finally:
@@ -333,7 +333,7 @@ class RiemannianHamiltonian(Hamiltonian):
         return self.metric.inverse(z, self.metric.squares() if self._squares is None else self._squares)
 
     def momentum(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """(a momentum from N(0, G(z)) ``[K, B, Z]``, ln of its density ``[K, B]``)."""
+        """(a momentum from N(0, G(z)) ``[K, B, Z]``; ln of its density ``[K, B]``)."""
         tril = _cholesky(self.inverse_metric(z))  # C C^T = G^-1, so C^-T noise ~ N(0, G)
         rho = torch.linalg.solve_triangular(tril.mT, noise.unsqueeze(-1), upper=True).squeeze(-1)
         return rho, log_standard(noise) + tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)

@@ -1,4 +1,4 @@
-"""Hierarchies of codes: drawn from the top layer to the bottom, each given those above it."""
+"""Hierarchies of codes, drawn from the top layer to the bottom, each given the layers above it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Rung(nn.Module):
 
 
 class MarkovRung(Rung):
-    r"""A layer that depends on the code above it alone (Sønderby et al. 2016).
+    r"""A layer that depends only on the code above it (Sønderby et al. 2016).
 
     p(z|h) = N(g(h), diag v(h)), where h is the code above; at the top (``above`` None) it is N(0, I). Below the top, q
     is the product of the prior and a normal that x gives:
@@ -49,8 +49,8 @@ class MarkovRung(Rung):
 
     Args:
         size: the number of dimensions of the layer.
-        below: features d -> ``[..., 2 size]``, the normal that x gives.
-        above: h -> ``[..., 2 size]``, the prior; None at the top.
+        below: a network from features d to ``[..., 2 size]``, the normal that x gives.
+        above: a network from h to ``[..., 2 size]``, the prior; None at the top.
     """
 
     def __init__(self, size: int, below: nn.Module, above: nn.Module | None = None):
@@ -78,7 +78,8 @@ class MarkovRung(Rung):
 
 
 class ResidualRung(Rung):
-    r"""A layer next to a stream of features, with a posterior relative to the prior (Vahdat & Kautz 2020; Child 2021).
+    r"""A layer attached to a stream of features, with a posterior relative to the prior (Vahdat & Kautz 2020; Child
+    2021).
 
     .. math:: p(z \mid h) = \mathcal{N}(g, \operatorname{diag} v), \qquad
         q(z \mid h, d) = \mathcal{N}(g + a(h, d), \operatorname{diag} v\, b(h, d)), \qquad
@@ -86,11 +87,11 @@ class ResidualRung(Rung):
 
     Args:
         size: the dimensions of the code, Z.
-        above: h -> ``[..., 2 Z]``, the prior.
-        below: h and d joined on ``axis`` -> ``[..., 2 Z]``, the change that x makes.
-        into: z -> a tensor like h.
-        after: maps the stream to the next state.
-        axis: where h and d are joined, counted from the end.
+        above: a network from h to ``[..., 2 Z]``, the prior.
+        below: a network from h and d, joined on ``axis``, to ``[..., 2 Z]``, the change that x makes.
+        into: a network from z to a tensor like h.
+        after: a network from the stream to the next state.
+        axis: the axis on which h and d are joined, counted from the end.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class ResidualRung(Rung):
 
 
 class Upward(nn.Module):
-    """Features of x for each rung, the top one first: ``first(x, c)``, then each stage applied to the features before
+    """Features of x for each rung, from the top: ``first(x, c)``, and then each stage applied to the features before
     it.
     """
 
@@ -142,14 +143,14 @@ class Ladder(nn.Module):
 
     .. math:: p(z_1)\, p(z_2 \mid z_1) \cdots p(x \mid z), \qquad q(z_1 \mid x)\, q(z_2 \mid z_1, x) \cdots
 
-    A draw's z is the tuple of layers, ``rates`` has the KL of each, and E[w] = p(x) as for any VAE; with a single
-    :class:`MarkovRung` it is a plain VAE (Sønderby et al. 2016; Vahdat & Kautz 2020; Child 2021).
+    A draw's z is the tuple of layers, ``rates`` gives the KL of each layer, and E[w] = p(x) as for any VAE. With a
+    single :class:`MarkovRung` it is a plain VAE (Sønderby et al. 2016; Vahdat & Kautz 2020; Child 2021).
 
     Args:
         upward: ``upward(x, c)`` gives the features of each rung.
-        rungs: the layers, the top one first.
+        rungs: the layers, from the top.
         likelihood: ``likelihood(h, c)`` of the last state, flattened.
-        start: the state above the top rung, learned; None for a fixed 0.
+        start: the learned state above the top rung; None for a fixed 0.
     """
 
     def __init__(self, upward: nn.Module, rungs: Sequence[Rung], likelihood: nn.Module, start: Tensor | None = None):
@@ -170,8 +171,8 @@ class Ladder(nn.Module):
         self, lead: Sequence[int], choose: Callable[[int, DiagonalNormal], Tensor],
         features: tuple[Tensor, ...] | None = None,
     ) -> tuple[Tensor, list[Tensor], list[DiagonalNormal], list[DiagonalNormal]]:  # fmt: skip
-        """A pass through all rungs: (last state, codes, q, p). ``choose(number, q)`` gives the code of a rung; without
-        features, q is p.
+        """A pass through all rungs: (last state, codes, q, p). ``choose(number, q)`` gives the code of a rung. Without
+        features, q equals p.
         """
         h = self.start.expand(*lead, *self.start.shape)
         codes, posteriors, priors = [], [], []
@@ -186,7 +187,7 @@ class Ladder(nn.Module):
         return h.flatten(len(lead)), codes, posteriors, priors
 
     def draw(self, x: Tree, k: int = 1, c: Tree = None) -> Draw:
-        """k draws for each row of x, with log-densities ``[k, B]``; ``layers`` of the draw are the rungs."""
+        """k draws for each row of x, with log-densities ``[k, B]``; the ``layers`` of the draw are the rungs."""
         if k < 1:
             raise ValueError(f"the number of draws k must be at least 1, got {k}")
         h, codes, qs, ps = self._descend((k, rows(x)), lambda _, q: rsample_rows(q), self.upward(x, c))
@@ -196,8 +197,8 @@ class Ladder(nn.Module):
         return draw.check(k, rows(x))
 
     def encode(self, x: Tree, c: Tree = None) -> Drawn:
-        """q(z|x) of all layers side by side, ``[B, Z]``; its ``mean`` takes the mean of each layer at the means of
-        those above.
+        """q(z|x) of all layers, concatenated, ``[B, Z]``. Its ``mean`` is the mean of each layer given the means of the
+        layers above.
         """
         features, n = self.upward(x, c), rows(x)
         means = self._descend((1, n), lambda _, q: q.loc, features)[1]
@@ -212,17 +213,17 @@ class Ladder(nn.Module):
         return self.likelihood(self._descend(z.shape[:-1], lambda number, _: parts[number])[0], c)
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n new rows: each layer from its prior, then x, or the value that stands for p(x|z) where ``mean`` is true."""
+        """n new rows: each layer from its prior, then x, or with ``mean`` the value that stands for p(x|z)."""
         with torch.no_grad():
             px = self.likelihood(self._descend((1, n), lambda _, q: rsample_rows(q))[0], c)
             return (center(px) if mean else px.sample()).squeeze(0)
 
 
 def rsample_rows(q: DiagonalNormal) -> Tensor:
-    """A reparameterised draw of a normal ``[K, B, Z]``, with noise by rows (axis 1)."""
+    """A reparameterised draw of a normal ``[K, B, Z]``, whose noise is drawn by rows (axis 1)."""
     return q.loc + q.variance.sqrt() * standard_normal(q.loc.shape[:1], q.loc[0])
 
 
 def beside(parts: list[DiagonalNormal]) -> DiagonalNormal:
-    """Normals side by side as one, ``[..., sum of sizes]``."""
+    """Several normals concatenated to one, ``[..., sum of sizes]``."""
     return DiagonalNormal(torch.cat([q.loc for q in parts], -1), torch.cat([q.variance for q in parts], -1))

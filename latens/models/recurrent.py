@@ -23,17 +23,17 @@ class Recurrent(nn.Module):
     A draw's ``layers`` are the steps.
 
     Args:
-        features: ``features(x, c)`` gives phi ``[B, T, F]``, which the cell reads step by step; phi_t must depend on
-            x_t alone.
-        prior: h -> ``[..., 2 Z]``.
-        posterior: (phi_t, h) -> ``[..., 2 Z]``; with ``views`` it reads those instead of phi.
+        features: ``features(x, c)`` gives phi ``[B, T, F]``, which the cell reads step by step; phi_t must depend only
+            on x_t.
+        prior: a network from h to ``[..., 2 Z]``.
+        posterior: a network from (phi_t, h) to ``[..., 2 Z]``; with ``views``, it reads these instead of phi.
         cell: the recurrent cell.
-        likelihood: reads all (z_t, h_{t-1}) flat, ``[..., T (Z + H)]``; x_t must depend on its own step alone.
-        shape: that of one row.
+        likelihood: reads all (z_t, h_{t-1}), flattened, ``[..., T (Z + H)]``; x_t must depend only on its own step.
+        shape: the shape of one row.
         latent_dim: the dimensions of z at each step, Z.
         width: the size of the state, H.
-        axis: that of time in a row, counted from the end.
-        views: ``views(x, c)`` ``[B, T, V]``, which may look ahead.
+        axis: the axis of time in a row, counted from the end.
+        views: ``views(x, c)`` gives ``[B, T, V]``, which may look ahead.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Recurrent(nn.Module):
     def _follow(
         self, x: Tree, c: Tree, k: int, choose: Callable[[DiagonalNormal], Tensor] = rsample_rows
     ) -> tuple[Tensor, list[Tensor], DiagonalNormal, DiagonalNormal]:  # fmt: skip
-        """A pass through x: (the input of the likelihood, codes, q and p of all steps side by side)."""
+        """A pass through x: (the input of the likelihood; codes; q and p of all steps, concatenated)."""
         phi, view = (part.expand(k, *part.shape) for part in self._read(x, c))
         h = self.start.expand(*phi.shape[:-2], self.width)
         seen, codes, posteriors, priors = [], [], [], []
@@ -83,8 +83,8 @@ class Recurrent(nn.Module):
         return draw.check(k, rows(x))
 
     def encode(self, x: Tree, c: Tree = None) -> Drawn:
-        """q(z|x), all steps side by side ``[B, T Z]``; its ``mean`` takes the mean of each step after the means before
-        it.
+        """q(z|x) of all steps, concatenated, ``[B, T Z]``. Its ``mean`` is the mean of each step given the means of the
+        steps before it.
         """
         means = self._follow(x, c, 1, lambda q: q.loc)[1]
         return Drawn(torch.cat(means, -1).squeeze(0), lambda k: torch.cat(self._follow(x, c, k)[1], -1))
@@ -93,7 +93,7 @@ class Recurrent(nn.Module):
         self, lead: Sequence[int], c: Tree, choose: Callable[[int, Tensor], Tensor],
         value: Callable[[Distribution], Tensor],
     ) -> tuple[Distribution, Tensor]:  # fmt: skip
-        """Forward in time: (p(x|…), x), where ``choose`` gives z_t and ``value`` gives x_t from its distribution."""
+        """A pass forward in time: (p(x|…), x). ``choose`` gives z_t, and ``value`` gives x_t from its distribution."""
         x = torch.zeros(*lead, *self.shape, dtype=self.start.dtype, device=self.start.device)
         h = self.start.expand(*lead, self.width)
         seen = [torch.zeros_like(h[..., :1]).expand(*lead, self.size + self.width)] * self.steps
@@ -108,12 +108,12 @@ class Recurrent(nn.Module):
         return px, x
 
     def decode(self, z: Tensor, c: Tree = None) -> Distribution:
-        """p(x|z) for the codes of all steps ``[..., T Z]``; states see the values that stand for the steps before."""
+        """p(x|z) for the codes of all steps ``[..., T Z]``; states see the values that stand for earlier steps."""
         parts = z.split(self.size, -1)
         return self._generate(z.shape[:-1], c, lambda t, _: parts[t], center)[0]
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n new rows, step by step: z_t from its prior, then x_t, or the value that stands for its distribution."""
+        """n new rows, step by step: z_t from its prior, then x_t, or with ``mean`` the value that stands for it."""
         with torch.no_grad():
             value = center if mean else (lambda px: px.sample())
             return self._generate((n,), c, lambda _, h: normal_of(self.prior(h)).rsample(), value)[1]

@@ -1,4 +1,4 @@
-"""A posterior that starts at the encoder's and is improved for each row by a few steps."""
+"""A posterior that starts from the encoder's, and is improved for each row by a few steps."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from latens.tensors.trees import Tree
 
 
 class SemiAmortised(VAE):
-    r"""A VAE whose q(z|x) is the encoder's after ``steps`` steps up the ELBO of each row (Kim et al. 2018).
+    r"""A VAE whose q(z|x) is the encoder's, improved by ``steps`` steps up the ELBO of each row (Kim et al. 2018).
 
-    A step follows the natural gradient of the row's bound L, kept within one standard deviation and a factor e:
+    A step follows the natural gradient of the row's bound L, limited to one standard deviation and a factor e:
 
     .. math:: m \leftarrow m + s \tanh\!\left(r s \frac{\partial L}{\partial m}\right), \qquad
         \ln h \leftarrow \ln h + \tanh\!\left(2 r \frac{\partial L}{\partial \ln h}\right), \qquad s = \sqrt{h}
 
-    for q = N(m, diag h). Training differentiates through the steps; evaluation takes them too, and
-    computes their gradients even where gradients are off.
+    for q = N(m, diag h). Training differentiates through the steps. Evaluation takes the steps too, and computes their
+    gradients even if gradients are off.
 
     Args:
         prior: p(z).
@@ -31,15 +31,15 @@ class SemiAmortised(VAE):
         dim: the dimensions of z, Z.
         steps: at least 1.
         rate: r > 0.
-        draws: an even number of antithetic noise vectors over which L is taken; they are fixed when the model is made,
-            so that q is a function of x alone.
+        draws: an even number of antithetic noise vectors over which L is averaged; they are fixed when the model is
+            made, so that q is a function of x alone.
 
     Raises:
         ValueError: another kind of posterior, or an argument outside its range.
     """
 
     noise: Tensor
-    compile_mode = "off"  # derivatives of derivatives
+    compile_mode = "off"  # because of second derivatives
 
     def __init__(
         self, prior: nn.Module, posterior: nn.Module, likelihood: nn.Module, dim: int, *, steps: int = 4,
@@ -67,7 +67,7 @@ class SemiAmortised(VAE):
         return DiagonalNormal(mean, log_h.exp()) if outside else DiagonalNormal(mean.detach(), log_h.detach().exp())
 
     def _improved(self, mean: Tensor, log_h: Tensor, x: Tree, c: Tree, through: bool) -> tuple[Tensor, Tensor]:
-        """One step, itself differentiable where ``through`` is true."""
+        """One step; with ``through`` it can itself be differentiated."""
         s = (0.5 * log_h).exp()
         z = mean + s * self.noise.unsqueeze(1)  # draws x B x Z
         fit = self.decode(z, c).log_prob(x) + self._run("prior", c=c).log_prob(z)

@@ -1,4 +1,4 @@
-"""A second VAE that learns where the codes of a first one lie."""
+"""A second VAE that learns the distribution of the codes of a first VAE."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class TwoStage(VAE):
 
     .. math:: p(u)\, p(z \mid u)\, p(x \mid z)
 
-    Samples follow the distribution of the codes themselves, not the first prior. A draw has the codes z and u, and E[w]
-    = p(x) under this model.
+    Samples follow the distribution of the codes themselves, instead of the first prior. A draw has the codes z and u,
+    and E[w] = p(x) under this model.
 
     Args:
         prior: the prior under which the first stage is trained (:class:`latens.objectives.TwoStageELBO`); the final
@@ -37,7 +37,7 @@ class TwoStage(VAE):
         return super().draw(x, k, c)
 
     def second_draw(self, z: Tensor) -> Draw:
-        """A draw u for each code ``[K, B, Z]``: that of the second stage with the codes as data."""
+        """A draw u for each code ``[K, B, Z]``: a draw of the second stage with the codes as its data."""
         q = self.second.encode(z)
         u = rsample_rows(q)  # type: ignore[arg-type]
         pz, p = self.second.decode(u), self.second.prior()
@@ -56,7 +56,7 @@ class TwoStage(VAE):
         return Draw((z, inner.z), px.log_prob(x), log_pz, log_qz, px, both, both, c).check(k, rows(x))
 
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n new rows: u ~ p(u), z ~ p(z|u), then x, or the value that stands for p(x|z) where ``mean`` is true."""
+        """n new rows: u ~ p(u), z ~ p(z|u), then x, or with ``mean`` the value that stands for p(x|z)."""
         with torch.no_grad():
             px = self.decode(self.second.sample(n), c)
             return center(px) if mean else px.sample()

@@ -1,4 +1,4 @@
-"""The variational autoencoder: how a prior, a posterior and a likelihood are run."""
+"""The variational autoencoder: it combines a prior, a posterior and a likelihood."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from latens.tensors.trees import Tree, leaves, rows
 
 
 def _takes_condition(part: nn.Module, given: int) -> bool:
-    """Whether ``part.forward`` has room for a condition after its first ``given`` arguments."""
+    """Whether ``part.forward`` accepts a condition after its first ``given`` arguments."""
     parameters = list(inspect.signature(part.forward).parameters.values())
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return True
@@ -28,7 +28,7 @@ class VAE(nn.Module):
     .. math:: p(x) = \int p(z)\, p(x \mid z)\, dz, \qquad q(z \mid x) \approx p(z \mid x)
 
     x, z and c are trees of tensors with rows on the leading axis. Each part is a module whose ``forward`` returns a
-    distribution; a part of your own may leave the condition out of its signature.
+    distribution; a part of your own may omit the condition from its signature.
 
     Args:
         prior: ``prior(c)``, p(z).
@@ -54,7 +54,7 @@ class VAE(nn.Module):
 
     @property
     def reads(self) -> frozenset[str] | None:
-        """The keys of the condition that the parts read; None if a part takes one without declaring which."""
+        """The keys of the condition that the parts read; None if a part takes conditions without declaring which."""
         taking = [getattr(self, name) for name, takes in self._conditioned.items() if takes]
         if not all(hasattr(part, "reads") for part in taking):
             return None
@@ -82,7 +82,7 @@ class VAE(nn.Module):
         z, log_qz = rsample_and_log_prob(q, k)  # K x B x Z, K x B
         px = self._run("likelihood", z, c=c)
         p = self._run("prior", c=c)
-        if self.training and hasattr(self.prior, "without"):  # a prior made of rows, none of which may explain itself
+        if self.training and hasattr(self.prior, "without"):  # for a prior made of rows: no row may explain itself
             p = self.prior.without(p, x)  # type: ignore[operator]
         return Draw(z, px.log_prob(x), p.log_prob(z), log_qz, px, p, q, c).check(k, rows(x))
 
@@ -97,7 +97,7 @@ class VAE(nn.Module):
     def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
         """n new rows ``[n, *event]``: z ~ p(z), then x ~ p(x|z).
 
-        With ``mean`` x is the value that stands for p(x|z): its mean, for categories its mode. A condition c has n
+        With ``mean``, x is the value that stands for p(x|z): its mean or, for categories, its mode. A condition c has n
         rows.
         """
         with torch.no_grad():

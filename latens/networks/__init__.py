@@ -1,4 +1,4 @@
-"""Networks: tensors to tensors over any leading axes, with no probability and no batch normalisation."""
+"""Networks: from tensors to tensors over any leading axes, without probability and without batch normalisation."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ HIDDEN: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (256, 256), "residual
 
 
 def encoder(kind: str, shape: Sequence[int], outputs: int) -> nn.Module:
-    """A network ``[..., *shape]`` -> ``[..., outputs]``.
+    """A network from ``[..., *shape]`` to ``[..., outputs]``.
 
     Args:
-        kind: "linear", "mlp", "residual", "conv" (images C x H x W, sequences T x C) or "sequence" (T x C alone).
+        kind: "linear", "mlp", "residual", "conv" (images C x H x W, sequences T x C) or "sequence" (only T x C).
         shape: the shape of one row.
         outputs: the number of outputs.
 
@@ -53,9 +53,10 @@ def encoder(kind: str, shape: Sequence[int], outputs: int) -> nn.Module:
     return nn.Sequential(Flatten(shape), mlp(math.prod(shape), outputs, HIDDEN[kind], residual=kind == "residual"))
 
 def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
-    """A network ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :func:`encoder`.
+    """A network from ``[..., inputs]`` to ``[..., *shape]``, the mirror of :func:`encoder`.
 
-    Three axes are an image for "conv"; for "sequence" they are P parameters for each cell of a sequence, P x T x C.
+    For "conv", three axes are an image. For "sequence", three axes are P parameters for each cell of a sequence, P x T
+    x C.
 
     >>> decoder("conv", 8, (2, 3, 17, 20))(torch.zeros(4, 5, 8)).shape
     torch.Size([4, 5, 2, 3, 17, 20])
@@ -71,8 +72,8 @@ def decoder(kind: str, inputs: int, shape: Sequence[int]) -> nn.Module:
 def start_at(network: nn.Module, value: Tensor) -> None:
     """Set the bias of the last layer to ``value`` (in the shape of the output).
 
-    The output of the untrained network is then centred there. A network whose last layer does not have one bias for
-    each output stays unchanged.
+    The output of the untrained network is then centred there. If the last layer does not have one bias per output, the
+    network is unchanged.
     """
     linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
     bias = getattr(network, "bias", linear[-1].bias if linear else None)

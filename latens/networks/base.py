@@ -1,4 +1,4 @@
-"""The small parts that networks are made of. A network knows shapes and no probability."""
+"""The small parts of which networks are made. A network knows shapes and no probability."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def activation(name: str) -> nn.Module:
 class Standardize(nn.Module):
     """The stem of an encoder: u = (x - shift) / unit as floats, with missing cells (NaN) filled with 0.
 
-    Input ``[..., *event]`` of any storage type, output ``[..., *event]`` in the type of ``unit``, which is that of the
-    network. ``shift`` and ``unit`` are buffers: the model takes the user's units. ``shift`` keeps the precision of the
-    data's storage, so that 1.6e9 ± 1 in float64 survives.
+    The input ``[..., *event]`` may have any storage type; the output ``[..., *event]`` has the type of ``unit``, which
+    is that of the network. ``shift`` and ``unit`` are buffers, so the model takes the user's units. ``shift`` keeps the
+    precision of the data's storage, so that 1.6e9 ± 1 in float64 survives.
 
     Args:
-        shift: what is subtracted.
+        shift: the number that is subtracted.
         unit: the divisor, > 0.
-        mask: whether the mask of observed cells is appended, so that the network can tell a filled cell from an
+        mask: whether to append the mask of observed cells, so that the network can distinguish a filled cell from an
             observed one.
         mask_axis: the axis along which it is appended (columns: -1, channels of an image: -3).
 
@@ -57,7 +57,7 @@ class Standardize(nn.Module):
         self.mask, self.mask_axis = mask, mask_axis
 
     def forward(self, x: Tensor) -> Tensor:
-        """(x - shift) / unit, ``[..., *event]``, twice as long on ``mask_axis`` with a mask."""
+        """(x - shift) / unit, ``[..., *event]``; with a mask, ``mask_axis`` is twice as long."""
         u = ((x - self.shift) / self.unit).to(self.unit.dtype)
         if not self.mask and surely_complete(x):
             return u
@@ -91,31 +91,31 @@ class Scale(nn.Module):
 
 
 class Flatten(nn.Module):
-    """``[..., *shape]`` -> ``[..., prod(shape)]``."""
+    """From ``[..., *shape]`` to ``[..., prod(shape)]``."""
 
     def __init__(self, shape: Sequence[int]):
         super().__init__()
         self.axes = len(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., *shape]`` -> ``[..., prod(shape)]``."""
+        """From ``[..., *shape]`` to ``[..., prod(shape)]``."""
         return x.flatten(-self.axes)
 
 
 class Unflatten(nn.Module):
-    """``[..., prod(shape)]`` -> ``[..., *shape]``."""
+    """From ``[..., prod(shape)]`` to ``[..., *shape]``."""
 
     def __init__(self, shape: Sequence[int]):
         super().__init__()
         self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., prod(shape)]`` -> ``[..., *shape]``."""
+        """From ``[..., prod(shape)]`` to ``[..., *shape]``."""
         return x.unflatten(-1, self.shape)
 
 
 class Last(nn.Module):
-    """The last ``size`` numbers, ``[..., Z]`` -> ``[..., size]``."""
+    """The last ``size`` numbers, from ``[..., Z]`` to ``[..., size]``."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -127,10 +127,10 @@ class Last(nn.Module):
 
 
 class Concatenate(nn.Module):
-    """The outputs of several networks on the same input, side by side on the last axis.
+    """The outputs of several networks on the same input, concatenated on the last axis.
 
-    Two linear heads on a trunk are ``Sequential(trunk, Concatenate(g, h))``; two separate networks are ``Concatenate(g,
-    h)``.
+    Two linear heads on a trunk are ``Sequential(trunk, Concatenate(g, h))``; two separate networks are
+    ``Concatenate(g, h)``.
     """
 
     def __init__(self, *networks: nn.Module):
@@ -138,7 +138,7 @@ class Concatenate(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The outputs side by side, ``[..., sum of sizes]``."""
+        """The outputs, concatenated, ``[..., sum of sizes]``."""
         return torch.cat([network(x) for network in self.networks], -1)
 
 
@@ -170,7 +170,7 @@ class Residual(nn.Module):
 
 
 def on_images(network: Callable[[Tensor], Tensor], x: Tensor, event_dims: int = 3) -> Tensor:
-    """Apply a network that expects exactly one leading axis to ``[..., *event]`` with any number of them."""
+    """Apply a network that expects exactly one leading axis to ``[..., *event]`` with any number of leading axes."""
     lead = x.shape[: x.dim() - event_dims]
     out = network(x.reshape(math.prod(lead), *x.shape[len(lead) :]))
     return out.reshape(*lead, *out.shape[1:])
@@ -183,7 +183,7 @@ def has_convolutions(model: nn.Module) -> bool:
 
 
 def only_linear_maps(model: nn.Module) -> bool:
-    """Whether every layer of torch's own in the model is linear (no activation, no convolution).
+    """Whether all of torch's own layers in the model are linear (no activation, no convolution).
 
     >>> only_linear_maps(nn.Sequential(nn.Linear(2, 2))), only_linear_maps(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     (True, False)

@@ -1,8 +1,8 @@
 """Convolutional encoder and decoder for images of any shape: 1 or more channels, odd, small and non-square sizes.
 
 Both are hybrids: strided convolutions around a fully connected residual trunk and, for images that are not too large, a
-linear map in parallel with the convolutions (pixels to trunk, trunk to pixels). There are no normalisation layers: in
-our trials they cost 0.1 to 0.2 bits per dimension (docs/experiments.md).
+linear map in parallel with the convolutions (from pixels to trunk, or from trunk to pixels). There are no normalisation
+layers: in our trials they cost 0.1 to 0.2 bits per dimension (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from latens.networks.base import activation, on_images
 from latens.networks.linear import Linear
 from latens.networks.mlp import residual_block
 
-SKIP_LIMIT = 4096  # the most cells of an image for which a linear map runs in parallel with the convolutions
+SKIP_LIMIT = 4096  # up to this many cells of an image, a linear map runs in parallel with the convolutions
 
 
 def stages(height: int, width: int) -> int:
@@ -36,17 +36,17 @@ def _grid(height: int, width: int, halvings: int) -> tuple[int, int]:
 
 
 class ConvEncoder(nn.Module):
-    """Images to features: ``[..., C, H, W]`` -> ``[..., outputs]``.
+    """From images to features: ``[..., C, H, W]`` -> ``[..., outputs]``.
 
-    Convolutions of 4 x 4 with stride 2 (padded on the far sides to a multiple of the stride), a residual trunk, a
-    linear head.
+    It has convolutions of 4 x 4 with stride 2 (padded on the far sides to a multiple of the stride), a residual trunk,
+    and a linear head.
 
     Args:
         shape: (C, H, W).
         outputs: the number of outputs.
         width: the width of the trunk.
-        blocks: residual blocks of the trunk.
-        channels: after the last convolution; each one before has half as many, at least 8.
+        blocks: the number of residual blocks in the trunk.
+        channels: the channels after the last convolution; each convolution before has half as many, at least 8.
         act: the name of the activation.
     """
 
@@ -86,16 +86,16 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Features to images: ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`ConvEncoder`.
+    """From features to images: ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`ConvEncoder`.
 
-    Its transposed convolutions of 4 x 4 are cut to size. Every output has its own bias.
+    Its transposed convolutions of 4 x 4 are cut to size. Every output has a separate bias.
 
     Args:
         inputs: the number of inputs.
         shape: (C, H, W), or (P, C, H, W) for P parameters per cell.
         width: the width of the trunk.
-        blocks: residual blocks of the trunk.
-        channels: before the first transposed convolution; each later one has half as many, at least 8.
+        blocks: the number of residual blocks in the trunk.
+        channels: the channels before the first transposed convolution; each later one has half as many, at least 8.
         act: the name of the activation.
     """
 

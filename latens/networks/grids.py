@@ -19,13 +19,13 @@ class OnImages(nn.Module):
         self.network = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., C, H, W]`` -> the network's output with the same leading axes."""
+        """The network's output for ``[..., C, H, W]``, with the same leading axes."""
         return on_images(self.network, x)
 
 
 class Resize(nn.Module):
-    """``[N, C, H, W]`` on a grid of a different size: the mean of positions if it is coarser, the nearest position if
-    it is finer.
+    """Moves ``[N, C, H, W]`` to a grid of another size: to the mean of positions if it is coarser, or to the nearest
+    position if it is finer.
     """
 
     def __init__(self, size: Sequence[int]):
@@ -42,8 +42,8 @@ class Resize(nn.Module):
 def bottleneck(inputs: int, outputs: int, *, act: str = "silu", scale: float = 1.0) -> nn.Sequential:
     """Convolutions of 1 x 1, 3 x 3 and 1 x 1 through a quarter of the channels.
 
-    They map ``[N, inputs, H, W]`` to ``[N, outputs, H, W]``. The initial weights of the last one are multiplied by
-    ``scale``.
+    They map ``[N, inputs, H, W]`` to ``[N, outputs, H, W]``. The initial weights of the last convolution are multiplied
+    by ``scale``.
     """
     inner = max(4, inputs // 4)
     last = nn.Conv2d(inner, outputs, 1)
@@ -57,7 +57,7 @@ def bottleneck(inputs: int, outputs: int, *, act: str = "silu", scale: float = 1
 
 
 def grids(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes from one position to the whole image, each about twice the one before.
+    """Grid sizes from a single position to the whole image, each about twice the one before.
 
     >>> grids(8, 8), grids(5, 3)
     ([(1, 1), (2, 2), (4, 4), (8, 8)], [(1, 1), (2, 1), (3, 2), (5, 3)])

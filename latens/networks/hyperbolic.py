@@ -18,8 +18,8 @@ class Gyroplanes(nn.Module):
         \frac{2 \sqrt{c}\, \langle u_j, a_j \rangle}{(1 - c \lVert u_j \rVert^2) \lVert a_j \rVert},
         \qquad u_j = (-p_j) \oplus z
 
-    with orientations :math:`a_j` and offsets :math:`p_j`, which are learned; as c -> 0 it becomes the linear map
-    :math:`4 \langle z - p_j, a_j \rangle` (Ganea, Bécigneul & Hofmann 2018; Mathieu et al. 2019).
+    with learned orientations :math:`a_j` and offsets :math:`p_j`. As c -> 0, it becomes the linear map :math:`4 \langle
+    z - p_j, a_j \rangle` (Ganea, Bécigneul & Hofmann 2018; Mathieu et al. 2019).
 
     >>> Gyroplanes(2, 5)(torch.zeros(3, 2)).shape
     torch.Size([3, 5])

@@ -1,4 +1,4 @@
-"""Linear maps whose large products oneDNN computes."""
+"""Linear maps whose large products are computed by oneDNN."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from latens.machine.processor import onednn_is_faster
 
-LARGE = 2**22  # multiplications of a product, compared with which a call through python costs little
+LARGE = 2**22  # with this many multiplications, a call through Python hardly adds to the time of a product
 
 
-# Registered by hand: at its first call the decorator of torch.library imports a compiler, for half a second.
+# Registered by hand, since the decorator of torch.library imports a compiler at its first call, for half a second.
 _LIBRARY = torch.library.Library("latens", "DEF")
 _LIBRARY.define("product(Tensor x, Tensor w) -> Tensor")
 
@@ -65,10 +65,10 @@ def _(info: Any, axes: tuple[int | None, int | None], x: Tensor, w: Tensor) -> t
 
 
 class Linear(nn.Linear):
-    """``torch.nn.Linear`` whose large float32 products on a CPU are computed by oneDNN where that is faster."""
+    """``torch.nn.Linear`` whose large float32 products on a CPU are computed by oneDNN if that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """``[..., in_features]`` -> ``[..., out_features]``."""
+        """From ``[..., in_features]`` to ``[..., out_features]``."""
         rows = input.numel() // self.in_features
         if _is_exporting():  # the graph is for other runtimes, and for any number of rows
             return super().forward(input)
@@ -81,4 +81,4 @@ class Linear(nn.Linear):
 
 
 _FASTER = onednn_is_faster()
-_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # torch 2.6 has none
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # torch 2.6 does not have it

@@ -12,7 +12,7 @@ from latens.networks.linear import Linear
 
 
 def residual_block(width: int, act: str = "silu") -> Residual:
-    r""":math:`x + W_2\, \mathrm{act}(W_1 x)`, ``[..., width]`` -> ``[..., width]`` (He et al. 2016, without
+    r""":math:`x + W_2\, \mathrm{act}(W_1 x)`, from ``[..., width]`` to ``[..., width]`` (He et al. 2016, without
     normalisation).
 
     :math:`W_2` starts at 0.3 of its usual size.
@@ -26,17 +26,17 @@ def residual_block(width: int, act: str = "silu") -> Residual:
 def mlp(
     inputs: int, outputs: int, hidden: Sequence[int] = (256, 256), *, act: str = "silu", residual: bool = False
 ) -> nn.Sequential:
-    """A multi-layer perceptron, ``[..., inputs]`` -> ``[..., outputs]``.
+    """A multi-layer perceptron from ``[..., inputs]`` to ``[..., outputs]``.
 
-    Raises ``ValueError`` for widths that a residual network cannot have.
+    ``ValueError`` for widths that a residual network cannot have.
 
     Args:
         inputs: the number of inputs.
         outputs: the number of outputs.
         hidden: the widths of the hidden layers; ``()`` gives a single linear map.
         act: the name of the activation.
-        residual: whether the hidden layers, all of one width, form a linear map to that width and a residual block for
-            each further entry.
+        residual: whether the hidden layers, all of the same width, form a linear map to that width, and then one
+            residual block per further entry.
 
     >>> import torch
     >>> mlp(10, 3, (8,))(torch.zeros(5, 2, 10)).shape

@@ -1,4 +1,4 @@
-"""How alike two images look to people: structural similarity at several scales, and features of a fixed network.
+"""How similar two images look to people: structural similarity at several scales, and features of a fixed network.
 
 Images are ``[..., C, H, W]``.
 """
@@ -13,20 +13,21 @@ from torch.nn.functional import avg_pool2d, conv2d
 
 from latens.networks.base import on_images
 
-_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # one per scale, finest first (Wang, Simoncelli & Bovik 2003)
+_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # one per scale, from the finest (Wang, Simoncelli & Bovik 2003)
 
 
 class MultiScaleSSIM(nn.Module):
-    r"""MS-SSIM(x, y) of images, 1 where they are equal (Wang, Simoncelli & Bovik 2003).
+    r"""MS-SSIM(x, y) of images, which is 1 if they are equal (Wang, Simoncelli & Bovik 2003).
 
-    In Gaussian windows (deviation 1.5, 11 pixels or what fits) with means m and variances v,
+    In Gaussian windows (deviation 1.5, 11 pixels or as many as fit) with means m and variances v,
 
     .. math:: l = \frac{2 m_x m_y + c_1}{m_x^2 + m_y^2 + c_1}, \quad s = \frac{2 v_{xy} + c_2}{v_x + v_y + c_2}, \quad
         c_1 = (0.01 R)^2, \quad c_2 = (0.03 R)^2.
 
-    The result is the product over scales of the mean, over windows and channels, of l s at the coarsest scale and of s
-    at the others, each to the power of its weight. Each scale halves the one before by averaging. There are at most 5
-    scales, as many as a window fits into, and the weights of those used sum to 1. Means below 1e-6 count as 1e-6.
+    The result is a product over scales. The factor of a scale is the mean, over windows and channels, of s (of l s at
+    the coarsest scale), to the power of the scale's weight. Each scale halves the one before by averaging. There are as
+    many scales as a window fits into, at most 5, and their weights are scaled to sum to 1. Means below 1e-6 count as
+    1e-6.
 
     Args:
         shape: (C, H, W).
@@ -51,7 +52,7 @@ class MultiScaleSSIM(nn.Module):
         self.c1, self.c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
 
     def _maps(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(mean of l s, mean of s) of images ``[N, C, H, W]``, each ``[N]``."""
+        """(mean of l s; mean of s) of images ``[N, C, H, W]``, ``[N]`` each."""
         channels = x.shape[1]
         kernel = self.window.to(x).expand(channels, 1, *self.window.shape)
 
@@ -82,14 +83,15 @@ class MultiScaleSSIM(nn.Module):
 class FixedFeatures(nn.Module):
     """Features ``[..., F]`` of a convolutional network with random orthogonal weights, which are never trained.
 
-    Three layers of 3 x 3 convolutions, the last two of stride 2. The features are the responses of each layer after the
-    activation, divided by the root of the layer's size, so that every layer has the same weight. Random filters respond
-    to edges and texture, and their pooled responses tell objects apart far better than chance (Saxe et al. 2011). The
-    seed of the weights is fixed, nothing is downloaded, and the weights are saved with the model.
+    There are three layers of 3 x 3 convolutions, the last two with stride 2. The features are the responses of each
+    layer after the activation, divided by the square root of the layer's size, so that every layer has the same weight.
+    Random filters respond to edges and texture, and from their pooled responses objects can be distinguished far better
+    than by chance (Saxe et al. 2011). The seed of the weights is fixed, nothing is downloaded, and the weights are
+    saved with the model.
 
     Args:
         shape: (C, H, W).
-        channels: those of the first layer; each later one has twice as many.
+        channels: the channels of the first layer; each later layer has twice as many.
     """
 
     def __init__(self, shape: Sequence[int], channels: int = 16):

@@ -13,7 +13,8 @@ from latens.networks.linear import Linear
 
 
 def steps_of(shape: Sequence[int]) -> tuple[int, int]:
-    """(steps, numbers per step) of one row: lines of an image C x H x W, the T of a sequence T x C, cells of a vector.
+    """(steps, numbers per step) of a row. Steps are the lines of an image C x H x W, the T of a sequence T x C, or the
+    cells of a vector.
 
     >>> steps_of((3, 8, 5)), steps_of((8, 5)), steps_of((8,))
     ((8, 15), (8, 5), (8, 1))
@@ -24,7 +25,7 @@ def steps_of(shape: Sequence[int]) -> tuple[int, int]:
 
 
 class Steps(nn.Module):
-    """Rows as steps in time, ``[..., *shape]`` -> ``[..., T, F]``; see :func:`steps_of`.
+    """Rows as steps in time, from ``[..., *shape]`` to ``[..., T, F]``; see :func:`steps_of`.
 
     >>> steps, x = Steps((3, 8, 5)), torch.randn(2, 3, 8, 5)
     >>> torch.equal(steps.back(steps(x), (3, 8, 5)), x)
@@ -42,13 +43,13 @@ class Steps(nn.Module):
         return x if len(self.shape) == 2 else x.movedim(-2, -3).flatten(-2)
 
     def back(self, h: Tensor, shape: Sequence[int]) -> Tensor:
-        """The inverse for parameters ``[*more, *shape]`` of a row, which have ``prod(more) F`` numbers per step."""
+        """The inverse, for parameters ``[*more, *shape]`` of a row, which have ``prod(more) F`` numbers per step."""
         last = 1 if len(self.shape) == 1 else self.shape[-1]
         return h.unflatten(-1, (-1, last)).movedim(-3, -2).reshape(*h.shape[:-2], *shape)
 
 
 class RecurrentEncoder(nn.Module):
-    """``[..., T, F]`` -> ``[..., outputs]``: a linear map of the last state of a gated recurrent layer (Cho et al.
+    """From ``[..., T, F]`` to ``[..., outputs]``: a linear map of the last state of a gated recurrent layer (Cho et al.
     2014).
     """
 
@@ -62,7 +63,8 @@ class RecurrentEncoder(nn.Module):
 
 
 class RecurrentDecoder(nn.Module):
-    """``[..., inputs]`` -> ``[..., T, outputs]``: a gated recurrent layer that gets the same code at every step."""
+    """From ``[..., inputs]`` to ``[..., T, outputs]``: a gated recurrent layer that gets the same code in every
+    step."""
 
     def __init__(self, inputs: int, steps: int, outputs: int, width: int = 64):
         super().__init__()
@@ -81,7 +83,7 @@ class GatedUnit(nn.Module):
 
     .. math:: h' = u \odot h + (1 - u) \odot \tanh(W x + r \odot V h)
 
-    with gates u and r, sigmoids of linear maps of x and h.
+    where the gates u and r are sigmoids of linear maps of x and h.
     """
 
     def __init__(self, inputs: int, width: int):
@@ -89,7 +91,7 @@ class GatedUnit(nn.Module):
         self.of_input, self.of_state = Linear(inputs, 3 * width), Linear(width, 3 * width)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """x ``[..., inputs]`` and h ``[..., width]`` -> h' ``[..., width]``."""
+        """From x ``[..., inputs]`` and h ``[..., width]`` to h' ``[..., width]``."""
         (r, u, n), (s, v, m) = self.of_input(x).chunk(3, -1), self.of_state(h).chunk(3, -1)
         u = torch.sigmoid(u + v)
         return u * h + (1 - u) * torch.tanh(n + torch.sigmoid(r + s) * m)

@@ -1,4 +1,4 @@
-"""Encoder and decoder for sequences ``[T, C]``, time first: any length from 1, any number of channels.
+"""Encoder and decoder for sequences ``[T, C]``, time first, of any length from 1 and any number of channels.
 
 Both are hybrids like those for images: strided one-dimensional convolutions around a fully connected residual trunk
 and, for short sequences, a linear map in parallel with the convolutions. There are no normalisation layers.
@@ -30,15 +30,15 @@ def halvings(length: int) -> int:
 
 
 def _widths(count: int, channels: int) -> list[int]:
-    """Channels after each halving, from the finest: doubled until they have grown fourfold."""
+    """The channels after each halving, from the finest; they double until they have grown fourfold."""
     return [channels * min(2**i, 4) for i in range(count)]
 
 
 def _keep_scale(convolution: nn.Conv1d | nn.ConvTranspose1d, terms: int) -> nn.Module:
-    """Initial weights of variance gain / terms, where ``terms`` is how many products add up to one output.
+    """Set initial weights of variance gain / terms, where ``terms`` is how many products add up to one output.
 
-    A signal must survive many halvings without normalisation (He et al. 2015, where the gain is 2 for relu; 2.8 = 1 /
-    E[silu(e)^2], e ~ N(0, 1)).
+    A signal must survive many halvings without normalisation (He et al. 2015, who use the gain 2 for relu; here it is
+    2.8 = 1 / E[silu(e)^2] with e ~ N(0, 1)).
     """
     nn.init.normal_(convolution.weight, std=math.sqrt(2.8 / terms))
     if convolution.bias is not None:
@@ -55,17 +55,17 @@ def _mix(channels: int, act: str) -> nn.Module:
 
 
 class SequenceEncoder(nn.Module):
-    """Sequences to features: ``[..., T, C]`` -> ``[..., outputs]``.
+    """From sequences to features: ``[..., T, C]`` -> ``[..., outputs]``.
 
-    Convolutions over 4 steps with stride 2 (padded at the end to a multiple of the stride), each followed by a residual
-    one; a residual trunk; a linear head.
+    It has convolutions over 4 steps with stride 2 (padded at the end to a multiple of the stride), each followed by a
+    residual convolution; then a residual trunk and a linear head.
 
     Args:
         shape: (T, C).
         outputs: the number of outputs.
         width: the width of the trunk.
-        blocks: residual blocks of the trunk.
-        channels: after the first convolution; they double until they have grown fourfold.
+        blocks: the number of residual blocks in the trunk.
+        channels: the channels after the first convolution; they double until they have grown fourfold.
         act: the name of the activation.
 
     >>> SequenceEncoder((17, 3), 8)(torch.zeros(5, 2, 17, 3)).shape
@@ -110,16 +110,16 @@ class SequenceEncoder(nn.Module):
 
 
 class SequenceDecoder(nn.Module):
-    """Features to sequences: ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`SequenceEncoder`.
+    """From features to sequences: ``[..., inputs]`` -> ``[..., *shape]``, the mirror of :class:`SequenceEncoder`.
 
-    Its transposed convolutions are cut to length. Every output has its own bias.
+    Its transposed convolutions are cut to length. Every output has a separate bias.
 
     Args:
         inputs: the number of inputs.
         shape: (T, C), or (P, T, C) for P parameters per cell.
         width: the width of the trunk.
-        blocks: residual blocks of the trunk.
-        channels: before the last transposed convolution.
+        blocks: the number of residual blocks in the trunk.
+        channels: the channels before the last transposed convolution.
         act: the name of the activation.
 
     >>> SequenceDecoder(8, (2, 17, 3))(torch.zeros(5, 8)).shape

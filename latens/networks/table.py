@@ -1,4 +1,4 @@
-"""How a network sees the columns of a table, and how a condition enters any network."""
+"""The form in which a network sees the columns of a table, and how a condition enters any network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Seen:
 
     Args:
         levels: the number of levels; None for a number.
-        how: what is centred and scaled: "" the number, "log" its logarithm, "log1p" the logarithm of 1 + the number.
+        how: what is centred and scaled: "" for the number, "log" for its logarithm, "log1p" for ln(1 + number).
         shift: the centre.
         unit: the scale, > 0.
-        law: where it has atoms, the network also sees which of them the number is.
+        law: if it has atoms, the network also sees which of them the number is.
     """
 
     levels: int | None = None
@@ -32,7 +32,7 @@ class Seen:
 
 
 def width_of(levels: int) -> int:
-    """The size of the vector that stands for one of ``levels`` levels.
+    """The size of the learned vector for one of ``levels`` levels.
 
     >>> [width_of(n) for n in (2, 7, 100, 10_000)]
     [2, 7, 20, 40]
@@ -66,17 +66,18 @@ class Laws(nn.Module):
 
 
 class ColumnFeatures(nn.Module):
-    """Columns of numbers and codes as features: ``[..., D]``, NaN where missing, to ``[..., features]`` floats.
+    """Columns of numbers and codes as features: from ``[..., D]``, NaN for missing cells, to ``[..., features]``
+    floats.
 
-    A number is centred and scaled (after ln or ln(1 + x)), and compressed beyond 5 units (to 5 + ln(1 + excess)) so
-    that a stray cell does not drown the others. It is 0 where missing, and a second feature is 1 where it is observed.
-    A code selects a learned vector; a missing one selects the last vector of its table (Guo & Berkhahn 2016). If a
-    column has atoms, a further learned vector says which of them x is; the first vector says that it is none. An atom
-    that lies apart from the other values enters as the number 0.
+    A number is centred and scaled (after ln or ln(1 + x)). Beyond 5 units it is compressed (to 5 + ln(1 + excess)), so
+    that a stray cell does not drown the others. It is 0 if missing, and a second feature is 1 if it is observed. A code
+    selects a learned vector; a missing code selects the last vector of its table (Guo & Berkhahn 2016). If a column has
+    atoms, a further learned vector says which of them x is; the first vector says that it is none. An atom that lies
+    apart from the other values enters as the number 0.
 
     Args:
         columns: how each of the D columns enters.
-        wide: the type of the centres.
+        wide: the type in which centres are stored.
     """
 
     numbers: Tensor
@@ -105,7 +106,7 @@ class ColumnFeatures(nn.Module):
         self.laws = Laws(list(laws.values()), [columns[i].unit for i in laws]) if laws else None
         counts = self._see_atoms(laws)
         vectors = (i for i, n in [*levels.items(), *counts.items()] for _ in range(width_of(n)))
-        self.owners = [*numbers, *numbers, *vectors]  # the column of each feature
+        self.owners = [*numbers, *numbers, *vectors]  # the column to which each feature belongs
         self.features = len(self.owners)
 
     def _see_numbers(self, numbers: Mapping[int, Seen], wide: torch.dtype) -> None:
@@ -138,11 +139,11 @@ class ColumnFeatures(nn.Module):
         return torch.cat(parts, -1)
 
     def _atoms(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(for each column with atoms, the atom that x is, 0 for none; whether a number is an atom that lies apart,
-        None if no column has such atoms).
+        """(for each column with atoms, the atom that x is, or 0 for none; whether a number is an atom that lies apart,
+        or None if no column has such atoms).
         """
         margins = self.laws()  # type: ignore[misc]
-        atom = margins.atom(x[..., self.lawful])  # NaN is none
+        atom = margins.atom(x[..., self.lawful])  # NaN is no atom
         if not self.apart:
             return atom, None
         apart = torch.zeros_like(x[..., self.numbers], dtype=torch.bool)
@@ -162,10 +163,11 @@ class ColumnFeatures(nn.Module):
 
 
 class Before(nn.Module):
-    """For each of D columns, features of the columns before it: ``[..., D]``, NaN where missing, to ``[D, ..., size]``.
+    """For each of D columns, features of the columns before it: from ``[..., D]``, NaN for missing cells, to ``[D, ...,
+    size]``.
 
-    It is the sum of a learned linear map of each earlier column's features (of :class:`ColumnFeatures`); a missing
-    column adds nothing.
+    It is the sum of learned linear maps of the earlier columns' features (of :class:`ColumnFeatures`); a missing cell
+    adds nothing.
     """
 
     places: Tensor
@@ -186,7 +188,7 @@ class Before(nn.Module):
         self.weight = nn.Parameter(torch.randn(len(columns), most, size) / used.sum(-1).view(-1, 1, 1) ** 0.5)
 
     def forward(self, x: Tensor, only: Sequence[int] | Tensor) -> Tensor:
-        """``[..., D]`` -> ``[len(only), ..., size]``, for the columns ``only`` in this order."""
+        """The features for the columns ``only``, in this order: from ``[..., D]`` to ``[len(only), ..., size]``."""
         features = self.columns(x).index_select(-1, self.places.flatten()).unflatten(-1, self.places.shape)
         features = features * (self.used & ~x.isnan().unsqueeze(-1))  # [..., D, most]
         each = features.reshape(-1, *self.places.shape).transpose(0, 1) @ self.weight  # [D, N, size]
@@ -194,7 +196,7 @@ class Before(nn.Module):
 
 
 class Condition(nn.Module):
-    """A mapping of named conditions ``[B]`` as features ``[B, features]``, seen as by :class:`ColumnFeatures`."""
+    """A mapping of named conditions ``[B]`` as features ``[B, features]``, as :class:`ColumnFeatures` makes them."""
 
     def __init__(self, columns: Mapping[str, Seen]):
         super().__init__()
@@ -207,21 +209,21 @@ class Condition(nn.Module):
         return self.columns.features
 
     def forward(self, c: Mapping[str, Tensor]) -> Tensor:
-        """A mapping of ``[B]`` -> ``[B, features]``."""
+        """From a mapping of ``[B]`` to ``[B, features]``."""
         dtype = self.columns.unit.dtype
         values = [c[name].to(dtype) if not c[name].is_floating_point() else c[name] for name in self.names]
         return self.columns(torch.stack([v.squeeze(-1) if v.dim() > 1 else v for v in values], -1))
 
 
 class Conditioned(nn.Module):
-    """A network that sees a condition as well as its input: ``network([stem(given), features of c])``.
+    """A network that sees a condition in addition to its input: ``network([stem(given), features of c])``.
 
     Args:
-        network: takes the input with the features appended.
-        condition: gives the features.
-        stem: applied to the input first; None for the identity.
-        kind: where the features go: "image" as channels (``[..., C, H, W]``), "sequence" as channels of every step
-            (``[..., T, C]``), "vector" on the last axis.
+        network: a network that takes the input with the features appended.
+        condition: the module that gives the features.
+        stem: a module applied to the input first; None for the identity.
+        kind: where the features are appended: "image" as channels (``[..., C, H, W]``), "sequence" as channels of every
+            step (``[..., T, C]``), "vector" on the last axis.
     """
 
     def __init__(
@@ -244,7 +246,7 @@ class Conditioned(nn.Module):
 
 
 class OnCondition(nn.Module):
-    """A network of the condition alone, as in a conditional prior."""
+    """A network that sees only the condition, as in a conditional prior."""
 
     def __init__(self, network: nn.Module, condition: Condition):
         super().__init__()

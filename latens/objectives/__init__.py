@@ -1,4 +1,4 @@
-"""Objectives: bounds, penalties, and which parameters minimise which loss."""
+"""Objectives: bounds and penalties, and which parameters minimise which loss."""
 
 from typing import TYPE_CHECKING
 

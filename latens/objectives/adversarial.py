@@ -1,8 +1,8 @@
-"""Critics: players that tell two kinds of points apart, and the losses through which the model responds.
+"""Critics: players that distinguish two kinds of points, and the losses by which the model responds.
 
-A critic f is the log-odds that a point is real, and minimises E softplus(-f(real)) + E softplus(f(fake)); at its
-optimum f is the log-ratio of the densities of real and fake points. The model's loss never moves the critic's weights,
-and the critic's own loss never moves the model's.
+A critic f gives the log-odds that a point is real, and minimises E softplus(-f(real)) + E softplus(f(fake)). At its
+optimum, f is the log-ratio of the densities of real and fake points. The model's loss never moves the critic's weights,
+and the critic's loss never moves the model's.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def telling_apart(real: Tensor, fake: Tensor) -> Tensor:
 def passing_for_real(fake: Tensor) -> Tensor:
     """The generator's loss from a critic's log-odds: E softplus(-fake), a scalar (Goodfellow et al. 2014).
 
-    In this form the gradient does not vanish where the critic is sure.
+    In this form, the gradient does not vanish if the critic is certain.
     """
     return softplus(-fake).mean()
 
 
 def fixed(network: nn.Module, *given: Any) -> Any:
-    """``network(*given)``, with gradients that reach the arguments but not the network's own weights."""
+    """``network(*given)``, with gradients that reach the arguments, but not the network's weights."""
     weights = {name: p.detach() for name, p in network.named_parameters()}
     return functional_call(network, weights, given)
 
 
 class Critic(Penalty):
-    """A critic of codes, the player "critic"; ``network`` maps codes ``[N, Z]`` to log-odds ``[N, 1]``."""
+    """A critic of codes, the player "critic". ``network`` maps codes ``[N, Z]`` to log-odds ``[N, 1]``."""
 
     keeps_last = joint = True
 
@@ -56,11 +56,11 @@ class Critic(Penalty):
         self.network = network
 
     def sides(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """(real, fake) points, each ``[N, Z]``."""
+        """(real points, fake points), ``[N, Z]`` each."""
         raise NotImplementedError
 
     def odds(self, found: Tensor, z: Tensor, draw: Draw) -> Tensor:
-        """The log-odds of codes z from the network's output, ``[N, 1]``."""
+        """The log-odds of codes z, from the network's output ``found``, ``[N, 1]``."""
         return found
 
     def own_losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ class CorrelationCritic(Critic):
 
     .. math:: \operatorname{KL}\left(q(z) \,\middle\|\, \prod_j q(z_j)\right)
 
-    It is the mean log-odds of codes against codes whose dimensions are shuffled independently over the batch.
+    It is the mean log-odds of codes compared with codes whose dimensions are shuffled over the batch, independently.
     """
 
     def sides(self, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -92,12 +92,12 @@ class CorrelationCritic(Critic):
 
 
 class PriorCritic(Critic):
-    """Codes that pass for draws from the prior: real are the prior's, fake the codes (Makhzani et al. 2016).
+    """Codes that pass for draws from the prior: draws from the prior are real, codes are fake (Makhzani et al. 2016).
 
     Args:
-        network: ``[N, Z]`` -> ``[N, 1]``.
-        known: whether the odds are the network's output + ln p(z) + H(p), so that the network only has to learn the
-            codes' density (Tolstikhin et al. 2018); p must then be a normal with a diagonal covariance.
+        network: a network from ``[N, Z]`` to ``[N, 1]``.
+        known: whether the odds are the network's output + ln p(z) + H(p), so that the network has to learn only the
+            density of the codes (Tolstikhin et al. 2018); p must then be a normal with a diagonal covariance.
     """
 
     def __init__(self, network: nn.Module, known: bool = False):
@@ -134,15 +134,16 @@ class DataCritic(nn.Module):
 class Adversarial(Objective):
     r"""A generator against a critic of data (Goodfellow et al. 2014).
 
-    The model minimises E softplus(-f(x~)) for rows x~ generated from the prior; the critic tells them from real rows.
+    The model minimises E softplus(-f(x~)) for rows x~ generated from the prior; the critic distinguishes them from real
+    rows.
 
-    The critic also pays a penalty on its slope at the real rows,
+    The critic's loss also has a penalty on its slope at the real rows,
 
     .. math:: \frac{\mathrm{slope}}{2} \operatorname{E} \left\lVert \frac{\partial f}{\partial u} \right\rVert^2, \qquad
         u = x / \mathrm{unit},
 
-    since otherwise the two may circle each other for ever (Mescheder, Geiger & Nowozin 2018). The penalty
-    differentiates twice, so unless ``slope`` is 0 the model must have ``compile_mode = "off"``.
+    since otherwise the two may circle each other for ever (Mescheder, Geiger & Nowozin 2018). The penalty needs second
+    derivatives, so unless ``slope`` is 0 the model must have ``compile_mode = "off"``.
 
     Args:
         critic: the critic f.
@@ -179,14 +180,14 @@ class Adversarial(Objective):
 
 
 class FeatureELBO(Objective):
-    r"""The ELBO with a critic's features instead of the data, and a critic (Larsen et al. 2016).
+    r"""The ELBO with a critic's features instead of the data, and the critic (Larsen et al. 2016).
 
-    With features F(x), decoded x~ = f(z) for z ~ q(z|x), x^ = f(z) for z ~ p(z), and :math:`d = \tfrac12 \lVert F(x) -
-    F(\tilde x) \rVert^2`:
+    Let F(x) be features, x~ = f(z) decoded from z ~ q(z|x), x^ = f(z) decoded from z ~ p(z), and :math:`d = \tfrac12
+    \lVert F(x) - F(\tilde x) \rVert^2`. Then
 
     * the player "model" (posterior and prior) minimises rate + d;
     * "decoder" (likelihood) minimises ``weight`` d + the mean of E softplus(-f) over x~ and x^;
-    * "critic" tells rows from x~ and x^.
+    * "critic" distinguishes rows from x~ and x^.
 
     Args:
         critic: f, with the features F.

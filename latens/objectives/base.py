@@ -1,4 +1,4 @@
-"""What is optimised, and by which player."""
+"""The base of objectives: what is optimised, and by which player."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def mean_over_rows(values: Tensor, weight: Tensor | None) -> Tensor:
 
 @dataclass
 class Player:
-    """A set of parameters with its own loss.
+    """A set of parameters with a separate loss.
 
     Args:
-        parameters: what the loss moves.
+        parameters: the parameters that the loss moves.
         options: options of the optimiser.
-        every: the player moves at every n-th step.
+        every: the player moves in every n-th step.
     """
 
     parameters: list[nn.Parameter]
@@ -37,17 +37,17 @@ class Player:
 class Objective(nn.Module):
     """Base of all objectives: losses per row, sums over the dimensions and means over the batch, in nats.
 
-    ``draw`` decides how many draws are taken, ``losses`` gives one scalar to minimise for each player, and ``players``
-    names the parameters that each loss moves. ``objective + weight * penalty`` adds a penalty.
+    ``draw`` decides how many draws are taken. ``losses`` gives, for each player, one scalar to minimise. ``players``
+    gives the parameters that each loss moves. ``objective + weight * penalty`` adds a penalty.
 
     Attributes:
         samples: draws per row.
-        warmup: the fraction of the steps over which ``anneal`` rises from 0 to 1, where the settings name none.
-        anneal: set by the training loop during KL warm-up; at 1 the objective has its final form, by which early
-            stopping judges.
+        warmup: the fraction of the steps over which ``anneal`` rises from 0 to 1, unless the settings say otherwise.
+        anneal: set by the training loop during KL warm-up; at 1 the objective has its final form, in which early
+            stopping evaluates it.
         keeps_last: whether the last weights are the result, whatever the validation bound says.
-        joint: whether the loss is something other than a mean over rows, so that it cannot be split over processes or
-            weighted by row.
+        joint: whether the loss is not a mean over rows, so that it can neither be split over processes nor be weighted
+            by row.
     """
 
     samples: int = 1
@@ -61,11 +61,11 @@ class Objective(nn.Module):
         self.register_buffer("anneal", torch.ones(()), persistent=False)
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:
-        """The draw that the losses are computed from."""
+        """The draw from which the losses are computed."""
         return model.draw(x, self.samples, c)  # type: ignore[operator]
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
-        """{player: loss}, scalars; that of the player "model" is minus the bound."""
+        """{player: loss}, scalars; the loss of the player "model" is minus the bound."""
         raise NotImplementedError
 
     def players(self, model: nn.Module) -> dict[str, Player]:
@@ -80,9 +80,9 @@ class Objective(nn.Module):
 class Penalty(nn.Module):
     """A term added to the loss of the player named ``player``; ``weight * penalty`` can be added to an objective.
 
-    A penalty with its own parameters (a critic) gives its player's loss in ``own_losses`` and ``players``.
-    ``keeps_last`` and ``joint`` are those of :class:`Objective`. Raises ``ValueError`` for a weight that is not a
-    number from 0.
+    A penalty with parameters (a critic) gives its player's loss in ``own_losses``, and the player in ``players``.
+    ``keeps_last`` and ``joint`` are those of :class:`Objective`. ``ValueError`` if the weight is negative, or not a
+    number.
     """
 
     player: str = "model"
@@ -94,11 +94,11 @@ class Penalty(nn.Module):
         raise NotImplementedError
 
     def own_losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
-        """{player: loss} of players that the penalty adds."""
+        """{player: loss} for players that the penalty adds."""
         return {}
 
     def players(self) -> dict[str, Player]:
-        """{player: parameters} of players that the penalty adds."""
+        """{player: parameters} for players that the penalty adds."""
         return {}
 
     def __rmul__(self, weight: float) -> tuple[float, Penalty]:
@@ -121,7 +121,7 @@ class Penalised(Objective):
         return self.objective.draw(model, x, c)
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
-        """The losses of the objective, the payer's with the penalty, and the penalty's own."""
+        """The losses of the objective, with the penalty added to its player's loss, and the penalty's own losses."""
         losses = self.objective.losses(model, x, draw)
         payer = self.penalty.player
         losses[payer] = losses[payer] + self.weight * self.penalty(model, x, draw)
@@ -133,7 +133,7 @@ class Penalised(Objective):
 
 
 def check_disjoint(players: dict[str, Player]) -> None:
-    """``ValueError`` if two players share a parameter."""
+    """Raise ``ValueError`` if two players share a parameter."""
     owner: dict[int, str] = {}
     for name, player in players.items():
         for parameter in _unique(player.parameters):

@@ -14,7 +14,7 @@ from latens.tensors.trees import Tree
 def annealed_log_w(draw: Draw, anneal: Tensor) -> Tensor:
     """ln p(x|z) + anneal [ln p(z) - ln q(z|x)], in nats, ``[K, B]``; ``ValueError`` if there is no bound."""
     if draw.no_bound is not None or draw.log_qz is None:
-        return draw.log_w  # raises, with the reason
+        return draw.log_w  # which raises the error with the reason
     return draw.log_px + anneal * (draw.log_pz - draw.log_qz)
 
 
@@ -25,15 +25,15 @@ class ELBO(Objective):
         \quad \text{for } \beta = 1
 
     For a normal likelihood with a fixed variance c, (beta, c) has the same optimum as (1, beta c), but not the same
-    value. beta = 0 leaves the distortion alone: the loss of a plain autoencoder, which needs no density of q.
+    value. With beta = 0 only the distortion is left: the loss of a plain autoencoder, which needs no density of q.
 
     Args:
         beta: from 0.
         samples: draws per row, at least 1.
-        kl: "auto" (closed form where there is one), "closed" or "sampled".
+        kl: "auto" (closed form if there is one), "closed" or "sampled".
 
     Raises:
-        ValueError: an argument outside its range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(self, beta: float = 1.0, samples: int = 1, kl: str = "auto"):
@@ -61,15 +61,16 @@ class IWAE(Objective):
     .. math:: \operatorname{E}\left[\ln \frac1k \sum_{i=1}^k w_i\right] \le \ln p(x), \qquad
         w = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
 
-    The value is the bound itself, not a surrogate with its gradient.
+    The value is the bound itself, not a surrogate that only has the bound's gradient.
 
     Args:
-        k: draws in each logarithm, at least 1.
+        k: the number of draws in each logarithm, at least 1.
         m: the result is the mean of m such bounds (MIWAE, Rainforth et al. 2018).
-        mix: in [0, 1]; the result is mix ELBO + (1 - mix) IWAE, with the sampled rate in the ELBO (CIWAE, same paper).
+        mix: in [0, 1]; the result is mix ELBO + (1 - mix) IWAE, where the ELBO has the sampled rate (CIWAE, same
+            paper).
 
     Raises:
-        ValueError: an argument outside its range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(self, k: int, m: int = 1, mix: float = 0.0):

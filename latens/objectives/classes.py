@@ -1,4 +1,4 @@
-"""Learning with classes that only some rows have."""
+"""Learning with classes that are known only for some rows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from latens.tensors.trees import Tree
 
 
 class SemiSupervisedELBO(ELBO):
-    r"""The bound of a model with a class that only some rows have (Kingma et al. 2014).
+    r"""The bound of a model with a class that is known only for some rows (Kingma et al. 2014).
 
-    For rows whose class is given, it is the bound on ln p(x|y) plus ``classification`` × ln q(y|x). For the others it
-    is a bound on ln p(x) in which every class is counted exactly:
+    For rows whose class is given, it is the bound on ln p(x|y) plus ``classification`` × ln q(y|x). For other rows it
+    is a bound on ln p(x), in which the sum over classes is exact:
 
     .. math:: \sum_y q(y \mid x) \left[\mathrm{bound}_y(x) + \ln p(y) - \ln q(y \mid x)\right]
 
-    ``classification`` times the share of labelled rows is the alpha of the paper; ln p(y) of a given class, a constant,
+    ``classification`` times the share of labelled rows is the alpha of the paper. The constant ln p(y) of a given class
     is left out.
 
     Args:
@@ -37,7 +37,7 @@ class SemiSupervisedELBO(ELBO):
         self.classification = float(classification)
 
     def row_terms(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """(the bound of each row, ln q(y|x) of its class or 0 without one), each ``[B]``, in nats."""
+        """(the bound of each row; ln q(y|x) of its class, or 0 if it has none), ``[B]`` each, in nats."""
         assert isinstance(draw, ClassDraw) and draw.each is not None
         each, log_qy = draw.each, draw.log_qy
         bounds = super().bound(each).t()  # B x Y

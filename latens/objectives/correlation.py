@@ -26,11 +26,11 @@ def log_shares(batch: int, rows: int, weighting: str, dtype: torch.dtype | None 
     Args:
         batch: the number of rows in a batch, B.
         rows: the number of rows in the data, N.
-        weighting: "stratified": w_ii = 1/N, since row i is one of N, and (1 - 1/N) / (B - 1) for the others. E[q(z_i)]
-            over the choice of the others is exact. (Chen et al. 2018 give one of the other rows a different share; this
-            is the average over which row that is.) "weighted": 1 / (N B), a lower bound on ln q(z) in expectation (Chen
-            et al. 2018). "plain": 1 / B.
-        dtype: that of the result.
+        weighting: "stratified": w_ii = 1/N, since row i is one of N, and (1 - 1/N) / (B - 1) for the other rows; then
+            E[q(z_i)] over the choice of the other rows is exact. (Chen et al. 2018 give a different share to one of the
+            other rows; this is the average over the choice of that row.) "weighted": 1 / (N B), a lower bound on ln
+            q(z) in expectation (Chen et al. 2018). "plain": 1 / B.
+        dtype: the dtype of the result.
 
     >>> log_shares(2, 10, "stratified").exp()
     tensor([[0.1000, 0.9000],
@@ -50,8 +50,8 @@ class TotalCorrelation(Penalty):
     .. math:: \operatorname{KL}\left(q(z) \,\middle\|\, \prod_j q(z_j)\right), \qquad
         q(z) = \frac1N \sum_n q(z \mid x_n)
 
-    It is the mean of :math:`\ln q(z_i) - \sum_j \ln q(z_{ij})`, with the shares of :func:`log_shares`. It holds ``[K,
-    B, B]`` numbers for each dimension. Raises ``ValueError`` for a posterior that is not diagonal normal.
+    It is the mean of :math:`\ln q(z_i) - \sum_j \ln q(z_{ij})`, with the shares of :func:`log_shares`. It takes memory
+    for ``[K, B, B]`` numbers per dimension. ``ValueError`` for a posterior that is not diagonal normal.
 
     Args:
         rows: the number of rows in the data, N.

@@ -18,15 +18,15 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def prior_codes(draw: Draw) -> Tensor:
-    """Independent draws from the prior (of each row's own p(z|c)), one for each code, ``[K B, Z]``."""
+    """Independent draws from the prior (from each row's own p(z|c)), one for each code, ``[K B, Z]``."""
     k, batch = draw.log_px.shape
     lead = (k,) if draw.p.batch_shape else (k * batch,)
     return flat_codes(draw.p.sample(torch.Size(lead)), leading=len(lead) + len(draw.p.batch_shape)).flatten(0, -2)
 
 
 def square_distances(a: Tensor, b: Tensor) -> Tensor:
-    r""":math:`\lVert a_i - b_j \rVert^2`, ``[N, Z]``, ``[M, Z]`` -> ``[N, M]``, from the differences: exactly 0 for
-    equal points.
+    r""":math:`\lVert a_i - b_j \rVert^2`, from ``[N, Z]`` and ``[M, Z]`` to ``[N, M]``. It is computed from
+    differences, so that it is exactly 0 for equal points.
     """
     return (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(-1)
 
@@ -37,8 +37,8 @@ def mmd(a: Tensor, b: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
     .. math:: \operatorname{E} k(a, a') + \operatorname{E} k(b, b') - 2 \operatorname{E} k(a, b), \qquad
         k(a, b) = \sum_s \frac{C_s}{C_s + \lVert a - b \rVert^2}
 
-    over pairs of different points, with inverse multiquadrics of :math:`C_s = 2 Z s`: for s = 1 the mean squared
-    distance of two draws from N(0, I) (Tolstikhin et al. 2018). It may be negative.
+    over pairs of different points, with inverse multiquadrics of :math:`C_s = 2 Z s`; for s = 1 this is the mean
+    squared distance of two draws from N(0, I) (Tolstikhin et al. 2018). The result may be negative.
     """
 
     def kernel(one: Tensor, other: Tensor) -> Tensor:
@@ -54,7 +54,8 @@ def mmd(a: Tensor, b: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
-    """The mean squared 2-Wasserstein distance of two samples ``[N, Z]`` projected to lines (Bonneel et al. 2015).
+    """The squared 2-Wasserstein distance of two samples ``[N, Z]`` projected onto lines, averaged over lines (Bonneel
+    et al. 2015).
 
     On a line it is the mean squared difference of sorted values. ``directions`` ``[P, Z]`` may have any length.
     """
@@ -68,8 +69,8 @@ def transport_cost(a: Tensor, b: Tensor, epsilon: float, iterations: int) -> Ten
     .. math:: \min_P \langle P, C \rangle + \epsilon \operatorname{KL}(P \,\|\, \text{uniform}), \qquad
         C_{ij} = \lVert a_i - b_j \rVert^2
 
-    by ``iterations`` of Sinkhorn's algorithm in the log domain. The value is that of the dual, a lower bound that rises
-    with the iterations; its gradient is that of :math:`\langle P, C \rangle` at the plan found.
+    by ``iterations`` of Sinkhorn's algorithm in the log domain. The value is that of the dual problem, a lower bound
+    that rises with the iterations; its gradient is that of :math:`\langle P, C \rangle` at the plan that was found.
     """
     cost = square_distances(a, b)
     n, m = cost.shape
@@ -87,7 +88,8 @@ def sinkhorn_divergence(a: Tensor, b: Tensor, epsilon: float = 1.0, iterations: 
 
     .. math:: \operatorname{OT}(a, b) - \tfrac12 \operatorname{OT}(a, a) - \tfrac12 \operatorname{OT}(b, b)
 
-    with :func:`transport_cost`: 0 for equal samples, and the squared 2-Wasserstein distance as epsilon falls to 0.
+    with :func:`transport_cost`. It is 0 for equal samples, and tends to the squared 2-Wasserstein distance as epsilon
+    falls to 0.
     """
     own = transport_cost(a, a, epsilon, iterations) + transport_cost(b, b, epsilon, iterations)
     return transport_cost(a, b, epsilon, iterations) - own / 2
@@ -99,11 +101,11 @@ class PriorDiscrepancy(Penalty):
     joint = True
 
     def between(self, codes: Tensor, drawn: Tensor) -> Tensor:
-        """The discrepancy of ``codes`` and ``drawn``, each ``[N, Z]``, a scalar."""
+        """The discrepancy between ``codes`` and ``drawn``, ``[N, Z]`` each, a scalar."""
         raise NotImplementedError
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
-        """The discrepancy of the draw's codes from the prior, a scalar."""
+        """The discrepancy between the draw's codes and the prior, a scalar."""
         return self.between(draw.codes.flatten(0, 1), prior_codes(draw))
 
 

@@ -1,4 +1,4 @@
-"""What discrete codes need besides a bound: score-function gradients, and losses that tie codes and encoder."""
+"""Additions to a bound for discrete codes: score-function gradients, and losses that tie codes and encoder together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from latens.tensors.trees import Tree
 
 
 def _with_score(bound: Tensor, signal: Tensor, log_q: Tensor | None) -> Tensor:
-    """The bound, with sum_k signal_k d ln q_k added to its gradient but not to its value."""
+    """The bound; sum_k signal_k d ln q_k is added to its gradient, but not to its value."""
     if log_q is None:
         raise ValueError("the posterior has no density, which a score function needs: use one that has")
     return bound + (signal.detach() * (log_q - log_q.detach())).sum(0)
@@ -26,8 +26,8 @@ class Reinforce(ELBO):
     .. math:: \frac1K \sum_k \left(f_k - \bar f_{-k}\right) \nabla \ln q(z_k \mid x), \qquad
         f = \ln p(x \mid z) - \beta\, \mathrm{rate}
 
-    where the mean of the other draws is the baseline (Kool, van Hoof & Welling 2019). The value is the ELBO; the
-    gradient is unbiased. Raises ``ValueError`` for fewer than 2 samples.
+    where the mean of the other draws is the baseline (Kool, van Hoof & Welling 2019). The value is the ELBO, and the
+    gradient is unbiased. ``ValueError`` for fewer than 2 samples.
 
     Args:
         beta: from 0.
@@ -42,7 +42,7 @@ class Reinforce(ELBO):
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:
         """{"model": minus the mean bound, with the score's gradient}, a scalar."""
         f = draw.log_px - self.beta * self.anneal * draw.rate(self.kl)  # K x B
-        signal = (f - f.mean(0)) / (len(f) - 1)  # each less the mean of the others, over K
+        signal = (f - f.mean(0)) / (len(f) - 1)  # each minus the mean of the others, divided by K
         return {"model": -mean_over_rows(_with_score(f.mean(0), signal, draw.log_qz), draw.weight)}
 
 
@@ -51,8 +51,8 @@ class Vimco(IWAE):
 
     .. math:: \sum_k (L - L_{-k}) \nabla \ln q(z_k \mid x)
 
-    where :math:`L_{-k}` has the geometric mean of the other weights instead of :math:`w_k`. The value is the bound; the
-    gradient is unbiased. Raises ``ValueError`` for k below 2.
+    where :math:`L_{-k}` has the geometric mean of the other weights instead of :math:`w_k`. The value is the bound, and
+    the gradient is unbiased. ``ValueError`` for k below 2.
     """
 
     def __init__(self, k: int):
@@ -71,11 +71,11 @@ class Vimco(IWAE):
 
 
 class Commitment(Penalty):
-    r"""Keeps an encoder near the codes it chooses (van den Oord et al. 2017).
+    r"""Keeps an encoder close to the codes that it chooses (van den Oord et al. 2017).
 
     .. math:: \lVert f(x) - \operatorname{stop}(\mathrm{code}) \rVert^2
 
-    The sum over the dimensions of a row, the mean over the batch: a batch given twice has the same loss.
+    It is summed over the dimensions of a row and averaged over the batch, so a batch given twice has the same loss.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
@@ -84,11 +84,12 @@ class Commitment(Penalty):
 
 
 class CodebookLoss(Penalty):
-    r"""Moves the codes of a book towards the encoder (van den Oord et al. 2017).
+    r"""Moves the codes of a codebook towards the encoder's output (van den Oord et al. 2017).
 
     .. math:: \lVert \operatorname{stop}(f(x)) - \mathrm{code} \rVert^2
 
-    It is for a book whose codes the gradient trains. The sum over the dimensions of a row, the mean over the batch.
+    It is for a codebook that is trained by gradient. It is summed over the dimensions of a row and averaged over the
+    batch.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:

@@ -1,4 +1,4 @@
-"""Gradient estimators of the encoder other than the plain gradient of the bound."""
+"""Estimators of the encoder's gradient other than the plain gradient of the bound."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from latens.tensors.trees import Tree
 
 
 def _with_held_density(draw: Draw, anneal: Tensor) -> Tensor:
-    """ln w of each draw with detached parameters of q(z|x) inside ln q, ``[K, B]``: the encoder's gradient goes through
-    z alone.
+    """ln w of each draw, with the parameters of q(z|x) detached inside ln q, ``[K, B]``: the encoder's gradient goes
+    only through z.
     """
     log_w = annealed_log_w(draw, anneal)
     assert isinstance(draw.z, Tensor) and draw.log_qz is not None
@@ -25,10 +25,10 @@ class StickingTheLanding(Objective):
     r"""The ELBO without the score of q in its gradient (Roeder, Wu & Duvenaud 2017).
 
     The value is that of the ELBO with the sampled rate. The gradient has the same mean, since
-    :math:`\operatorname{E}_q[\nabla \ln q] = 0`; where q(z|x) = p(z|x) its encoder part is 0 for every draw, and that
-    of the plain gradient is not.
+    :math:`\operatorname{E}_q[\nabla \ln q] = 0`. If q(z|x) = p(z|x), the encoder's gradient is 0 for every draw, which
+    the plain gradient is not.
 
-    Raises ``ValueError`` for samples below 1, and, at the first step, for a posterior that is not normal.
+    ``ValueError`` for samples below 1 and, in the first step, for a posterior that is not normal.
     """
 
     def __init__(self, samples: int = 1):
@@ -46,9 +46,9 @@ class StickingTheLanding(Objective):
 
 
 class EncoderApart(Objective):
-    """Two players: "encoder" moves the posterior's parameters by its own loss, "model" all others.
+    """Two players: "encoder" moves the posterior's parameters by a separate loss, "model" moves all others.
 
-    The loss of "model" is minus a bound, which is reported and decides which weights are kept.
+    The loss of "model" is minus a bound; this bound is reported, and decides which weights are kept.
     """
 
     def players(self, model: nn.Module) -> dict[str, Player]:
@@ -62,8 +62,8 @@ class EncoderApart(Objective):
 class PIWAE(EncoderApart):
     """MIWAE(k, m) for the encoder, and IWAE(m k) of the same draws for everything else (Rainforth et al. 2018).
 
-    More draws in a logarithm help the decoder but drown the encoder's gradient in noise; here each has what it needs.
-    Raises ``ValueError`` for k or m below 1.
+    More draws in a logarithm help the decoder, but drown the encoder's gradient in noise; here each gets what it needs.
+    ``ValueError`` for k or m below 1.
     """
 
     def __init__(self, k: int, m: int):
@@ -81,9 +81,9 @@ class DReG(EncoderApart):
 
     .. math:: \sum_k v_k^2\, \frac{\partial \ln w_k}{\partial z_k} \frac{\partial z_k}{\partial \varphi}
 
-    with the normalised weights v: it has the mean of IWAE's gradient, without the score of q, whose noise grows with k
-    relative to the signal. During KL warm-up, ln w = ln p(x|z) + a [ln p(z) - ln q], and v² becomes (1 - a) v + a v² by
-    the same argument. Raises ``ValueError`` for k below 1, and, at the first step, for a posterior that is not normal.
+    where v are the normalised weights. It has the mean of IWAE's gradient, without the score of q, whose noise grows
+    with k relative to the signal. During KL warm-up, ln w = ln p(x|z) + a [ln p(z) - ln q], and v² becomes (1 - a) v +
+    a v² by the same argument. ``ValueError`` for k below 1 and, in the first step, for a posterior that is not normal.
     """
 
     def __init__(self, k: int):

@@ -17,10 +17,10 @@ class FreeBits(ELBO):
     .. math:: \operatorname{E}_q[\ln p(x \mid z)]
         - \beta \sum_l \max\left(\mathrm{floor},\, \operatorname{E}_{\text{batch}} \operatorname{KL}_l\right)
 
-    A rate below the floor counts as the floor and has no gradient, so no layer gains from a lower rate.
-    :math:`\operatorname{KL}_l` is the rate of layer l (``Draw.rates``; a plain VAE has one layer); it is averaged
-    over draws and over the rows of the batch (of several processes, each averages over its own). The value is never
-    above the ELBO, so it is a bound too. Raises ``InputError`` for a negative floor.
+    A rate below the floor counts as the floor and has no gradient, so no layer gains from lowering its rate further.
+    :math:`\operatorname{KL}_l` is the rate of layer l (``Draw.rates``; a plain VAE has one layer), averaged over draws
+    and over the rows of the batch (with several processes, each averages over its own rows). The value never exceeds
+    the ELBO, so it is a bound too. ``InputError`` for a negative floor.
 
     Args:
         floor: nats, from 0.
@@ -45,5 +45,5 @@ class FreeBits(ELBO):
 
 
 def elbo_with(free_bits: float, beta: float = 1.0) -> ELBO:
-    """The ELBO, with a floor of ``free_bits`` nats under the rate of each layer where that is not 0."""
+    """The ELBO; if ``free_bits`` is not 0, with this floor, in nats, under the rate of each layer."""
     return ELBO(beta) if free_bits == 0 else FreeBits(free_bits, beta)

@@ -1,4 +1,4 @@
-"""Further functions of the importance weights of several draws: Rényi bounds and the thermodynamic bound."""
+"""Other functions of the importance weights of several draws: Rényi bounds and the thermodynamic bound."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Renyi(_OfWeights):
     .. math:: \frac{1}{1 - \alpha} \ln \frac1k \sum_{i=1}^k w_i^{1 - \alpha}, \qquad
         w = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
 
-    alpha = 1 (the limit) is the ELBO, alpha = 0 IWAE; the value falls as alpha rises. For alpha of 0 or more it is, in
-    expectation, a lower bound on ln p(x). Below 0 it is not a bound: for alpha = -inf it is the largest ln w (VR-max),
-    above IWAE by up to ln k; ``latens evaluate`` prints the ELBO and the importance-weighted estimate in this case too.
-    As k grows it tends to ln p(x) minus Rényi's divergence of q(z|x) from p(z|x). Raises ``ValueError`` for k below 1
-    and for an alpha that is not a number.
+    alpha = 1 (the limit) is the ELBO, alpha = 0 is IWAE; the value falls as alpha rises. For alpha >= 0 it is, in
+    expectation, a lower bound on ln p(x). For alpha < 0 it is not a bound. For alpha = -inf it is the largest ln w
+    (VR-max), which exceeds IWAE by up to ln k; ``latens evaluate`` then still prints the ELBO and the
+    importance-weighted estimate. As k grows, the value tends to ln p(x) minus Rényi's divergence of q(z|x) from p(z|x).
+    ``ValueError`` for k below 1, and for an alpha that is not a number.
 
     Args:
         alpha: a number, or -inf.
@@ -68,11 +68,11 @@ class Thermodynamic(_OfWeights):
 
     .. math:: \sum_{j=0}^{J-1} (b_{j+1} - b_j) \operatorname{E}_{b_j}[\ln w], \qquad 0 = b_0 < b_1 < \dots < b_J = 1
 
-    with the mean under weights proportional to :math:`w^{b_j}` of k draws. It is the left Riemann sum of :math:`\ln
-    p(x) = \int_0^1 \operatorname{E}_b[\ln w]\, db` with the mean under :math:`q^{1 - b}\, p(x, z)^b`. The integrand
-    rises with b. This also holds on the k draws, whose integral is the importance-weighted bound, so ELBO <= this <=
-    IWAE on the same draws. The gradient is that of this value through z, not the paper's covariance. Raises
-    ``ValueError`` for sizes below 1 and a ``first`` outside (0, 1).
+    where the mean is taken under weights proportional to :math:`w^{b_j}` of k draws. It is the left Riemann sum of
+    :math:`\ln p(x) = \int_0^1 \operatorname{E}_b[\ln w]\, db`, where the mean is under :math:`q^{1 - b}\, p(x, z)^b`.
+    The integrand rises with b. This also holds on the k draws, on which the integral is the importance-weighted bound,
+    so ELBO <= this <= IWAE on the same draws. The gradient is that of this value through z, not the paper's covariance.
+    ``ValueError`` for sizes below 1, and for a ``first`` outside (0, 1).
 
     Args:
         k: draws per row, at least 1.

@@ -1,4 +1,4 @@
-"""What several modalities add to a bound."""
+"""Additions to a bound for several modalities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from latens.tensors.trees import Tree
 
 
 class ELBOWithSingles(ELBO):
-    """The ELBO of all modalities plus that of each one alone, so that an expert also works when others are missing.
+    """The ELBO of all modalities plus the ELBO of each modality alone, so that an expert also works if others are
+    missing.
 
     The loss is minus their sum (Wu & Goodman 2018, with subsets of a single modality).
     """
@@ -28,11 +29,11 @@ class ELBOWithSingles(ELBO):
 
 
 class Agreement(Penalty):
-    r"""Each expert learns what the joint posterior says (Suzuki, Nakayama & Matsuo 2016).
+    r"""Makes each expert agree with the joint posterior (Suzuki, Nakayama & Matsuo 2016).
 
     .. math:: \sum_m \operatorname{KL}(q(z \mid x) \,\|\, q_m(z \mid x_m))
 
-    over the modalities of complete rows.
+    over the modalities, for complete rows.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:

@@ -1,4 +1,4 @@
-"""Penalties on codes and decoders, which are added to a bound or a reconstruction."""
+"""Penalties on codes, encoders and decoders, which are added to a bound or a reconstruction."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class CodeEnergy(Penalty):
     r""":math:`\operatorname{E}_q[-\ln p(z)]`, in nats.
 
     It is :math:`\tfrac12 \lVert z \rVert^2 + \tfrac Z2 \ln 2 \pi` for p = N(0, I), and :math:`\sum_i (|z_i| + \ln 2)`
-    for a Laplace prior. With a point posterior, distortion + energy is minus ln p(x, z) at the code, which the most
-    probable code minimises.
+    for a Laplace prior. With a point posterior, distortion + energy is -ln p(x, z) at the code, which is smallest at
+    the most probable code.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
@@ -30,7 +30,7 @@ class CodeEnergy(Penalty):
 class DecoderWeights(Penalty):
     """The sum of squares of the likelihood's weights, without biases, scales and cutpoints (Ghosh et al. 2020).
 
-    It keeps a decoder from undoing a penalty on the size of codes.
+    It keeps a decoder from undoing a penalty on the size of the codes.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
@@ -45,10 +45,10 @@ def jacobian_norm(
     r"""An unbiased estimate of the squared Frobenius norm of a Jacobian at each row (Hutchinson 1990).
 
     It is :math:`\lVert v^\top J \rVert^2` for one v ~ N(0, I) over the outputs. The estimate can be differentiated with
-    respect to what ``function`` holds, but not to ``at``.
+    respect to the parameters of ``function``, but not with respect to ``at``.
 
     Args:
-        function: works row by row.
+        function: a function that works row by row.
         at: ``[*lead, *event]``; the result is ``[*lead]``.
         lead: the number of leading axes, 1 or 2; the last of them is that of the rows.
         unit: the Jacobian is taken with respect to at / unit.
@@ -70,10 +70,10 @@ class DecoderJacobian(Penalty):
 
     .. math:: \operatorname{E}_q \left\lVert \frac{\partial f}{\partial z} \right\rVert^2
 
-    f is the output of the likelihood's network (the standardised mean of a normal, the logits of a Bernoulli); one
-    random projection per draw. The code is detached, so that only the decoder can lower the penalty. It differentiates
-    twice, which the graph of a compiled step does not support: a model that is trained with it must have ``compile_mode
-    = "off"``.
+    f is the output of the likelihood's network (the standardised mean of a normal, the logits of a Bernoulli). The norm
+    is estimated by one random projection per draw. The code is detached, so that only the decoder can lower the
+    penalty. The penalty needs second derivatives, which the graph of a compiled step does not support: a model that is
+    trained with it must have ``compile_mode = "off"``.
     """
 
     def forward(self, model: nn.Module, x: Tree, draw: Draw) -> Tensor:
@@ -88,7 +88,8 @@ class EncoderJacobian(Penalty):
     .. math:: \left\lVert \frac{\partial}{\partial u} \operatorname{E}[z \mid x] \right\rVert^2, \qquad
         u = x / \mathrm{unit}
 
-    One random projection per row. It differentiates twice, as :class:`DecoderJacobian` does.
+    The norm is estimated by one random projection per row. Second derivatives are needed, as in
+    :class:`DecoderJacobian`.
     """
 
     unit: Tensor
@@ -109,13 +110,14 @@ class CovariancePenalty(Penalty):
 
     .. math:: \mathrm{off} \sum_{i \ne j} C_{ij}^2 + \mathrm{diagonal} \sum_i (C_{ii} - 1)^2
 
-    Over B rows the covariance has the divisor B - 1.
+    The covariance of B rows has the divisor B - 1.
 
     Args:
         off: the weight of the entries off the diagonal, from 0.
-        diagonal: the weight of those on it, from 0.
-        within: False, C is the covariance of posterior means (DIP-VAE-I); True, it is that of the aggregate posterior,
-            C plus the mean of the posterior covariances (DIP-VAE-II), for a diagonal normal posterior.
+        diagonal: the weight of the entries on the diagonal, from 0.
+        within: if False, C is the covariance of posterior means (DIP-VAE-I). If True, C also includes the mean of the
+            posterior covariances, so that it is the covariance of the aggregate posterior (DIP-VAE-II); the posterior
+            must be a diagonal normal.
     """
 
     joint = True

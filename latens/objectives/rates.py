@@ -22,7 +22,7 @@ class RateTarget(Objective):
     .. math:: \mathrm{distortion} + \mathrm{weight} \cdot \left|\mathrm{rate} - \mathrm{target}\right|
 
     with means over the batch. It reaches the target if the weight exceeds the slope of the rate-distortion curve there.
-    The target rises from 0 over the first part of training, as a capacity that grows (Burgess et al. 2018).
+    The target rises from 0 over the first part of training, as a growing capacity (Burgess et al. 2018).
 
     Args:
         target: nats per row, from 0.
@@ -53,7 +53,7 @@ class RateTargets(RateTarget):
 
     .. math:: \mathrm{distortion} + \mathrm{weight} \sum_l \left|\mathrm{rate}_l - \mathrm{target}_l\right|
 
-    Raises ``ValueError`` if a draw has a different number of parts (``Draw.rates``).
+    ``ValueError`` if a draw has a different number of parts (``Draw.rates``).
     """
 
     def __init__(self, targets: Sequence[float], weight: float = 100.0, warmup: float = 0.0):
@@ -69,14 +69,14 @@ class RateTargets(RateTarget):
 
 
 class Denoising(Objective):
-    """An objective whose posterior sees corrupted rows, and whose likelihood sees the true ones (Vincent et al. 2008).
+    """An objective whose posterior sees corrupted rows, while its likelihood sees the true rows (Vincent et al. 2008).
 
     Rows that are encoded after training are not corrupted.
 
     Args:
-        objective: what is optimised.
+        objective: the objective that is optimised.
         hidden: the probability, in [0, 1), that a cell is hidden (NaN, like a missing cell).
-        noise: the standard deviation, in units of ``unit``, of normal noise on the other cells, from 0.
+        noise: the standard deviation, in units of ``unit``, of normal noise on cells that are not hidden, from 0.
         unit: the scale of the data.
     """
 
@@ -94,7 +94,7 @@ class Denoising(Objective):
         self.register_buffer("unit", torch.as_tensor(unit))
 
     def corrupt(self, x: Tree) -> Tree:
-        """The data as the posterior sees them, each leaf in floats."""
+        """The data in the form that the posterior sees, with each leaf in floats."""
         return map_tree(self._corrupt, x)
 
     def _corrupt(self, x: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class Denoising(Objective):
         return x
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:
-        """The draw whose posterior saw corrupted rows."""
+        """The draw, for which the posterior saw corrupted rows."""
         return model.draw(x, self.samples, c, seen=self.corrupt(x))  # type: ignore[operator]
 
     def losses(self, model: nn.Module, x: Tree, draw: Draw) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""How much the maps of a network can stretch their inputs."""
+"""How much the maps of a network can stretch their inputs, and a penalty on it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def largest_singular_values(matrices: Tensor, rounds: int = 15) -> Tensor:
     r"""The spectral norms ``[N]`` of matrices ``[N, O, I]``, by ``rounds`` of the power method from a fixed start.
 
     It is :math:`u^\top W v` with detached unit vectors u and v, so that the gradient is :math:`u v^\top`. The result is
-    never above the norm. It falls short by a few hundredths if the two largest values are close, and otherwise by a
-    share of about :math:`(s_2 / s_1)^{4\, \mathrm{rounds}}`.
+    never above the norm. It falls short by a few hundredths if the two largest singular values are close, and
+    otherwise by a relative error of about :math:`(s_2 / s_1)^{4\, \mathrm{rounds}}`.
 
     >>> round(largest_singular_values(torch.diag(torch.tensor([1.0, 3.0, 2.0])).unsqueeze(0)).item(), 5)
     3.0
@@ -35,8 +35,8 @@ def largest_singular_values(matrices: Tensor, rounds: int = 15) -> Tensor:
 class SpectralNorms(Penalty):
     """The sum of the largest singular values of the model's linear and convolutional maps (Yoshida & Miyato 2017).
 
-    A convolution counts as the matrix of its kernel, ``[O, I x cells]`` (Vahdat & Kautz 2020). The penalty bounds how
-    far noise in one layer can move the layers after it. Raises ``InputError`` for fewer than one round.
+    A convolution counts as the matrix of its kernel, ``[O, I x cells]`` (Vahdat & Kautz 2020). The penalty limits how
+    far noise in one layer can move the layers after it. ``InputError`` for fewer than one round.
     """
 
     def __init__(self, rounds: int = 15):

@@ -1,4 +1,4 @@
-"""Two stages learned side by side, neither moved by the other's loss."""
+"""Two stages that are learned at the same time; the loss of one does not move the other."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from latens.tensors.trees import Tree
 class TwoStageELBO(ELBO):
     """The ELBO of each stage of a :class:`latens.models.TwoStage` (Dai & Wipf 2019).
 
-    The player "model" maximises the first stage's ELBO; the player "second" maximises that of the second stage on the
-    codes of the first, which it does not move. The paper trains the stages in turn; here the second follows the first.
+    The player "model" maximises the first stage's ELBO. The player "second" maximises the second stage's ELBO on the
+    codes of the first stage, and does not change that stage. The paper trains one stage after the other; here both
+    learn at the same time.
     """
 
     def draw(self, model: nn.Module, x: Tree, c: Tree = None) -> Draw:

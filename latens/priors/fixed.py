@@ -17,9 +17,9 @@ from latens.tensors.trees import Tree
 
 
 class _Fixed(nn.Module):
-    """Base of priors without parameters on a space of their own.
+    """Base of priors without parameters, each on its own space.
 
-    ``like`` is a point of the space ``[Z]``, which gives size, type and device.
+    ``like`` is a point of the space, ``[Z]``, from which size, type and device are taken.
     """
 
     reads: tuple[str, ...] = ()
@@ -33,13 +33,13 @@ class _Fixed(nn.Module):
 
     def project(self, z: Tensor) -> Tensor:
         """The point of the space nearest to z ``[..., Z]``, so that lines and walks through codes stay where the
-        decoder has been trained.
+        decoder was trained.
         """
         raise NotImplementedError
 
 
 class UniformSphere(_Fixed):
-    """p(z) uniform on the unit sphere in ``dim`` >= 2 dimensions (Davidson et al. 2018); else ``ValueError``."""
+    """p(z) uniform on the unit sphere in ``dim`` >= 2 dimensions (Davidson et al. 2018); ``ValueError`` for fewer."""
 
     def __init__(self, dim: int):
         super().__init__(dim, 2)
@@ -54,7 +54,7 @@ class UniformSphere(_Fixed):
 
 
 class UniformTorus(_Fixed):
-    """p(z) uniform on ``dim`` circles; the code of each is (cos t, sin t), ``[2 dim]`` in all."""
+    """p(z) uniform on ``dim`` circles; the code of each circle is (cos t, sin t), so a code has ``2 dim`` numbers."""
 
     def forward(self, c: Tree = None) -> Distribution:
         """p(z) over codes ``[2 dim]``."""
@@ -66,14 +66,14 @@ class UniformTorus(_Fixed):
 
 
 class BallNormal(_Fixed):
-    """p(z) about 0 in the Poincaré ball of curvature -c: a wrapped or a Riemannian normal (Mathieu et al. 2019).
+    """p(z) around 0 in the Poincaré ball of curvature -c: a wrapped or a Riemannian normal (Mathieu et al. 2019).
 
     Args:
         dim: the dimensions of the ball, n.
         c: > 0.
-        scale: the square root of the variance; "auto" is 1, or less if that reached too near the boundary (volume grows
-            with the dimension). A larger scale is refused with ``InputError``.
-        riemannian: whether the normal is the Riemannian one.
+        scale: the square root of the variance; "auto" is 1, or less if 1 would reach too close to the boundary (volume
+            grows with the dimension). ``InputError`` for a larger scale.
+        riemannian: whether the normal is Riemannian instead of wrapped.
     """
 
     def __init__(self, dim: int, c: float = 1.0, scale: float | str = "auto", riemannian: bool = False):
@@ -121,7 +121,7 @@ class UniformCategories(_Fixed):
         return distributions.Relaxed(logits, self.temperature)
 
     def project(self, z: Tensor) -> Tensor:
-        """The nearest one-hot vectors, or with a temperature the nearest points of simplices, ``[..., dim * K]``."""
+        """The nearest one-hot vectors; with a temperature, the nearest points of the simplices, ``[..., dim * K]``."""
         z = z.unflatten(-1, (-1, self.categories))
         if self.temperature is not None:
             return normalize(z.clamp_min(1e-6), p=1, dim=-1).flatten(-2)
@@ -129,7 +129,7 @@ class UniformCategories(_Fixed):
 
 
 class NormalAndCategoriesPrior(nn.Module):
-    """p(z) = N(0, I) in ``dim`` dimensions next to ``variables`` of equally likely categories (Dupont 2018)."""
+    """p(z) = N(0, I) in ``dim`` dimensions, next to ``variables`` with equally likely categories (Dupont 2018)."""
 
     reads: tuple[str, ...] = ()
 
@@ -148,12 +148,12 @@ class NormalAndCategoriesPrior(nn.Module):
 
 
 class UniformCodesPrior(_Fixed):
-    """p(z) of V positions, each one of the codes of a book with equal mass: ln p = -V L ln K.
+    """p(z) of V positions, each of which is one of the equally likely codes of a codebook: ln p = -V L ln K.
 
     Args:
         book: a module with ``codes`` ``[L, K, D]``, shared with the posterior.
         positions: the number of positions, V.
-        layout: (rows, columns) where the positions form a grid, for densities of codes that look at neighbours.
+        layout: (rows, columns) if the positions form a grid, for densities of codes that depend on neighbours.
     """
 
     def __init__(self, book: nn.Module, positions: int, layout: tuple[int, int] | None = None):
@@ -171,7 +171,7 @@ class UniformCodesPrior(_Fixed):
 
 
 class FiniteGrid(nn.Module):
-    """``levels`` evenly spaced numbers in [-1, 1] as a book of codes with one dimension (Mentzer et al. 2024)."""
+    """``levels`` evenly spaced numbers in [-1, 1], as a codebook of codes with one dimension (Mentzer et al. 2024)."""
 
     codes: Tensor
 

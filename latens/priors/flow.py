@@ -14,19 +14,20 @@ from latens.tensors.trees import Tree
 
 
 class FlowPrior(nn.Module):
-    r"""A normalising flow, z = T(u) with u ~ N(0, I): spline couplings in alternating order (Durkan et al. 2019).
+    r"""A normalising flow, z = T(u) with u ~ N(0, I): spline couplings with alternating halves (Durkan et al. 2019).
 
     .. math:: \ln p(z) = \ln \mathcal{N}(T^{-1}(z); 0, I) + \ln \left|\det \frac{\partial T^{-1}}{\partial z}\right|
 
-    A density takes one pass per step, a draw takes two. Raises ``ValueError`` for sizes below 1, and where a key of the
+    Per step, a density takes one pass and a draw takes two. ``ValueError`` for sizes below 1, and if a key of the
     condition was not given.
 
     Args:
         dim: the dimensions of z, Z.
         steps: the number of couplings.
         bins: the number of bins of each spline on [-5, 5], at least 2.
-        network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, context]``, which T then depends on.
-        context: the size of its output.
+        network: a network from ``{key: c[key]}``, for the keys in ``reads``, to ``[B, context]``; T then depends on its
+            output.
+        context: the size of this output.
         reads: the keys of the condition.
 
     >>> p = FlowPrior(3)()

@@ -1,4 +1,4 @@
-"""Priors of normal distributions: N(0, I), one normal for each condition, a mixture of normals; and Laplace."""
+"""Normal priors: N(0, I), one normal per condition, and a mixture of normals; and the Laplace prior."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_VARIANCE = 1e-4  # the least variance of a component of a mixture
 
 
 def require_given(reads: tuple[str, ...], c: Tree) -> None:
-    """``ValueError`` if a key of the condition that the prior reads was not given."""
+    """Raise ``ValueError`` if a key of the condition that the prior reads was not given."""
     missing = [key for key in reads if c is None or key not in c]
     if missing:
         raise ValueError(f"the prior reads the condition {missing[0]!r}, which was not given: pass it in c")
@@ -50,7 +50,7 @@ class StandardNormal(nn.Module):
 
 
 class Laplace(nn.Module):
-    r"""A Laplace prior in ``dim`` dimensions, under which few numbers of a code are far from 0.
+    r"""A Laplace prior in ``dim`` dimensions, under which few coordinates of a code are far from 0.
 
     .. math:: p(z) = \prod_i \tfrac12 e^{-|z_i|}
 
@@ -76,14 +76,14 @@ class Laplace(nn.Module):
 
 
 class ConditionalNormal(nn.Module):
-    r"""A normal for each condition: every level or value has codes of its own (Sohn, Lee & Yan 2015).
+    r"""A normal for each condition, so that every level or value has a separate region of codes (Sohn, Lee & Yan 2015).
 
     .. math:: p(z \mid c) = \mathcal{N}(z; g(c), \operatorname{diag} h(c))
 
     Raises ``ValueError`` if a key of the condition was not given.
 
     Args:
-        network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, 2 Z]``: g, then the raw variance.
+        network: a network from ``{key: c[key]}``, for the keys in ``reads``, to ``[B, 2 Z]``: g, then the raw variance.
         reads: the keys of the condition.
     """
 
@@ -104,16 +104,16 @@ class NormalMixturePrior(nn.Module):
     .. math:: p(z) = \sum_j w_j\, \mathcal{N}(z; g_j, \operatorname{diag} h_j)
 
     After training, the trainer refits it to the codes: :meth:`expect` and :meth:`maximise` are a step of expectation
-    maximisation (Dempster, Laird & Rubin 1977). Gradient descent alone leaves errors in the means and shares that
-    samples show.
+    maximisation (Dempster, Laird & Rubin 1977). After gradient descent alone, its means and shares would be visibly
+    wrong in samples.
 
-    Raises ``ValueError`` for sizes below 1, and where a key of the condition was not given.
+    ``ValueError`` for sizes below 1, and if a key of the condition was not given.
 
     Args:
         dim: the dimensions of z, Z.
         components: the number of components, J.
-        network: ``{key: c[key]}`` for the keys in ``reads`` -> ``[B, J (1 + 2 Z)]``, on which weights, means and
-            variances then depend.
+        network: a network from ``{key: c[key]}``, for the keys in ``reads``, to ``[B, J (1 + 2 Z)]``; weights, means
+            and variances then depend on its output.
         reads: the keys of the condition.
     """
 
@@ -137,12 +137,12 @@ class NormalMixturePrior(nn.Module):
 
     @property
     def nothing(self) -> Tensor:
-        """What :meth:`seen` gives for no rows."""
+        """The result of :meth:`seen` for no rows."""
         return torch.zeros(0, 1 + self.dim, dtype=torch.float64)
 
     def seen(self, draw: Any) -> Tensor | None:
-        """The draws of a batch, ``[K B, 1 + Z]`` in float64: the weight of each (its row's weight divided by K) and its
-        code. None if the mixture depends on a condition, or codes are drawn under another prior.
+        """The draws of a batch, ``[K B, 1 + Z]`` in float64: the weight of each draw (its row's weight divided by K),
+        and its code. None if the mixture depends on a condition, or if codes are drawn under another prior.
         """
         if self.network is not None or type(draw.p) is not distributions.NormalMixture:
             return None
@@ -168,9 +168,9 @@ class NormalMixturePrior(nn.Module):
 
     @torch.no_grad()
     def maximise(self, sums: Tensor) -> None:
-        """Take the weights, means and variances of the sums of :meth:`expect` over the training set.
+        """Set weights, means and variances from the sums of :meth:`expect` over the training set.
 
-        The earlier values count as one more row for each component, so that a component without rows stays.
+        The earlier values count as one more row per component, so that a component without rows is kept.
         """
         p = self()
         mass, first, second = sums.to(p.loc).split([1, self.dim, self.dim], -1)
@@ -183,8 +183,8 @@ class NormalMixturePrior(nn.Module):
 class DitheredMixturePrior(nn.Module):
     """A mixture of normals for each coordinate, blurred by uniform noise of width 1 (Ballé et al. 2018).
 
-    The mixtures are learned. The prior is for codes with that noise instead of rounding. Raises ``ValueError`` for
-    sizes below 1.
+    The mixtures are learned. The prior is for codes that have this noise instead of rounding. ``ValueError`` for sizes
+    below 1.
 
     Args:
         dim: the dimensions of z, Z.

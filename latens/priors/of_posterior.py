@@ -1,4 +1,4 @@
-"""Priors made of the model's own posterior at some data, learned or real, and priors of two groups of codes."""
+"""Priors made of the model's own posterior at some rows, learned or real; and priors of two groups of codes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from latens.tensors.trees import Tree
 
 
 class PseudoInputs(nn.Module):
-    """Learned rows ``[K, *event]`` in the user's units, learned in those of the encoder: shift + unit × parameter.
+    """Learned rows ``[K, *event]`` in the user's units. They are learned in the encoder's units: shift + unit ×
+    parameter.
 
     Args:
-        start: ``[K, *event]``, the rows that they start as, in the user's units.
+        start: ``[K, *event]``, the starting values of the rows, in the user's units.
         shift: the encoder's centre.
         unit: the encoder's scale.
         log: if true, a cell is the exponential of that sum, minus ``plus``.
@@ -53,8 +54,8 @@ class Vamp(nn.Module):
     The weights w are learned, starting at 1/K. The prior is the same for every condition.
 
     Args:
-        posterior: the very module of the model, a :class:`latens.conditionals.DiagonalNormalPosterior`, which is
-            shared: saved once and counted once. ``ValueError`` for another kind.
+        posterior: the model's own module, a :class:`latens.conditionals.DiagonalNormalPosterior`, which is shared:
+            saved once and counted once. ``ValueError`` for another kind.
         inputs: a module without arguments that gives the K pseudo-inputs u.
         c: the conditions ``{key: [K]}`` under which the posterior sees them; they are not learned.
     """
@@ -74,18 +75,18 @@ class Vamp(nn.Module):
 
 
 class Exemplar(nn.Module):
-    r"""The even mixture of normals about the posterior means of M training rows (Norouzi, Fleet & Norouzi 2020).
+    r"""The even mixture of normals around the posterior means of M training rows (Norouzi, Fleet & Norouzi 2020).
 
     .. math:: p(z) = \frac1M \sum_m \mathcal{N}(z; g(x_m), s^2 I)
 
-    The scale s is learned. In training, the prior of a row leaves out the exemplars that equal it (:meth:`without`), so
-    that no row explains itself. Rows are compared by a projection of their values, so a row that a transform changes in
-    each epoch is not recognised. The prior is the same for every condition.
+    The scale s is learned. In training, the prior of a row leaves out the exemplars that equal the row
+    (:meth:`without`), so that no row explains itself. Rows are compared by a projection of their values, so a row that
+    a transform changes in each epoch is not recognised. The prior is the same for every condition.
 
     Args:
-        posterior: the very module of the model, a :class:`latens.conditionals.DiagonalNormalPosterior`. ``ValueError``
-            for another kind.
-        x: M >= 2 rows in the model's layout, saved with the model.
+        posterior: the model's own module, a :class:`latens.conditionals.DiagonalNormalPosterior`. ``ValueError`` for
+            another kind.
+        x: M >= 2 rows in the model's layout, which are saved with the model.
         c: their conditions, ``{key: [M]}``.
     """
 
@@ -109,7 +110,7 @@ class Exemplar(nn.Module):
         return d.NormalMixture(loc.new_zeros(len(loc)), loc, (2 * self.log_scale).exp().expand_as(loc))
 
     def without(self, p: d.NormalMixture, x: Tensor) -> Distribution:
-        """p for each row of x ``[B, *event]``, without the exemplars that equal the row (unless all do)."""
+        """For each row of x ``[B, *event]``, p without the exemplars that equal the row (p itself if all do)."""
         mine, theirs = self._mark(x).unsqueeze(-1), self._mark(self.x)
         same = (mine - theirs).abs() <= 1e-9 * theirs.abs()  # B x M
         same = same & ~same.all(-1, keepdim=True)
@@ -117,18 +118,18 @@ class Exemplar(nn.Module):
 
     @torch.no_grad()
     def _mark(self, x: Tensor) -> Tensor:
-        """One number for each row that tells rows apart, ``[B]``."""
+        """One number for each row, by which rows can be distinguished, ``[B]``."""
         return (x.double().nan_to_num(nan=-7.25) * self.directions.to(x.device)).flatten(1).sum(-1)
 
 
 class ChainedPrior(nn.Module):
-    r"""Two groups of codes z = (a, b), the second given the first (Tomczak & Welling 2018; Ballé et al. 2018).
+    r"""Two groups of codes z = (a, b), where b is given a (Tomczak & Welling 2018; Ballé et al. 2018).
 
     .. math:: p(z) = p(a)\, p(b \mid a)
 
     Args:
         first: the prior of a.
-        second: a :class:`latens.conditionals.DiagonalNormalPosterior` or ``DitheredNormal``, ``[..., A]`` -> b.
+        second: a :class:`latens.conditionals.DiagonalNormalPosterior` or ``DitheredNormal``, from ``[..., A]`` to b.
         size: the number of dimensions of b.
     """
 

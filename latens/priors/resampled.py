@@ -14,19 +14,19 @@ from latens.tensors.trees import Tree
 
 
 class ResampledPrior(nn.Module):
-    r"""N(0, I) tilted by a learned acceptance a(z) (LARS, Bauer & Mnih 2019).
+    r"""N(0, I) changed by a learned acceptance a(z) (LARS, Bauer & Mnih 2019).
 
-    A draw of N(0, I) is kept with probability a(z) = sigmoid(network(z)); the T-th one is kept in any case. See
+    A draw of N(0, I) is accepted with probability a(z) = sigmoid(network(z)); the T-th draw is always accepted. See
     :class:`latens.distributions.Resampled` for the density. A = E[a(z)] is estimated from ``points`` draws of N(0, I),
-    new ones in every step of training; in evaluation it is the mean over 2^14 fixed draws that training never saw. The
-    relative standard error of A is then at most :math:`\sqrt{(1 / A - 1) / 2^{14}}`, and the same for every row. Raises
+    which are new in every training step. In evaluation it is the mean over 2^14 fixed draws that training never saw;
+    the relative standard error of A is then at most :math:`\sqrt{(1 / A - 1) / 2^{14}}`, the same error for every row.
     ``ValueError`` for sizes below 1.
 
     Args:
-        network: ``[..., Z]`` -> ``[..., 1]``.
+        network: a network from ``[..., Z]`` to ``[..., 1]``.
         dim: the dimensions of z, Z.
         truncation: the number of tries, T.
-        points: draws for A in each step of training.
+        points: the number of draws for A in each training step.
     """
 
     EVALUATED = 2**14
