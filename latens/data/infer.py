@@ -77,7 +77,8 @@ def infer(
     lose more than a thousandth of a column's standard deviation.
 
     Args:
-        x: ``[N, D]``, ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``; anything :func:`as_array` reads.
+        x: ``[N, D]``, ``[N, H, W]``, ``[N, H, W, C]`` or ``[N, C, H, W]``; anything :func:`as_array` reads. Sequences
+            ``[N, T, C]`` of at most three channels and at least 4 C steps are recognised.
         names: column names, which replace those of ``x``.
         kind: "auto", "continuous", "binary", "levels" or "count".
         levels: number of levels; implies kind "levels".
@@ -176,6 +177,9 @@ def _layout(x: np.ndarray) -> tuple[str, tuple[int, ...], str]:
     if x.ndim == 2:
         return "vector", x.shape[1:], ""
     if x.ndim == 3:
+        steps, channels = x.shape[1:]
+        if channels <= 3 and steps >= 4 * channels:
+            return "TC", x.shape[1:], f"; read as sequences, steps x channels, {steps} x {channels}"
         return "HW", (1, *x.shape[1:]), ""
     if x.ndim == 4:
         _, a, b, c = x.shape

@@ -94,7 +94,7 @@ function rowPanel(app: App): Panel {
     if (own !== turn) return;
     const facts = app.about.rows.values.slice(0, 8).map((v) => { return `${v.name} ${app.show.said(v, app.rows.value(v, row))}`; });
     const parts: (HTMLElement | null)[] = [
-      h("h3", app.rows.name(row) + (given < 0 ? " (nearest to the code)" : "")), note(facts.join(" · ")),
+      h("h3", app.rows.name(row) + (given < 0 ? " (nearest to the code)" : "")), note([...new Set(facts)].join(" · ")),
       given < 0 ? h("div.bar", button("go-row", "Go to its code", () => app.pick(row))) : null];
     if (!datum) parts.push(note("The page does not hold the cells of this row."), app.show.full(guess!, "The reconstruction"));
     else if (app.about.data.kind === "image") {
