@@ -53,8 +53,10 @@ class Piecewise:
 
 
 def _columns_first(value: Tensor) -> Tensor:
-    """``[..., n]`` as ``[n, N]``."""
-    return value.reshape(-1, value.shape[-1]).T.contiguous()
+    """``[..., n]`` as ``[n, N]``, contiguous."""
+    rows = value.reshape(-1, value.shape[-1])
+    # the compiler drops `contiguous`, and then torch.searchsorted prints a warning into the user's terminal
+    return torch.stack(rows.unbind(-1)) if torch.compiler.is_compiling() else rows.T.contiguous()
 
 
 def _columns_last(value: Tensor, like: Tensor) -> Tensor:
