@@ -82,7 +82,7 @@ SCRIPTS = ("synthetic_table", "imputation", "anomaly", "conditional", "stream", 
 TABLES = dict.fromkeys(SCRIPTS, "docs/benchmarks.md") | dict.fromkeys(
     ("published", "disentanglement"), "docs/published.md"
 )
-OTHERS = {"headline": "README.md", "exports": "docs/howto/export.md"}
+OTHERS = {"headline": "README.md", "exports": "docs/howto/export.md", "explore": "docs/howto/explore.md"}
 
 
 @pytest.mark.parametrize(("script", "page"), (TABLES | OTHERS).items())
