@@ -137,15 +137,15 @@ class ColumnLikelihood:
 
 @dataclass(frozen=True)
 class Allowed:
-    """The levels that a column can have, given the levels of columns before it.
+    """The levels that a column can have, given conditions and the levels of columns before it.
 
     Args:
         target: index of the column.
-        sources: indices of the columns that restrict it.
+        sources: what restricts it: names of conditions, and indices of columns.
         levels: bool ``[*levels of the sources + 1, levels]``, true for allowed levels; the last entry of each source is
             "missing".
     """
 
     target: int
-    sources: tuple[int, ...]
+    sources: tuple[int | str, ...]
     levels: Tensor

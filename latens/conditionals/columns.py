@@ -20,16 +20,25 @@ from latens.tensors.trees import Tree
 FURTHEST = 1.0  # a log weight is shifted by at most this, so that no level is made frequent by the shift alone
 
 
+def _codes_of(source: int | str, x: Tensor, c: Tree) -> Tensor:
+    """The codes ``[...]`` of a column of x ``[..., columns]``, or of a condition ``[B]`` or ``[..., B, 1]``."""
+    if isinstance(source, int):
+        return x[..., source]
+    if not isinstance(c, Mapping) or source not in c:
+        raise ValueError(f"levels depend on the condition {source!r}, which was not given: pass it in c")
+    return c[source].squeeze(-1) if c[source].dim() > 1 else c[source]
+
+
 def _size(atoms: int) -> int:
     """The number of atoms for which room is made, so that columns with similar numbers are evaluated together."""
     return 0 if not atoms else 8 if atoms <= 8 else 128
 
 
-def _stages(size: int, sources_of: Mapping[int, Sequence[int]]) -> list[list[int]]:
+def _stages(size: int, sources_of: Mapping[int, Sequence[int | str]]) -> list[list[int]]:
     """The columns in an order in which they can be drawn; columns in the same stage do not depend on each other."""
     stage: list[int] = []
     for j in range(size):
-        sources = sources_of.get(j, ())
+        sources = [source for source in sources_of.get(j, ()) if isinstance(source, int)]
         if any(source >= j for source in sources):
             raise ValueError(f"columns {sources}, which restrict column {j}, must come before it")
         stage.append(max((stage[source] + 1 for source in sources), default=0))
@@ -48,8 +57,8 @@ class TableLikelihood(Conditional):
     Args:
         network: maps z to ``[..., sum of outputs]``, the outputs of column 0 first.
         columns: how each column is modelled.
-        allowed: which levels a column can have, given the levels of columns before it; the column's distribution is
-            normalised over these levels.
+        allowed: which levels a column can have, given conditions and the levels of columns before it; the column's
+            distribution is normalised over these levels.
         reads: the keys of the condition that the network sees.
 
     Raises:
@@ -114,13 +123,17 @@ class TableLikelihood(Conditional):
         return [(getattr(self, f"index_{i}"), getattr(self, f"raw_{i}"), cast(Head, head))
                 for i, head in enumerate(self.heads if heads is None else heads)]  # fmt: skip
 
-    def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        """p(x|z) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
+    def forward(self, given: Tree, c: Tree = None) -> Distribution:
+        """As in :class:`Conditional`, with the levels that the conditions allow."""
+        return self.distribution(self.output(given, c), given, c)
+
+    def distribution(self, output: Tensor, given: Tree, c: Tree = None) -> Distribution:
+        """p(x|z, c) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
         if not self.allowed:
             return d.Observed(self.columns_at(output), 1)
 
         def given_cells(x: Tensor, only: Sequence[int] | None) -> tuple[d.Columns, list[int]]:
-            return self.columns_at(output, x, only=only), self.members_of(only)
+            return self.columns_at(output, x, only=only, c=c), self.members_of(only)
 
         return d.Observed(d.InOrder(given_cells, output.shape[:-1], len(self.columns), self.stages), 1)
 
@@ -130,15 +143,16 @@ class TableLikelihood(Conditional):
 
     def columns_at(
         self, output: Tensor, x: Tensor | None = None, heads: Iterable[Any] | None = None,
-        only: Sequence[int] | None = None,
+        only: Sequence[int] | None = None, c: Tree = None,
     ) -> d.Columns:  # fmt: skip
         """The distribution of the columns, cell by cell, for the given raw outputs.
 
         Args:
             output: raw outputs, ``[..., sum of outputs]``.
-            x: ``[..., columns]``; if given, columns are restricted to the levels that are allowed together with it.
+            x: ``[..., columns]``; if given, columns are restricted to the levels that are allowed with it and c.
             heads: heads that give the distributions of the families, instead of the columns' own heads.
             only: if given, only :meth:`members_of` these columns are evaluated.
+            c: the conditions ``[B]``.
         """
         if output.shape[-1] != self.outputs:
             raise ValueError(f"the network must give {self.outputs} outputs, got {output.shape[-1]}")
@@ -151,23 +165,22 @@ class TableLikelihood(Conditional):
             members, (index, _, head) = self.members[i], groups[i]
             part = head(raw.unflatten(-1, size))
             index = index if only is None else torch.tensor(list(map(found.index, members)), device=index.device)
-            parts.append((index, part if x is None else self._among(part, members, x)))
+            parts.append((index, part if x is None else self._among(part, members, x, c)))
         if only is not None:
             return d.Columns(parts, len(found), None if self.seen is None else self.seen[:, found])
         return d.Columns(parts, len(found), self.seen, self.members_at)
 
-    def _among(self, part: Distribution, members: list[int], x: Tensor) -> Distribution:
-        """The columns of a group, restricted to the levels that are allowed together with the levels in x."""
+    def _among(self, part: Distribution, members: list[int], x: Tensor, c: Tree) -> Distribution:
+        """The columns of a group, restricted to the levels that are allowed together with the levels in x and c."""
         if members[0] not in self.allowed:
             return part
         if isinstance(part, d.Pair):
-            return d.Pair(*(self._among(each, members, x) for each in part.each))
+            return d.Pair(*(self._among(each, members, x, c) for each in part.each))
         found = []
         for j in members:
             levels = cast(Tensor, getattr(self, f"allowed_{j}"))
-            sources = zip(self.allowed[j], levels.shape)
-            at = tuple(x[..., source].nan_to_num(nan=size - 1).long() for source, size in sources)
-            found.append(levels[at])
+            codes = torch.broadcast_tensors(x[..., j], *(_codes_of(source, x, c) for source in self.allowed[j]))[1:]
+            found.append(levels[tuple(x.nan_to_num(nan=size - 1).long() for x, size in zip(codes, levels.shape))])
         return d.among(part, torch.stack(found, -2))
 
     def start(self, sample: Tensor) -> Tensor:

@@ -102,8 +102,8 @@ class ColumnsInOrder(TableLikelihood):
         self.own.load_state_dict(self.heads.state_dict())
         return raw
 
-    def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        """p(x|z) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
+    def distribution(self, output: Tensor, given: Tree, c: Tree = None) -> Distribution:
+        """p(x|z, c) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
         raw = output.detach()
         told = self.told(raw)
 
@@ -119,11 +119,11 @@ class ColumnsInOrder(TableLikelihood):
                 moved = raw.expand(*hidden.shape[1:-1], -1).clone()
                 own = [k for j in only for k in range(self.ends[j], self.ends[j + 1])]
                 moved[..., own] += further.T.unflatten(0, hidden.shape[1:-1])
-            px, members = partial(self.columns_at, moved, x, self.own, only), self.members_of(only)
+            px, members = partial(self.columns_at, moved, x, self.own, only, c), self.members_of(only)
             if not torch.is_grad_enabled():
                 return px(), members
             both = torch.stack([moved, output.expand_as(moved)])
-            return d.Led(px, self.columns_at(both, x, self._either(), only)), members
+            return d.Led(px, self.columns_at(both, x, self._either(), only, c)), members
 
         return d.Observed(d.InOrder(after, raw.shape[:-1], len(self.columns)), 1)
 

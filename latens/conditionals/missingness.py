@@ -48,8 +48,8 @@ class SelfMaskedColumns(TableLikelihood):
         sees = torch.tensor([c.family in SEEN and not (c.law and c.law.atoms) for c in self.columns])
         self.register_buffer("sees", sees, persistent=False)
 
-    def distribution(self, output: Tensor, given: Tree) -> Distribution:
-        """p(x, s|z) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
+    def distribution(self, output: Tensor, given: Tree, c: Tree = None) -> Distribution:
+        """p(x, s|z, c) over rows ``[..., columns]`` from raw outputs ``[..., sum of outputs]``."""
         px = super().distribution(output, given)
         assert isinstance(px, d.Observed) and isinstance(px.base, d.Columns)
         return d.SelfMasked(px.base, torch.where(self.sees, self.slope, 0.0), self.bias)

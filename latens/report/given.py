@@ -50,7 +50,8 @@ def _outer(rows: Rows) -> np.ndarray:
     """Rows in the model's layout, with the columns that rules write, ``[N, *shape]`` float64."""
     values = np.asarray(rows.inside[:].double())
     if isinstance(rows.schema, Table) and rows.schema.rules:
-        return np.stack(list(rows.schema.outward(values)[0].values()), 1)
+        known = rows.schema.known(dict(zip(rows.x.column_names, rows.x.columns)))
+        return np.stack(list(rows.schema.outward(values, known)[0].values()), 1)
     return values
 
 

@@ -212,8 +212,8 @@ class Subject:
 
         If the model has conditions, it gets those of ``rows``, or of the first row.
         """
-        index = torch.zeros(len(z), dtype=torch.int64) if rows is None else torch.as_tensor(rows)
-        return self.outside(decode(self.run.model, z.float(), trees.take(self.c, index)), mean=True)
+        c = trees.take(self.c, torch.zeros(len(z), dtype=torch.int64) if rows is None else torch.as_tensor(rows))
+        return self.outside(decode(self.run.model, z.float(), c), c, mean=True)
 
     def normal_codes(self, count: int) -> Tensor:
         """Draws from a normal distribution with the mean and covariance of the codes, ``[count, Z]``."""
@@ -227,11 +227,11 @@ class Subject:
         rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
         c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
         with seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
-            return self.outside(self.run.model.sample(count, c, mean=mean), mean=mean)  # type: ignore[operator]
+            return self.outside(self.run.model.sample(count, c, mean=mean), c, mean=mean)  # type: ignore[operator]
 
-    def outside(self, values: Tensor, *, mean: bool = False) -> np.ndarray:
-        """Values as ``[N, *shape]`` float64. For your own parts, axes are moved to the schema's order; for a table with
-        rules, the columns are those of ``schema.outer``."""
+    def outside(self, values: Tensor, c: Tree, *, mean: bool = False) -> np.ndarray:
+        """Values for conditions c as ``[N, *shape]`` float64. For your own parts, axes are moved to the schema's order;
+        for a table with rules, the columns are those of ``schema.outer``."""
         found = values.detach().cpu().double().numpy()
         schema = self.known
         if self.run.recipe is None and isinstance(schema, Schema) and found.shape[1:] == schema.user_shape:
@@ -241,13 +241,13 @@ class Subject:
                 f"The model gives rows of shape {list(found.shape[1:])}, and the schema has {list(schema.shape)}."
             )
         if isinstance(schema, Table) and schema.rules:
-            return np.stack(list(schema.outward(found, mean=mean)[0].values()), 1)
+            return np.stack(list(schema.outward(found, schema.known_of(c), mean=mean)[0].values()), 1)
         return found
 
     @cached_property
     def shown(self) -> np.ndarray:
         """The rows in the model's layout, ``[N, *shape]`` float64."""
-        return self.outside(self.x)
+        return self.outside(self.x, self.c)
 
     @property
     def known(self) -> Any:

@@ -13,6 +13,7 @@ from latens.report.page import Chart, LeftOut, Section, beside, data_table, esc,
 from latens.report.subject import NORMAL_CODES, Subject
 from latens.runs.synthesis import frame_of
 from latens.schema import Column, Table
+from latens.schema.rules import stated
 from latens.tensors.randomness import Key
 
 SHOWN, LISTED, PAIRED = 24, 200, 20  # the most columns with a panel, in the list, and in the maps of pairs
@@ -38,7 +39,8 @@ def columns(subject: Subject) -> Section:
     body = how(text) + data_table(heads, (_line(schema, field) for field in schema.fields[:LISTED]), "schema plain")
     body += note(f"The first {LISTED} columns are listed.") if count > LISTED else ""
     if schema.rules:
-        rules = "".join(f"<li><b>{esc(rule.text, 200)}</b> {esc(rule.reason, 200)}</li>" for rule in schema.rules)
+        told = stated(schema.rules, schema.ruled)
+        rules = "".join(f"<li><b>{esc(text, 200)}</b> {esc(reason, 200)}</li>" for text, reason in told)
         body += how("Rules that hold in every row of the data, and in every sample:")
         body += f'<ul class="shifts">{rules}</ul>'
     return Section("columns", "Columns", body)

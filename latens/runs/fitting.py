@@ -256,7 +256,8 @@ def _remembered(rows: Rows | Streamed, sample: ModelRows) -> dict[str, Any]:
         own = sample.x[:].double().numpy()
         if schema.rules:
             seen = rows.seen if isinstance(rows, Streamed) else rows.take(sample.numbers)
-            own = np.stack(list(schema.numbers(seen.x).values()), 1)
+            numbers = schema.numbers(seen.x)
+            own = np.stack([numbers[field.name] for field in schema.outer], 1)
         names = tuple(field.name for field in schema.outer)
         found["gaps"] = gaps.learned(names, own, {name: values.numpy() for name, values in given.items()})
     return found

@@ -25,6 +25,7 @@ from latens.machine.memory import free_memory
 from latens.runs import gaps
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
+from latens.schema.rules import Function, Intervals
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seed_of, seeded
 from latens.tensors.trees import Tree
@@ -61,6 +62,8 @@ def conditions(
     names = [*(() if table is None else table.conditions), *([LIBRARY] if LIBRARY in seen else [])]
     if not names:
         return None, {}
+    if isinstance(run.schema, Table):
+        _require_known(run.schema, named, given)
     drawn = _draw(seen, named, n, seed)
     if lacking := [name for name in names if name not in drawn]:
         raise InputError(f"the condition {lacking[0]!r} is not given", f"pass --set {lacking[0]}=VALUE")
@@ -108,6 +111,21 @@ def _number(column: Column, value: Any) -> float:
     if number != number or abs(number) > float(np.finfo(np.float32).max):
         raise InputError(wrong, remedy + ("" if dates else ", within float32"))
     return number
+
+
+def _require_known(schema: Table, named: Mapping[str, float], given: Mapping[str, Any]) -> None:
+    """``InputError`` if a rule says nothing about the value of a condition."""
+    for rule in schema.rules:
+        name = rule.sources[0]
+        if name not in named or not isinstance(rule, Function):
+            continue
+        column, number = schema.ruled[name], named[name]
+        further = isinstance(rule, Intervals) and column.time == "dates"  # in another year the target may be another
+        low, high = (column.low, column.high) if further else (None, None)
+        beyond = (low is not None and number < low) or (high is not None and number > high)
+        if beyond or not rule.of(np.array([number]))[1].all():
+            what = f"the rule {rule.text} has no {rule.target} for {name} = {given[name]}"
+            raise InputError(what, "give a value of the condition that the data of the fit have")
 
 
 def _draw(
@@ -238,8 +256,9 @@ class _Drawing:
         x, schema = self._draw(rows), schema_of(self.run)
         if not isinstance(schema, Table) or not schema.rules or self.mean:
             return x
+        known = schema.known_of(trees.take(self.c, rows))
         for _ in range(REDRAWS):
-            beyond = np.flatnonzero(schema.outward(x.numpy())[1])
+            beyond = np.flatnonzero(schema.outward(x.numpy(), known)[1])
             if not len(beyond):
                 break
             x[torch.from_numpy(beyond)] = self._draw(rows.start + beyond)
@@ -310,7 +329,8 @@ class _Gapped:
         found: list[np.ndarray] = []
 
         def gaps_in(x: Tensor, number: int) -> Tensor:
-            u = np.stack(list(self.schema.outward(x.flatten(end_dim=-2).numpy())[0].values()), 1)
+            own = self.schema.known_of(known)
+            u = np.stack(list(self.schema.outward(x.flatten(end_dim=-2).numpy(), own)[0].values()), 1)
             first = self.within[0] + (rows.start if isinstance(rows, slice) else int(rows[0]))
             seed = seed_of(self.seed, Key.GAPS, number, first)
             found[:] = [np.isnan(gaps.drawn(self.trees, self.names, u, known, seed))]

@@ -456,7 +456,8 @@ def _is_known(value: Any) -> bool:
 
 def _write_a_row(schema: Table) -> None:
     usual = [[0.0 if field.low is None else float(field.low) for field in schema.modelled]]
-    found = schema.to_user(np.array(usual))
+    known = {f.name: f.decode(np.array([f.low or 0.0]), given=True) for f in schema.given_fields}
+    found = schema.to_user(np.array(usual), known)
     for name in schema.names:
         schema.field(name).encode(found.column(name))
 

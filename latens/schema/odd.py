@@ -67,7 +67,7 @@ def sift_table(
         InputError: a column is missing or, with ``refuse``, no cell of it is possible.
     """
     schema.check(table, where)
-    unread, u = unread or {}, {}
+    unread, u = unread or {}, schema.known(dict(zip(table.column_names, table.columns)), where)
     odd: list[Odd] = []
     for column in schema.outer:
         if column.name not in table.column_names:
@@ -93,7 +93,7 @@ def sift_table(
 
 def _broken(schema: Table, table: Any, u: ColumnNumbers) -> list[Odd]:
     """For each rule, the cell of its target in every row that breaks it."""
-    fields, odd = schema.outer_by_name, []
+    fields, odd = schema.ruled, []
     for rule in schema.rules:
         for row in np.flatnonzero(rule.broken(u, fields)).tolist():
             told = [f"{short(name)} is {_written(fields[name], value_of(table.column(name)[row]))}"

@@ -732,6 +732,14 @@ class Combinations(Rule):
         """The columns that are combined, first the sources and then the target."""
         return (*self.sources, self.target)
 
+    @property
+    def exclusive(self) -> str:
+        """"exactly one" or "at most one" if so many of the columns, which have two levels, have their second level;
+        else ""."""
+        ones, possible = np.indices(self.sizes).sum(0).ravel(), np.array([n is not None for n in self.counts])
+        ways = {"exactly one": ones == 1, "at most one": ones <= 1}
+        return next((how for how, is_one in ways.items() if set(self.sizes) == {2} and (possible == is_one).all()), "")
+
     @cached_property
     def rows(self) -> np.ndarray:
         """The number of rows of each combination, NaN if it is impossible. Each axis has ``size + 1`` places, the last
@@ -756,6 +764,29 @@ class Combinations(Rule):
         del at[axis]
         found: np.ndarray = np.moveaxis(self.rows, axis, -1)[tuple(at)]
         return found[: self.sizes[axis]]
+
+
+def stated(rules: Sequence[Rule], fields: Fields) -> list[tuple[str, str]]:
+    """(what each rule says, its reason); rules on the indicators of one level, of which one is 1, are said once.
+
+    >>> group = [Combinations("c", ("a", "b"), "in all", (None, 9, 9, None, 9, None, None, None), (2, 2, 2)),
+    ...          Combinations("b", ("a",), "in all", (9, 9, 9, None), (2, 2))]
+    >>> stated(group, {name: Column(name, "binary", "int64", "bernoulli", (0, 1)) for name in "abc"})
+    [('exactly one of a, b, c is 1', 'in all')]
+    """
+    bound = [rule for rule in rules if isinstance(rule, Combinations)]
+    groups = {rule.names: rule.exclusive for rule in bound if len(rule.names) > 2 and rule.exclusive}
+    first = {names[:size] for names in groups for size in range(2, len(names))}
+    found = []
+    for rule in rules:
+        text, names = rule.text, rule.names if isinstance(rule, Combinations) else ()
+        if isinstance(rule, Combinations) and names in first and rule.exclusive == "at most one":
+            continue
+        if names in groups:
+            one = str((fields[names[0]].levels or (0, 1))[1]).lower()
+            text = f"{groups[names]} of {', '.join(map(named, names))} is {one}"
+        found.append((text, rule.reason))
+    return found
 
 
 def settle_levels(rules: Sequence[Rule], u: ColumnNumbers, free: ColumnNumbers | None = None) -> None:

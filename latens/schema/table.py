@@ -20,7 +20,7 @@ from latens.errors import InputError, damaged
 from latens.schema.arrays import BEYOND_FLOAT32
 from latens.schema.arrow import listed, pa, pc, require_once, short, value_of
 from latens.schema.column import KEPT, KINDS, Column
-from latens.schema.rules import ColumnNumbers, Rule, settle_levels
+from latens.schema.rules import ColumnNumbers, Rule, settle_levels, stated
 
 PIECE = 1 << 18  # rows that are converted together
 
@@ -61,8 +61,10 @@ class Table:
         if self.storage not in ("float32", "float64"):
             raise InputError(f"the storage of a table must be 'float32' or 'float64', got {self.storage!r}")
         require_once([field.name for field in self.fields], "the schema of the data")
-        if not all({rule.target, *rule.sources} <= self.outer_by_name.keys() for rule in self.rules):
+        if not all({rule.target, *rule.sources} <= self.ruled.keys() for rule in self.rules):
             raise damaged("has a rule on columns that are not modelled")
+        if any(rule.target in self.conditions for rule in self.rules):
+            raise damaged("has a rule that determines a condition")
 
     @cached_property
     def outer(self) -> tuple[Column, ...]:
@@ -73,6 +75,11 @@ class Table:
     def outer_by_name(self) -> dict[str, Column]:
         """The columns of :attr:`outer` by name."""
         return {field.name: field for field in self.outer}
+
+    @cached_property
+    def ruled(self) -> dict[str, Column]:
+        """The columns between which rules hold, by name; conditions without gaps come before :attr:`outer`."""
+        return {f.name: f for f in (*(each for each in self.given_fields if not each.missing), *self.outer)}
 
     @property
     def reproduced(self) -> tuple[str, ...]:
@@ -147,9 +154,9 @@ class Table:
     def numbers(
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0
     ) -> ColumnNumbers:
-        """The columns of :attr:`outer` as numbers, ``[N]`` each, NaN for missing cells and absent columns. Arguments
-        and errors are those of :meth:`to_model`."""
-        found = {}
+        """The columns of :attr:`ruled` as numbers, ``[N]`` each, NaN for missing cells and absent columns of
+        :attr:`outer`. Arguments and errors are those of :meth:`to_model`."""
+        found = self.known(dict(zip(table.column_names, table.columns)), where, first_row)
         for column in self.outer:
             if column.name not in table.column_names:
                 found[column.name] = np.full(table.num_rows, np.nan)
@@ -162,10 +169,29 @@ class Table:
             found[column.name] = numbers
         return found
 
+    def known(self, cells: Mapping[str, Any], where: str = "the data", first_row: int = 0) -> ColumnNumbers:
+        """The conditions of :attr:`ruled` as numbers, ``[N]`` each, from arrow arrays by name."""
+        return {column.name: column.encode(cells[column.name], where, first_row)[0]
+                for column in self.given_fields if column.name in self.ruled and column.name in cells}  # fmt: skip
+
+    def known_of(self, c: Any) -> ColumnNumbers:
+        """The conditions of :attr:`ruled` as numbers, ``[N]`` each, from those of the model, ``{name: [N]}``."""
+        return {name: self.ruled[name].settled(np.asarray(values), given=True)
+                for name, values in (c or {}).items() if name in self.ruled}  # fmt: skip
+
+    def _with_known(self, u: ColumnNumbers, known: ColumnNumbers | None) -> ColumnNumbers:
+        found = dict(known or {}) | u
+        for rule in self.rules:
+            for name in rule.sources:
+                if name in self.conditions and name not in found:
+                    what = f"the rule {rule.text} needs the condition {name!r}, which is not given"
+                    raise InputError(what, "give it with the rows")
+        return found
+
     def inward(self, u: ColumnNumbers, broken: dict[str, int] | None = None) -> np.ndarray:
-        """Convert the numbers of :attr:`outer` to those of x, ``[N, D]``. If a row breaks a rule, the rule's target
+        """Convert the numbers of :attr:`ruled` to those of x, ``[N, D]``. If a row breaks a rule, the rule's target
         counts as missing there. ``broken`` collects, by the text of each rule, the number of rows that break it."""
-        u, fields = dict(u), self.outer_by_name
+        u, fields = self._with_known(u, None), self.ruled
         for rule in self.rules:
             bad = rule.broken(u, fields)
             if bad.any():
@@ -182,30 +208,36 @@ class Table:
             out[:, position] = u[column.name]
         return out
 
-    def outward(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> tuple[ColumnNumbers, np.ndarray]:
+    def outward(
+        self, x: np.ndarray, known: ColumnNumbers | None = None, *, mean: bool = False, beyond: bool = False
+    ) -> tuple[ColumnNumbers, np.ndarray]:  # fmt: skip
         """(``x [N, D]`` converted back to the numbers of :attr:`outer`; the mask ``[N]`` of the rows in which the
-        target of a rule is out of range). ``mean`` and ``beyond`` are those of :meth:`to_user`."""
-        x, fields = np.asarray(x, dtype=np.float64), self.outer_by_name
+        target of a rule is out of range). ``known`` holds the conditions, as :meth:`known` gives them; ``mean`` and
+        ``beyond`` are those of :meth:`to_user`."""
+        x, fields = np.asarray(x, dtype=np.float64), self.ruled
         u, outside = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
         bound = {rule.target for rule in self.rules if rule.bounds}
         u |= {name: fields[name].settled(u[name], mean=mean, beyond=beyond) for name in u if name not in bound}
-        settle_levels(self.rules, u)
+        u = self._with_known(u, known)
+        free = {name: np.full(len(x), name not in self.conditions) for name in u} if self.conditions else None
+        settle_levels(self.rules, u, free)
         for rule in self.rules:
             outside |= rule.outward(u, fields, mean)
-        return {name: u[name] for name in fields}, outside
+        return {name: u[name] for name in self.outer_by_name}, outside
 
     def filled(self, u: ColumnNumbers, x: np.ndarray) -> ColumnNumbers:
-        """The numbers of :attr:`outer`; those missing in ``u`` come from ``x [N, D]``, in such a way that rules
-        hold."""
-        fields, left = self.outer_by_name, dict(zip(self.names, x.T.astype(np.float64)))
+        """The numbers of :attr:`outer`; those missing in ``u``, which has all of :attr:`ruled`, come from ``x [N, D]``,
+        in such a way that rules hold."""
+        fields, left = self.ruled, dict(zip(self.names, x.T.astype(np.float64)))
         bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
         for _ in range(2):  # twice: a source that a rule determines may bound columns it is computed from
-            found = {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
-                     for name in left if name not in bound}  # fmt: skip
+            found = {name: u[name] for name in fields if name in self.conditions}
+            found |= {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
+                      for name in left if name not in bound}  # fmt: skip
             settle_levels(self.rules, found, {name: np.isnan(seen[name]) for name in found})
             for rule in self.rules:
                 rule.fill(found, seen, fields, left)
-        return {name: found[name] for name in fields}
+        return {name: found[name] for name in self.outer_by_name}
 
     def to_model(
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0,
@@ -286,8 +318,9 @@ class Table:
         if x.ndim != 2 or x.shape[1] != self.columns:
             raise InputError(f"the array must be of shape (n, {self.columns}), got {x.shape}")
         given, columns = given or {}, {}
-        u = self.outward(x, mean=mean, beyond=beyond)[0] if self.rules else dict(zip(self.names, x.T))
-        u = u if gaps is None else self._with_gaps(u, gaps)
+        known = self.known(given) if self.rules else {}
+        u = self.outward(x, known, mean=mean, beyond=beyond)[0] if self.rules else dict(zip(self.names, x.T))
+        u = u if gaps is None else self._with_gaps(u, known, gaps)
         for field in self.fields:
             if field.name in given and field.kind not in KEPT:
                 columns[field.name] = given[field.name]
@@ -303,11 +336,13 @@ class Table:
         """The cells of a column of :attr:`outer`, from numbers ``[N]`` to which all rules have already been applied."""
         return field.decode(numbers, mean=mean, given=bool(self.rules), beyond=beyond)
 
-    def _with_gaps(self, u: ColumnNumbers, gaps: Callable[[np.ndarray], np.ndarray]) -> ColumnNumbers:
-        found = dict(zip(u, gaps(np.stack(list(u.values()), 1)).T))
+    def _with_gaps(
+        self, u: ColumnNumbers, known: ColumnNumbers, gaps: Callable[[np.ndarray], np.ndarray]
+    ) -> ColumnNumbers:  # fmt: skip
+        found = known | dict(zip(u, gaps(np.stack(list(u.values()), 1)).T))
         for rule in self.rules:
-            rule.with_gaps(found, u, self.outer_by_name)
-        return found
+            rule.with_gaps(found, known | u, self.ruled)
+        return {name: found[name] for name in u}
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary that ``json`` can write, with the columns under "table"."""
@@ -345,7 +380,7 @@ class Table:
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[5]]).rstrip() for row in rows]
         head = f"{len(self.fields):,} column{'s' * (len(self.fields) != 1)}: {counted}"
-        rules = [f"rule: {rule.text} ({rule.reason})" for rule in self.rules]
+        rules = [f"rule: {text} ({reason})" for text, reason in stated(self.rules, self.ruled)]
         return "\n".join([head, *lines, *rules])
 
 

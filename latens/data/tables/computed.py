@@ -55,13 +55,14 @@ def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> l
     """Columns that are a function of one other column. If two columns determine each other, the one with levels becomes
     the source."""
     names = list(fields)[:WIDE]
-    found = _functions_by_target([name for name in names if name not in taken], fields, u)
+    found = _functions_by_target(names, fields, u)
 
-    def rank(name: str) -> tuple[bool, bool, int]:
-        return fields[name].kind not in ("binary", "categorical"), fields[name].kind not in CODED, names.index(name)
+    def rank(name: str) -> tuple[bool, bool, bool, int]:
+        kind = fields[name].kind
+        return name not in taken, kind not in ("binary", "categorical"), kind not in CODED, names.index(name)
 
-    gone = {target for target, ways in found.items()
-            if any(target not in found.get(source, ()) or rank(source) < rank(target) for source in ways)}  # fmt: skip
+    gone = {target for target, ways in found.items() if target not in taken
+            and any(target not in found.get(source, ()) or rank(source) < rank(target) for source in ways)}  # fmt: skip
     chosen: list[Rule] = []
     for target in sorted(gone, key=names.index):
         ways = [rule for source, rule in found[target].items() if source not in gone]
@@ -233,13 +234,13 @@ def or_none(numbers: np.ndarray) -> tuple[float | None, ...]:
 
 def formulas(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that are another column in another unit, or the sum, product or quotient of others."""
-    names = [name for name, field in fields.items() if name not in taken and is_numeric(field)][:SUMMED]
+    names = [name for name, field in fields.items() if is_numeric(field)][:SUMMED]
     values = {name: values_of(fields[name], u[name]) for name in names}
     found: list[Rule] = []
     for search in (_straight, _sums_of(2), _sums_of(3), _sums_of(4), _products, _spans):
         for target in reversed(names):  # a computed column usually stands after the columns it is computed from
             gone = {name for rule in found for name in (rule.target, *rule.sources)}
-            if fields[target].kind in CODED or target in gone:
+            if fields[target].kind in CODED or target in gone or target in taken:
                 continue
             made = {rule.target for rule in found}
             others = [name for name in names if name not in {target, *made}]
@@ -283,12 +284,12 @@ def _formula(
 def mixtures(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that are a weighted sum of others, or a product of their powers. A column of levels may add, or multiply
     by, one number per level: price = 0.15 * minutes + [bike], bmi = weight / height / height."""
-    names, levels = _mixed(fields, u, taken)
+    names, levels = _mixed(fields, u)
     values = {name: values_of(fields[name], u[name]) for name in names}
     free, groups = _some_rows(values, {name: u[name] for name in levels})
     found: list[Rule] = []
     for target in reversed([name for name in free if fields[name].kind not in CODED]):
-        if any(target in rule.sources for rule in found):
+        if target in taken or any(target in rule.sources for rule in found):
             continue
         x = {name: numbers for name, numbers in free.items() if name != target}
         ways = _mixtures_of(target, free[target], x, groups, fields)
@@ -299,9 +300,9 @@ def mixtures(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> li
     return found
 
 
-def _mixed(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> tuple[list[str], list[str]]:
+def _mixed(fields: dict[str, Column], u: ColumnNumbers) -> tuple[list[str], list[str]]:
     """(numeric columns, columns with few levels) that are checked for sums and products."""
-    free = [name for name in fields if name not in taken and np.isnan(u[name]).mean() <= GAPPED]
+    free = [name for name in fields if np.isnan(u[name]).mean() <= GAPPED]
     names = [name for name in free if is_numeric(fields[name]) and fields[name].time != "dates"]
     levels = [name for name in free if fields[name].kind in CODED and len(fields[name].levels or ()) <= LEVELS]
     return names[:SUMMED], levels[:SUMMED]

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import combinations, pairwise, permutations
 from typing import Any
 
@@ -64,12 +65,16 @@ CELLS = 2500  # the most combinations of levels of two columns
 # Orders
 
 
-def orders(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+def orders(
+    fields: dict[str, Column], u: ColumnNumbers, taken: set[str], conditions: Sequence[str] = ()
+) -> list[Rule]:  # fmt: skip
     """Orders between columns with the same kind of values, if independent columns would often break the order."""
     names = [name for name, field in fields.items() if is_numeric(field)][:WIDE]
     values = {name: values_of(fields[name], u[name]) for name in names}
     below: dict[tuple[str, str], Order] = {}
     for low, high in permutations(names, 2):
+        if high in conditions:
+            continue
         if fields[low].time == fields[high].time and (rule := _order(low, high, values, fields, u)) is not None:
             below[low, high] = rule
     implied = {(a, c) for a, b in below for other, c in below if other == b and (a, c) in below}
@@ -159,8 +164,9 @@ def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
 
 def combinations_of_levels(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Pairs of levels of two columns that never occur together, although they would if the columns were independent."""
-    names = [name for name, field in fields.items() if field.kind in CODED and name not in taken][:COMBINED]
-    pairs = [(one, two) for one, two in combinations(names, 2) if _cells(one, two, fields) <= CELLS]
+    names = [name for name, field in fields.items() if field.kind in CODED][:COMBINED]
+    pairs = [(one, two) for one, two in combinations(names, 2)
+             if two not in taken and _cells(one, two, fields) <= CELLS]  # fmt: skip
     tested = math.log10(max(1, sum(_cells(one, two, fields) for one, two in pairs)))
     found: dict[str, list[tuple[float, Combinations]]] = {}
     for one, two in pairs:
@@ -177,12 +183,14 @@ def combinations_of_levels(fields: dict[str, Column], u: ColumnNumbers, taken: s
 def exclusive(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns of 0 and 1 of which exactly one is 1 in each row, or at most one, such as the indicators of a level. Each
     gets a rule on its combinations with the columns before it."""
-    names = [name for name, field in fields.items() if name not in taken and _is_indicator(field)][:COMBINED]
+    names = [name for name, field in fields.items() if _is_indicator(field)][:COMBINED]
     found: list[Rule] = []
     for group in _exclusive_groups({name: u[name] == 1 for name in names}):
         ones = np.stack([u[name] == 1 for name in group], 1)
         least, chance = int(ones.any(1).all()), _chance_of_one(ones)
         for size in range(2, len(group) + 1) if len(ones) >= LEAST and chance <= ACCIDENT else ():
+            if group[size - 1] in taken:
+                continue
             rows = counted(group[:size], fields, u)
             count = np.indices(rows.shape).sum(0)
             never = (count > 1) | (count < least * (size == len(group)))
@@ -329,9 +337,12 @@ MOST = 10_000  # the most combinations of levels
 
 def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
     """The rules that a text states, checked against all rows; ``InputError`` if a row breaks a rule."""
-    fields = schema.outer_by_name
+    fields = schema.ruled
     checked = []
     for rule in _parsed(text, schema, u, where):
+        if rule.target in schema.conditions:
+            what = f"column {rule.target!r} is a condition, which is given, so no rule can determine or bound it"
+            raise InputError(f"--rule {text!r}: {what}", "omit the rule, or the condition")
         _require_kept(text, rule, rule.broken(u, fields), fields, u, where)
         told = ~np.isnan(np.stack([u[name] for name in (rule.target, *rule.sources)])).any(0)
         checked.append(dataclasses.replace(rule, reason=f"in all {int(told.sum()):,} rows, {ASKED}"))
@@ -378,8 +389,9 @@ def _require_kept(
 def _require_modelled(text: str, names: Sequence[str], schema: Table) -> None:
     for name in names:
         field = schema.field(name)
-        if name in schema.conditions:
-            raise InputError(f"--rule {text!r}: column {name!r} is a condition, which is given", "omit the rule")
+        if name in schema.conditions and name not in schema.ruled:
+            what = f"column {name!r} is a condition with missing cells, and rules need its value in every row"
+            raise InputError(f"--rule {text!r}: {what}", "omit the rule")
         if not field.is_modelled:
             raise InputError(f"--rule {text!r}: column {name!r} is {field.kind} and not modelled",
                              f"omit the rule, or pass --column {name!r}=KIND")  # fmt: skip
@@ -433,7 +445,7 @@ def _only_name(text: str, side: Sequence[Any]) -> str:
 def _orders_asked(
     text: str, sides: list[list[Any]], signs: list[str], schema: Table, u: ColumnNumbers, where: str
 ) -> list[Rule]:
-    names, fields = [_only_name(text, side) for side in sides], schema.outer_by_name
+    names, fields = [_only_name(text, side) for side in sides], schema.ruled
     if signs[0] in (">=", ">", "≥"):
         names, signs = names[::-1], signs[::-1]
     found: list[Rule] = []
@@ -457,7 +469,7 @@ def _orders_asked(
 
 def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
     left, right = sides if len(sides[0]) == 1 and isinstance(sides[0][0], tuple) else sides[::-1]
-    target, fields = _only_name(text, left), schema.outer_by_name
+    target, fields = _only_name(text, left), schema.ruled
     sources = list(dict.fromkeys(token[1] for token in right if isinstance(token, tuple)))
     levels = [name[1] for bracket, name in pairwise(right) if bracket == "[" and isinstance(name, tuple)][:1]
     _require_numbers(text, target, sources, levels, fields)
@@ -510,7 +522,7 @@ def _function_asked(
     text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers, part: str
 ) -> Rule:  # fmt: skip
     source, target = (_only_name(text, side) for side in sides)
-    fields = schema.outer_by_name
+    fields = schema.ruled
     if part:
         return _part_asked(text, part, source, target, schema, u)
     keys = keys_of(fields[source], u[source])
@@ -533,7 +545,7 @@ def _function_asked(
 
 
 def _part_asked(text: str, part: str, source: str, target: str, schema: Table, u: ColumnNumbers) -> Rule:
-    fields = schema.outer_by_name
+    fields = schema.ruled
     if fields[source].time != "dates":
         what = f"column {source!r} is {fields[source].kind}, and has no {part}"
         raise InputError(f"--rule {text!r}: {what}", "omit the rule")
@@ -547,7 +559,7 @@ def _part_asked(text: str, part: str, source: str, target: str, schema: Table, u
 
 def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
     """The rule that allows only the combinations of levels that occur."""
-    fields, order = schema.outer_by_name, list(schema.outer_by_name)
+    fields, order = schema.ruled, list(schema.ruled)
     names = sorted({_only_name(text, side) for side in sides}, key=order.index)
     for name in names:
         if fields[name].kind not in CODED:
@@ -567,7 +579,7 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumb
     names = [field.name for field in schema.fields]
     target, source = (next(iter(_tokens(word, names)))[1] for word in match.groups()[:2])
     _require_modelled(text, [target, source], schema)
-    fields, word = schema.outer_by_name, match[3].strip().strip("'\"`")
+    fields, word = schema.ruled, match[3].strip().strip("'\"`")
     levels = {str(level): float(code) for code, level in enumerate(fields[source].levels or ())}
     if word in levels:
         key: float | None = levels[word]
@@ -585,6 +597,7 @@ NONE = "none"
 MOST_CELLS = 1 << 22  # up to this many numbers (32 MiB), a table is searched in all rows at once
 DENYING = 100  # the most rows of a piece that are added to the sample together, for each rule that they contradict
 COMBINING = (exclusive, combinations_of_levels)
+ALONE = (functions, formulas, mixtures, *COMBINING)  # searches that see no column that another rule determines
 LEAVING = Function | Formula | Order | Combinations  # the targets of these rules are not searched for combinations
 
 
@@ -597,15 +610,15 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
     """
     texts = [text for text in asked if text.strip().lower() != NONE]
     found = len(texts) == len(asked)
-    if not texts and (not found or len(table) < LEAST or len(schema.outer) < 2):
+    if not texts and (not found or len(table) < LEAST or len(schema.ruled) < 2):
         return schema
-    u, fields = schema.numbers(table, where), schema.outer_by_name
+    u, fields = schema.numbers(table, where), schema.ruled
     rules: list[Rule] = []
     for text in texts:
         for rule in declared(text, schema, u, where):
             rules = _added(rules, rule, text)
     if found:
-        rules = _with_found(rules, fields, u)
+        rules = _with_found(rules, fields, u, schema.conditions)
     ordered = _sorted(_joined(rules, fields, u))
     assert ordered is not None
     return dataclasses.replace(schema, rules=tuple(ordered)) if ordered else schema
@@ -615,7 +628,7 @@ def with_rules_of_table(schema: Table, table: Any, asked: Sequence[str], where: 
     """The schema with its rules, from all rows of a table in memory. They are searched at once, or piece by piece as
     for a stream if their numbers would take more memory than the table itself."""
     rows = len(table)
-    if rows * len(schema.outer) <= MOST_CELLS:
+    if rows * len(schema.ruled) <= MOST_CELLS:
         return with_rules(schema, table, asked, where)
     sample = np.sort(np.random.default_rng(0).choice(rows, min(LOOKED_AT, rows), replace=False))
     pieces = range(0, rows, PIECE)
@@ -649,17 +662,22 @@ def with_rules_of_all(
 def _denying(schema: Table, u: ColumnNumbers, first: int, added: set[int]) -> list[int]:
     """For each rule, some rows that contradict it and were not added before, as positions in the piece whose first row
     has the number ``first``."""
-    denied = [np.flatnonzero(rule.denied(u, schema.outer_by_name)).tolist() for rule in schema.rules]
+    denied = [np.flatnonzero(rule.denied(u, schema.ruled)).tolist() for rule in schema.rules]
     return sorted({row for rows in denied for row in [row for row in rows if first + row not in added][:DENYING]})
 
 
-def _with_found(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers) -> list[Rule]:
-    """The rules that the user stated and those found in the rows, without circles and with one rule per target."""
-    found = list(rules)
-    for search in (functions, intervals, parts, formulas, mixtures, exclusive, orders, combinations_of_levels, gaps):
+def _with_found(
+    rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str]
+) -> list[Rule]:  # fmt: skip
+    """The rules that the user stated and those found in the rows, without circles and with one rule per target. A
+    condition is given, so it is never a target."""
+    found, ordered = list(rules), partial(orders, conditions=conditions)
+    for search in (functions, intervals, parts, formulas, mixtures, exclusive, ordered, combinations_of_levels, gaps):
         kinds = Function | Missing if search is gaps else LEAVING if search in COMBINING else Rule
-        taken = {rule.target for rule in found if isinstance(rule, kinds)}
-        for rule in search(fields, u, taken):
+        bound = {rule.target for rule in found if isinstance(rule, kinds)}
+        taken = bound | set(conditions)
+        free = {name: field for name, field in fields.items() if name not in bound}
+        for rule in search(free if search in ALONE else fields, u, taken):
             if rule.target not in taken and _sorted([*found, rule]) is not None:
                 found.append(rule)  # a target may have several orders
     return found

@@ -41,12 +41,14 @@ def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
 
 
 def allowed_in(schema: Table) -> list[conditionals.Allowed]:
-    """The combinations of levels that rules allow, for modelled columns."""
-    place = {name: j for j, name in enumerate(schema.names)}
+    """The combinations of levels that rules allow, for modelled columns and conditions."""
+    names = schema.names
+    place: dict[str, int | str] = {name: name for name in schema.conditions} | {n: j for j, n in enumerate(names)}
     return [
-        conditionals.Allowed(place[rule.target], tuple(place[name] for name in rule.sources),
+        conditionals.Allowed(names.index(rule.target), tuple(place[name] for name in rule.sources),
                              torch.from_numpy(~np.isnan(rule.rows[..., :-1])))
-        for rule in schema.rules if isinstance(rule, Combinations) and {rule.target, *rule.sources} <= set(place)
+        for rule in schema.rules
+        if isinstance(rule, Combinations) and rule.target in names and set(rule.sources) <= set(place)
     ]  # fmt: skip
 
 

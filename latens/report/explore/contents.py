@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from latens.runs import scoring
 from latens.runs.record import Run
 from latens.schema import Column, Schema, Table
 from latens.schema.form import Numbers
+from latens.schema.rules import ColumnNumbers
 from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 
@@ -166,6 +168,13 @@ class Contents:
                     found.append((f"the density {path.stem}", drawn.double().numpy()))
         return found
 
+    @cached_property
+    def _known(self) -> ColumnNumbers:
+        """The conditions of the rows as rules of a table see them."""
+        schema, x = self.shown.rows.schema, self.shown.rows.x
+        is_ruled = isinstance(schema, Table) and schema.rules
+        return schema.known(dict(zip(x.column_names, x.columns))) if is_ruled else {}  # type: ignore[union-attr]
+
     def _conditions(self) -> list[dict[str, Any]]:
         """A description of each condition, in the order in which the decoder takes them."""
         c = self.shown.rows.c
@@ -176,10 +185,12 @@ class Contents:
         for name, values in c.items():
             field, numbers = fields.get(name), values.double().numpy()
             levels = [] if field is None else [str(v) for v in field.levels or ()]
+            numbers = self._known.get(name, numbers)
+            kind = np.float64 if name in self._known else np.float32  # rules compute with what the data hold
             found.append({
                 "name": name, "levels": levels, "value": float(np.median(numbers) if not levels else numbers[0]),
                 "low": float(numbers.min()), "high": float(numbers.max()),
-                "block": self.blocks.add(f"condition-{len(found)}", numbers.astype(np.float32)),
+                "block": self.blocks.add(f"condition-{len(found)}", numbers.astype(kind)),
             })  # fmt: skip
         return found
 
@@ -239,7 +250,8 @@ class Contents:
             self.blocks.add("cells", np.rint((numbers - low) / step).astype(np.uint8))
             return {"kept": kept, "cells": {"low": low, "step": step}}
         if isinstance(schema, Table):
-            self.blocks.add("cells", _short(_as_written(schema, numbers), [f.decimals for f in schema.outer]))
+            known = {name: each[:kept] for name, each in self._known.items()}
+            self.blocks.add("cells", _short(_as_written(schema, numbers, known), [f.decimals for f in schema.outer]))
             return {"kept": kept, "cells": {"low": 0.0, "step": 1.0}}
         wide = bool(np.nanmax(np.abs(numbers), initial=0.0) > 2000)
         self.blocks.add("cells", numbers.astype(np.float32 if wide else np.float16))
@@ -255,7 +267,7 @@ class Contents:
                   for each, values in zip(self._conditions(), (rows.c or {}).values())]  # fmt: skip
         found += [(name, values, ()) for name, values in self._figures()]
         if with_rows and isinstance(rows.schema, Table):
-            u = _as_written(rows.schema, rows.inside[:].double().numpy())
+            u = _as_written(rows.schema, rows.inside[:].double().numpy(), self._known)
             found += [(field.name, u[:, j], [str(v) for v in field.levels or ()])
                       for j, field in enumerate(rows.schema.outer[:COLOURED])]  # fmt: skip
         return found
@@ -318,9 +330,10 @@ def _written(column: Column) -> dict[str, Any]:
     return {"before": form.prefix, "after": form.suffix, "places": None if form.power else form.places}
 
 
-def _as_written(schema: Table, x: np.ndarray) -> np.ndarray:
-    """The numbers of a table's columns in the user's terms, ``[N, outer]``, for rows in the model's form."""
-    return np.stack(list(schema.outward(x)[0].values()), 1)
+def _as_written(schema: Table, x: np.ndarray, known: ColumnNumbers) -> np.ndarray:
+    """The numbers of a table's columns in the user's terms, ``[N, outer]``, for rows in the model's form and their
+    conditions."""
+    return np.stack(list(schema.outward(x, known)[0].values()), 1)
 
 
 def _short(u: np.ndarray, decimals: Sequence[int | None]) -> np.ndarray:

@@ -68,10 +68,10 @@ class Server(ThreadingHTTPServer):
         c = {name: torch.tensor(values, dtype=value.dtype).expand(len(z))
              for (name, value), values in zip(known.items(), given)}  # fmt: skip
         with self.lock:
-            rows = evaluation.decode(self.run.model, z, c or None)
+            rows = evaluation.decode(self.run.model, z, graphs.in_storage(self.run.schema, c))
         schema = self.run.schema
         if isinstance(schema, Table):
-            u = schema.outward(rows.numpy(), mean=True)[0]
+            u = schema.outward(rows.numpy(), schema.known_of(c), mean=True)[0]
             return np.stack(list(u.values()), 1).astype(np.dtype("<f8")).tobytes()
         return rows.flatten(1).numpy().astype(np.dtype("<f4")).tobytes()
 

@@ -225,7 +225,8 @@ class Codec:
             fixed = np.where(coded & ~np.isnan(x), 0, x).astype(x.dtype)
             cells = tables.TableCells(schema, self.model.likelihood.columns, tops, fixed, coded)
             symbols = cells.symbols(x)
-            made = tables.remade(schema, cells.values(symbols, slice(None)), original.schema)
+            values = cells.values(symbols, slice(None))
+            made = tables.remade(schema, values, original.schema, rows.handed_through)
             whole = set(schema.conditions) | {name for name, code in zip(schema.names, coded) if not code}
             kept, whole = tables.residue(original, made, whole & set(original.column_names))
             now = coded & np.array([name not in whole for name in schema.names])
@@ -248,7 +249,7 @@ class Codec:
         if isinstance(schema, Schema):
             cells: Any = ArrayCells(schema, kept.get("tops"))
             symbols = self._rows(container, _exact_conditions(kept), cells, schema.columns)
-            inside = cells.inside(symbols, slice(None)).numpy()
+            inside, known = cells.inside(symbols, slice(None)).numpy(), {}
         else:
             told = tables.known(kept, schema, self.given, rows)
             coded, fixed = kept["coded"].astype(bool), told.inside[:].numpy().copy()
@@ -260,8 +261,9 @@ class Codec:
                 fixed[:, j] = kept.get(f"x {name}", fixed[:, j])
             cells = tables.TableCells(schema, self.model.likelihood.columns, kept["tops"], fixed, coded)
             c = _exact_conditions({f"c_{name}": value.numpy() for name, value in (told.c or {}).items()})
-            inside = cells.values(self._rows(container, c, cells, schema.columns), slice(None))
-        made = tables.remade(schema, inside, tables.schema_of(kept))
+            symbols = self._rows(container, c, cells, schema.columns)
+            inside, known = cells.values(symbols, slice(None)), told.handed_through
+        made = tables.remade(schema, inside, tables.schema_of(kept), known)
         return Unpacked(tables.rebuilt(kept, made, rows), True, frame=container.head.get("frame"))
 
     # Blocks

@@ -178,13 +178,16 @@ def _some(part: Any, place: int, rows: Tensor) -> Any:
 # What the model does not reproduce
 
 
-def remade(schema: AnySchema, x: np.ndarray, like: Any) -> dict[str, Any]:
-    """Columns made from x ``[N, D]`` in the model's form, in the types of the schema ``like``."""
+def remade(
+    schema: AnySchema, x: np.ndarray, like: Any, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Columns made from x ``[N, D]`` in the model's form, for the conditions ``known`` (arrow arrays), in the types of
+    the schema ``like``."""
     if isinstance(schema, Schema):
         user = schema.to_user(x.reshape(len(x), *schema.shape))
         table = pa.table([pa.array(column) for column in user.T], names=list(schema.names or like.names))
     else:
-        table = schema.to_user(x)
+        table = schema.to_user(x, {name: known[name] for name in schema.conditions if known and name in known})
         forms = {f.name: f.form for f in schema.fields if f.form}
         table = written(table, forms, as_text=bool(like.metadata and b"text" in like.metadata))
     found = {}

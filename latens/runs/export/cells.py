@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,10 @@ Numbers = dict[str, Tensor]
 Fields = dict[str, Column]
 
 
-def inward(schema: Table, u: Tensor) -> Tensor:
-    """From the numbers ``[N, outer]`` of a table's columns, in their order, to x ``[N, D]`` in the schema's storage."""
-    found, fields = dict(zip(schema.outer_by_name, u.unbind(-1))), schema.outer_by_name
+def inward(schema: Table, u: Tensor, c: Mapping[str, Tensor] | None = None) -> Tensor:
+    """From the numbers ``[N, outer]`` of a table's columns, in their order, and the conditions c ``[N]`` to x
+    ``[N, D]`` in the schema's storage."""
+    found, fields = _known(schema, c) | dict(zip(schema.outer_by_name, u.unbind(-1))), schema.ruled
     for rule in schema.rules:
         bad = _broken(rule, found, fields)
         found[rule.target] = torch.where(bad, math.nan, found[rule.target])
@@ -44,20 +45,25 @@ def inward(schema: Table, u: Tensor) -> Tensor:
     return torch.stack([found[name] for name in schema.names], -1).to(getattr(torch, schema.storage))
 
 
-def outward(schema: Table, x: Tensor) -> Tensor:
-    """From the means x ``[N, D]`` to the numbers ``[N, outer]`` in a table, float64.
+def _known(schema: Table, c: Mapping[str, Tensor] | None) -> Numbers:
+    return {name: values.double() for name, values in (c or {}).items() if name in schema.ruled}
+
+
+def outward(schema: Table, x: Tensor, c: Mapping[str, Tensor] | None = None) -> Tensor:
+    """From the means x ``[N, D]`` and the conditions c ``[N]`` to the numbers ``[N, outer]`` in a table, float64.
 
     Raises:
         NotImplementedError: a rule has more combinations of levels, or a calendar more dates, than a graph holds.
     """
-    fields, u = schema.outer_by_name, dict(zip(schema.names, x.double().unbind(-1)))
+    fields, u = schema.ruled, dict(zip(schema.names, x.double().unbind(-1)))
     bound = {rule.target for rule in schema.rules if rule.bounds}
     u |= {name: settled(fields[name], u[name]) for name in u if name not in bound}
-    _settle_levels([rule for rule in schema.rules if isinstance(rule, Combinations)], u)
+    u = _known(schema, c) | u
+    _settle_levels([rule for rule in schema.rules if isinstance(rule, Combinations)], u, schema.conditions)
     for rule in schema.rules:
         if rule.reproduces or rule.bounds:
             u[rule.target] = _target(rule, u, fields, mean=True)
-    return torch.stack([_typed(fields[name], u[name]) for name in fields], -1)
+    return torch.stack([_typed(fields[name], u[name]) for name in schema.outer_by_name], -1)
 
 
 def settled(column: Column, x: Tensor) -> Tensor:
@@ -425,9 +431,9 @@ def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
         del u[rule.target]
 
 
-def _settle_levels(bound: list[Combinations], u: Numbers) -> None:
+def _settle_levels(bound: list[Combinations], u: Numbers, held: Sequence[str] = ()) -> None:
     """:func:`latens.schema.rules.settle_levels`, in place, by a table of all combinations of the columns that the rules
-    connect."""
+    connect; the columns ``held`` do not change."""
     for together in _linked([rule for rule in bound if set(rule.names) <= set(u)]):
         sizes = {name: size for rule in together for name, size in zip(rule.names, rule.sizes)}
         shape = {name: sizes[name] for name in u if name in sizes}
@@ -435,7 +441,8 @@ def _settle_levels(bound: list[Combinations], u: Numbers) -> None:
             many = math.prod(shape.values())
             raise NotImplementedError(f"rules on {many:,} combinations of levels are too long for a graph")
         every = np.indices(tuple(shape.values())).reshape(len(shape), -1).astype(np.float64)
-        rules.settle_levels(together, table := dict(zip(shape, every)))
+        free = {name: np.full(every.shape[1], name not in held) for name in shape}
+        rules.settle_levels(together, table := dict(zip(shape, every)), free)
         place = torch.zeros((), dtype=torch.long)
         for name, size in shape.items():
             place = place * size + u[name].long()

@@ -132,25 +132,35 @@ def _reading(run: Run, compute: Callable[[Any, Tensor, Any], Outputs]) -> Callab
     schema = schema_of(run)
     if not isinstance(schema, Table) or not schema.rules:
         return compute
-    return lambda model, x, c: compute(model, cells.inward(schema, x), c)
+    return lambda model, x, c: compute(model, cells.inward(schema, x, c), in_storage(schema, c))
+
+
+def in_storage(schema: AnySchema | None, c: Any) -> Any:
+    """Conditions in the model's form, or None: graphs take those of a table with rules as float64."""
+    if not c or not isinstance(schema, Table):
+        return c or None
+    return {name: values.to(getattr(torch, schema.storage)) for name, values in c.items()}
 
 
 def conditions(run: Run) -> dict[str, Tensor]:
-    """One value for each condition that the run's model is given, by name."""
+    """One value for each condition that the run's model is given, by name; float64 for a table with rules."""
     seen = run.data.get("conditions") or {}
     names = [*(() if run.given is None else run.given.conditions), *([LIBRARY] if LIBRARY in seen else [])]
-    storage = run.schema.storage if isinstance(run.schema, Table) else "float32"
+    storage = "float32"
+    if isinstance(run.schema, Table):
+        storage = "float64" if run.schema.rules else run.schema.storage
     return {name: torch.tensor(float(seen[name][0]), dtype=getattr(torch, storage)) for name in names}
 
 
 def code(run: Run) -> Tensor:
     """A possible code ``[Z]``: the code of :func:`row`, or a draw from the prior if the model has no encoder."""
     model: Any = run.model
-    given = {name: value[None] for name, value in conditions(run).items()} or None
+    known = {name: value[None] for name, value in conditions(run).items()} or None
     kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     schema, own = schema_of(run), row(run)[None]
+    given = in_storage(schema, known)
     if isinstance(schema, Table) and schema.rules:
-        own = cells.inward(schema, own)
+        own = cells.inward(schema, own, known)
     with evaluating(model):
         if isinstance(model, Generator):
             z = model.draw(own, 1, given).codes[0]
@@ -177,7 +187,7 @@ def _deviation(q: Distribution) -> Tensor | None:
 def _decoding(schema: AnySchema) -> Callable[[Any, Tensor, Any], Outputs]:
     def compute(model: Any, z: Tensor, c: Any) -> Outputs:
         project = getattr(getattr(model, "prior", None), "project", None)
-        px = model.decode(z if project is None else project(z), c)
+        px = model.decode(z if project is None else project(z), in_storage(schema, c))
         value = center(px)
         found = {"value": value}
         columns = px.base if isinstance(px, Observed) else None
@@ -185,7 +195,7 @@ def _decoding(schema: AnySchema) -> Callable[[Any, Tensor, Any], Outputs]:
             columns = columns.given(value)
         if not isinstance(schema, Table) or not isinstance(columns, Columns):
             return found
-        found["cells"] = cells.outward(schema, value)
+        found["cells"] = cells.outward(schema, value, c)
         found["deviation"] = columns.variance.sqrt().expand(value.shape)
         levels = probabilities(columns)
         return found if levels is None else found | {"probabilities": levels}
