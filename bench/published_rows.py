@@ -161,7 +161,7 @@ PYTHAE = "pythae, examples/scripts/reproducibility"
 EXEMPLAR = "Norouzi, Fleet & Norouzi (2020)"
 IW3280 = "3,280 epochs in eight stages, batch 20"
 STOPPED = "early stopping at 865 to 983 epochs, batch 100"
-BITS_BACK = "Townsend, Bird & Barber (2019), -ELBO of table 2"
+BITS_BACK = "-ELBO in Townsend, Bird & Barber (2019)"
 NOT_MIWAE = "Ipsen, Mattei & Frellsen (2021), the best of their variants"
 LAST = {"batch_size": 64, "learning_rate": 3e-3, "keep": "last"}
 
