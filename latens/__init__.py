@@ -1,6 +1,6 @@
-"""latens: variational autoencoders, composed as the mathematics is.
+"""latens: variational autoencoders, put together from parts as in the mathematics.
 
-Nothing heavy is imported until it is used: ``import latens`` is quick, and the parts arrive on first access.
+No heavy package is imported before it is used: ``import latens`` is quick, and the parts are imported on first access.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ __version__ = "0.1.0"
 def late(
     package: str, names: Mapping[str, str], endings: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of a package whose files are imported when one of their names is
-    first asked for. ``names``: {file: its names, separated by spaces}; the key "" lists the files that are names
-    themselves. ``endings``: endings that may be left off a name (``conditionals.Normal``)."""
+    """``__getattr__``, ``__dir__`` and ``__all__`` of a package that imports a file when one of its names is first
+    used. ``names`` is {file: its names, separated by spaces}; the key "" lists the files that are names themselves.
+    ``endings`` are endings that a name may omit (``conditionals.Normal``)."""
     places = {name: file for file, several in names.items() for name in several.split()}
 
     def get(name: str) -> Any:

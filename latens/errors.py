@@ -1,4 +1,4 @@
-"""The errors that a user meets."""
+"""The errors that a user can see."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any, TypeGuard
 
 
 class InputError(ValueError):
-    """A user's mistake, in one sentence: what is wrong (and where), a colon, what to do. No capital, no full stop.
+    """A user's mistake, in one sentence: what is wrong (and where), a colon, what to do. It has no capital and no full
+    stop.
 
     The command line prints the sentence and exits with status 2; Python sees a ``ValueError``.
 
     Args:
         wrong: what is wrong, with the file, row, column and value seen.
-        remedy: what to do, with the option to use; empty where ``wrong`` says it ("k must be at least 1, got 0").
+        remedy: what to do, with the option to use; empty if ``wrong`` already says it ("k must be at least 1, got 0").
 
     >>> str(InputError("people.csv, row 17: column 'age' has 'abc', which is not a number", "fix the cell"))
     "people.csv, row 17: column 'age' has 'abc', which is not a number: fix the cell"
@@ -29,15 +30,16 @@ class InputError(ValueError):
 
 
 class FitError(ArithmeticError):
-    """A fit that failed numerically. The command line prints the sentence and exits with status 1."""
+    """A fit failed numerically. The command line prints the sentence and exits with status 1."""
 
 
 class Stopped(Exception):
-    """Work that a person stopped: the message says how to continue. The command line exits with status 130."""
+    """A person stopped the work. The message says how to continue. The command line exits with status 130."""
 
 
 def damaged(what: str) -> InputError:
-    """The error for a schema read from a run's record; ``what`` continues the sentence "the schema of the data …".
+    """The error for a damaged schema in the record of a run; ``what`` continues the sentence "the schema of the data
+    …".
 
     >>> str(damaged("lacks levels"))
     'the schema of the data lacks levels: restore run.json from a copy, or fit again'
@@ -47,7 +49,7 @@ def damaged(what: str) -> InputError:
 
 @contextmanager
 def concerning(what: object) -> Iterator[None]:
-    """Put ``what`` (a file, a folder, a source of data) in front of the sentence of any ``InputError`` raised inside.
+    """Put ``what`` (a file, a folder, a source of data) in front of any ``InputError`` raised within the block.
 
     >>> with concerning("rows.npy"):
     ...     raise InputError("the data is empty")
@@ -65,7 +67,7 @@ _DROP = re.compile(r"--drop (['\"])(.+?)\1")
 
 
 def in_python(sentence: str) -> str:
-    """A sentence that names options of the command line, with arguments of :class:`latens.VAE` in their place.
+    """Replace the options of the command line in a sentence by the arguments of :class:`latens.VAE`.
 
     >>> in_python("pass --format when=day-first, or leave it out with --drop 'when'.")
     "pass formats={'when': 'day-first'}, or leave it out with columns={'when': 'drop'}."
@@ -77,7 +79,7 @@ def in_python(sentence: str) -> str:
 
 @contextmanager
 def said_in_python() -> Iterator[None]:
-    """Let an ``InputError`` raised inside name arguments, not options of the command line; see :func:`in_python`."""
+    """Within the block, an ``InputError`` names arguments, not options of the command line; see :func:`in_python`."""
     try:
         yield
     except InputError as error:
@@ -86,8 +88,8 @@ def said_in_python() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    r"""The text with all control characters but line breaks and tabs written out, so that no name in a file can command
-    the terminal.
+    r"""The text with all control characters except line breaks and tabs written out, so that a name in a file cannot
+    send commands to the terminal.
 
     >>> print(printable("a\x1b[31mb"))
     a\x1b[31mb
@@ -96,14 +98,14 @@ def printable(text: str) -> str:
 
 
 def require(condition: bool, name: str, what: str, value: Any) -> None:
-    """``InputError`` "name must be what, got value" unless the condition holds."""
+    """Raise ``InputError`` "name must be what, got value" unless the condition holds."""
     if not condition:
         raise InputError(f"{name} must be {what}, got {value!r}")
 
 
 def require_count(value: Any, name: str, least: int = 1, most: int = 1000) -> None:
-    """``InputError`` unless the value is a whole number from ``least`` to ``most``, for things built or done one by
-    one."""
+    """Raise ``InputError`` unless the value is a whole number from ``least`` to ``most``, the limit for things that are
+    made one by one."""
     require(is_whole(value) and least <= value <= most, name, f"a whole number from {least} to {most:,}", value)
 
 
@@ -116,12 +118,12 @@ def is_number(value: Any) -> TypeGuard[float]:
     """Whether the value is a finite number and not a boolean."""
     try:
         return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond floats
+    except OverflowError:  # a whole number too large for a float
         return False
 
 
 def choose(name: str, valid: Sequence[str], listed: str, shown: Callable[[str], str] = repr) -> str:
-    """What to do about a name that is not among the valid ones: take the near one, or one of those ``listed``.
+    """What to do about a name that is not valid: suggest a similar name, or list the valid ones as in ``listed``.
 
     >>> choose("agee", ["age", "sex"], "age, sex"), choose("colour", ["age", "sex"], "age, sex")
     ("did you mean 'age'?", 'name one of age, sex')
@@ -131,6 +133,6 @@ def choose(name: str, valid: Sequence[str], listed: str, shown: Callable[[str], 
 
 
 def nearest(name: str, valid: Sequence[str], shown: Callable[[str], str] = str) -> str:
-    """(did you mean …?) where one of the valid names is near."""
+    """" (did you mean …?)" if a valid name is similar, otherwise an empty text."""
     near = difflib.get_close_matches(name, valid, 1)
     return f" (did you mean {shown(near[0])}?)" if near else ""

@@ -1,1 +1,1 @@
-"""What depends on the processor and the operating system, each with a plain fallback."""
+"""Code that depends on the processor or the operating system, each with a plain fallback."""

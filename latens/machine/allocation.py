@@ -1,4 +1,4 @@
-"""A limit on the memory that tensors take while a model is built from sizes that a file names."""
+"""A limit on the memory that tensors take while a model is built with sizes read from a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from latens.errors import InputError
 
-ROOM = 2**26  # bytes that any model may take for what is not in its file
+ROOM = 2**26  # bytes that any model may take for tensors that are not in its file
 _MADE = {
     "empty", "empty_strided", "full", "zeros", "ones", "rand", "randn", "randint", "randperm", "eye", "arange",
     "linspace", "repeat", "new_empty", "new_empty_strided", "new_full", "new_zeros", "new_ones",
@@ -19,8 +19,8 @@ _MADE = {
 
 
 class Modest(TorchDispatchMode):
-    """Inside the block, a tensor of more than ``most`` bytes is refused before it is made; ``what`` names the file that
-    asks for it, in the message.
+    """Within the block, a tensor of more than ``most`` bytes is refused before it is made. ``what`` is the file that
+    asks for the tensor, for the message.
 
     >>> with Modest(1000, "run.json"):
     ...     _ = torch.nn.Linear(10, 10)
@@ -39,11 +39,11 @@ class Modest(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """False. Otherwise torch would import its compiler to keep it out of the method below, which takes half of the
-        start."""
+        time of starting latens."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        """The operation, unless it makes a tensor that is too large."""
+        """Run the operation, unless it makes a tensor that is too large."""
         given = kwargs or {}
         if func._schema.name.partition("::")[2] in _MADE:
             wanted = max(map(_cells, args), default=0) * (given.get("dtype") or torch.float32).itemsize
@@ -56,7 +56,7 @@ class Modest(TorchDispatchMode):
 
 
 def _cells(argument: Any) -> int:
-    """The cells of a tensor of these sizes: a list, or one number."""
+    """The number of cells of a tensor with these sizes: a list, or one number."""
     if isinstance(argument, list | tuple) and all(isinstance(size, int) for size in argument):
         return math.prod(argument)
     return int(argument) if isinstance(argument, int | float) and abs(argument) < 2**62 else 0

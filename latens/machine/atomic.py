@@ -1,4 +1,4 @@
-"""Write files so that a reader sees either the old content or the new, never a part of it."""
+"""Write files so that a reader sees either the old content or the new content, never part of it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ except ImportError:  # Windows
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file whose content appears at ``path`` when the block ends without an exception.
 
-    The content goes to a hidden temporary file in the same folder, which is flushed to disk and renamed.
+    The content goes to a hidden temporary file in the same folder. This file is flushed to disk, then renamed.
     Any exception, Ctrl-C included, removes the temporary file and leaves the old content of ``path`` untouched.
-    At an fsspec address (``s3://bucket/codes.csv``) the content is uploaded when the block ends, and not otherwise.
-    A symbolic link stays a link: the file that it points to is written. A :class:`latens.machine.folder.Part` that is a
-    link is refused.
+    For an fsspec address (``s3://bucket/codes.csv``), the content is uploaded when the block ends without an exception.
+    A symbolic link stays a link: the file that it points to is written. If ``path`` is a
+    :class:`latens.machine.folder.Part`, a link is refused.
 
     Raises:
-        InputError: the folder is missing, ``path`` is a folder or a device, the disk is full, or writing is
-            not allowed.
+        InputError: the folder is missing, ``path`` is a folder or a device, the disk is full, or writing is not
+            allowed.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -59,10 +59,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(temporary.at(place), part.at(place), src_dir_fd=place, dst_dir_fd=place)
-                if place is not None:  # so that the renaming itself survives a power cut
+                if place is not None:  # so that the rename survives a power cut
                     os.fsync(place)
             finally:
-                with suppress(OSError):  # after the renaming there is nothing to remove
+                with suppress(OSError):  # after the rename there is nothing to remove
                     os.unlink(temporary.at(place), dir_fd=place)
     except OSError as error:
         reason = error.strerror or f"{error}; the disk may be full"
@@ -72,7 +72,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM is Ctrl-C inside the block, so that what is being written is finished or removed."""
+    """Within the block, SIGTERM acts like Ctrl-C, so the file being written is finished or removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -84,7 +84,7 @@ def terminable() -> Iterator[None]:
 
 
 def address_of(path: str | os.PathLike[str]) -> str | None:
-    """The fsspec address that a path is, with the slashes that ``Path`` takes out of it; otherwise None.
+    """The path as an fsspec address, with the slashes that ``Path`` removes; None if it is not an address.
 
     >>> address_of(Path("s3://bucket/codes.csv")), address_of("codes.csv")
     ('s3://bucket/codes.csv', None)
@@ -95,7 +95,7 @@ def address_of(path: str | os.PathLike[str]) -> str | None:
 
 @contextmanager
 def _uploaded(address: str) -> Iterator[BinaryIO]:
-    """A temporary file of this machine that is uploaded when the block ends without an exception."""
+    """A temporary file on this machine, uploaded when the block ends without an exception."""
     system, path = _system_of(address)
     with tempfile.TemporaryDirectory(prefix="latens-") as folder:
         whole = os.path.join(folder, "whole")
@@ -116,14 +116,14 @@ def _system_of(address: str) -> tuple[Any, str]:
 def _reached(address: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # a protocol's package may raise anything
+    except Exception as error:  # the package of a protocol may raise anything
         reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
         raise InputError(f"cannot write {address} ({reason})", "correct the address, or check your access") from error
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """The file that ``path`` leads to; ``InputError`` if it cannot be written. Call it before long work. For an
-    address, only its protocol is tried."""
+    """The file that ``path`` leads to. Raise ``InputError`` if it cannot be written. Call this before long work. For an
+    address, only the protocol is checked."""
     if address := address_of(path):
         _system_of(address)
         return Path(path)
@@ -151,13 +151,14 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 
 
 def leftovers(folder: Folder) -> list[Part]:
-    """The temporary files that a killed process left in the folder; call it as the folder's :func:`sole_owner`."""
+    """The temporary files that a killed process left in the folder. Call this as :func:`sole_owner` of the folder."""
     return [part for part in folder.parts() if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", part.name)]
 
 
 @contextmanager
 def sole_owner(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Own the folder alone inside the block; ``InputError`` if another process does. A killed one owns nothing."""
+    """Own the folder alone within the block. Raise ``InputError`` if another process owns it; a killed process owns
+    nothing."""
     if fcntl is None:
         yield
         return

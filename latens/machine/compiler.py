@@ -20,7 +20,7 @@ _FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def can_compile(model: nn.Module, backend: str, device: torch.device, note: Callable[[str], None]) -> bool:
-    """Whether there is a compiler and the model's ``compile_mode`` is not "off"; ``note`` explains it to the user."""
+    """Whether there is a compiler and the model's ``compile_mode`` is not "off". ``note`` receives the explanation."""
     if backend == "inductor" and device.type == "cpu" and not has_compiler():
         note("no C++ compiler was found, so the step runs without being compiled")
         return False
@@ -33,9 +33,9 @@ def can_compile(model: nn.Module, backend: str, device: torch.device, note: Call
 def compiled(step: Callable[..., Any], model: nn.Module, backend: str) -> Callable[..., Any]:
     """``step`` under ``torch.compile``, as one graph unless the model's ``compile_mode`` says "partial".
 
-    It draws the same noise as the step that is not compiled. ``step`` may take gradients itself.
+    The compiled step draws the same noise as the step that is not compiled. ``step`` may compute gradients itself.
     """
-    # sizes and strides are checked by the guards before every step, and need no second check inside
+    # the guards check sizes and strides before every step, so the graph need not check them again
     options: dict[str, Any] | None = None
     if backend == "inductor":
         options = {"fallback_random": True, "size_asserts": False}
@@ -57,7 +57,7 @@ def compiled(step: Callable[..., Any], model: nn.Module, backend: str) -> Callab
 
 
 def _own(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method with a code object of its own: torch counts the compilations of each and gives up after a few."""
+    """A copy of the method with a new code object: torch counts compilations per code object, and stops after a few."""
     function = method.__func__ if isinstance(method, MethodType) else method
     code, name = function.__code__.replace(), function.__name__
     copy = FunctionType(code, function.__globals__, name, function.__defaults__, function.__closure__)
@@ -66,12 +66,12 @@ def _own(method: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def cache(wait: float = 300.0) -> Iterator[None]:
-    """Keep the compiler's files in latens' folder of the user's cache inside the block, one process at a time.
+    """Within the block, the compiler keeps its files in latens' folder of the user's cache, one process at a time.
 
-    A run that is killed while it compiles may leave half a library there, and loading that would kill the next process
-    too. So a marker file stands in the folder meanwhile, and a process that finds one empties the folder first. A
-    process that would wait longer than ``wait`` seconds, or cannot write there, uses a temporary folder of its own. A
-    folder that the user named (TORCHINDUCTOR_CACHE_DIR) is left alone.
+    A run that is killed while it compiles may leave half a library in the folder. Loading that would kill the next
+    process too. Therefore a marker file is in the folder during the block, and a process that finds an old marker
+    empties the folder first. A process that would wait longer than ``wait`` seconds, or cannot write in the folder,
+    uses a temporary folder instead. A folder that the user named (TORCHINDUCTOR_CACHE_DIR) is left alone.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
@@ -104,7 +104,7 @@ def _cache_folder() -> Path:
 
 
 def takes_gradients() -> bool:
-    """Whether this version of torch can capture a step that takes gradients itself."""
+    """Whether this version of torch can capture a step that computes gradients itself."""
     return hasattr(torch._dynamo.config, "trace_autograd_ops")
 
 

@@ -1,10 +1,10 @@
-"""Folders that latens writes and reads again, such as a run's, which may come from somebody else.
+"""Folders that latens writes and reads again, such as a run's folder, which may come from somebody else.
 
-A link in such a folder would make latens read or write elsewhere, and reading a device or a pipe would never end. So
-whatever is opened there is a :class:`Part`: a regular file, opened by its name relative to the folder, without
-following links. It is checked after it is opened, so that nobody can replace it between the check and the opening. The
-folder itself, which the user names, may be a link. A hard link cannot be distinguished from other regular files. Where
-the system lacks descriptors of folders (Windows), the paths are checked instead, without that guarantee.
+A link in such a folder would make latens read or write elsewhere, and reading a device or a pipe would never end.
+Therefore every file there is opened as a :class:`Part`: a regular file, opened by its name relative to the folder,
+without following links. It is checked after it is opened, so nobody can replace it between the check and the opening.
+The folder itself, which the user names, may be a link. A hard link cannot be told from other regular files. Some
+systems (Windows) have no file descriptors for folders. There the paths are checked instead, without that guarantee.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from latens.errors import InputError
 
-TEXT = 2**28  # bytes of the largest file of text: reading JSON takes a multiple of it
+TEXT = 2**28  # bytes of the largest text file; reading JSON takes several times its size in memory
 _BY_DESCRIPTOR = {os.open, os.stat, os.unlink, os.mkdir, os.rmdir, os.rename} <= os.supports_dir_fd
 _UNFOLLOWED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _OF_FOLDERS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -32,7 +32,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, ``root`` and the folders ``inner`` below it, of which none is a link; it need not exist.
+    """A folder: ``root`` and the folders ``inner`` below it, none of which is a link. It need not exist.
 
     >>> import tempfile
     >>> folder = Folder(tempfile.mkdtemp()).inside("checkpoint")
@@ -74,8 +74,8 @@ class Folder:
 
     @contextmanager
     def opened(self) -> Iterator[int | None]:
-        """A descriptor of the folder; None if the system has none. ``InputError`` if an inner folder is a link or
-        a file; ``OSError`` if the folder is missing or closed to the user."""
+        """A file descriptor of the folder; None if the system has none. Raise ``InputError`` if an inner folder is a
+        link or a file, and ``OSError`` if the folder is missing or the user may not open it."""
         if not _BY_DESCRIPTOR:
             for depth, name in enumerate(self.inner):
                 path = Path(self.root, *self.inner[:depth], name)
@@ -95,7 +95,7 @@ class Folder:
             os.close(place)
 
     def parts(self, pattern: str = "*") -> list[Part]:
-        """The contents whose names match ``pattern``, sorted; none where there is no folder."""
+        """The contents whose names match ``pattern``, sorted; empty if there is no folder."""
         try:
             with self.opened() as place:
                 names = os.listdir(self.path if place is None else place)
@@ -104,12 +104,12 @@ class Folder:
         return [self / name for name in sorted(names) if fnmatch(name, pattern)]
 
     def require_plain(self) -> None:
-        """``InputError`` if one of the inner folders exists and is a link or a file."""
+        """Raise ``InputError`` if one of the inner folders exists and is a link or a file."""
         with suppress(FileNotFoundError), self.opened():
             pass
 
     def make(self) -> None:
-        """Create the folder, whose parent exists, unless it exists itself."""
+        """Create the folder if it does not exist. Its parent must exist."""
         if not self.inner:
             self.path.mkdir(exist_ok=True)
             return
@@ -118,7 +118,7 @@ class Folder:
         self.require_plain()
 
     def remove(self) -> None:
-        """Remove the folder, if nothing is in it."""
+        """Remove the folder if it is empty."""
         with suppress(OSError):
             if not self.inner:
                 os.rmdir(self.root)
@@ -129,7 +129,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Part(os.PathLike[str]):
-    """A file in a :class:`Folder`, which may not exist yet. Its path is for messages only."""
+    """A file in a :class:`Folder`. It may not exist yet. Use its path in messages only."""
 
     folder: Folder
     name: str
@@ -139,7 +139,7 @@ class Part(os.PathLike[str]):
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Part:
-        """The file at a path, whose folder the user named."""
+        """The file at a path in a folder that the user named."""
         return path if isinstance(path, Part) else cls(Folder(Path(path).parent), Path(path).name)
 
     def __fspath__(self) -> str:
@@ -149,18 +149,18 @@ class Part(os.PathLike[str]):
         return os.fspath(self)
 
     def at(self, place: int | None) -> str:
-        """The name of the file relative to the descriptor ``place`` of its folder."""
+        """The name of the file relative to ``place``, the descriptor of its folder."""
         return os.fspath(self) if place is None else self.name
 
     def status(self, place: int | None) -> os.stat_result | None:
-        """The status of the file, or of a link of that name; None if there is neither."""
+        """The status of the file, or of a link of that name; None if neither exists."""
         try:
             return os.stat(self.at(place), dir_fd=place, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def exists(self) -> bool:
-        """Whether there is anything of that name."""
+        """Whether a file, folder or link of that name exists."""
         try:
             with self.folder.opened() as place:
                 return self.status(place) is not None
@@ -168,14 +168,15 @@ class Part(os.PathLike[str]):
             return False
 
     def require_plain(self, place: int | None) -> None:
-        """``InputError`` if the name is that of anything but a regular file."""
+        """Raise ``InputError`` if the name belongs to anything but a regular file."""
         found = self.status(place)
         if found is not None:
             _require(found.st_mode, stat.S_IFREG, self)
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """The regular file, open for reading; ``InputError`` for anything else, ``OSError`` as from ``open``."""
+        """The regular file, open for reading. Raise ``InputError`` for anything else, and ``OSError`` as ``open``
+        does."""
         with self.folder.opened() as place:
             self.require_plain(place)
             flags = os.O_RDONLY | _UNFOLLOWED | getattr(os, "O_BINARY", 0)
@@ -184,7 +185,7 @@ class Part(os.PathLike[str]):
                 yield file
 
     def read(self, most: int = TEXT) -> bytes:
-        """The bytes of the file; ``InputError`` if it has more than ``most``, and as in :meth:`opened`."""
+        """The bytes of the file. Raise ``InputError`` if it has more than ``most``, or as :meth:`opened` does."""
         with self.opened() as file:
             size = os.fstat(file.fileno()).st_size
             if size > most:

@@ -1,4 +1,4 @@
-"""What other packages import without need, and how to keep them from it."""
+"""Keep other packages from importing what they do not need."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 @contextmanager
 def without_pandas() -> Iterator[None]:
-    """Inside the block, pyarrow takes pandas to be absent, unless it is imported already.
+    """Within the block, pyarrow behaves as if pandas were not installed, unless it is imported already.
 
-    pyarrow would import it at the first array, to see whether that is made of pandas' objects, which takes a third of
-    the time of importing torch. Python code may import pandas as ever. After the block pyarrow looks again.
+    pyarrow would import pandas at its first array, to see whether the array is made of pandas objects. That takes a
+    third of the time of importing torch. Python code can still import pandas. After the block, pyarrow looks for pandas
+    again.
 
     >>> with without_pandas():
     ...     import pyarrow
@@ -30,23 +31,23 @@ def without_pandas() -> Iterator[None]:
     finally:
         sys.meta_path.remove(_Absent)
         record = getattr(getattr(sys.modules.get("pyarrow"), "lib", None), "_pandas_api", None)
-        if record is not None:  # none in a version that keeps no such record
+        if record is not None:  # versions of pyarrow without such a record return None
             record.__init__()
 
 
 class _Absent:
-    """A finder of modules that finds no pandas, unless Python code asks for it."""
+    """A finder of modules that hides pandas, unless Python code imports it."""
 
     @classmethod
     def find_spec(cls, name: str, *places: Any) -> None:
-        """None, which leaves the search to the other finders; ``ModuleNotFoundError`` for pandas."""
+        """Return None, which leaves the search to the other finders. Raise ``ModuleNotFoundError`` for pandas."""
         if name == "pandas" and not _is_asked_by_python():
             raise ModuleNotFoundError(f"No module named {name!r}")
 
 
 def _is_asked_by_python() -> bool:
-    """Whether the import comes from an ``import`` statement or importlib; an import by compiled code seems to come from
-    the line that called that code."""
+    """Whether the import comes from an ``import`` statement or importlib. An import by compiled code seems to come from
+    the Python line that called that code."""
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("importlib._bootstrap"):
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""What started this process: alone, or as one of several by torchrun, accelerate, MPI or Slurm."""
+"""How this process was started: alone, or as one of several by torchrun, accelerate, MPI or Slurm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
 def _number(names: Sequence[str], default: int) -> int:
-    """The first whole number in these environment variables."""
+    """The first whole number found in these environment variables."""
     return next((int(value) for name in names if (value := os.environ.get(name, "")).isdigit()), default)
 
 
@@ -30,13 +30,13 @@ def was_restarted() -> bool:
 
 
 def stay_alone() -> None:
-    """Work as one process from here on, whatever the launcher has started."""
+    """From now on, work as one process, whatever the launcher has started."""
     for name in (*SIZE, *RANK, "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         os.environ.pop(name, None)
 
 
 def meant_more() -> str | None:
-    """What to say if a process trains alone although its launcher meant it to be one of several; otherwise None."""
+    """The remark to show if a process trains alone although its launcher started several; otherwise None."""
     if launched() > 1:
         return None
     words = "so this process trains alone: start several with `torchrun --nproc-per-node N -m latens fit …`"

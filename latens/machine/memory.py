@@ -7,12 +7,12 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-_UNKNOWN = 8 << 30  # assumed where the system gives no number
+_UNKNOWN = 8 << 30  # assumed if the system gives no number
 _GROUP, _MACHINE = "/sys/fs/cgroup", "/proc/meminfo"
 
 
 def memory() -> int:
-    """The bytes of memory that this process may use: the machine's, or those of its control group if that is less."""
+    """The bytes of memory that this process may use: those of the machine, or of its control group if that is less."""
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -22,8 +22,8 @@ def memory() -> int:
 
 
 def free_memory(machine: str = _MACHINE, group: str = _GROUP) -> int:
-    """The bytes of memory that are free for this process: what the machine has available, but at most what its control
-    group leaves; where neither gives a number, :func:`memory`. Pages of files that can be read again count as free."""
+    """The bytes of memory that are free for this process: those that the machine has available, but at most what its
+    control group leaves. If neither gives a number, it is :func:`memory`. Cached pages of files count as free."""
     found = [memory()]
     available = _number(machine, r"MemAvailable:\s+(\d+) kB")
     if available is not None:

@@ -1,4 +1,4 @@
-"""What the processor and the system offer: cores, a library of matrix products, memory that is kept."""
+"""Properties of the processor and the system: cores, the library for matrix products, and how freed memory is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cores() -> int:
 
 
 def is_of_intel() -> bool:
-    """Whether the processor names Intel as its maker; False where that cannot be determined."""
+    """Whether the maker of the processor is Intel; False if that is unknown."""
     told = os.environ.get("PROCESSOR_IDENTIFIER", "")  # Windows
     with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
         told += lines.read(200)
@@ -35,8 +35,8 @@ def has_onednn() -> bool:
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether oneDNN computes large products faster than torch's default: MKL, where torch has it, uses the widest
-    registers on Intel's processors only (docs/experiments.md)."""
+    """Whether oneDNN computes large products faster than torch's default. If torch has MKL, that is the default, and it
+    uses the widest registers on Intel's processors only (docs/experiments.md)."""
     import torch
 
     return has_onednn() and not (torch.backends.mkl.is_available() and is_of_intel())
@@ -44,17 +44,18 @@ def onednn_is_faster() -> bool:
 
 @cache
 def keep_memory() -> None:
-    """Let the C library keep the memory of freed tensors of up to 32 MB, so that the system maps no page twice: glibc
-    keeps blocks up to the size of the largest one below 32 MB that was ever freed. No effect elsewhere."""
+    """Let the C library keep the memory of freed tensors of up to 32 MB, so that the system need not map the same pages
+    again. glibc keeps blocks up to the size of the largest block below 32 MB that was ever freed. No effect
+    elsewhere."""
     import torch
 
     torch.empty(32_000_000, dtype=torch.uint8)
 
 
 def one_core_each() -> None:
-    """Make torch's operations in this thread use one core. OpenMP starts helper threads for each thread that calls it;
-    where they outnumber the cores, those of the training thread are put to sleep after every operation. No effect
-    where the libraries of the process cannot be listed.
+    """Make torch's operations in this thread use one core. OpenMP starts helper threads for each thread that calls it.
+    If there are more helpers than cores, the helpers of the training thread are put to sleep after every operation. No
+    effect if the libraries of the process cannot be listed.
     """
     import torch
     from threadpoolctl import threadpool_limits

@@ -46,7 +46,7 @@ def push(folder: str | Path, name: str, *, public: bool = False) -> dict[str, An
         ``url``, and the ``files`` sent.
 
     Raises:
-        InputError: there is no finished run, no such user or no permission; the repository holds something else; or
+        InputError: there is no finished run, no such user or no permission; the repository contains other files; or
             the hub does not answer.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete

@@ -1,1 +1,1 @@
-"""The numerical base: trees of tensors, numerically stable functions, and randomness without state."""
+"""The numerical base: trees of tensors, numerically stable functions, and stateless random numbers."""

@@ -31,7 +31,7 @@ def log1mexp(values: Tensor) -> Tensor:
 
 
 def log1mexp_of_log(logs: Tensor) -> Tensor:
-    r""":math:`\ln(1 - e^{-t})` with :math:`t = e^{\mathrm{logs}}` ``[...]``, also where t underflows.
+    r""":math:`\ln(1 - e^{-t})` with :math:`t = e^{\mathrm{logs}}` ``[...]``, also if t underflows.
 
     Derivatives of every order are finite even then: for t below 1e-4 the result is logs - t/2 + t²/24, which is equally
     accurate.
@@ -47,7 +47,7 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
 
     .. math:: \ln(1 + e^{r + \ln(e - 1)}) + \mathrm{floor}
 
-    The gradient is bounded by 1, unlike that of exp.
+    The gradient is at most 1, unlike that of exp.
 
     >>> round(positive(torch.tensor(0.0)).item(), 6)
     1.0
@@ -56,8 +56,8 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
 
 
 def raw_of(value: Tensor, floor: float = 0.0) -> Tensor:
-    """The raw output for which :func:`positive` is ``value``; a value not above the floor counts as slightly above it
-    (by 1e-6 of the floor).
+    """The raw output for which :func:`positive` gives ``value``. A value at or below the floor counts as slightly above
+    it (by 1e-6 of the floor).
 
     >>> round(raw_of(positive(torch.tensor(-3.0), 1e-4), 1e-4).item(), 4)
     -3.0
@@ -67,8 +67,8 @@ def raw_of(value: Tensor, floor: float = 0.0) -> Tensor:
 
 
 def surely_complete(x: Tensor) -> bool:
-    """Whether no value is NaN, if that can be checked cheaply; otherwise False. It cannot be while a graph is captured,
-    while models are batched (``vmap``), or on an accelerator, where the check would wait for the device.
+    """Whether no value is NaN, if that can be checked cheaply; otherwise False. There is no cheap check while a graph
+    is captured, while models are batched (``vmap``), or on an accelerator, where the check would wait for the device.
 
     >>> surely_complete(torch.zeros(2)), surely_complete(torch.tensor([0.0, math.nan]))
     (True, False)
@@ -84,7 +84,7 @@ def surely_complete(x: Tensor) -> bool:
 
 
 def surely_missing(x: Tensor) -> bool:
-    """Whether every value is NaN; False where that cannot be checked, because a graph is captured.
+    """Whether every value is NaN; False while a graph is captured, because that cannot be checked then.
 
     >>> surely_missing(torch.tensor([0.0, math.nan])), surely_missing(torch.tensor([math.nan]))
     (False, True)
@@ -93,7 +93,7 @@ def surely_missing(x: Tensor) -> bool:
 
 
 def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
-    """The shape that the shapes broadcast to; ``RuntimeError`` if they do not.
+    """The shape to which the shapes broadcast. Raise ``RuntimeError`` if they do not broadcast.
 
     ``torch.broadcast_shapes`` does the same, but its first call imports torch's compiler, which takes a third of a
     second.

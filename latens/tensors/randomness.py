@@ -1,10 +1,11 @@
-"""Where random numbers come from: pure functions of (run seed, step) and of (run seed, row).
+"""Random numbers as pure functions: of (run seed, step) for training, and of (run seed, row) for data.
 
-A training step seeds torch from ``(seed, step)``; nothing else carries state, so a resumed run continues exactly.
-*Which* noise a row gets depends on the layout in force:
+A training step seeds torch from ``(seed, step)``. There is no other random state, so a resumed run continues exactly.
+The layout in force decides which noise each row gets:
 
 * ``independent``: every row has its own noise (training, ``evaluate``);
-* ``shared``: all rows have the same K noise vectors (``score_samples``: the score of a row depends on no other row);
+* ``shared``: all rows have the same K noise vectors (``score_samples``, where the score of a row depends on no other
+  row);
 * ``part(start, total)``: this process holds rows ``start …`` of a joint batch of ``total`` rows and takes its share of
   the joint noise, so that several processes draw what one process would have drawn.
 """
@@ -23,8 +24,8 @@ _MASK = (1 << 64) - 1
 
 @unique
 class Key(IntEnum):
-    """What a seed is for: the second key of :func:`seed_of`, after the run's own seed, so that no two draws of a run
-    share random numbers.
+    """What a seed is for. This is the second key of :func:`seed_of`, after the seed of the run, so that no two draws of
+    a run share random numbers.
     """
 
     ORDER, TRANSFORM = 1, 2  # the order of an epoch's rows, and their transforms
@@ -60,7 +61,7 @@ def seed_of(*keys: int) -> int:
 
 
 def reseed(*keys: int) -> None:
-    """Let torch draw from the seed of ``keys`` from here on, on every device in use."""
+    """From now on, let torch draw from the seed of ``keys``, on every device in use."""
     seed = seed_of(*keys)
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
@@ -70,29 +71,29 @@ def reseed(*keys: int) -> None:
 
 @contextlib.contextmanager
 def untouched() -> Iterator[None]:
-    """Draws inside (or in a function decorated with it) leave the caller's generators unchanged."""
+    """Draws within the block, or in a decorated function, leave the random generators of the caller unchanged."""
     with torch.random.fork_rng(devices=cuda_devices()):
         yield
 
 
 @contextlib.contextmanager
 def seeded(*keys: int) -> Iterator[None]:
-    """Inside, torch draws from the seed of ``keys``; outside, the caller's generators are unchanged."""
+    """Within the block, torch draws from the seed of ``keys``. The random generators of the caller stay unchanged."""
     with untouched():
         reseed(*keys)
         yield
 
 
 def cuda_devices() -> list[int]:
-    """The CUDA devices whose generators must be preserved: the current one if CUDA is in use."""
+    """The CUDA devices whose generators must be preserved: the current device, if CUDA is in use."""
     return [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
 
 
 def uniform(seed: int, rows: Tensor, size: int) -> Tensor:
     """Uniform numbers in [0, 1) as a function of (seed, row) alone: ``rows`` ``[B]`` int64 -> ``[B, size]`` float32.
 
-    The same row gets the same numbers in any batch, order, process or worker: dynamic binarisation, dequantisation and
-    corruption draw from them.
+    A row gets the same numbers in any batch, order, process or worker. Dynamic binarisation, dequantisation and
+    corruption use them.
     """
     column = torch.arange(size, dtype=torch.int64, device=rows.device)
     state = _mix(_mix(rows.unsqueeze(-1) + _int64(seed)) + column * _int64(0x9E3779B97F4A7C15))
@@ -105,7 +106,7 @@ def _int64(value: int) -> int:
 
 
 def _mix(state: Tensor) -> Tensor:
-    # int64 wraps; an arithmetic shift is masked into a logical one
+    # int64 wraps around; a mask turns the arithmetic shift into a logical one
     state = (state ^ ((state >> 30) & ((1 << 34) - 1))) * _int64(0xBF58476D1CE4E5B9)
     state = (state ^ ((state >> 27) & ((1 << 37) - 1))) * _int64(0x94D049BB133111EB)
     return state ^ ((state >> 31) & ((1 << 33) - 1))
@@ -126,18 +127,18 @@ def _with_layout(layout: tuple[int, int]) -> Iterator[None]:
 
 
 def shared() -> contextlib.AbstractContextManager[None]:
-    """Layout in which all rows have the same noise vectors."""
+    """The layout in which all rows have the same noise vectors."""
     return _with_layout((0, -1))
 
 
 def part(start: int, total: int) -> contextlib.AbstractContextManager[None]:
-    """Layout of a process that holds rows ``start …`` of a joint batch of ``total`` rows."""
+    """The layout of a process that holds the rows from ``start`` of a joint batch of ``total`` rows."""
     return _with_layout((start, total))
 
 
 def standard_normal(samples: Sequence[int], like: Tensor) -> Tensor:
-    """Standard normal noise ``[*samples, *like.shape]`` in the layout in force; the first axis of ``like`` is that of
-    rows.
+    """Standard normal noise ``[*samples, *like.shape]`` in the layout in force. The first axis of ``like`` is the axis
+    of rows.
     """
     start, total = _layout
     shape, count = list(like.shape), len(samples)

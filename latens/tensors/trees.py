@@ -1,7 +1,7 @@
-"""Trees of tensors: x, z and c are a tensor, or a mapping or tuple of trees.
+"""Trees of tensors. x, z and c can each be a tensor, or a mapping or tuple of trees.
 
-The leading axis of every tensor of a tree is that of rows; the loader, the draw and the checkpoint treat a tree as one
-value through the functions here.
+The first axis of every tensor in a tree is the axis of rows. With the functions here, the loader, the draw and the
+checkpoint treat a tree as one value.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
 
 
 def below(parts: Iterable[Tree], rows: int) -> Tree:
-    """The parts concatenated along rows, in a tree of ``rows`` rows allocated with the first part. If small parts were
-    kept until the end, they would lie in memory between the large tensors from which they were made, and keep that
-    space from being reused.
+    """The parts concatenated along rows, in a tree of ``rows`` rows that is allocated with the first part. If small
+    parts were kept until the end, they would lie in memory between the large tensors that they were made from. That
+    space could then not be reused.
 
     >>> below((torch.full((2,), i) for i in range(2)), 4).tolist()
     [0, 0, 1, 1]
@@ -48,7 +48,7 @@ def below(parts: Iterable[Tree], rows: int) -> Tree:
 
 
 def leaves(tree: Tree) -> list[Tensor]:
-    """The tensors of the tree, mappings in the order of their sorted keys."""
+    """The tensors of the tree. Mappings are read in the order of their sorted keys."""
     if tree is None:
         return []
     if isinstance(tree, Mapping):
@@ -59,7 +59,7 @@ def leaves(tree: Tree) -> list[Tensor]:
 
 
 def rows(tree: Tree) -> int:
-    """The number of rows; ``ValueError`` if the leaves disagree."""
+    """The number of rows. Raise ``ValueError`` if the tensors disagree."""
     counts = [leaf.shape[0] for leaf in leaves(tree)]
     if not counts or any(count != counts[0] for count in counts):
         raise ValueError(f"the tensors of one tree must have the same number of rows, got {sorted(set(counts))}")
@@ -77,6 +77,6 @@ def to_device(tree: Tree, device: torch.device | str) -> Tree:
 
 
 def flat_codes(z: Tree, leading: int = 2) -> Tensor:
-    """z of any structure as one tensor ``[K, B, Z]``: its parts, flattened and side by side."""
+    """z of any structure as one tensor ``[K, B, Z]``: its tensors, flattened and side by side."""
     parts = [leaf.flatten(leading) if leaf.dim() > leading else leaf.unsqueeze(-1) for leaf in leaves(z)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)

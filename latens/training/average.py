@@ -1,4 +1,4 @@
-"""Averaged weights: an exponential average of a module's tensors, kept alongside the live ones."""
+"""Averaged weights: an exponential average of a module's tensors, next to the weights being trained."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Average:
 
     .. math:: a \leftarrow d_n\, a + (1 - d_n)\, w, \quad d_n = \min(d, (1 + n) / (10 + n))
 
-    The decay grows from 1/10 to its final value d, so that the start is forgotten. With d = 0 nothing is kept:
-    ``tensors`` is empty, and the live weights are used. Whole-number tensors are copied.
+    The decay grows from 1/10 to its final value d, so the first weights are soon forgotten. With d = 0 there are no
+    averages: ``tensors`` is empty, and the weights being trained are used. Whole-number tensors are copied.
     """
 
     def __init__(self, module: nn.Module, decay: float):
@@ -31,7 +31,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move the averages towards the live weights, after step number ``step``."""
+        """Move the averages towards the current weights, after step number ``step``."""
         if not self.tensors:
             return
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
@@ -47,7 +47,8 @@ class Average:
 
     @contextmanager
     def served(self) -> Iterator[dict[str, Tensor]]:
-        """Give the module its averaged weights for a block, and yield its tensors; without averages, the live ones."""
+        """Within the block, the module has its averaged weights; yields its tensors. Without averages, nothing
+        changes."""
         if not self.tensors:
             yield state_of(self.module)
             return

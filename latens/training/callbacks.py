@@ -1,4 +1,4 @@
-"""What accompanies the loop: callbacks, its progress, and how it is interrupted."""
+"""Callbacks and progress bars, which follow a run, and the interruption of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from latens.errors import InputError
 
 
 class Callback:
-    """Follows a run, and may stop it: subclass it, and pass instances to :func:`latens.train` or :class:`latens.VAE`.
+    """Follows a run, and can stop it. Subclass it, and pass instances to :func:`latens.train` or :class:`latens.VAE`.
 
-    A method that returns True stops the run after the current step: it ends as with early stopping, with the best
-    weights so far. An exception ends the run at once, and reaches the caller. Of several processes, the main one calls
-    them. They see figures only, so that a run is the same with and without them.
+    If a method returns True, the run stops after the current step. It ends as with early stopping, with the best
+    weights so far. An exception ends the run at once, and reaches the caller. If a run has several processes, only the
+    main one calls its callbacks. Callbacks receive figures only, so a run gives the same result with and without them.
 
     >>> import latens, numpy as np
     >>> class Enough(Callback):
@@ -27,28 +27,29 @@ class Callback:
     """
 
     def start(self, step: int, steps: int, about: dict[str, Any]) -> bool | None:
-        """Training starts, or continues, at ``step`` of ``steps``; ``about`` has recipe, options, settings and rows of
-        the run, as in run.json, and its folder."""
+        """Training starts, or continues, at ``step`` of ``steps``. ``about`` describes the run: its recipe, options,
+        settings and rows, as in run.json, and its folder."""
 
     def step(self, step: int, terms: dict[str, float]) -> bool | None:
-        """Step number ``step``, from 1, is done.
+        """Step number ``step``, counted from 1, is done.
 
         Args:
             step: the number of steps so far.
-            terms: in nats per row, the ``loss``, ``distortion`` and ``rate`` (NaN where there is none) of its batch;
-                the ``gradient_norm`` before clipping, and the ``learning_rate``. Those of another player are
-                ``loss_NAME`` and ``gradient_norm_NAME``. A skipped update also has ``skipped``, 1.
+            terms: the figures of the batch: ``loss``, ``distortion`` and ``rate`` in nats per row (the rate is NaN if
+                the model has none), the ``gradient_norm`` before clipping, and the ``learning_rate``. The figures of a
+                second player are called ``loss_NAME`` and ``gradient_norm_NAME``. A skipped update also has
+                ``skipped``, 1.
         """
 
     def round(self, row: dict[str, Any]) -> bool | None:
         """A validation is done; ``row`` has its figures, as in metrics.csv: ``validation_bound`` and more."""
 
     def end(self) -> None:
-        """The run has ended, in any way."""
+        """The run has ended, for whatever reason."""
 
 
 def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    """The callbacks; ``InputError`` unless they are a list of :class:`Callback`."""
+    """The callbacks. Raise ``InputError`` unless they are a list of :class:`Callback`."""
     given = () if callbacks is None else callbacks
     if not isinstance(given, list | tuple) or not all(isinstance(each, Callback) for each in given):
         raise InputError(f"callbacks must be a list of instances of latens.training.Callback, got {callbacks!r}")
@@ -56,13 +57,13 @@ def check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
 
 
 class Progress:
-    """Receives the progress of a run, silently. Subclass it to watch training."""
+    """Receives the progress of a run, and shows nothing. Subclass it to watch training."""
 
     def start(self, step: int, steps: int) -> None:
         """Training starts, or continues, at ``step`` of ``steps``."""
 
     def step(self, step: int, rate: float, distortion: float) -> None:
-        """A step is done; rate (NaN where there is none) and distortion are nats per row."""
+        """A step is done. Rate (NaN if there is none) and distortion are in nats per row."""
 
     def round(self, row: dict[str, Any]) -> None:
         """A validation is done; ``row`` has its figures, as in metrics.csv."""
@@ -110,12 +111,12 @@ class Bar(Progress):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was interrupted between two steps; the checkpoint, if there is one, is complete."""
+    """Training was interrupted between two steps. The checkpoint, if there is one, is complete."""
 
 
 class StopSignal:
-    """For the length of a block, a first Ctrl-C or SIGTERM asks the loop to stop after the current step; a second one
-    stops it at once."""
+    """Within the block, the first Ctrl-C or SIGTERM asks the loop to stop after the current step. The second one stops
+    it at once."""
 
     def __init__(self) -> None:
         self.asked = False

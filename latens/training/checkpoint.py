@@ -1,7 +1,7 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, replaced together by an atomic rename.
+"""Checkpoints: tensors in safetensors and the rest in JSON. Both are replaced together by an atomic rename.
 
-``state.json`` names its tensor file and has its digest; a process killed between the two writes leaves the previous
-pair valid.
+``state.json`` contains the name and the checksum of its tensor file. If a process is killed between the two writes, the
+previous pair stays valid.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESTORE = "restore it from a copy, or fit again"
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """{name: tensor} of parameters and persistent buffers; a shared one has its first name only."""
+    """{name: tensor} of parameters and persistent buffers. A shared tensor appears under its first name only."""
     saved = module.state_dict()
     named = [*module.named_parameters(), *module.named_buffers()]
     return {name: tensor.detach() for name, tensor in named if name in saved}
@@ -39,10 +39,10 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    """Copy ``tensors`` into the module; ``InputError`` names the first that is missing, superfluous or of another
-    shape.
+    """Copy ``tensors`` into the module. Raise ``InputError`` for the first tensor that is missing, is superfluous or
+    has another shape.
 
-    Tensors that a part lists as ``added`` may be missing from older files; they stay as built.
+    Tensors that a part lists as ``added`` may be missing from older files. They keep their initial values.
     """
     own = state_of(module)
     added = {f"{where}.{name}" for where, part in module.named_modules() for name in getattr(part, "added", ())}
@@ -70,7 +70,7 @@ def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None
 
 @contextmanager
 def restoring(path: object) -> Iterator[None]:
-    """Report any failure inside as damage to the file, written by latens, from which something is being built."""
+    """Report any failure within the block as damage to the file at ``path``, which latens wrote."""
     try:
         yield
     except InputError:
@@ -81,7 +81,7 @@ def restoring(path: object) -> Iterator[None]:
 
 
 def digest(data: bytes) -> str:
-    """The sha256 of ``data``, hexadecimal."""
+    """The sha256 of ``data``, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -93,7 +93,8 @@ def pack(tensors: dict[str, Tensor]) -> bytes:
 
 
 def read_whole(path: Path | Part, expected: str | None, missing: str = RESTORE, most: int = TEXT) -> bytes:
-    """The bytes of a regular file, at most this many; ``InputError`` unless its sha256 is ``expected`` (None: any)."""
+    """The bytes of a regular file of at most ``most`` bytes. Raise ``InputError`` unless its sha256 is ``expected``
+    (None: any)."""
     try:
         data = Part.of(path).read(most)
     except OSError as error:
@@ -104,7 +105,7 @@ def read_whole(path: Path | Part, expected: str | None, missing: str = RESTORE, 
 
 
 def unpack(path: Path | Part, expected: str | None, missing: str = RESTORE) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, read by :func:`read_whole`; ``InputError`` if it is damaged."""
+    """The tensors of a safetensors file, read by :func:`read_whole`. Raise ``InputError`` if it is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -116,7 +117,7 @@ def unpack(path: Path | Part, expected: str | None, missing: str = RESTORE) -> d
 
 
 def dumps(value: Any) -> str:
-    """JSON in which floats are exact; NaN and infinities are written as objects that :func:`loads` reads."""
+    """JSON with exact floats. NaN and infinities are written as objects that :func:`loads` can read."""
     return json.dumps(_encode(value), indent=1, allow_nan=False)
 
 
@@ -136,14 +137,14 @@ def loads(text: str) -> Any:
 
 
 def sealed(record: dict[str, Any]) -> str:
-    """The record as JSON text, with its own checksum."""
+    """The record as JSON text that includes a checksum of the record."""
     body = {key: value for key, value in record.items() if key != "checksum"}
     return dumps(body | {"checksum": digest(dumps(body).encode())}) + "\n"
 
 
 def unseal(path: Path | Part, what: str, remedy: str = RESTORE) -> dict[str, Any]:
-    """The record of a sealed JSON file; ``InputError`` if the file is missing (``what``, in words), not JSON, or
-    altered (with the ``remedy``)."""
+    """The record of a JSON file written by :func:`sealed`. Raise ``InputError`` if the file is missing (with ``what``
+    in the message), is not JSON or was altered (with ``remedy``)."""
     try:
         record = loads(Part.of(path).read().decode("utf-8"))
     except FileNotFoundError:
@@ -164,9 +165,9 @@ def unseal(path: Path | Part, what: str, remedy: str = RESTORE) -> dict[str, Any
 
 @dataclass
 class Log:
-    """What accompanies a run: its checkpoints, its progress, a function that receives its history after each
-    validation, callbacks, and what callbacks are told about the run; ``closing`` changes the trained model, and is
-    undone if that lowers the held-out bound."""
+    """What accompanies a run: its checkpoints, its progress, a function that receives the history after each
+    validation, the callbacks, and the description of the run for them. ``closing`` changes the trained model; the
+    change is undone if it lowers the held-out bound."""
 
     store: Checkpoints | None = None
     progress: Progress | None = None
@@ -194,7 +195,7 @@ class Checkpoints:
         return (self.folder / "state.json").exists()
 
     def save(self, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
-        """Replace the checkpoint; ``record`` has the number of the step, "step"."""
+        """Replace the checkpoint. ``record`` contains the number of the step as "step"."""
         self.folder.make()
         data = pack(tensors)
         name = f"step-{int(record['step']):09d}-{digest(data)[:8]}.safetensors"
@@ -203,7 +204,7 @@ class Checkpoints:
         self._keep_only(name)
 
     def tidy(self) -> None:
-        """Remove what a killed process left: tensors that the state does not name, and unfinished files."""
+        """Remove what a killed process left behind: unfinished files, and tensors that the state does not name."""
         name = str(unseal(self.folder / "state.json", "there is no checkpoint").get("tensors")) if self.exists() else ""
         self._keep_only(name)
 
@@ -213,7 +214,7 @@ class Checkpoints:
                 old.remove()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(tensors, record) of the checkpoint; ``InputError`` if it is missing or damaged."""
+        """(tensors, record) of the checkpoint. Raise ``InputError`` if it is missing or damaged."""
         record = unseal(self.folder / "state.json", "there is no checkpoint to resume from")
         file = self.folder / str(record.get("tensors", ""))
         return unpack(file, str(record.get("sha256", "")), "there is no checkpoint to resume from"), record

@@ -1,4 +1,4 @@
-"""Find the term and the rows that made the loss or gradient of a step not finite."""
+"""Find the term and the rows that made the loss or the gradient of a step infinite or NaN."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from latens.training.settings import Settings
 
 
 class NonFiniteError(FitError):
-    """A loss or gradient was not finite; ``step``, ``term`` and ``rows`` say where. The step changed no weight."""
+    """A loss or gradient was not finite; see ``step``, ``term`` and ``rows``. The step changed no weight."""
 
     def __init__(self, message: str, step: int, term: str, rows: list[int]):
         super().__init__(message)
@@ -26,7 +26,7 @@ class NonFiniteError(FitError):
 def not_finite(
     step: int, term: str, rows: list[int], blamed: bool, settings: Settings, store: Checkpoints | None
 ) -> NonFiniteError:
-    """The error for a term that is not finite in ``rows``, or, unless ``blamed``, somewhere in the batch."""
+    """The error for a term that is not finite in ``rows`` or, if ``blamed`` is false, somewhere in the batch."""
     shown = ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
     where = f"for row{'s' * (len(rows) > 1)} {shown}" if blamed else f"in the batch of rows {shown}"
     kept = f", which are kept in {store.folder}" if store else ""
@@ -39,7 +39,7 @@ def not_finite(
 
 
 def nothing_moved(count: int, norm: float, settings: Settings) -> str:
-    """The message of a run that skipped all updates between two validations."""
+    """The message for a run that skipped all updates between two validations."""
     return (
         f"{count} updates in a row were skipped and nothing was learned, as the last gradient's norm was {norm:.3g} "
         f"and skip_norm is {settings.longest:g}: raise it (0 skips none)"
@@ -59,10 +59,11 @@ def find_cause(
     draw_rows: Callable[[slice], Draw], losses: dict[str, Tensor], players: dict[str, PlayerOptimizer],
     processes: Processes, share: slice, total: int,
 ) -> tuple[str, list[int]]:  # fmt: skip
-    """(term, positions in the joint batch) of the value that is not finite, in a term, a loss, or a term's gradient.
+    """(term, positions in the joint batch) of a value that is not finite: in a term, a loss, or the gradient of a term.
 
-    ``draw_rows(rows)`` repeats the step's draw for rows of this process's share. Each process calls this with its share
-    of the joint batch, and all get the same answer. The positions are empty where no single row is responsible.
+    ``draw_rows(rows)`` repeats the draw of the step for some rows of this process. Each process calls this function
+    with its share of the joint batch, and all get the same answer. There are no positions if no single row is
+    responsible.
     """
     for name, value in _named_terms(draw_rows(slice(0, share.stop - share.start))).items():
         bad = _joint(~torch.isfinite(value.detach()).all(0), processes, share, total)
@@ -71,7 +72,7 @@ def find_cause(
     for name, loss in losses.items():
         if processes.any(not bool(torch.isfinite(loss.detach()))):
             return f"loss of the player {name!r}", []
-    # row by row, because in a joint backward pass 0 x infinity spreads the NaN of one row to all
+    # row by row, because a joint backward pass spreads the NaN of one row to all (0 x infinity)
     parameters = [p for player in players.values() for p in player.parameters]
     flags: dict[str, list[bool]] = {}
     for row in range(share.stop - share.start):

@@ -1,5 +1,5 @@
-"""The training loop: each player descends its own loss. Its whole state can be saved, and training continued
-exactly."""
+"""The training loop: each player lowers its own loss. The whole state can be saved, and training then continues exactly
+as if it had not been interrupted."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from latens.training.settings import Settings, anneal_at, epochs_a_round, learni
 from latens.training.step import Step, terms, trimmed_mean
 from latens.training.threads import threads_for
 
-REFITS, STEPS_OF_REFIT = 4, 10  # how often, at most, a prior is refitted to the codes, and by how many steps
-CODES = 100_000  # rows whose codes it is refitted to
-COST_OF_CLOSING = 0.01  # nats of the held-out bound that the last step may lose
+REFITS, STEPS_OF_REFIT = 4, 10  # the most refits of a prior to the codes, and the steps of each
+CODES = 100_000  # the most rows whose codes a prior is refitted to
+COST_OF_CLOSING = 0.01  # the last step may lower the held-out bound by this many nats
 
 
 def parts_with(hook: str, *modules: nn.Module) -> dict[str, Any]:
-    """{name: sub-module} of those that define a hook, each once."""
+    """{name: sub-module} of the sub-modules that define a hook; a shared one appears once."""
     named = ((f"{number}.{name}", part) for number, m in enumerate(modules) for name, part in m.named_modules())
     found = {id(part): (name, part) for name, part in reversed([*named]) if hasattr(part, hook)}
     return dict(reversed(found.values()))
@@ -47,28 +47,32 @@ def parts_with(hook: str, *modules: nn.Module) -> dict[str, Any]:
 class Trainer:
     """Trains ``model`` under ``objective`` on the batches of ``loader``.
 
-    A step draws, computes the losses and the gradient of each player's loss with respect to its own parameters, sums
-    gradients over processes and clips them; then all players move at once.
+    In each step the trainer draws, computes the losses, and computes the gradient of each player's loss with respect to
+    the parameters of that player. It sums the gradients over processes and clips them. Then all players move at once.
 
-    After :meth:`run`, the model holds the weights with the best validation bound, or the last ones, averaged if asked
-    for. The bound for this choice has the objective's final weights (after warm-up), and is the mean over batches
-    without the highest and lowest tenth, so that a few extreme rows do not decide. ``history`` has one row per
-    validation.
+    After :meth:`run`, the model holds the weights with the best validation bound, or the last weights, averaged if the
+    settings say so. To choose the best weights, the bound is computed with the objective's final weights (those after
+    warm-up). It is the mean over batches without the highest and lowest tenth, so that a few extreme rows do not
+    decide. ``history`` has one row per validation.
 
-    A part may define hooks: ``observe(x, draw)`` returns sums over the batch of a step, or None;
-    ``after_step(observed)`` receives them, summed over processes (None for a part without ``observe``);
-    ``after_epoch()``; ``settle(observed)`` receives the sums over the training set, once, after training;
-    ``seen(draw)``, ``expect(rows)`` and ``maximise(sums)`` are steps of expectation maximisation after training, which
-    go on while the held-out bound gains (see :class:`latens.priors.NormalMixturePrior`); ``needs_grad_at_eval``.
+    A part may define these hooks:
+
+    * ``observe(x, draw)`` returns sums over the batch of a step, or None;
+    * ``after_step(observed)`` receives these sums, added up over processes (None for a part without ``observe``);
+    * ``after_epoch()`` is called after each epoch;
+    * ``settle(observed)`` receives the sums over the training set, once, after training;
+    * ``seen(draw)``, ``expect(rows)`` and ``maximise(sums)`` are the steps of expectation maximisation after training,
+      repeated while the held-out bound gains (see :class:`latens.priors.NormalMixturePrior`);
+    * ``needs_grad_at_eval`` is true if the part needs gradients in evaluation too.
 
     Args:
         model: the model, trained in place.
         objective: its objective.
         loader: batches of training rows.
         validation: batches of held-out rows, or None.
-        settings: with every "auto" settled.
-        log: checkpoints, progress, callbacks, and what receives the history.
-        processes: the processes of the run; by default one, or those of the launcher.
+        settings: the settings, with a value in place of every "auto".
+        log: checkpoints, progress, callbacks, and the function that receives the history.
+        processes: the processes of the run; by default one, or those that the launcher started.
         backend: the backend of ``torch.compile``.
     """
 
@@ -110,7 +114,7 @@ class Trainer:
         step = Step(self.model, self.objective, self.players, self.observers, self.processes, settings)
         self.forward: Callable[..., Any] = step.losses
         self._reductions: dict[tuple[str, ...], Reduction] = {}  # keyed by the names of the players that move
-        self._stop = False  # asked for in any process, as of the last step
+        self._stop = False  # whether any process had been asked to stop at the last step
         self._captured = False
         if settings.compile and can_compile(model, backend, self.processes.device, self.progress.note):
             whole = getattr(model, "compile_mode", "full") == "full"
@@ -118,7 +122,8 @@ class Trainer:
             self.forward = compiled(step.whole if self._captured else step.losses, model, backend)
 
     def _require_whole_batches(self) -> None:
-        """``InputError`` if an objective that compares the rows of a batch would see part of one, or weights."""
+        """Raise ``InputError`` if an objective that compares the rows of a batch would get part of a batch, or
+        weights."""
         if not self.objective.joint:
             return
         if self.processes.count > 1:
@@ -136,12 +141,12 @@ class Trainer:
     # One step
 
     def _noise(self, start: int, total: int) -> AbstractContextManager[None]:
-        """A block with the noise of the step, from row ``start`` of ``total``; with a total of 0, all of it."""
+        """A block with the noise of the step for the rows from ``start``, out of ``total``; a total of 0 means all."""
         reseed(self.settings.seed, Key.STEP, self.step)
         return part(start, total)
 
     def _update_captured(self, batch: Batch) -> None:
-        """One step as one graph, and then what cannot be part of the graph."""
+        """One step: first the captured graph, then what cannot be part of it."""
         factor = learning_rate_at(self.step, self.steps, self.settings) / float(self.settings.learning_rate)
         scalars = torch.tensor([player.scalars(factor) for player in self.players.values()], dtype=torch.float64)
         with self._noise(0, 0):
@@ -177,13 +182,13 @@ class Trainer:
         return losses | dict(zip(("distortion", "rate"), numbers[count:])) | norms | rate
 
     def _tell(self, what: str, *figures: Any) -> None:
-        """Call a method of all callbacks, in the main process; note whether one asks to stop."""
+        """Call a method of all callbacks, in the main process, and note whether any of them asks to stop."""
         if self.processes.is_main:
             answers = [getattr(each, what)(*figures) for each in self.callbacks]
             self.halted = self.halted or any(isinstance(each, bool | np.bool_) and bool(each) for each in answers)
 
     def update(self, batch: Batch, stop: bool = False) -> None:
-        """One step on this process's share of a joint batch; ``stop``: this process is asked to stop."""
+        """One step on this process's share of a joint batch. ``stop``: whether this process was asked to stop."""
         batch, self._stop = batch.to(self.processes.device), stop
         self.set_anneal()
         if self._captured:
@@ -218,8 +223,8 @@ class Trainer:
         self, losses: dict[str, Tensor], active: dict[str, PlayerOptimizer], figures: Tensor,
         observed: dict[str, Tensor], fraction: float,
     ) -> tuple[dict[str, list[Tensor | None]], Tensor, dict[str, Tensor]]:  # fmt: skip
-        """(gradients of the players, figures, what was observed) of the joint batch, from those of this process's
-        ``fraction`` of it."""
+        """(gradients of the players, figures, observed sums) of the joint batch, computed from this process's share,
+        which is a ``fraction`` of it."""
         if (key := tuple(active)) not in self._reductions:
             parameters = [p for name in reversed(active) for p in active[name].parameters]
             self._reductions[key] = Reduction(parameters, self.processes)
@@ -233,8 +238,8 @@ class Trainer:
         return grads, figures, dict(zip(observed, sums, strict=True))
 
     def leave_out(self, batch: Batch, share: slice, total: int, judged: list[float]) -> None:
-        """Count a skipped update. Stop the run if none may be skipped, or if all updates since the last validation were
-        skipped."""
+        """Count a skipped update. Stop the run if no update may be skipped, or if all updates since the last validation
+        were skipped."""
         none_made = not self.sums[3] and self.skipped + 1 >= min(self.every * len(self.loader), self.steps)
         if self.settings.longest == math.inf or (none_made and not all(map(math.isfinite, judged))):
             self._stop_at_non_finite(batch, share, total)
@@ -251,7 +256,7 @@ class Trainer:
                 module.after_step(observed.get(name))
 
     def set_anneal(self, value: float | None = None) -> None:
-        """Set the warm-up factor of the rate to ``value``, or to that of the schedule at this step."""
+        """Set the warm-up factor of the rate to ``value``, or to the value of the schedule at this step."""
         for module in self._annealed:
             module.anneal.fill_(self._anneal_at(self.step, module) if value is None else value)
 
@@ -259,8 +264,8 @@ class Trainer:
         return anneal_at(step, self.steps, self.settings, module.warmup)
 
     def _stop_at_non_finite(self, batch: Batch, share: slice, total: int) -> None:
-        """Raise the error that names the term and rows that are not finite, found by repeating the step's draw; weights
-        stay as before the step."""
+        """Raise the error that names the term and the rows that are not finite. They are found by repeating the step's
+        draw. The weights stay as before the step."""
 
         def draw_rows(rows: slice) -> Draw:
             some = batch.part(rows)
@@ -322,7 +327,7 @@ class Trainer:
             self.stopped |= 0 < int(self.settings.patience) <= self.rounds_without
 
     def validate(self, loader: Loader) -> dict[str, float]:
-        """Bound, rate and distortion with the objective's final weights, and the same noise every time."""
+        """Bound, rate and distortion with the objective's final weights and the same noise every time."""
         self.set_anneal(1.0)
         self.model.eval()
         sums, losses = torch.zeros(4, dtype=torch.float64), torch.zeros(2, len(loader), dtype=torch.float64)
@@ -358,11 +363,11 @@ class Trainer:
         """Train to the end, from the start or from the checkpoint if there is one.
 
         Raises:
-            Interrupted: after a first Ctrl-C, with a checkpoint of the last complete step.
+            Interrupted: after the first Ctrl-C, with a checkpoint of the last complete step.
             NonFiniteError: a loss or gradient is not finite.
         """
         keep_memory()
-        self.since, self._saved = time.monotonic(), -math.inf  # the first checkpoint comes after the first step
+        self.since, self._saved = time.monotonic(), -math.inf  # so the first checkpoint is written after the first step
         if self.store is not None and self.store.exists():
             self.load()
             self._saved = self.since
@@ -405,16 +410,16 @@ class Trainer:
                 self._halts()
 
     def _is_asked(self, stop: StopSignal) -> bool:
-        """Whether a stop is asked for, in this process or, as of the last step, in any."""
+        """Whether this process was asked to stop, or any process had been by the last step."""
         return self._stop or (self.processes.count == 1 and stop.asked)
 
     def _halts(self) -> bool:
-        """Whether a callback of any process has asked to stop. The run then ends with its next validation."""
+        """Whether a callback of any process has asked to stop. If so, the run ends with its next validation."""
         self.stopped |= bool(self.callbacks) and self.processes.any(self.halted)
         return self.stopped
 
     def settle_and_save(self) -> None:
-        """Take the best or averaged weights, fit parts with a closed form, and write the last checkpoint."""
+        """Take the best or averaged weights, fit the parts that have a closed form, and write the last checkpoint."""
         if not self.finished:
             if self.best_state:
                 load_state(self.model, self.best_state, "the best weights")
@@ -428,7 +433,7 @@ class Trainer:
 
     @torch.no_grad()
     def _settle(self) -> None:
-        """Fit parts with a closed form to the training set: the optimal variance, by one pass, then the prior."""
+        """Fit the parts that have a closed form to the training set: first the optimal variance, then the prior."""
         parts = parts_with("settle", self.model, self.objective)
         parts = {name: part for name, part in parts.items() if name in self.observers}
         for name, total in self._totals("observe", parts).items():
@@ -452,8 +457,8 @@ class Trainer:
                 break
 
     def _keep(self, step: Callable[[], None], cost: float = 0.0) -> bool:
-        """Take a step, and undo it unless the held-out bound gains, or loses less than ``cost``; returns whether it is
-        kept."""
+        """Take a step, and undo it unless the held-out bound gains, or loses less than ``cost``. Returns whether the
+        step was kept."""
         before, kept = self._bound(), {name: tensor.clone() for name, tensor in state_of(self.model).items()}
         step()
         keeps = self._bound() > before - cost
@@ -466,8 +471,8 @@ class Trainer:
         return self.validate(self.validation)["validation_trimmed"]
 
     def _codes(self, parts: dict[str, Any]) -> dict[str, Tensor]:
-        """For each part that can be refitted, what it sees of this process's training rows; all processes together see
-        at most ``CODES`` rows."""
+        """For each part that can be refitted, what it has seen of this process's training rows. All processes together
+        show it at most ``CODES`` rows."""
         found: dict[str, list[Tensor]] = {name: [] for name in parts}
         every = max(1, -(-len(self.loader) * int(self.settings.batch_size) // CODES))
         for _, _, draw in self._dealt(islice(self._rows(), 0, None, every), Key.SETTLE):
@@ -477,13 +482,13 @@ class Trainer:
                 if self.processes.any(bool(rows))}  # fmt: skip
 
     def _rows(self) -> Iterator[Batch]:
-        """The batches of the training set, always the same ones, for a model that is not trained."""
+        """The batches of the training set in a fixed order, for a model that is not being trained."""
         self.model.eval()
         in_order = getattr(self.loader, "in_order", None)
         return (in_order() if in_order else self.loader).batches(0)
 
     def _totals(self, hook: str, parts: dict[str, Any]) -> dict[str, Tensor]:
-        """The sums of what parts observe over one pass of the training set, always with the same noise."""
+        """The sums of what parts observe in one pass over the training set, always with the same noise."""
         totals: dict[str, Tensor] = {}
         if not parts:
             return totals
@@ -529,7 +534,7 @@ class Trainer:
                 player.load(groups.get(f"optimizer.{name}", {}))
 
     def _take_up(self, record: dict[str, Any]) -> None:
-        """Restore the figures of a checkpoint, each with the type that it has at the start."""
+        """Restore the figures of a checkpoint, each with its original type."""
         for name in _RECORD:
             own, found = getattr(self, name), record.get(name, getattr(self, name))
             kinds = {float: (float, int), type(None): (float, int, type(None))}.get(type(own), (type(own),))

@@ -1,4 +1,4 @@
-"""Optimisers of the players: each descends its own loss, with respect to its own parameters only."""
+"""Optimisers of the players: each lowers its own loss, by moving its own parameters only."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SWEEP = 32  # steps between searches for subnormal moments
 class PlayerOptimizer:
     """AdamW (Loshchilov & Hutter 2019) for one player's parameters.
 
-    Weight decay applies to the weights of linear and convolutional maps only, which are found in ``modules``. The
+    Weight decay applies only to the weights of linear and convolutional maps, which are found in ``modules``. The
     player's ``options`` override the learning rate (``lr``, the peak of its schedule), ``betas``, ``eps`` and
-    ``weight_decay``; others are a ``ValueError``. (Importing torch's own class would take half a second before the
-    first step.)
+    ``weight_decay``; any other option is a ``ValueError``. torch's own AdamW is not used, because importing it takes
+    half a second.
     """
 
     def __init__(self, modules: Iterable[nn.Module], player: Player, settings: Settings):
@@ -36,22 +36,23 @@ class PlayerOptimizer:
         self.taken = 0
 
     def _groups(self, modules: Iterable[nn.Module], decay: float) -> list[tuple[list[nn.Parameter], float]]:
-        """[(parameters, weight decay)], those with a decay first."""
+        """[(parameters, weight decay)], with the parameters that decay first."""
         weights = {id(m.weight) for root in modules for m in root.modules() if isinstance(m, _DECAYED)} if decay else {}
         decayed = [p for p in self.parameters if id(p) in weights]
         others = [p for p in self.parameters if id(p) not in weights]
         return [(group, each) for group, each in ((decayed, decay), (others, 0.0)) if group]
 
     def prepare(self) -> None:
-        """Create moments of zero for parameters without moments."""
+        """Create moments of zero for the parameters that have none yet."""
         for p in self.ordered:
             if p not in self.moments:
                 self.moments[p] = torch.zeros_like(p), torch.zeros_like(p)
 
     @torch.no_grad()
     def count(self) -> None:
-        """Count a step. Every 32 steps subnormal moments become 0, since processors may compute a hundred times slower
-        with them; moments of weights whose inputs are always 0 (a pixel at the border) decay into that range."""
+        """Count a step. Every 32 steps, set subnormal moments to 0, because some processors compute a hundred times
+        slower with them. The moments of weights whose inputs are always 0 (a pixel at the border) decay to such
+        values."""
         self.taken += 1
         if self.taken % _SWEEP == 0:
             for moment in (m for pair in self.moments.values() for m in pair):
@@ -70,7 +71,7 @@ class PlayerOptimizer:
             m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
             p \leftarrow (1 - \eta \lambda) p - \eta \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
 
-        (Kingma & Ba 2015; Loshchilov & Hutter 2019). ``scalars`` are those of :meth:`scalars`.
+        (Kingma & Ba 2015; Loshchilov & Hutter 2019). ``scalars`` come from :meth:`scalars`.
         """
         rate, first, second = scalars.unbind()
         beta1, beta2 = self.betas
@@ -107,8 +108,8 @@ class PlayerOptimizer:
                 self.moments[p] = first, second
 
     def update(self, grads: list[Tensor | None], norm: float, factor: float, clip: float) -> None:
-        """One step at ``factor`` x the peak learning rate, with the gradient shortened to the norm ``clip`` (0:
-        never)."""
+        """One step with ``factor`` times the peak learning rate. A gradient longer than ``clip`` is shortened to that
+        norm; 0 never shortens it."""
         self.prepare()
         if not all(p.device.type in ("cpu", "cuda") for p in self.ordered):
             scalars = torch.tensor(self.scalars(factor))
@@ -131,7 +132,7 @@ class PlayerOptimizer:
     def _descend_fused(
         self, parameters: list[Any], grads: list[Tensor], moments: list[Any], factor: float, decay: float
     ) -> None:
-        """The step by torch's fused kernel, for tensors of one layout on CPU or CUDA."""
+        """The step by torch's fused kernel, for tensors of the same layout on CPU or CUDA."""
         by_kind: dict[Any, list[Any]] = {}
         for each in zip(parameters, grads, moments, strict=True):
             by_kind.setdefault((each[0].device, each[0].dtype), []).append(each)
@@ -146,7 +147,7 @@ class PlayerOptimizer:
 
 
 def _options(player: Player, settings: Settings) -> dict[str, Any]:
-    """The options of the optimiser: the player's own, otherwise those of the run."""
+    """The options of the optimiser: those of the player, otherwise those of the run."""
     options: dict[str, Any] = {
         "lr": settings.learning_rate, "betas": (0.9, settings.beta2), "eps": 1e-8,
         "weight_decay": settings.weight_decay,
@@ -158,7 +159,8 @@ def _options(player: Player, settings: Settings) -> dict[str, Any]:
 
 
 def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) -> dict[str, list[Tensor | None]]:
-    """The gradient of each player's loss with respect to its own parameters, all computed before any player moves."""
+    """The gradient of each player's loss with respect to that player's parameters. All are computed before any player
+    moves."""
     found: dict[str, list[Tensor | None]] = {}
     names = list(losses)
     for name in names:
@@ -172,15 +174,15 @@ def gradients(losses: dict[str, Tensor], players: dict[str, PlayerOptimizer]) ->
 
 
 def laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """A gradient or moment in the memory layout of its parameter, of the same shape. ``autograd.grad`` returns a
-    convolution's gradient channels-last, and the fused optimiser treats all as flat memory, so another layout would
-    pair weights with wrong gradients."""
+    """A gradient or moment of the same shape in the memory layout of its parameter. ``autograd.grad`` returns the
+    gradient of a convolution channels-last, but the fused optimiser treats all tensors as flat memory. A different
+    layout would pair weights with the wrong gradients."""
     if value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter).copy_(value)
 
 
 def norm_of(grads: list[Tensor | None]) -> Tensor:
-    """The norm of all gradients as one vector, a scalar; 0 for none."""
+    """The norm of all gradients taken as one vector, a scalar; 0 if there are none."""
     present = [g for g in grads if g is not None]
     return torch.nn.utils.get_total_norm(present) if present else torch.zeros(())

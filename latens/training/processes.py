@@ -16,13 +16,14 @@ from latens.machine.launcher import launched, was_restarted
 
 
 def check_device(name: str) -> None:
-    """``InputError`` unless ``name`` is "auto" or a device of this machine."""
+    """Raise ``InputError`` unless ``name`` is "auto" or a device of this machine."""
     if name != "auto":
         usable_device(name)
 
 
 def usable_device(name: str) -> torch.device:
-    """The torch device of that name; ``InputError`` for an unknown kind, or one that this machine lacks."""
+    """The torch device of that name. Raise ``InputError`` if the kind is unknown, or this machine has no such
+    device."""
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
@@ -36,7 +37,7 @@ def usable_device(name: str) -> torch.device:
 
 
 def _leave() -> None:
-    """Destroy the process group, whose threads may otherwise abort a process that has already finished."""
+    """Destroy the process group. Otherwise its threads may abort a process that has already finished."""
     from torch import distributed
 
     if distributed.is_initialized():
@@ -44,23 +45,23 @@ def _leave() -> None:
 
 
 class LostProcess(FitError):
-    """Another process of a run has ended, so that this one cannot go on."""
+    """Another process of the run has ended, so this one cannot go on."""
 
 
 @contextmanager
 def _all_here(remedy: str = "see its message") -> Iterator[None]:
-    """A block that exchanges with the other processes; ``LostProcess`` if one has ended."""
+    """A block that communicates with the other processes. It raises ``LostProcess`` if one of them has ended."""
     try:
         yield
-    except RuntimeError as error:  # raised by the transport, in words that differ by backend
+    except RuntimeError as error:  # raised by the transport, with a text that differs by backend
         if launched() == 1:
             raise
         raise LostProcess(f"another process of this run has ended, or cannot be reached: {remedy}") from error
 
 
 def _rejoin() -> None:
-    """After a restart by torchrun, meet the other processes under a new name: a store that outlives the attempt still
-    has the addresses of processes that have ended."""
+    """After a restart by torchrun, meet the other processes under a new name. If the store outlives the attempt, it
+    still has the addresses of processes that have ended."""
     from torch import distributed
 
     kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -74,11 +75,11 @@ def _rejoin() -> None:
 
 
 class Processes:
-    """The processes of a run: the device of this one, its share of a joint batch, and sums over all.
+    """The processes of a run: the device of this process, its share of a joint batch, and sums over all processes.
 
     ``device`` is "auto" (accelerate's choice: CUDA, MPS, … or CPU) or a torch device. Under ``accelerate launch`` or
-    ``torchrun`` a run has several processes. They split each joint batch and sum their gradients, so that the update is
-    that of one process on the joint batch.
+    ``torchrun`` a run has several processes. They split each joint batch and sum their gradients, so the update is the
+    same as that of one process on the joint batch.
     """
 
     def __init__(self, device: str = "auto"):
@@ -105,13 +106,13 @@ class Processes:
         return slice(total * self.index // self.count, total * (self.index + 1) // self.count)
 
     def owns(self, number: int) -> bool:
-        """Whether batch ``number`` belongs to this process, where whole batches are distributed."""
+        """Whether batch ``number`` belongs to this process, when whole batches are dealt out to the processes."""
         return number % self.count == self.index
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The sums of the tensors over processes, in one exchange with the precision of the most precise tensor
-        (float64 for whole numbers). With one process, the tensors themselves. Raises ``FitError`` if a process has
-        ended."""
+        """The sums of the tensors over processes, in one exchange. It has the precision of the most precise tensor
+        (float64 for whole numbers). With one process, returns the tensors themselves. Raises ``FitError`` if a process
+        has ended."""
         if self.count == 1 or not tensors:
             return list(tensors)
         kinds = {t.dtype if t.is_floating_point() else torch.float64 for t in tensors}
@@ -120,7 +121,7 @@ class Processes:
         return [part.view(t.shape).to(t) for part, t in zip(flat.split([t.numel() for t in tensors]), tensors)]
 
     def begin_sum(self, flat: Tensor) -> Callable[[], None]:
-        """Begin to replace a tensor by its sum over processes; the function returned waits until that is done."""
+        """Begin to replace a tensor by its sum over processes. The returned function waits until that is done."""
         from torch import distributed
 
         with _all_here():
@@ -137,8 +138,8 @@ class Processes:
         return value if self.count == 1 else bool(self.sum([torch.tensor([float(value)])])[0].item() > 0)
 
     def first(self, action: Callable[[], object]) -> None:
-        """Run ``action`` in the main process only. If it fails, all processes stop: the main one raises the error of
-        ``action``, the others ``InputError``."""
+        """Run ``action`` in the main process only. If it fails, all processes stop: the main process raises the error
+        of ``action``, and the others raise ``InputError``."""
         try:
             if self.is_main:
                 action()

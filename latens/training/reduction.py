@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from latens.training.processes import Processes
 
-BUCKET = 1 << 18  # numbers that are sent together, at least (1 MiB of float32)
+BUCKET = 1 << 18  # the least number of values that are sent together (1 MiB of float32)
 
 
 class _Bucket:
-    """Parameters of one kind whose gradients are sent together, each with a flag: whether any process has one."""
+    """Parameters of one dtype and device whose gradients are sent together. Each has a flag: whether any process has a
+    gradient for it."""
 
     def __init__(self, parameters: list[nn.Parameter]):
         self.parameters = parameters
@@ -26,7 +27,7 @@ class _Bucket:
         self.missing = 0
 
     def filled(self) -> Tensor:
-        """All gradients and flags, with zeros where this process has no gradient."""
+        """All gradients and flags, with zeros for the gradients that this process does not have."""
         if self.missing:
             for part, flag in zip(self.parts, self.flags.tolist(), strict=True):
                 if not flag:
@@ -35,26 +36,26 @@ class _Bucket:
 
 
 class Reduction:
-    """Sums the gradients of some parameters, and figures of the step, over the processes of a run.
+    """Sums the gradients of parameters, and the figures of the step, over the processes of a run.
 
-    A bucket is sent when it has all its gradients and every bucket before it is on its way (Li et al. 2020), so that
-    all processes send in the same order, whatever the order of their backward passes. Figures travel with the last
-    bucket, so a small model needs one exchange per step.
+    A bucket is sent when it has all its gradients and every bucket before it has been sent (Li et al. 2020). So all
+    processes send in the same order, whatever the order of their backward passes. The figures are sent with the last
+    bucket, so a small model needs only one exchange per step.
 
     Args:
-        parameters: those whose gradients are summed; the last are ready first.
+        parameters: the parameters whose gradients are summed; the gradients of the last ones are ready first.
         processes: the processes of the run.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], processes: Processes):
         self.processes, self.buckets = processes, [_Bucket(group) for group in _groups(parameters)]
         self._place = {p: (bucket, n) for bucket in self.buckets for n, p in enumerate(bucket.parameters)}
-        self._waits: list[Callable[[], None]] = []  # one per bucket that is on its way
+        self._waits: list[Callable[[], None]] = []  # one per bucket that has been sent
         self._factor = 1.0
 
     @contextmanager
     def receiving(self, factor: float) -> Iterator[None]:
-        """A block in which a backward pass gives the gradients; they are multiplied by ``factor``, this process's
+        """A block in which a backward pass gives the gradients. They are multiplied by ``factor``, this process's
         fraction of the joint batch."""
         self._factor, self._waits = factor, []
         for bucket in self.buckets:
@@ -76,7 +77,7 @@ class Reduction:
         self._send(lambda bucket: bucket.missing == 0)
 
     def _send(self, ready: Callable[[_Bucket], bool]) -> None:
-        """Send the buckets in order while they are ready; the last one waits for :meth:`finish`."""
+        """Send the buckets in order while they are ready. The last bucket waits for :meth:`finish`."""
         while len(self._waits) < len(self.buckets) - 1 and ready(self.buckets[len(self._waits)]):
             self._waits.append(self.processes.begin_sum(self.buckets[len(self._waits)].filled()))
 
@@ -98,7 +99,7 @@ class Reduction:
 
 
 def _groups(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Parameters of one kind and device in buckets, the last first."""
+    """Parameters of the same dtype and device in buckets, the last parameters first."""
     groups: list[list[nn.Parameter]] = []
     size = BUCKET
     for p in reversed(parameters):

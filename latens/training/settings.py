@@ -1,4 +1,4 @@
-"""How a model is trained: options, and what "auto" becomes for given counts."""
+"""How a model is trained: the options, and the value that "auto" gets from the counts of a run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from latens.errors import InputError, is_number, is_whole
 
 LINEAR_STEPS = 6000
-COMPILED_STEPS = 15_000  # steps from which compiling pays off: it takes about 100 s of processor time for a mixed table
-COMPILED_ROWS = 1_800_000  # the same in rows over all epochs, for large batches
-AVERAGED_ROWS = 2_000  # rows of a table from which weights are averaged
-MANY = 900_000  # rows (a million without those held out) from which batches grow and epochs shrink
+COMPILED_STEPS = 15_000  # shorter runs are not compiled, which takes about 100 s for mixed tables
+COMPILED_ROWS = 1_800_000  # the same limit in rows over all epochs, for large batches
+AVERAGED_ROWS = 2_000  # weights are averaged for tables of this many rows or more
+MANY = 900_000  # from so many training rows (a million with held-out rows), batches are larger and epochs fewer
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Values:
     """The values that an option takes.
 
     Attributes:
-        words: the values in words, for messages.
-        allows: whether a value is one of them.
+        words: description of the values, for messages.
+        allows: whether a value is allowed.
         kind: converts a word of the command line.
-        noun: what ``kind`` converts to, in words.
+        noun: what ``kind`` converts a word to, for messages.
         metavar: the name of a value in help texts.
         auto: whether "auto" is a value.
-        low: the smallest value, where the command line itself refuses smaller ones.
+        low: the smallest value, if the command line itself refuses smaller ones.
     """
 
     words: str
@@ -82,38 +82,41 @@ _COMPILE = Values(
     auto=True,
 )  # fmt: skip
 _DEVICE = Values("'auto' or the name of a torch device", lambda value: isinstance(value, str), str, metavar="DEVICE")
-INNER = ("warmup", "beta2", "decay")  # not on the command line, where recipes have options of these names
+INNER = ("warmup", "beta2", "decay")  # not on the command line, because recipes have options of these names
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of training. The metadata of a field has its values and help; the command line is built from it.
+    """Options of training. The metadata of each field has its values and its help, from which the command line is
+    built.
 
-    ``"auto"`` depends on counts alone, never on measured time, so that a resumed run repeats every decision.
+    The value of ``"auto"`` depends on counts alone, never on measured time, so a resumed run makes every decision
+    again.
 
     Attributes:
         epochs: passes over the training rows.
         batch_size: rows of a step.
-        learning_rate: the peak, reached by linear warm-up; then the rate falls to 0 as ``decay`` says.
+        learning_rate: the peak, reached by linear warm-up. Then the rate falls to 0 in the way that ``decay`` says.
         warmup: share of all steps until the peak.
         weight_decay: AdamW's decoupled decay (Loshchilov & Hutter 2019).
         beta2: AdamW's decay of averaged squared gradients.
         clip: the largest norm of a gradient; 0 for no limit.
-        skip_norm: gradients of this norm or more move nothing (Child 2021); at 0, a value that is not finite stops the
-            run.
+        skip_norm: an update is skipped if its gradient has this norm or more (Child 2021). At 0, no update is skipped,
+            and a gradient that is not finite stops the run.
         decay: "linear" (Bergsma et al. 2025), "cosine" (half a period, Loshchilov & Hutter 2017) or "auto".
         kl_warmup: share of all steps in which the weight of the rate grows from 0 (Bowman et al. 2016); at least one
             step has the final weight.
         average: decay of averaged weights (Polyak & Juditsky 1992); 0 for none.
         patience: validations without improvement until training stops; 0 for no limit.
-        keep: which weights are kept, "best", "last" or "auto" (the bound of few held-out rows is too noisy for "best").
+        keep: which weights are kept, "best", "last" or "auto". With few held-out rows the bound is too noisy for
+            "best".
         seed: the seed of all random numbers.
         compile: whether a step is compiled to one graph.
         device: a torch device, or "auto".
         checkpoint_seconds: time between checkpoints, in seconds.
 
     Raises:
-        InputError: a value that an option does not take.
+        InputError: an option has a value that is not allowed.
 
     >>> Settings(epochs=2).settle(rows=1000).batch_size
     125
@@ -128,7 +131,7 @@ class Settings:
     learning_rate: float | str = option(
         "auto", _RATE,
         "Reach this learning rate at its peak, above 0; auto: 2e-3, or 4e-3 from 10,000 rows (not for tables of mixed "
-        "columns), or 1e-2 where all maps are linear.",
+        "columns), or 1e-2 if all maps are linear.",
     )  # fmt: skip
     warmup: float = option(0.03, _FRACTION, "Raise the learning rate to its peak over this share of the steps, 0 to 1.")
     weight_decay: float = option(0.0, _AMOUNT, "Decay the weights of linear and convolutional maps this much (AdamW).")
@@ -140,7 +143,7 @@ class Settings:
     )  # fmt: skip
     decay: str = option(
         "auto", _one_of("auto", "linear", "cosine"),
-        "Lower the learning rate like this after its peak; auto: cosine for convolutions, otherwise linear.",
+        "Lower the learning rate in this way after its peak; auto: cosine for convolutions, otherwise linear.",
     )  # fmt: skip
     kl_warmup: float = option(
         0.0, _FRACTION, "Raise the weight of the rate from 0 to its value over this share of the steps, from 0 to 1."
@@ -161,7 +164,7 @@ class Settings:
     )  # fmt: skip
     seed: int = option(0, _SEED, "Seed all random numbers with N.")
     compile: bool | str = option("auto", _COMPILE, "Compile each step to one graph; auto: for long runs.")
-    device: str = option("auto", _DEVICE, "Train on this device: auto, cpu, cuda, …; auto: a GPU where there is one.")
+    device: str = option("auto", _DEVICE, "Train on this device: auto, cpu, cuda, …; auto: a GPU if there is one.")
     checkpoint_seconds: float = option(15.0, _AMOUNT, "Write a checkpoint every X seconds; 0: after every step.")
 
     def __post_init__(self) -> None:
@@ -199,16 +202,16 @@ class Settings:
 
     @property
     def longest(self) -> float:
-        """The gradient norm from which an update is skipped; infinity where none is."""
+        """The gradient norm from which an update is skipped; infinity if none is skipped."""
         return float(self.skip_norm) or math.inf
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON's types."""
+        """The settings as types of JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
-        """The settings of :meth:`to_json`; ``InputError`` for an unknown option."""
+        """The settings from the result of :meth:`to_json`. Raise ``InputError`` for an unknown option."""
         known = {each.name for each in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -219,7 +222,7 @@ class Settings:
 def usual_epochs(rows: int, steps_an_epoch: int, linear: bool, table: bool, convolutions: bool) -> int:
     """The epochs that "auto" means; see :meth:`Settings.settle`."""
     epochs = table_epochs(rows, steps_an_epoch) if table else default_epochs(rows)
-    if 10_000 <= rows < MANY and not table and not convolutions:  # cheap epochs
+    if 10_000 <= rows < MANY and not table and not convolutions:  # epochs are cheap
         epochs = round(1.8 * epochs)
     if linear:  # steps are cheap, and the loss is flat near its minimum
         epochs = max(epochs, math.ceil(LINEAR_STEPS / steps_an_epoch))
@@ -227,10 +230,10 @@ def usual_epochs(rows: int, steps_an_epoch: int, linear: bool, table: bool, conv
 
 
 def default_epochs(rows: int) -> int:
-    """Epochs for ``rows`` rows: ten for 55,000, more for fewer, at least three below a million, one from ten million.
+    """Epochs for ``rows`` rows: 10 for 55,000, more for fewer rows, at least 3 below a million, and 1 from ten million.
 
-    They were chosen on validation data (docs/experiments.md). Dense networks on arrays of 10,000 rows or more take 1.8
-    times as many.
+    The figures were chosen on validation data (docs/experiments.md). Dense networks on arrays of 10,000 rows or more
+    take 1.8 times as many epochs.
 
     >>> default_epochs(55_000), default_epochs(1_600), default_epochs(100)
     (10, 100, 200)
@@ -242,9 +245,10 @@ def default_epochs(rows: int) -> int:
 
 
 def table_epochs(rows: int, steps_an_epoch: int) -> int:
-    """Epochs for a table of mixed columns: 2,000 steps, or 80 times the square root of the rows where that is more.
+    """Epochs for a table of mixed columns: 2,000 steps, or 80 times the square root of the rows if that is more.
 
-    They were chosen by imputation error (docs/experiments.md). From a million rows, :func:`default_epochs` applies.
+    The figures were chosen by imputation error (docs/experiments.md). From a million rows, :func:`default_epochs`
+    applies.
 
     >>> table_epochs(160, 8), table_epochs(48_546, 379), table_epochs(10**7, 2441)
     (250, 47, 1)
@@ -254,10 +258,10 @@ def table_epochs(rows: int, steps_an_epoch: int) -> int:
 
 
 def balanced_batch(rows: int, target: int | None = None) -> int:
-    """A batch size near ``target`` that leaves few rows over, with at least 8 steps per epoch where the rows allow.
+    """A batch size near ``target`` that leaves few rows over, with at least 8 steps per epoch if there are enough rows.
 
-    The default target is 128, or 512 from a million rows and 4,096 from ten million, which keeps the steps of a fit in
-    the tens of thousands.
+    The default target is 128. It is 512 from a million rows and 4,096 from ten million, which keeps the number of steps
+    of a fit in the tens of thousands.
 
     >>> balanced_batch(60_000), balanced_batch(300), balanced_batch(20)
     (128, 33, 10)
@@ -273,12 +277,12 @@ def balanced_batch(rows: int, target: int | None = None) -> int:
 
 
 def epochs_a_round(epochs: int, steps_an_epoch: int) -> int:
-    """Epochs from one validation to the next: at least 25 steps, and at most 200 validations in a run."""
+    """Epochs from one validation to the next, which are at least 25 steps. A run has at most 200 validations."""
     return max(1, math.ceil(25 / steps_an_epoch), math.ceil(epochs / 200))
 
 
 def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
-    """The learning rate of a step: linear warm-up to the peak, then a straight line or half a cosine down to zero."""
+    """The learning rate of a step: linear warm-up to the peak, then a straight line or half a cosine down to 0."""
     warm = max(1, round(settings.warmup * steps))
     peak = float(settings.learning_rate)
     if step < warm:
@@ -288,9 +292,9 @@ def learning_rate_at(step: int, steps: int, settings: Settings) -> float:
 
 
 def anneal_at(step: int, steps: int, settings: Settings, warmup: float = 0.0) -> float:
-    """The factor of the rate's weight at a step. It grows to 1, which it reaches before the last step of any run.
+    """The factor of the rate's weight at a step. It grows to 1, and reaches 1 before the last step of any run.
 
-    ``warmup`` is the share of the steps that this takes, if the settings give none.
+    ``warmup`` is the share of the steps in which the factor grows, if the settings give none.
 
     >>> [round(anneal_at(step, 10, Settings(), 0.3), 2) for step in (0, 1, 2, 3, 9)]
     [0.25, 0.5, 0.75, 1.0, 1.0]

@@ -1,4 +1,5 @@
-"""One step: draw, losses and gradients; the optimiser too, where the step is captured as one graph."""
+"""One step: the draw, the losses and the gradients. If the step is captured as one graph, the optimiser is part of
+it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from latens.training.settings import Settings
 
 
 class Step:
-    """The computation of a step from a batch; seeds, counters and hooks belong to the loop.
+    """The computation of a step from a batch. The loop handles seeds, counters and hooks.
 
     ``observers`` are the parts that sum something over each batch, by name.
     """
@@ -32,13 +33,13 @@ class Step:
 
     @property
     def can_descend(self) -> bool:
-        """Whether the whole step can be one graph, which needs a single process and players that all move in every
+        """Whether the whole step can be one graph. That needs a single process, and players that all move in every
         step."""
         return self.processes.count == 1 and all(p.every == 1 and p.ordered for p in self.players.values())
 
     def losses(self, x: Any, c: Any, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         """(loss of each player, (distortion, rate) ``[2]``, {observer: observed sums}); ``weight`` is ``[B]``. Raises
-        ``InputError`` for a posterior that several processes cannot share."""
+        ``InputError`` if there are several processes and the posterior cannot be split over them."""
         draw = self.objective.draw(self.model, x, c)
         draw.weight = weight
         if self.processes.count > 1 and not has_row_noise(draw.q):
@@ -52,9 +53,9 @@ class Step:
         return losses, terms(draw), {name: value for name, value in observed.items() if value is not None}
 
     def whole(self, x: Any, c: Any, weight: Tensor | None, scalars: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Forward, backward and optimiser in one: ((whether the update was made, losses, distortion, rate, norms),
-        observed sums); ``weight`` is ``[B]``. Nothing moves if a loss is not finite, or a norm is not below
-        ``longest``."""
+        """Forward pass, backward pass and optimiser in one function. Returns ((whether the update was made, losses,
+        distortion, rate, norms), observed sums); ``weight`` is ``[B]``. Nothing moves if a loss is not finite, or a
+        norm is not below ``longest``."""
         losses, means, observed = self.losses(x, c, weight)
         grads = gradients(losses, self.players)
         values, norms = torch.stack(list(losses.values())).detach(), [norm_of(each) for each in grads.values()]
@@ -66,7 +67,7 @@ class Step:
 
 
 def trimmed_mean(values: Tensor, weights: Tensor) -> float:
-    """The weighted mean without the highest and lowest tenth of the values; NaN where one is not finite.
+    """The weighted mean without the highest and lowest tenth of the values; NaN if any value is not finite.
 
     >>> trimmed_mean(torch.tensor([1e9, *range(1, 10)]), torch.ones(10))
     5.5
@@ -80,7 +81,7 @@ def trimmed_mean(values: Tensor, weights: Tensor) -> float:
 
 @torch.no_grad()
 def terms(draw: Draw) -> Tensor:
-    """Mean distortion and rate (NaN where q has no density), ``[2]`` nats, detached."""
+    """Mean distortion and rate (NaN if q has no density), ``[2]`` nats, detached."""
     distortion = mean_over_rows(draw.distortion.mean(0), draw.weight)
     if draw.log_qz is None:
         return torch.stack([distortion, torch.full_like(distortion, float("nan"))])

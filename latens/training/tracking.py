@@ -1,4 +1,4 @@
-"""Figures of a run for an experiment tracker that the user has installed, as a callback."""
+"""A callback that sends the figures of a run to an experiment tracker that the user has installed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from latens.errors import InputError
 from latens.training.callbacks import Callback
 
 TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "mlflow": ("mlflow",),
-            "trackio": ("trackio",)}  # {tracker: packages, of which one is needed}  # fmt: skip
+            "trackio": ("trackio",)}  # {tracker: packages, one of which is needed}  # fmt: skip
 EVERY = 10  # steps from one point of a curve to the next
 
 
 class Tracker(Callback):
     """Sends the figures of a run to TensorBoard, Weights & Biases, MLflow or Trackio, through accelerate.
 
-    The tracker starts with the first step and gets recipe, options and settings. Figures of every tenth step are called
-    ``step/loss`` and so on, those of every validation ``round/validation_bound`` and so on.
+    The tracker starts with the first step, and gets the recipe, the options and the settings. The figures of every
+    tenth step are called ``step/loss`` and so on. The figures of every validation are called ``round/validation_bound``
+    and so on.
 
     Args:
         name: "tensorboard", "wandb", "mlflow" or "trackio".
-        folder: where TensorBoard writes; default: ``tensorboard`` in the run's folder, or in the current one.
+        folder: where TensorBoard writes; default: ``tensorboard`` in the run's folder, or else in the current folder.
         project: the name of the project or experiment.
-        **options: of the tracker's own start, for example ``mode="offline"`` of wandb.
+        **options: passed to the tracker when it starts, for example ``mode="offline"`` for wandb.
 
     Raises:
-        InputError: another name, a tracker that is not installed, or one that cannot start.
+        InputError: the name is unknown, or the tracker is not installed or cannot start.
     """
 
     def __init__(self, name: str, folder: str | Path | None = None, project: str = "latens", **options: Any):
@@ -38,7 +39,7 @@ class Tracker(Callback):
         self._tracker: Any = None
 
     def start(self, step: int, steps: int, about: dict[str, Any]) -> None:
-        """Keep what the tracker is told about the run."""
+        """Keep the description of the run for the tracker."""
         self._about = about
 
     def step(self, step: int, terms: dict[str, float]) -> None:
@@ -74,7 +75,7 @@ class Tracker(Callback):
         try:
             tracker = LOGGER_TYPE_TO_CLASS[self.name](run_name, **own, **self.options)
             tracker.start()
-            if self.name != "tensorboard":  # TensorBoard would make another folder for them
+            if self.name != "tensorboard":  # TensorBoard would put them in another folder
                 tracker.store_init_configuration(_flat(self._about))
         except (Exception, SystemExit) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
@@ -85,7 +86,7 @@ class Tracker(Callback):
 
 
 def require_tracker(name: Any) -> None:
-    """``InputError`` unless the tracker is known and installed."""
+    """Raise ``InputError`` unless the tracker is known and installed."""
     if name not in TRACKERS:
         raise InputError(f"there is no tracker {name!r}", f"name one of {', '.join(TRACKERS)}")
     if not any(importlib.util.find_spec(package) for package in TRACKERS[name]):
@@ -94,7 +95,7 @@ def require_tracker(name: Any) -> None:
 
 
 def _flat(about: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested figures under dotted names, as trackers take them."""
+    """Nested figures as one dict with dotted names, the form that trackers take."""
     found: dict[str, Any] = {}
     for name, value in about.items():
         if isinstance(value, dict):
