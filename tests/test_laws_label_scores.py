@@ -98,7 +98,7 @@ def test_halves_hold_every_class_and_share_no_row() -> None:
 @pytest.mark.parametrize(
     "codes, labels, sentence",
     [
-        (APART, LABELS[:-1], "there are labels of shape [149] and 150 codes: give one for each"),
+        (APART, LABELS[:-1], "there are labels of shape [149] and 150 codes: give one for each code"),
         (APART, LABELS * 0, "all labels are 0: give rows of at least two classes"),
         (APART, np.arange(150), "the labels have 150 different values: give at most 100 classes"),
         (APART[:, 0], LABELS, "codes must be rows [n, d], got an array of shape [150]"),
@@ -117,7 +117,7 @@ def test_what_has_no_scores_is_one_sentence(codes: np.ndarray, labels: np.ndarra
     [
         ((APART, LABELS, APART, LABELS), 0, "k must be a whole number from 1 to 150, the rows, got 0"),
         ((APART, LABELS, APART[:, :2], LABELS), 1, "test codes must be rows of 3 numbers, got shape [150, 2]"),
-        ((APART, LABELS, APART, LABELS[:9]), 1, "there are 9 test labels and 150 test codes: give one for each"),
+        ((APART, LABELS, APART, LABELS[:9]), 1, "there are 9 test labels and 150 test codes: give one for each code"),
     ],
 )
 def test_test_rows_must_fit(arguments: tuple, k: int, sentence: str) -> None:

@@ -147,8 +147,8 @@ def _across(count: int) -> int:
 
 @_figure
 def samples(source: Any, X: Any = None, *, rows: int = 24, mean: bool = False, ax: Any = None) -> Any:
-    """New rows from the model: images, sequences, or the distribution of each column, next to that of X if it is given.
-    For a table, the column that matches worst comes first.
+    """New rows from the model: images, sequences, or the distribution of each column, next to the distribution in X if
+    it is given. For a table, the column that matches worst comes first.
 
     Args:
         source: a model, a run or its folder; or sampled rows.
@@ -182,7 +182,7 @@ def _drawn(source: Any, X: Any, count: int = 1, mean: bool = False) -> tuple[Sub
         return given, drawn
     subject = _subject(vae, X)
     if not subject.has_prior:
-        raise InputError("an autoencoder has no prior to draw samples from", "fit another recipe")
+        raise InputError("an autoencoder has no prior to draw samples from", "fit with another recipe")
     size = count if subject.schema is not None and subject.is_image else sections.TABLE_SAMPLES
     drawn = subject.sample(size, mean=mean)
     return subject, tables.drawn_rows(subject.schema, drawn) if isinstance(subject.schema, Table) else drawn
@@ -202,8 +202,8 @@ def _marginals(subject: Subject, drawn: np.ndarray, names: Sequence[str] | None,
 
 @_figure
 def columns(source: Any, X: Any = None, *, names: Sequence[str] | None = None, ax: Any = None) -> Any:
-    """The distribution of columns in samples of the model, next to that of X if it is given; for sequences, the mean
-    and the middle 90 % at each step.
+    """The distribution of columns in samples of the model, next to the distribution in X if it is given. For sequences,
+    the mean and the middle 90 % at each step.
 
     Args:
         source: a model, a run or its folder; or sampled rows.
@@ -253,7 +253,7 @@ def latent_map(source: Any, X: Any = None, *, labels: Any = None, ax: Any = None
     if vae is not None:
         subject = _subject(vae, X, labels, "maps of codes")
         if not subject.has_codes:
-            raise InputError(f"the recipe {vae.run_.name!r} gives no codes of rows", "fit another")
+            raise InputError(f"the recipe {vae.run_.name!r} gives no codes of rows", "fit with another recipe")
         return _on_map(subject.codes.double().numpy(), subject.groups, subject.is_standard, ax)
     codes = _numbers(source, "codes", 2)
     if X is not None:
@@ -368,7 +368,7 @@ def _between(vae: VAE, X: Any, rows: Sequence[int]) -> tuple[Subject, np.ndarray
         raise InputError(f"rows must be two numbers from 0 to {subject.rows - 1}, got {rows!r}")
     ends = _subject(vae, vae._rows(X).take(np.array(pair, dtype=np.int64)))
     if not subject.has_codes:
-        raise InputError(f"the recipe {vae.run_.name!r} gives no codes of rows", "fit another")
+        raise InputError(f"the recipe {vae.run_.name!r} gives no codes of rows", "fit with another recipe")
     decoded = walks.between(subject, ends.codes)
     return subject, decoded, walks.with_ends(subject, ends.shown, decoded) if subject.is_image else None
 
@@ -390,7 +390,7 @@ def rates(source: Any, X: Any = None, *, ax: Any = None) -> Any:
     if vae is not None:
         subject = _subject(vae, X, what="rates")
         if not subject.has_prior or not subject.has_codes:
-            raise InputError(f"the recipe {vae.run_.name!r} has no rate", "fit another")
+            raise InputError(f"the recipe {vae.run_.name!r} has no rate", "fit with another recipe")
         active = None if subject.rates is None else subject.dimensions[0]
         return place(sections.rate_charts(subject.rates, active, subject.spread), ax)
     if isinstance(source, Evaluation):
@@ -436,7 +436,7 @@ def _history(source: Any) -> list[dict[str, Any]]:
         rows = as_table(source, finite=False)[0].to_pylist()
     rows = list(source) if rows is None and isinstance(source, list | tuple) else rows
     if not rows or not all(isinstance(row, Mapping) and "epoch" in row for row in rows):
-        raise InputError("a history has rows with an 'epoch' and terms such as 'train_bound'", "pass those of a run")
+        raise InputError("a history has rows with an 'epoch' and terms such as 'train_bound'", "pass a run's history")
     return rows
 
 
@@ -458,7 +458,7 @@ def calibration(source: Any, X: Any = None, *, reference: Any = None, ax: Any = 
     if vae is None:
         values = _numbers(source, "p-values", 1)
         if values.min() < 0 or values.max() > 1:
-            raise InputError("p-values must lie in [0, 1]", "pass those of `latens score`")
+            raise InputError("p-values must lie in [0, 1]", "pass the p-values of `latens score`")
     else:
         values = _p_values(vae, X, reference)
     chart = Chart("p-values", charts.cumulative(values, "share of rows by p-value"), f"{len(values):,} rows")

@@ -59,8 +59,8 @@ class Features(Conditional):
 
 
 def event_dims(output: Tensor, z: Tree, parameter_axes: int = 0) -> int:
-    """The number of output axes that belong to one row. Of the axes ``[..., *parameters, *event]``, these are all but
-    the leading axes, which are those of the codes ``[..., Z]``, and the axes of parameters.
+    """The number of output axes that belong to one row. The axes are ``[..., *parameters, *event]``. The leading axes
+    (the same as those of the codes ``[..., Z]``) and the axes of parameters do not count.
     """
     lead = (z if isinstance(z, Tensor) else next(iter(z.values() if isinstance(z, dict) else z))).dim() - 1
     return output.dim() - lead - parameter_axes

@@ -28,15 +28,16 @@ class ColumnLikelihood:
     Args:
         family: one of ``FAMILIES``.
         levels: the number of levels, for "categorical" and "ordinal" (codes 0 … levels-1).
-        shift: the centre of the column, so that raw outputs are around 0: in the user's units for "normal", "student_t"
-            and "truncated_normal", of ln x for "log_normal", of ln mean for counts, of the logit for "beta",
-            "bernoulli" and "continuous_bernoulli", of the latent location for "ordinal".
+        shift: the centre of the column, so that raw outputs are around 0. For "normal", "student_t" and
+            "truncated_normal" it is in the user's units. For "log_normal" it is the centre of ln x, for counts of ln
+            mean, for "beta", "bernoulli" and "continuous_bernoulli" of the logit, and for "ordinal" of the latent
+            location.
         unit: the spread of the column on the same scale, > 0, so that raw outputs have a spread of about 1.
         low: the lower end for "beta", "truncated_normal" and "continuous_bernoulli" (0 by default for the last).
         high: the upper end for the same families (1 by default for "continuous_bernoulli").
         scale: "learned", one number for the column, or "network", a further output. It is the scale of a continuous
             family (for "beta", a + b = 2 / scale²), and ln theta of negative binomials.
-        law: the atoms, grid and margin of "heaped"; its location is that of the score T(x).
+        law: the atoms, grid and margin of "heaped"; shift and unit then belong to the score T(x).
         seen: for a family without a law, the smallest and the largest value of the data, between which draws stay.
         components: the number of logistics in the margin of "heaped"; the network gives their locations, scales and
             weights.
@@ -118,18 +119,18 @@ class ColumnLikelihood:
 
     @property
     def is_mass(self) -> bool:
-        """Whether ln p is that of a mass, not of a density per unit of the column.
+        """Whether ln p is the logarithm of a probability, not of a density per unit of the column.
 
-        This is the mass of a level, of a count, of an atom, of a place of a grid in a column with atoms, or of a value
+        It is the probability of a level, of a count, of an atom, of a grid point in a column with atoms, or of a value
         in a column of few values.
         """
         return self.family in _MASSES or (self.law is not None and bool(self.law.atoms or self.law.places))
 
     @property
     def width(self) -> float:
-        """The width by which the mass of a place is divided in ln p, in the column's units.
+        """The width by which the probability of a grid point is divided in ln p, in the column's units.
 
-        It is the step of the grid for a grid without atoms, and otherwise 1.
+        It is the step of the grid if there are no atoms, and otherwise 1.
         """
         law = self.law
         return 1.0 if self.is_mass or law is None or law.step is None else law.step

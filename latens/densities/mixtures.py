@@ -147,13 +147,14 @@ class KernelDensity(Density):
 
 
 def kde(codes: Codes, *, bandwidth: float | str = "auto") -> KernelDensity:
-    """Normal kernels at the codes, of which at most 10,000 evenly spaced ones are used (Parzen 1962; Scott 1992).
+    """Normal kernels at the codes, or at 10,000 evenly spaced codes if there are more (Parzen 1962; Scott 1992).
 
-    Their covariance is that of the codes times the square of ``bandwidth``.
+    The covariance of a kernel is the covariance of the codes times the square of ``bandwidth``.
 
     Args:
         codes: the codes to which it is fitted.
-        bandwidth: a number > 0; "auto" is that fraction of Scott's M^(-1 / (D + 4)) under which held-out codes are most
+        bandwidth: a number > 0; "auto" is a fraction of Scott's M^(-1 / (D + 4)), chosen so that held-out codes are
+            most
             likely.
     """
     good = bandwidth == "auto" or (is_number(bandwidth) and float(bandwidth) > 0)

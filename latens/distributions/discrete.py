@@ -113,7 +113,7 @@ def among(px: Distribution, allowed: Tensor) -> Categorical:
 
 
 class DiscretizedLogistic(Distribution):
-    r"""Ordered levels 0 … L-1: a mixture of logistic densities, whose mass on the bin of each level is the level's.
+    r"""Ordered levels 0 … L-1 under a mixture of logistic densities: the probability of a level is the mass of its bin.
 
     With :math:`y = 2x/(L-1) - 1` in [-1, 1] and half a bin :math:`d = 1/(L-1)`,
 

@@ -14,8 +14,8 @@ from latens.tensors.randomness import standard_normal
 
 
 def dither(samples: torch.Size | tuple[int, ...], like: Tensor) -> Tensor:
-    """Uniform noise in (-1/2, 1/2), ``[*samples, *like.shape]``. As for all noise, the first axis of ``like`` is that
-    of rows.
+    """Uniform noise in (-1/2, 1/2), ``[*samples, *like.shape]``. As for all noise, the first axis of ``like`` is the
+    axis of rows.
     """
     return torch.special.ndtr(standard_normal(samples, like)) - 0.5
 
@@ -95,8 +95,8 @@ class DitheredMixture(Distribution):
 
     @torch.no_grad()
     def sample_rows(self, leading: int) -> Tensor:
-        """One draw of each distribution of the batch. The first ``leading`` batch axes are those of draws, and the next
-        is that of rows.
+        """One draw of each distribution of the batch. The first ``leading`` batch axes are the axes of draws, and the
+        next axis is the axis of rows.
         """
         which = torch.distributions.Categorical(logits=self.logits).sample().unsqueeze(-1)
         loc, spread = (part.gather(-1, which).squeeze(-1) for part in (self.loc, self.spread))

@@ -14,7 +14,7 @@ class Drawn(Distribution):
     form.
 
     ``log_prob`` raises ``ValueError``. If such a distribution is q or p of a draw, there is no rate in closed form, and
-    ``log_pz`` and ``log_qz`` of the draw may be densities on a larger space than that of z.
+    ``log_pz`` and ``log_qz`` of the draw may be densities on a larger space than the space of z.
 
     Args:
         mean: ``[B, Z]``, the value that stands for the distribution; each class that makes one documents it.

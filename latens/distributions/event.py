@@ -46,7 +46,7 @@ class InUnits(Distribution):
         return self.shift + self.unit * getattr(self.base, "fill", 0.0)
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
-        """Draws ``[*sample_shape, ...]``, reparameterised if those of ``base`` are."""
+        """Draws ``[*sample_shape, ...]``, reparameterised if the draws of ``base`` are."""
         return self.shift + self.unit * self.base.rsample(torch.Size(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:

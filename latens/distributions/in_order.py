@@ -69,13 +69,13 @@ class InOrder(Distribution):
 
     .. math:: p(x) = \prod_j p_j(x_j \mid x_1, \dots, x_{j-1})
 
-    The density of the observed cells is exact. Draws take one pass per stage. ``fill`` is that of
-    :class:`~latens.distributions.Columns`; wrap it in ``Observed(…, 1)``.
+    The density of the observed cells is exact. Draws take one pass per stage. For ``fill``, see
+    :class:`~latens.distributions.Columns`. Wrap this distribution in ``Observed(…, 1)``.
 
     Args:
         columns: ``columns(x, None)`` gives, in one pass, the distribution of every column given the columns before it
-            in x ``[..., D]``, where NaN carries no information. ``columns(x, only)`` gives that of the columns
-            ``only``, and perhaps of others. Both also give the indices of their columns, in order.
+            in x ``[..., D]``, where NaN carries no information. ``columns(x, only)`` gives the distributions of the
+            columns ``only``, and perhaps of others. Both also give the indices of their columns, in order.
         batch_shape: ``[...]``.
         size: the number of columns, D.
         stages: the columns of each stage, which do not depend on each other; by default each stage is one column.

@@ -75,7 +75,7 @@ class DiagonalNormal(Located):
     def sample_rows(self, leading: int) -> Tensor:
         """One reparameterised draw of each distribution of the batch, ``[..., Z]``.
 
-        The first ``leading`` batch axes are those of draws, and the next is that of rows.
+        The first ``leading`` batch axes are the axes of draws, and the next axis is the axis of rows.
         """
         noise = standard_normal(self.loc.shape[:leading], self.loc[(0,) * leading])
         return self.loc + self._variance.sqrt() * noise

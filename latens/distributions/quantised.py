@@ -54,9 +54,10 @@ class UniformCodes(Distribution):
 
     .. math:: \ln p(z) = -V L \ln K
 
-    ``log_prob`` assumes that its argument is such a code, as it is if the posterior quantises with the same codebook.
-    With L > 1, sums of different entries may coincide; the sum then has the mass of all of them. ``log_prob`` counts
-    only the mass of the chosen entries, so the bound is that of the model that includes the entries.
+    ``log_prob`` assumes that its argument is such a code. This is true if the posterior quantises with the same
+    codebook. With L > 1, sums of different entries may coincide. The sum then has the mass of all these combinations.
+    ``log_prob`` counts only the mass of the chosen entries, so the bound belongs to the model in which the entries are
+    the code.
 
     Args:
         codes: ``[L, K, D]``.

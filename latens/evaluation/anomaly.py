@@ -25,8 +25,8 @@ class Conformal:
     (Vovk et al. 2005). The p-values of several rows are positively dependent, which Benjamini-Hochberg allows (Bates et
     al. 2023). The usual score is -ln p(x), in nats.
 
-    Of more than 10,000 calibration scores, the 5,000 largest are kept, and 5,000 evenly spaced ones of the rest. Then p
-    is exact up to 5000 / (n + 1), and larger values are too large by less than 1/5000.
+    If there are more than 10,000 calibration scores, the 5,000 largest are kept, and 5,000 of the others at even
+    distances. Then p-values up to 5000 / (n + 1) are exact, and larger p-values are too large by less than 1/5000.
 
     Args:
         calibration_scores: ``[n]``, finite.
@@ -82,7 +82,7 @@ class Conformal:
 
 
 def _kept(count: int) -> np.ndarray:
-    """The indices of the ``count`` ascending scores to keep: all, or evenly spaced ones and then the largest."""
+    """The indices of the ``count`` ascending scores to keep: all, or some at even distances followed by the largest."""
     if count <= KEPT:
         return np.arange(count)
     half = KEPT // 2
@@ -169,8 +169,8 @@ def auroc(scores: np.ndarray, is_anomaly: np.ndarray) -> AUROC:
 
     Let A_i be the share of the n other rows that anomaly i exceeds, and B_j the share of the m anomalies that exceed
     row j; ties count half. The value is mean A = mean B, with variance var(A) / m + var(B) / n (DeLong et al. 1988),
-    computed from midranks in O(N log N). The variance within a group of one row cannot be estimated; the largest
-    possible one, value (1 - value), is used. The standard error is 0 if the groups do not overlap.
+    computed from midranks in O(N log N). If a group has only one row, its variance cannot be estimated, and the largest
+    possible variance, value (1 - value), is used. The standard error is 0 if the groups do not overlap.
 
     Args:
         scores: ``[N]``.

@@ -364,7 +364,7 @@ def _separated(code: np.ndarray, level: np.ndarray, train: np.ndarray, test: np.
 
 def batches(levels: np.ndarray, count: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(the factor that each batch shares ``[count]``; its rows ``[count, size]``). The factor is random, and its level
-    is that of a random row. The rows of the batch are drawn with replacement from the rows with that level."""
+    is the level of a random row. The rows of the batch are drawn with replacement from the rows with that level."""
     order = [np.argsort(level, kind="stable") for level in levels.T]
     ends = [np.cumsum(np.bincount(level)) for level in levels.T]
     shared = rng.integers(levels.shape[1], size=count)
@@ -421,9 +421,9 @@ def beta_vae_score(
 
     .. math:: \frac1L \sum_{l=1}^L |z_l - z'_l|
 
-    over L pairs of rows that share the level of one factor (here all pairs of a batch share the same level, that of a
-    random row). It is a logistic regression, fitted to the first half of the batches and scored on the second. The
-    chance level is 1 / f.
+    over L pairs of rows that share the level of one factor (here all pairs of a batch share the same level, which is
+    the level of a random row). It is a logistic regression, fitted to the first half of the batches and scored on the
+    second half. The chance level is 1 / f.
 
     Args:
         codes: ``[n, d]``.

@@ -61,7 +61,7 @@ def impute(
         draws: the number of filled copies to draw, at least 0.
         sweeps: use it for an encoder that has never seen a gap, and hence proposes poorly. Each z_i then comes from
             q(z|x_o, x_m) after this many rounds of x_m ~ p(x_m|z), z ~ q(z|x_o, x_m) (Rezende, Mohamed & Wierstra
-            2014); the weights are those of this proposal.
+            2014). The weights are computed for this proposal.
         seed: the seed of the draws.
         first_row: the index of the first row, if x is a piece of a stream.
 

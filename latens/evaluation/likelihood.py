@@ -125,8 +125,8 @@ def spaced(rows: int, wanted: int | None) -> Tensor:
 def bits_per_dimension(nats: float, dimensions: int) -> float:
     """nats / (dimensions ln 2): bits per dimension of a row.
 
-    If whole numbers are modelled by a density of x + u with u in [0, 1), the figure can be compared with that of a
-    discrete model. For a density of (x + u) / 256, add 8 first.
+    If whole numbers are modelled by a density of x + u with u in [0, 1), the figure can be compared with the figure of
+    a discrete model. For a density of (x + u) / 256, add 8 first.
 
     >>> bits_per_dimension(784 * math.log(256), 784)
     8.0
@@ -243,9 +243,9 @@ def nll(
             on their order. Otherwise draws are independent, as the standard error of the mean requires.
         batch_size: the number of rows in a chunk; by default chosen by memory.
         proposal: "encoder": q(z|x). "mixture": the defensive mixture (Hesterberg 1995) of q (0.5), q with standard
-            deviations 1.5 times as large (0.4) and the prior (0.1), whose weights are bounded even if those of q are
-            not. "auto": the mixture for rows in which 100 pilot draws of q have too high a k-hat and those of the
-            mixture a lower one. Pilot draws are not reused, so E[w] = p(x) in each case.
+            deviations 1.5 times as large (0.4) and the prior (0.1). Its weights are bounded, even if the weights of q
+            are not. "auto": the mixture for rows in which the k-hat of 100 pilot draws is too high for q, and lower for
+            the mixture. Pilot draws are not used again, so E[w] = p(x) in each case.
 
     Raises:
         InputError: k < 1; an unknown proposal; a posterior without a density; for a mixture, shared noise, or codes

@@ -135,7 +135,7 @@ def writable(path: str | os.PathLike[str]) -> Path:
     if os.path.exists(target) and not os.path.isfile(target):
         raise InputError(f"cannot write {path}, as it is not a regular file", "name another file")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {path}, as you may not write in the folder {target.parent}", "name another")
+        raise InputError(f"cannot write {path}, as you cannot write in {target.parent}", "name another file")
     return target
 
 

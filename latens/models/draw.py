@@ -26,8 +26,8 @@ class Draw:
         q: the posterior.
         c: the condition.
         weight: sample weights ``[B]`` with mean 1 over the data, or None.
-        layers: if z is drawn in layers, each given those before it: the sizes of the layers' parts of ``codes``. q and
-            p are then the layers' diagonal normals at these draws, concatenated, ``[K, B, Z]``.
+        layers: the sizes of the layers' parts of ``codes``, if z is drawn in layers, each layer given the layers before
+            it. q and p are then the diagonal normals of all layers at these draws, concatenated, ``[K, B, Z]``.
     """
 
     z: Tree

@@ -30,9 +30,9 @@ def activation(name: str) -> nn.Module:
 class Standardize(nn.Module):
     """The stem of an encoder: u = (x - shift) / unit as floats, with missing cells (NaN) filled with 0.
 
-    The input ``[..., *event]`` may have any storage type; the output ``[..., *event]`` has the type of ``unit``, which
-    is that of the network. ``shift`` and ``unit`` are buffers, so the model takes the user's units. ``shift`` keeps the
-    precision of the data's storage, so that 1.6e9 ± 1 in float64 survives.
+    The input ``[..., *event]`` may have any storage type. The output ``[..., *event]`` has the type of ``unit``, which
+    is also the type of the network. ``shift`` and ``unit`` are buffers, so the model takes the user's units. ``shift``
+    has the precision of the data, so that 1.6e9 ± 1 in float64 does not lose the 1.
 
     Args:
         shift: the number that is subtracted.

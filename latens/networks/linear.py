@@ -12,7 +12,7 @@ from latens.machine.processor import onednn_is_faster
 LARGE = 2**22  # with this many multiplications, a call through Python hardly adds to the time of a product
 
 
-# Registered by hand, since the decorator of torch.library imports a compiler at its first call, for half a second.
+# Registered by hand: the decorator of torch.library imports a compiler at its first call, which takes half a second.
 _LIBRARY = torch.library.Library("latens", "DEF")
 _LIBRARY.define("product(Tensor x, Tensor w) -> Tensor")
 

@@ -35,8 +35,8 @@ def mlp(
         outputs: the number of outputs.
         hidden: the widths of the hidden layers; ``()`` gives a single linear map.
         act: the name of the activation.
-        residual: whether the hidden layers, all of the same width, form a linear map to that width, and then one
-            residual block per further entry.
+        residual: whether to build a residual network. All widths in ``hidden`` must then be equal. The first entry is a
+            linear map to this width, and each further entry is a residual block.
 
     >>> import torch
     >>> mlp(10, 3, (8,))(torch.zeros(5, 2, 10)).shape
@@ -44,7 +44,7 @@ def mlp(
     """
     if residual:
         if len(set(hidden)) != 1:
-            raise ValueError(f"hidden layers of a residual network must have one width, got {tuple(hidden)}")
+            raise ValueError(f"all hidden layers of a residual network must have the same width, got {tuple(hidden)}")
         blocks = [residual_block(hidden[0], act) for _ in hidden[1:]]
         return nn.Sequential(Linear(inputs, hidden[0]), *blocks, activation(act), Linear(hidden[0], outputs))
     layers: list[nn.Module] = []

@@ -81,7 +81,7 @@ class Penalty(nn.Module):
     """A term added to the loss of the player named ``player``; ``weight * penalty`` can be added to an objective.
 
     A penalty with parameters (a critic) gives its player's loss in ``own_losses``, and the player in ``players``.
-    ``keeps_last`` and ``joint`` are those of :class:`Objective`. ``ValueError`` if the weight is negative, or not a
+    For ``keeps_last`` and ``joint``, see :class:`Objective`. ``ValueError`` if the weight is negative, or not a
     number.
     """
 

@@ -69,8 +69,8 @@ def transport_cost(a: Tensor, b: Tensor, epsilon: float, iterations: int) -> Ten
     .. math:: \min_P \langle P, C \rangle + \epsilon \operatorname{KL}(P \,\|\, \text{uniform}), \qquad
         C_{ij} = \lVert a_i - b_j \rVert^2
 
-    by ``iterations`` of Sinkhorn's algorithm in the log domain. The value is that of the dual problem, a lower bound
-    that rises with the iterations; its gradient is that of :math:`\langle P, C \rangle` at the plan that was found.
+    by ``iterations`` of Sinkhorn's algorithm in the log domain. It returns the value of the dual problem, a lower bound
+    that rises with the iterations. Its gradient is the gradient of :math:`\langle P, C \rangle` at the plan found.
     """
     cost = square_distances(a, b)
     n, m = cost.shape

@@ -102,10 +102,10 @@ def find(name: str) -> RecipeFunction:
         module = importlib.import_module(package)
     except (Exception, SystemExit) as error:
         said = f"recipe {name!r}: the package {package!r} cannot be imported ({_reason(error)})"
-        raise InputError(said, "name the file that holds it, and run where it is") from error
+        raise InputError(said, "name the module that contains the recipe, and run the command in its folder") from error
     function = getattr(module, attribute, None)
     if not callable(function):
-        raise InputError(f"recipe {name!r}: {package!r} has no function {attribute!r}", "name one that it has")
+        raise InputError(f"recipe {name!r}: {package!r} has no function {attribute!r}", "name one of its functions")
     return function
 
 
@@ -184,7 +184,7 @@ class Recipe:
 
 def _failed(name: str, error: BaseException) -> InputError:
     """The error to raise if your own recipe fails."""
-    return InputError(f"recipe {name!r} fails ({_reason(error)})", "correct it there")
+    return InputError(f"recipe {name!r} fails ({_reason(error)})", "correct the recipe")
 
 
 def _no_option(recipe: str, name: str, valid: list[str]) -> str:

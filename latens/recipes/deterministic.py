@@ -75,9 +75,9 @@ def denoising_ae(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""The autoencoder that restores rows from corrupted rows.
 
-    In each step the encoder sees the row with some cells hidden, as if they were missing, or with normal noise added;
-    the loss is that of the whole, clean row. So the code has to use the dependence between cells. After training, rows
-    are encoded without corruption.
+    In each step the encoder sees the row with some cells hidden, as if they were missing, or with normal noise added.
+    The loss is computed for the whole, clean row, so the code has to use the dependence between cells. After training,
+    rows are encoded without corruption.
 
     .. math::
 

@@ -37,7 +37,7 @@ def gumbel_softmax(
     r"""Categorical codes relaxed to the simplex by Gumbel noise.
 
     Each variable is drawn as a softmax of its log-probabilities plus Gumbel noise, so that gradients can pass. Prior
-    and posterior are the densities of these relaxed draws, so the bound is that of the relaxed model.
+    and posterior are the densities of these relaxed draws, so the bound belongs to the relaxed model.
 
     .. math::
 
@@ -108,8 +108,8 @@ def reinforce(
 ) -> Built:  # fmt: skip
     r"""Categorical codes with an unbiased score-function gradient.
 
-    The gradient of the encoder weighs the score of each draw by how much better the draw is than the mean of the row's
-    other draws, a baseline without parameters. The gradient is unbiased, but noisy.
+    The gradient of the encoder weights the score of each draw by how much better the draw is than the mean of the row's
+    other draws, which is a baseline without parameters. The gradient is unbiased, but noisy.
 
     .. math::
 
@@ -142,8 +142,9 @@ def vimco(
 ) -> Built:  # fmt: skip
     r"""Categorical codes under the importance-weighted bound.
 
-    This is the bound of iwae for draws that carry no gradient. The score of each draw is weighed by what the bound
-    loses if the draw's weight is replaced by the geometric mean of the other weights. The gradient is unbiased.
+    This is the bound of iwae for draws that carry no gradient. The score of each draw is weighted by the amount that
+    the bound loses if the draw's weight is replaced by the geometric mean of the other weights. The gradient is
+    unbiased.
 
     .. math::
 
@@ -233,8 +234,8 @@ def vq_grid(
 ) -> Built:  # fmt: skip
     r"""Codes from a book of vectors, one for each position of a grid of an image.
 
-    It is like vq, with convolutions that halve the image until the grid is small, and restore it: each code describes
-    its part of the image.
+    It is like vq, but convolutions halve the image until the grid is small, and then restore its size. Each code
+    describes its part of the image.
 
     .. math::
 
@@ -268,7 +269,7 @@ def residual_vq(
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Codes from several books, each for the remainder of the earlier books.
+    r"""Codes from several books; each book encodes the error of those before it.
 
     It is like vq, but the vector at a position is the sum of one code from each of L books, so that L books of K codes
     describe K to the power L vectors. The rate is the constant V L ln K.
@@ -279,7 +280,7 @@ def residual_vq(
 
         z_v = e^1 + \dots + e^L, \quad e^l \ \text{nearest to}\ f_v(x) - e^1 - \dots - e^{l - 1}
 
-    Use it when a single book would have to be very large, or when codes should be shortened to coarser codes. On
+    Use it when a single book would have to be very large, or when codes should have shorter, coarser versions. On
     Fashion-MNIST it reconstructs better than vq, with a higher rate and a worse NLL.
 
     Args:

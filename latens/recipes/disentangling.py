@@ -176,8 +176,8 @@ def dip_vae_ii(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE whose codes as a whole have a covariance near the identity.
 
-    It is like dip_vae_i, but for the covariance of drawn codes, which is that of the posterior means plus the mean of
-    the posterior variances. Dimensions that carry no information already satisfy it.
+    It is like dip_vae_i, but for the covariance of drawn codes. This is the covariance of the posterior means plus the
+    mean of the posterior variances. Dimensions that carry no information already satisfy it.
 
     .. math::
 

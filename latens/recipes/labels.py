@@ -16,9 +16,9 @@ def cvae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE of the data given a condition: p(x|c).
 
-    Posterior, likelihood and prior all see the condition (labels, or any column named with --condition), so that the
-    code only has to hold what the condition leaves open. Every other recipe takes conditions too; this one gives each
-    value of the condition a separate normal prior.
+    Posterior, likelihood and prior all see the condition (labels, or any column named with --condition). So the code
+    need only contain what the condition does not determine. Every other recipe takes conditions too; this one gives
+    each value of the condition a separate normal prior.
 
     .. math::
 
@@ -48,7 +48,7 @@ def m2(
     r"""The VAE with a class that may be missing in some or in all rows.
 
     The first condition is the class y. If it is known, the code is drawn given y, and a classifier q(y|x) learns it. If
-    it is missing, all classes count, weighed by the classifier. Without any condition the classes are clusters. A step
+    it is missing, all classes count, weighted by the classifier. Without any condition the classes are clusters. A step
     costs as many draws as there are classes.
 
     .. math::

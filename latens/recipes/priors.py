@@ -36,7 +36,7 @@ def mixture(
 
         p(z) = \sum_{j=1}^{J} w_j\, \mathcal{N}(z; m_j, \mathrm{diag}\, v_j)
 
-    Use it when the data fall into groups, as most tables do: vae chooses this prior by itself for tables of at least
+    Use it when the data fall into groups, as most tables do: vae uses this prior by default for tables of at least
     5,000 rows. It takes no more time than vae and was a few nats better on Fashion-MNIST, with better samples.
 
     Args:

@@ -55,8 +55,8 @@ def drawing() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Graphic:
-    """A chart of ``width`` x ``height`` CSS pixels, with margins in pixels. ``draw`` draws it on matplotlib axes:
-    either those of a page, as inline SVG (``str``), or the user's (:meth:`on`). ``label`` is for screen readers;
+    """A chart of ``width`` x ``height`` CSS pixels, with margins in pixels. ``draw`` draws it on matplotlib axes: on
+    the axes of a page, as inline SVG (``str``), or on the user's axes (:meth:`on`). ``label`` is for screen readers.
     ``grow`` is the factor by which the page may enlarge the chart."""
 
     draw: Callable[[Any], None]

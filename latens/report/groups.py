@@ -69,8 +69,8 @@ def group(labels: Any, rows: int, label_names: Sequence[str] | None = None) -> G
 
 
 def _without_gaps(values: np.ndarray) -> np.ndarray:
-    """Values without missing ones. Among words, missing values become a word; among numbers too, or the smallest number
-    if there are many different numbers."""
+    """The values, with a replacement for missing values. It is a word if the values are words or few different numbers,
+    and the smallest number if there are many different numbers."""
     if values.dtype.kind == "O":
         return np.array([str(v) for v in values])
     if values.dtype.kind != "f" or np.isfinite(values).all():
@@ -82,8 +82,8 @@ def _without_gaps(values: np.ndarray) -> np.ndarray:
 
 
 def most_frequent(counts: np.ndarray, most: int) -> tuple[list[int], np.ndarray]:
-    """(the ``most`` - 1 values with the largest counts, in their order; for each value, its place among them; all other
-    values share the last place)."""
+    """(the ``most`` - 1 values with the largest counts, in their original order; for each value, its place in this
+    list, or the last place for all values that are not in it)."""
     kept = np.sort(np.argsort(-counts, kind="stable")[: most - 1])
     places = np.full(len(counts), most - 1)
     places[kept] = np.arange(most - 1)

@@ -14,7 +14,7 @@ from latens.schema import Column
 from latens.schema.arrow import as_numbers
 
 LEVELS = 10  # at most this many levels are shown by name
-SPLITS = 19  # the distance must exceed those of this many random splits: a test at 1 / (19 + 1) = 5 %
+SPLITS = 19  # the number of random splits whose distances the distance must exceed: a test at 1 / (19 + 1) = 5 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,8 @@ class MarginalComparison:
         return self.measure(self.data, self.drawn) if len(self.data) else 1.0
 
     def tested(self, rng: np.random.Generator) -> MarginalComparison:
-        """The same comparison with ``more`` set: whether the distance exceeds those between 19 random splits of the
-        pooled data and samples (a permutation test at 5 %)."""
+        """The same comparison with ``more`` set: whether the distance between samples and data is larger than for each
+        of 19 random splits of the pooled data and samples (a permutation test at 5 %)."""
         both, n = np.append(self.data, self.drawn), len(self.data)
         splits = (rng.permutation(both) for _ in range(SPLITS))
         return replace(self, more=all(self.measure(each[:n], each[n:]) < self.distance for each in splits))

@@ -181,7 +181,7 @@ def _check(subject: Subject, values: np.ndarray, text: str, title: str) -> Secti
             "Each panel is a column: samples (blue) should follow the data (grey). The worst match comes first. KS is "
             "the Kolmogorov–Smirnov distance, the largest difference between the two distribution functions. TV, for "
             "levels, is the total variation distance, the share of rows that would have to change their level. Both "
-            "are 0 for equal distributions and at most 1. A distance is “more than chance” if it exceeds those of "
+            "are 0 for equal distributions and at most 1. A distance is “more than chance” if it is larger than for "
             f"{SPLITS} random splits of data and samples together (about one in {SPLITS + 1} columns that match does)."
         )
     else:

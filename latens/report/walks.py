@@ -137,7 +137,7 @@ def _levels(table: Table, values: np.ndarray, x: np.ndarray) -> list[tuple[str, 
 
 def _units(subject: Subject) -> str:
     """The units of walks, in words (HTML)."""
-    given = "" if subject.c is None else " The conditions are those of one row throughout."
+    given = "" if subject.c is None else " The conditions of one row are used throughout."
     if subject.is_sequence:
         return " The channel that changes most is drawn, from dark (start) to light (end)." + given
     text = (

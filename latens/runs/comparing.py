@@ -154,10 +154,10 @@ NOTES = [
     "mean 0 and covariance I, which keeps their shape. An autoencoder has no reason to put codes where samples are "
     "drawn.",
     "roughness: largest step divided by mean step along decoded straight lines between codes (1 is even); midpoint: "
-    "distance of their midpoints to the nearest training row, divided by that of held-out rows (near 1 looks like "
-    "data).",
-    "nll: PCA as probabilistic PCA; for whole-number data, of its density of x + u with u in [0, 1), an upper bound on "
-    "the discrete NLL.",
+    "distance of their midpoints to the nearest training row, divided by the same distance for held-out rows (near 1 "
+    "looks like data).",
+    "nll: for PCA, the NLL of probabilistic PCA. For whole-number data, PCA gives a density of x + u with u in [0, 1), "
+    "whose NLL is an upper bound on the discrete NLL.",
 ]  # fmt: skip
 
 
@@ -242,7 +242,7 @@ def compare(
         labels, held_out_labels: for the pictures, ``[N]``.
         options: options of recipes; each recipe gets those options that it has.
         k: draws of the NLL.
-        densities: kinds of densities; each recipe is also sampled from those that fit its codes.
+        densities: kinds of densities; each recipe is also sampled from the densities that fit its codes.
         recipes: names of recipes.
         baselines: names of plain densities and compressors (:data:`latens.evaluation.baselines.BASELINES`).
         progress: a function that makes a progress bar with a given title.

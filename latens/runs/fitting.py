@@ -48,8 +48,8 @@ CONDITIONS_KEPT = 500  # a run stores the conditions of this many rows
 
 @dataclass(frozen=True, eq=False)
 class ModelRows:
-    """Rows in the model's form, with their conditions, their weights and, unless None, their numbers in the user's
-    data."""
+    """Rows in the model's form, with their conditions and their weights. ``numbers``, if given, are their row numbers
+    in the user's data."""
 
     x: Tree
     c: Tree = None
@@ -70,7 +70,7 @@ class ModelRows:
         return replace(self, numbers=numbers if self.numbers is None else numbers[self.numbers])
 
     def loader(self, batch_size: int, **options: Any) -> ArrayLoader:
-        """Batches of the rows; ``options`` are those of :class:`ArrayLoader`."""
+        """Batches of the rows. For ``options``, see :class:`ArrayLoader`."""
         return ArrayLoader(self.x, self.c, self.weight, numbers=self.numbers, batch_size=batch_size, **options)
 
 
@@ -122,7 +122,7 @@ def _trainer(
 
 
 def _about(run: Run) -> dict[str, Any]:
-    """What callbacks get to know about a run."""
+    """The description of a run for callbacks."""
     record = run.record()
     kept = ("recipe", "rows", "parameters", "training", "versions")
     return {name: record[name] for name in kept} | {"folder": None if run.folder is None else str(run.folder)}
@@ -214,7 +214,7 @@ def prepare(
     run.data |= _remembered(rows, sample)
     run.warnings = notes(rows, count, settings, info)
     if not held_rows:
-        run.warnings.append("no rows are held out: figures are on training rows, which flatter the model")
+        run.warnings.append("no rows are held out: figures are computed on training rows, so they look too good")
     return run, (train, held)
 
 

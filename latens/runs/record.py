@@ -182,7 +182,7 @@ class Run(InNotebooks):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"the folder {self.folder} cannot be created ({error.strerror})", "choose another"
+                f"the folder {self.folder} cannot be created ({error.strerror})", "choose another folder"
             ) from None
         with self.whole():
             self.write_record({})

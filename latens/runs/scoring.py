@@ -48,7 +48,7 @@ class Calibration:
     conformal: Conformal
     reference: np.ndarray | None
     k: int
-    views: bool = True  # whether scores combine density and distance; those of older runs are -ln p(x)
+    views: bool = True  # whether scores combine density and distance; in older runs they are -ln p(x)
 
     def to_json(self) -> dict[str, Any]:
         """The calibration as JSON's types."""
@@ -206,7 +206,7 @@ def no_bound(run: Run, rows: Rows) -> str | None:
 
 def score(run: Run, rows: Rows, k: int, calibration: Calibration | None = None, *, refuse: bool = True) -> Scores:
     """Score rows. They get p-values only if the calibration used the same ``k``, since scores with different ``k`` are
-    not exchangeable. ``refuse`` is that of :meth:`latens.data.rows.Rows.sifted`."""
+    not exchangeable. For ``refuse``, see :meth:`latens.data.rows.Rows.sifted`."""
     rows, odd = sifted(run, rows, refuse=refuse)
     found = evaluation.nll(run.model, rows.inside, k, rows.c, shared_noise=True)
     scores = found.rows.numpy() - slopes(rows).sum(1)
@@ -378,7 +378,7 @@ def least_likely(model: Any, x: torch.Tensor, c: trees.Tree, cell: int, levels: 
 def _named(
     rows: Rows, odd: list[Odd], terms: np.ndarray, cost: np.ndarray, reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(the columns that make each row strange, with those of impossible and unseen cells first; their excess in
+    """(the columns that make each row strange, with columns of impossible and unseen cells first; their excess in
     nats)."""
     names = names_of(rows.schema)
     first = np.zeros((len(rows), len(names)), bool)
@@ -522,8 +522,8 @@ def read_calibration(folder: Path) -> Calibration | None:
 def as_table(found: Scores, schema: AnySchema, reason: bool | None = None) -> Any:
     """The scores as an arrow table, in input order.
 
-    ``log_px`` is -inf for an impossible row; its error and effective sample size are then those of the row's other
-    cells. The last column, ``reason``, names the cells whose value alone is odd. It is null for most rows. It is
+    ``log_px`` is -inf for an impossible row. Its error and effective sample size are then computed from the other cells
+    of the row. The last column, ``reason``, names the cells whose value alone is odd. It is null for most rows. It is
     omitted if no row has a reason, unless ``reason`` says whether to include it.
     """
     import pyarrow as pa

@@ -1,7 +1,8 @@
 """Rules that hold between the columns of a table without exception, and that every generated row satisfies.
 
-A rule removes one column, its *target*, from what is modelled, or replaces it by the part that the rule leaves open. A
-total is computed from its parts; an end is modelled as its excess over the start. The density of a row that satisfies
+A rule removes one column, its *target*, from what is modelled, or replaces it by the part that the rule does not
+determine. A total is computed from its parts; an end is modelled as its difference from the start. The density of a row
+that satisfies
 the rules is the density of its remaining columns (the map between the two has Jacobian 1), so it is normalised over
 such rows. A rule on combinations of levels keeps the target and normalises its likelihood over the levels that the
 other columns allow (:class:`latens.conditionals.Allowed`).
@@ -151,7 +152,8 @@ _NONE = Column("", "dropped", "double")
 
 @dataclass(frozen=True)
 class Order(Rule):
-    r"""Every source <= target (or < if ``strict``). Modelled is :math:`\text{target} - \max(\text{sources})`.
+    r"""Every source <= target (or < if ``strict``). The model has :math:`\text{target} - \max(\text{sources})`, not
+    target.
 
     Args:
         difference: the column of that difference, as it was seen in the fit.
@@ -767,7 +769,8 @@ class Combinations(Rule):
 
 
 def stated(rules: Sequence[Rule], fields: Fields) -> list[tuple[str, str]]:
-    """(what each rule says, its reason); rules on the indicators of one level, of which one is 1, are said once.
+    """(what each rule says, its reason). Several rules that together say "exactly one of these columns is 1" are
+    combined.
 
     >>> group = [Combinations("c", ("a", "b"), "in all", (None, 9, 9, None, 9, None, None, None), (2, 2, 2)),
     ...          Combinations("b", ("a",), "in all", (9, 9, 9, None), (2, 2))]
@@ -792,7 +795,8 @@ def stated(rules: Sequence[Rule], fields: Fields) -> list[tuple[str, str]]:
 def settle_levels(rules: Sequence[Rule], u: ColumnNumbers, free: ColumnNumbers | None = None) -> None:
     """Change levels in rows whose levels are impossible together, in place.
 
-    As few cells as needed change, those of the last columns first; each gets its most frequent possible level.
+    As few cells as possible change, and the cells of the last columns change first. A changed cell gets its most
+    frequent possible level.
 
     Args:
         rules: the rules; only :class:`Combinations` count.
@@ -822,8 +826,8 @@ def _settled(rules: Sequence[Combinations], names: list[str], values: np.ndarray
 def _possible(
     rules: Sequence[Combinations], row: dict[str, float], left: list[str], before: Mapping[str, float]
 ) -> dict[str, float] | None:
-    """The row with possible levels for the columns ``left``, those in ``before`` if they are possible; None if there
-    are none."""
+    """The row with possible levels for the columns ``left``, keeping the levels ``before`` if they are possible; None
+    if there are no such levels."""
     if not left:
         return row
     name, *rest = left

@@ -68,7 +68,7 @@ class Table:
 
     @cached_property
     def outer(self) -> tuple[Column, ...]:
-        """The columns that a model returns, in the user's terms (those of x, and those that rules compute)."""
+        """The columns that a model returns, in the user's terms; they include columns that rules compute."""
         return tuple(field for field in self.fields if field.is_modelled and field.name not in self.conditions)
 
     @cached_property
@@ -155,7 +155,7 @@ class Table:
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0
     ) -> ColumnNumbers:
         """The columns of :attr:`ruled` as numbers, ``[N]`` each, NaN for missing cells and absent columns of
-        :attr:`outer`. Arguments and errors are those of :meth:`to_model`."""
+        :attr:`outer`. For arguments and errors, see :meth:`to_model`."""
         found = self.known(dict(zip(table.column_names, table.columns)), where, first_row)
         for column in self.outer:
             if column.name not in table.column_names:
@@ -212,8 +212,8 @@ class Table:
         self, x: np.ndarray, known: ColumnNumbers | None = None, *, mean: bool = False, beyond: bool = False
     ) -> tuple[ColumnNumbers, np.ndarray]:  # fmt: skip
         """(``x [N, D]`` converted back to the numbers of :attr:`outer`; the mask ``[N]`` of the rows in which the
-        target of a rule is out of range). ``known`` holds the conditions, as :meth:`known` gives them; ``mean`` and
-        ``beyond`` are those of :meth:`to_user`."""
+        target of a rule is out of range). ``known`` holds the conditions, as :meth:`known` gives them. For ``mean`` and
+        ``beyond``, see :meth:`to_user`."""
         x, fields = np.asarray(x, dtype=np.float64), self.ruled
         u, outside = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
         bound = {rule.target for rule in self.rules if rule.bounds}

@@ -543,7 +543,7 @@ class Trainer:
             setattr(self, name, found)
         figures = [*self.sums, *(value for row in self.history for value in row.values())]
         if len(self.sums) != 4 or not all(type(value) in (float, int, type(None)) for value in figures):
-            raise ValueError("its figures are no numbers")
+            raise ValueError("its figures are not numbers")
 
 
 _RECORD = (

@@ -43,7 +43,7 @@ class Reduction:
     bucket, so a small model needs only one exchange per step.
 
     Args:
-        parameters: the parameters whose gradients are summed; the gradients of the last ones are ready first.
+        parameters: the parameters whose gradients are summed; the gradients of the last parameters are ready first.
         processes: the processes of the run.
     """
 

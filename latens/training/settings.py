@@ -10,10 +10,10 @@ from typing import Any
 from latens.errors import InputError, is_number, is_whole
 
 LINEAR_STEPS = 6000
-COMPILED_STEPS = 15_000  # shorter runs are not compiled, which takes about 100 s for mixed tables
+COMPILED_STEPS = 15_000  # shorter runs are not compiled: compiling takes about 100 s for mixed tables
 COMPILED_ROWS = 1_800_000  # the same limit in rows over all epochs, for large batches
 AVERAGED_ROWS = 2_000  # weights are averaged for tables of this many rows or more
-MANY = 900_000  # from so many training rows (a million with held-out rows), batches are larger and epochs fewer
+MANY = 900_000  # with so many training rows, batches are larger and epochs fewer
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ class Settings:
     """Options of training. The metadata of each field has its values and its help, from which the command line is
     built.
 
-    The value of ``"auto"`` depends on counts alone, never on measured time, so a resumed run makes every decision
-    again.
+    The value of ``"auto"`` depends on counts alone, never on measured time, so a resumed run decides in the same way.
 
     Attributes:
         epochs: passes over the training rows.

@@ -16,8 +16,8 @@ SMALL = 40_000_000  # multiplications (weights x rows); up to this, waking a sec
 
 
 def is_small(model: nn.Module, rows: int) -> bool:
-    """Whether a step on this many rows is too small for several threads. The decision depends on counts alone, because
-    a resumed run must make the same one, in order to add numbers in the same order.
+    """Whether a step on this many rows is too small for several threads. The decision depends on counts alone. So a
+    resumed run uses the same number of threads, and adds numbers in the same order.
 
     >>> is_small(nn.Linear(10, 64), 512), is_small(nn.Linear(784, 512), 128), is_small(nn.Conv2d(1, 8, 3), 8)
     (True, False, False)

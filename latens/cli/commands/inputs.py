@@ -235,8 +235,8 @@ def read_for(
 ) -> Source:
     """Data for a run, read as the fit's data were, except for the options of reading in ``asked``.
 
-    Of a table, only the run's columns are read, so other columns may hold anything; notes name the columns left out.
-    ``lenient`` is that of :func:`latens.data.read`.
+    If the data are a table, only the run's columns are read, so other columns may contain anything. Notes name the
+    omitted columns. For ``lenient``, see :func:`latens.data.read`.
     """
     check_reading(asked or {}, [data])
     reading = run.reading_of(asked)
@@ -284,7 +284,7 @@ def data_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, check: bool = True,
     keep: Sequence[str] = (),
 ) -> Rows:  # fmt: skip
-    """Rows for a run, with the run's columns in its order. ``asked`` is that of :func:`read_for`, ``check`` that of
+    """Rows for a run, with the run's columns in its order. For ``asked``, see :func:`read_for`; for ``check``, see
     :func:`latens.data.rows.rows_like`. The columns ``keep`` stay with the rows."""
     source = read_for(run, data, labels, asked, lenient=not check)
     rows = rows_for(source, schema_of(run), run.given, check=check)
@@ -316,8 +316,8 @@ def stream_for(
     run: Run, data: str, labels: str | None = None, asked: Mapping[str, Any] | None = None, *, lenient: bool = False,
     flat: bool = False, large: bool | None = None, keep: Sequence[str] = (),
 ) -> Stream | None:  # fmt: skip
-    """A stream of data for a run if they are large; otherwise None. Of a table, only the run's columns and those in
-    ``keep`` are read; infinite numbers are allowed only if ``lenient``. With ``flat``, any data of more than 16 MiB are
+    """A stream of data for a run if they are large; otherwise None. Only the run's columns and the columns ``keep`` of
+    a table are read. Infinite numbers are allowed only if ``lenient``. With ``flat``, any data of more than 16 MiB are
     streamed, if the result is the same as in memory. ``large`` says whether the data are large; by default the free
     memory decides."""
     asked = asked or {}

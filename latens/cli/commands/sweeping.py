@@ -185,7 +185,7 @@ def _score(row: dict[str, Any]) -> float:
 
 
 def _best(table: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The combination with the best held-out bound among those of which all runs have finished."""
+    """The combination with the best held-out bound, among the combinations whose runs have all finished."""
     best = max(table, key=_score)
     return None if _score(best) == -math.inf else {"options": best["options"], "runs": best["runs"]}
 

@@ -220,8 +220,8 @@ def through(
     folder: str | Run, data: Readable, outs: Sequence[str], asked: Inputs, *, unit: Callable[[Run], int],
     sift: bool = False, flat: bool = True,
 ) -> InMemory:  # fmt: skip
-    """Data that pass through the run in ``folder`` to the files ``outs``. ``unit`` (a function of the run) and ``sift``
-    are those of :class:`Streaming`, ``flat`` is that of :func:`~latens.cli.commands.inputs.stream_for`."""
+    """Data that pass through the run in ``folder`` to the files ``outs``. For ``unit`` (a function of the run) and
+    ``sift``, see :class:`Streaming`; for ``flat``, see :func:`~latens.cli.commands.inputs.stream_for`."""
     for out in outs:
         if require_free_output(out, folder, data) not in TABLES and asked.keep:
             what = f"cannot write {out}: an array has no place for the column {asked.keep[0]!r} (--keep)"

@@ -52,7 +52,7 @@ def image_folder(
 ) -> ImageFolder:  # fmt: skip
     """Read every image in a folder and its subfolders, rotated as EXIF says.
 
-    Of a file with several pages (TIFF) or frames (GIF, WebP, PNG), the first is read; with ``pages``, each page is a
+    If a file has several pages (TIFF) or frames (GIF, WebP, PNG), the first is read; with ``pages``, each page is a
     row. A single file is a stack whose pages are rows. Files are sorted by path, character by character; hidden files
     are left out. If every image is gray, so is the array: 16-bit if all images are, and of 0 and 1 if all are black and
     white. Otherwise it is RGB. Transparent images are laid on white, unless all have transparency and at least one is

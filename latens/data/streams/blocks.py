@@ -73,7 +73,7 @@ class GatheredRows:
                 self.space = trees.map_tree(lambda leaf: leaf.new_empty((self._capacity, *leaf.shape[1:])), tree)
         own, given = trees.leaves(self.space), trees.leaves(tree)
         if forms(own) != forms(given):
-            what = f"the rows of one block are {forms(own)} and those of another {forms(given)}"
+            what = f"the rows of one block are {forms(own)} and the rows of another are {forms(given)}"
             raise InputError(what, "encode all blocks in the same form")
         for target, leaf in zip(own, given):
             target[where] = leaf if kept is None else leaf[kept]

@@ -35,9 +35,9 @@ SHARE = 0.5  # ... and if that exceeds this share of the free memory, the data a
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """What decides the order of rows in training, besides the data and the seed. A run stores it, so that a continued
-    run repeats the order. ``most_rows`` and ``unit_rows`` are those of
-    :class:`~latens.data.streams.parquet.ParquetBlocks`, the rest those of
+    """The settings that, with the data and the seed, decide the order of rows in training. A run stores them, so that a
+    continued run repeats the order. For ``most_rows`` and ``unit_rows``, see
+    :class:`~latens.data.streams.parquet.ParquetBlocks`; for the rest, see
     :class:`~latens.data.streams.loader.StreamLoader`.
     """
 
@@ -314,8 +314,8 @@ def stored_names(path: str) -> list[str] | None:
 
 
 def is_large(path: str, share: float = SHARE) -> bool:
-    """Whether data should be read as a stream. Parquet at an address always is. Other data that can be streamed are if
-    a fit in memory would take more than this ``share`` of the free memory."""
+    """Whether data should be read as a stream. Parquet at an address is always streamed. Other data are streamed if
+    that is possible and a fit in memory would take more than this ``share`` of the free memory."""
     return "://" in path or IN_MEMORY * unpacked(path) > share * free_memory()
 
 

@@ -173,7 +173,7 @@ def _scan(stream: Stream, asked: Asked, seen: Seen) -> _TableScan | _ArrayScan:
 
 
 def _with_ranges(scan: _TableScan | _ArrayScan, schema: AnySchema) -> AnySchema:
-    """The schema; if it is that of an array, with the ranges of all rows, which take another pass."""
+    """The schema. If it is the schema of an array, it gets the ranges of all rows, which takes another pass."""
     if not isinstance(schema, Schema) or not has_ranges(schema):
         return schema
 
@@ -223,8 +223,8 @@ def text_forms(stream: Stream, hints: Hints, most: int = MOST_VALUES) -> dict[st
 def _table_schema(
     scans: list[ColumnScan], sample: Any, asked: Asked, forms: Mapping[str, Form] | None = None
 ) -> AnySchema:
-    """The schema of a table; that of an array if all columns are whole numbers on one scale or the user named a
-    kind."""
+    """The schema of a table. It is the schema of an array if all columns are whole numbers on one scale, or the user
+    named a kind."""
     complete = all(is_number(s.type) and s.whole and s.present and not s.missing for s in scans)
     if not (asked.columns or asked.condition or asked.rules) and (complete or asked.kind != "auto"):
         edges = sample.slice(0, 0)

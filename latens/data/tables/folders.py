@@ -1,7 +1,7 @@
 """Folders of tables: the files below a folder, their format, and the columns that partitions name.
 
 Partitions are folders named ``KEY=VALUE``, as Hive, Spark, DuckDB, pandas and polars write them: each key is a column
-after those of the files.
+after the columns of the files.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def is_shown(name: str) -> bool:
 
 
 def tables_below(root: Path) -> tuple[str, list[str]]:
-    """(format, names) of the files that make up the table in a folder; ("", []) if there are none. Of text files, only
-    .csv, .tsv and .tab count, since a .txt may be anything.
+    """(format, names) of the files that make up the table in a folder; ("", []) if there are none. The only text files
+    that count are .csv, .tsv and .tab, because a .txt may be anything.
 
     Raises:
         InputError: the files have several formats, the folder is a Delta table, or it cannot be read.

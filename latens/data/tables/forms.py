@@ -304,7 +304,7 @@ def time_form(texts: Any, counts: Any, order: str | None = None) -> TimeFit | No
 
 
 def _ordered(fits: list[TimeFit], best: TimeFit, order: str | None, texts: Any) -> TimeFit:
-    """Of the forms that read the same cells, the one in which day and month have the known order."""
+    """Among the forms that read the same cells, the form in which day and month have the known order."""
     days, months = ([f for f in fits if way.search(f.form.pattern)] for way in (_DAY_FIRST, _MONTH_FIRST))
     if not (days and months) or best not in (*days, *months):
         return best

@@ -1,7 +1,8 @@
 """What each column of a table is: its kind, its law, its likelihood.
 
-One pass sees every cell, piece by piece, so tables larger than memory are treated like small ones; quantiles come from
-a sample of rows. A column's density is chosen among candidates. Each is fitted to one half of the sample, in closed
+One pass reads every cell, piece by piece, so tables larger than memory are treated in the same way as small tables.
+Quantiles come from a sample of rows. A column's density is chosen among candidates. Each is fitted to one half of the
+sample, in closed
 form or by a few steps of EM, and scored on the other half. The candidates are marginal densities, because the choice
 rests on support and tails, which the latent variable rarely changes. A score is the mean of ln p in nats per cell,
 where p is the mass of the value's place if the column has a grid, and otherwise the density in the column's unit.
@@ -633,8 +634,8 @@ def _shared(
     law: Law, again: Law, find: Callable[[Law, np.ndarray, np.ndarray], Law], values: np.ndarray, seen: np.ndarray
 ) -> Law:  # fmt: skip
     """The law ``again`` with a calendar, which says how often values occur within a period. The calendar is found from
-    the values that have no separate piece of the margin; if its period is not that of ``law``, ``law.calendar`` is
-    kept."""
+    the values that have no separate piece of the margin. If its period differs from the period of ``law``,
+    ``law.calendar`` is kept."""
     rest = ~again.is_solid(values)
     shares = find(again, values[rest], seen[rest]) if rest.any() else again
     is_known = shares.calendar is not None and shares.period == law.period

@@ -97,7 +97,7 @@ def _sees_columns(info: DataInfo, dependence: str) -> bool:
     size = len(info.schema.modelled)  # type: ignore[union-attr]
     if info.rows < ROWS_OF_SCALES or not 1 < size <= MOST_IN_ORDER:
         return False
-    info.choices["dependence"] = "dependence = autoregressive: columns are given the code and those before them"
+    info.choices["dependence"] = "dependence = autoregressive: columns depend on the code and the columns before them"
     return True
 
 

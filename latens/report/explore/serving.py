@@ -45,7 +45,7 @@ class Server(ThreadingHTTPServer):
             super().__init__((HOST, port), _Handler)
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-            raise InputError(f"--port {port} {why}", "name another, or 0 for any free one") from None
+            raise InputError(f"--port {port} {why}", "name another port, or 0 for any free port") from None
         self.run, self.token, self.lock = run, secrets.token_urlsafe(24), Lock()
         self.content = page.html(f"/{self.token}/").encode()
         self.names = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}

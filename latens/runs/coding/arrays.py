@@ -117,12 +117,12 @@ def unpacked(data: bytes) -> dict[str, np.ndarray]:
     except (zlib.error, struct.error, TypeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if not inflated.is_at_end():
-        raise ValueError("more follows its arrays")
+        raise ValueError("there are further bytes after its arrays")
     return found
 
 
 class Inflated:
-    """Deflated bytes that are inflated only as far as they are read, since a few of them may stand for very many."""
+    """Deflated bytes that are inflated only as far as they are read, because a few bytes may expand to very many."""
 
     def __init__(self, data: bytes):
         self.opened, self.rest = zlib.decompressobj(), data

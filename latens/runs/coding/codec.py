@@ -77,7 +77,7 @@ class Codec:
         self.schema, self.given = schema, given
         if type(model) is not models.VAE:
             raise InputError(
-                f"compress takes models with one layer of codes, such as vae and beta_vae, and that of this run is "
+                "compress takes models with one layer of codes, such as vae and beta_vae, and the model of this run is "
                 f"{type(model).__name__}", "fit with --recipe vae",
             )
         self.model = exactly(model)
@@ -341,7 +341,7 @@ def _index(back: Any) -> Any:
 
 @contextmanager
 def _plainly(model: nn.Module) -> Iterator[None]:
-    """Without gradients and with one thread, so that matrix products always add in the same order."""
+    """Within the block, no gradients and one thread, so that matrix products always add in the same order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -244,7 +244,7 @@ def require_prior(p: Any) -> None:
     mixture = isinstance(p, d.NormalMixture) and type(p) is d.NormalMixture and not p.batch_shape
     if not (type(p) is d.DiagonalNormal or mixture):
         raise InputError(
-            "compress takes priors that are normals, mixtures of normals, categories or entries of books, and that of "
+            "compress takes priors that are normals, mixtures of normals, categories or entries of books; the prior of "
             f"this run is {type(p).__name__}",
             "fit with --recipe vae",
         )
@@ -254,6 +254,6 @@ def require_posterior(q: Any, kind: type) -> None:
     """Raise ``InputError`` unless the posterior is of this kind, so that the coder can draw codes from it."""
     if type(q) is not kind:
         raise InputError(
-            f"compress takes {kind.__name__} posteriors under the prior of this run, and its own is {type(q).__name__}",
+            f"compress takes {kind.__name__} posteriors under the prior of this run, not {type(q).__name__}",
             "fit with --recipe vae",
         )

@@ -136,7 +136,7 @@ def _reading(run: Run, compute: Callable[[Any, Tensor, Any], Outputs]) -> Callab
 
 
 def in_storage(schema: AnySchema | None, c: Any) -> Any:
-    """Conditions in the model's form, or None: graphs take those of a table with rules as float64."""
+    """Conditions in the model's form, or None. For a table with rules, graphs take conditions as float64."""
     if not c or not isinstance(schema, Table):
         return c or None
     return {name: values.to(getattr(torch, schema.storage)) for name, values in c.items()}

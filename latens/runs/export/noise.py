@@ -22,9 +22,9 @@ _OTHERS = {
 
 
 class Drawing(TorchFunctionMode):
-    """Inside the context, ``torch.randn``, ``torch.rand`` and related functions use ``give(shape)`` as normal numbers;
-    uniform numbers are made from these by the normal distribution function. ``NotImplementedError`` if the model draws
-    in another way, which no fixed number of normal numbers can replace.
+    """In this context, ``torch.randn``, ``torch.rand`` and related functions use ``give(shape)`` as normal numbers. The
+    normal distribution function turns these into uniform numbers. Raise ``NotImplementedError`` if the model draws in
+    another way, which no fixed number of normal numbers can replace.
     """
 
     def __init__(self, give: Callable[[Shape], Tensor]):
@@ -57,11 +57,11 @@ def _uniform(noise: Tensor) -> Tensor:
 
 
 class Plan:
-    """Where the noise of each row goes: the shapes that a model draws, in order, and in each the axis of the rows.
+    """The noise that a model needs: the shapes that it draws, in order, and in each shape the axis of the rows.
 
     Args:
         call: a function that runs the model on a number of rows.
-        batches: two different numbers of rows, whose comparison shows which axis is that of the rows.
+        batches: two different numbers of rows; comparing them shows which axis is the axis of the rows.
 
     Raises:
         NotImplementedError: the model draws noise that cannot be divided among rows.

@@ -195,8 +195,8 @@ WIDE: dict[Any, Callable[..., Any]] = {
 
 
 class Replaced(TorchFunctionMode):
-    """In this context, functions in ``REPLACED`` are replaced by those of this file; so are those in ``WIDE``, in
-    float64."""
+    """In this context, functions in ``REPLACED`` are replaced by the functions of this file. Functions in ``WIDE`` are
+    also replaced, and compute in float64."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The result of a call."""

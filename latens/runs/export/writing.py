@@ -97,7 +97,7 @@ def new_folder(out: str | Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise InputError(f"the folder {out} cannot be created ({error.strerror})", "choose another") from None
+        raise InputError(f"the folder {out} cannot be created ({error.strerror})", "choose another folder") from None
     try:
         yield made
         made.chmod(0o755)
