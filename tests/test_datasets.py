@@ -138,7 +138,7 @@ BAD: dict[str, tuple[Any, str]] = {
         "item 1 of the dataset has the shape [2], and the first [1]: give items of one shape, cut or padded",
     ),
     "broken": (
-        Items(broken), "item 5 of the 40 of the dataset cannot be read (KeyError: 'lost'): correct the dataset"
+        Items(broken), "item 5 of the dataset (of 40) cannot be read (KeyError: 'lost'): correct the dataset"
     ),
     "words": (Items(lambda i: "abc"), "item 0 of the dataset is the text 'abc': give numbers"),
     "keys": (

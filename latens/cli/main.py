@@ -171,7 +171,7 @@ def sweep(
     quiet: Json = False,
 ) -> Any:
     """Fit every combination of options, and compare them on held-out rows. Small models run in parallel, one process
-    per core. Options with a fixed value are given as for fit (--beta 4), those that vary with --grid."""
+    per core. Give options with a fixed value as for fit (--beta 4), and options that vary with --grid."""
     context.with_resource(workers.waiting(seeds * math.prod(len(values.split(",")) for values in grid or ())))
     from latens.cli import commands
 
@@ -523,7 +523,8 @@ def push(
     as_json: Json = False,
 ) -> Any:  # fmt: skip
     """Put a run on the Hugging Face Hub, with a model card. Weights, record, figures and densities are sent.
-    Checkpoints are not, nor are pages, since they hold rows of the data. HF_ENDPOINT names another hub."""
+    Checkpoints are not sent. Pages are not sent either, since they hold rows of the data. HF_ENDPOINT names another
+    hub."""
 
 
 @command
@@ -667,7 +668,7 @@ def _is_needed(command: str) -> bool:
     first = launcher.is_first()
     launcher.stay_alone()
     if first:
-        typer.echo(f"latens: one of the {count} processes does this, as several only fit together", err=True)
+        typer.echo(f"latens: only one of the {count} processes runs this command, as only fit uses several", err=True)
     return first
 
 

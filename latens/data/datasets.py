@@ -178,7 +178,7 @@ def _item(data: Any, number: int, count: int) -> Any:
         raise
     except Exception as error:
         sentence = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"item {number} of the {count:,} of the dataset cannot be read ({sentence})",
+        raise InputError(f"item {number} of the dataset (of {count:,}) cannot be read ({sentence})",
                          "correct the dataset") from error  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def vae(
 
     The encoder gives the mean g(x) and the variance h(x) of the code of a row; the code is drawn as z = g(x) + √h(x)
     noise, and the decoder gives the parameters of p(x|z). Likelihood and network are chosen from the values and the
-    shape of the data, and the rate is exact if it has a closed form. If cells are missing, the bound is one on ln p of
+    shape of the data, and the rate is exact if it has a closed form. If cells are missing, it is a bound on ln p of
     the observed cells.
 
     .. math::
@@ -296,7 +296,7 @@ def vr_max(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE trained on the best of k draws, which is not a bound on ln p(x).
 
-    Only the draw with the largest weight has a gradient. The value is that of the Rényi bound of order -∞, and exceeds
+    Only the draw with the largest weight has a gradient. The value is the Rényi bound of order -∞, and exceeds
     the importance-weighted bound by at most ln k. `latens evaluate` therefore reports the ELBO and the
     importance-weighted NLL.
 
@@ -323,8 +323,8 @@ def tvo(
 
     ln p(x) is the integral, over b from 0 to 1, of the mean of ln w under a density between q(z|x) and the posterior.
     The bound is the left Riemann sum of this integral; its means are taken over the k draws, weighted by w to the power
-    b. On the same draws it lies between the ELBO and the importance-weighted bound. The gradient is that of this value
-    through z; the paper uses a covariance instead.
+    b. On the same draws it lies between the ELBO and the importance-weighted bound. Training uses the gradient of this
+    value through z; the paper uses a covariance instead.
 
     .. math::
 

@@ -40,7 +40,7 @@ SHARED = {
     "network": """Encoder and decoder: auto (conv for images and sequences of at least 12 pixels or steps, otherwise
         mlp), mlp, residual, conv or linear.""",
     "missing": """For a table with gaps: mar (missing at random; the bound counts the observed cells) or mnar
-        (which cells are missing is modelled too).""",
+        (also models which cells are missing).""",
     "beta": "Weight of the rate, a number from 0; 1 is the ELBO.",
     "k": "Draws of z for each row, a whole number from 1; time and memory grow with it.",
 }

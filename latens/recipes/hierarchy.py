@@ -96,7 +96,7 @@ def two_stage(
     r"""A VAE, and a second VAE that learns the distribution of its codes.
 
     The second stage is a small VAE whose data are the codes z of the first. It is trained at the same time, and does
-    not change the first stage. Samples pass through both: u, then z, then x. The reported bound is that of the whole
+    not change the first stage. Samples pass through both: u, then z, then x. The reported bound holds for the whole
     chain.
 
     .. math::

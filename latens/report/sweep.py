@@ -32,9 +32,9 @@ def page(title: str, found: Sequence[Combination], best: Mapping[str, Any] | Non
         charts = [*_tradeoff(found), *_against(found)]
         if charts:
             text = (
-                "Each dot is a combination, a mean over its seeds, on held-out rows. The rate is the cost of the code, "
-                "the distortion is what the code leaves unexplained. The ELBO is constant along a dashed line, and the "
-                "lowest line that a dot touches is the best."
+                "Each dot is a combination: means over its seeds, on held-out rows. The rate is the cost of the code, "
+                "and the distortion is the cost of what the code does not explain. The ELBO is constant along a dashed "
+                "line, and the lowest line that a dot touches is the best."
             )
             body = how(text) + keys(_legend(found)) + grid(charts, "two")
             sections.insert(0, Section("curves", "Rate and distortion", body))
