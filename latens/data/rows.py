@@ -151,7 +151,7 @@ class Rows:
 
     def sifted(self, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
         """(the same rows with impossible cells hidden from the model; their odd cells). Lazy rows are not checked.
-        ``refuse`` is that of :func:`latens.schema.sift_table`."""
+        For ``refuse``, see :func:`latens.schema.sift_table`."""
         if isinstance(self.x, Lazy):
             return self, []
         if isinstance(self.schema, Table):
@@ -183,7 +183,7 @@ class Rows:
         return {name: self.x.column(name) for name in kept if name in self.x.column_names}
 
     def named(self, table: Any) -> Any:
-        """Put the columns that name these rows, and the ``kept`` ones, in front of an arrow table of N rows."""
+        """Put the columns that name these rows, and the columns ``kept``, in front of an arrow table of N rows."""
         like = self.found.stored if self.found else getattr(self.x, "schema", None)
         for name in reversed(() if self.kept is None else self.kept.column_names):
             if name not in table.column_names:
@@ -298,8 +298,8 @@ def rows_of(
     """Rows with the schema that their values suggest; ``labels`` are ``[N]``.
 
     A table is read as an array if all its columns hold whole numbers 0 .. levels - 1 on one scale (pixels in columns),
-    or all hold 0 and 1. In any other table each column has a separate schema. A matrix with missing cells (NaN), or of
-    which the user named columns (column_1, …), is read as such a table.
+    or all hold 0 and 1. In any other table each column has a separate schema. A matrix is read as such a table if it
+    has missing cells (NaN), or if the user named some of its columns (column_1, …).
 
     Raises:
         InputError: as in :func:`latens.data.infer` and :func:`latens.data.infer_table`, or a condition does not exist.
