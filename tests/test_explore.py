@@ -90,6 +90,28 @@ def test_a_page_holds_the_codes_cells_and_numbers_of_rows(folder: Path):
     assert rates == sorted(rates, reverse=True)
 
 
+def test_values_of_rows_are_those_of_the_data(folder: Path):
+    """Numbers, dates and levels to the last digit, and gaps; ranks are the numbers from 1."""
+    page = folder / "mixed.html"
+    numbers, written = block(page, "numbers"), {}
+    for value in facts(page)["rows"]["values"]:
+        stored = block(page, value["block"]).astype(float)
+        written[value["name"]] = np.where(stored == value["missing"], np.nan, value["low"] + value["step"] * stored)
+    lines = [line.split(",") for line in (folder / "mixed.csv").read_text().split()[1:]]
+    age, group, visits, since = zip(*[lines[i] for i in numbers])
+    days = np.array(since, "datetime64[D]").astype(float)
+    assert np.array_equal(written["age"], np.array([each or "nan" for each in age], float), equal_nan=True)
+    assert np.array_equal(written["since"], days)
+    assert ["abc"[int(k)] for k in written["group"]] == list(group)
+    assert np.array_equal(written["visits"], np.array(visits, float))
+    assert sorted(written["anomaly rank"]) == list(range(1, 301))
+
+
+def test_a_page_names_no_folder_of_the_machine(folder: Path):
+    for name in ("digits", "mixed"):
+        assert str(folder) not in (folder / f"{name}.html").read_text("utf-8")
+
+
 def test_rows_are_left_out_and_thinned_when_asked(folder: Path):
     out = folder / "few.html"
     said = done("explore", folder / "digits", "--out", out, "--no-rows", "--points", 100).out
@@ -218,6 +240,55 @@ def test_lasso_filter_and_download(folder: Path, browser: Tab):
     names = "document.getElementById('filter-name')"
     browser.run(f"(e => {{ e.selectedIndex = 1; e.dispatchEvent(new Event('change')) }})({names})")
     browser.until("document.getElementById('counted').textContent.includes('178 rows shown')")
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_a_row_is_next_to_its_reconstruction_and_their_difference(folder: Path, browser: Tab):
+    page = folder / "mixed.html"
+    opened(browser, page)
+    browser.run("document.getElementById('tab-row').click()")
+    browser.until("document.querySelectorAll('#row-detail tbody tr').length === 4")
+    cells = "[...document.querySelectorAll('#row-detail tbody tr')].map(r => [...r.children].map(c => c.textContent))"
+    number = int(browser.run("document.querySelector('#row-detail h3').textContent").split()[1])
+    rows = {name: rest for name, *rest in browser.run(cells)}
+    wanted = (folder / "mixed.csv").read_text().split()[1 + number].split(",")
+    assert [datum.replace("missing", "") for datum, *_ in rows.values()] == wanted
+    datum, value, off = rows["age"][:3]
+    assert off == "" if datum == "missing" else abs(float(off.replace("−", "-")) - float(value) + float(datum)) < 0.06
+    assert rows["since"][2].endswith(" days")
+    assert rows["group"][2] == ("" if rows["group"][0] == rows["group"][1] else "≠")
+    said = browser.run("document.querySelector('#row-detail p.note').textContent")
+    assert f"since {wanted[3]}" in said
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_the_map_keeps_its_scale_while_the_window_changes(folder: Path, browser: Tab):
+    page = folder / "digits.html"
+    opened(browser, page)
+    seen = []
+    for width, height in ((1280, 900), (1265, 900), (1280, 900), (1000, 1300), (1280, 900)):
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        browser.send("Emulation.setDeviceMetricsOverride", **size)
+        browser.run("new Promise(r => setTimeout(r, 200))")
+        browser.run("latens.z = latens.z")
+        browser.run("new Promise(r => setTimeout(r, 500))")
+        seen.append(float(browser.run("new URLSearchParams(location.hash.slice(1)).get('view')").split(",")[2]))
+    assert np.allclose([seen[2], seen[4]], seen[0], rtol=1e-4)
+
+
+@pytest.mark.browser
+def test_the_strangest_rows_of_a_large_page_are_listed(folder: Path, browser: Tab, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("latens.report.explore.contents.LARGE", 100)
+    monkeypatch.setattr("latens.report.explore.contents.HELD_OF_LARGE", 3000)
+    page = folder / "large.html"
+    done("explore", folder / "digits", "--out", page)
+    opened(browser, page)
+    browser.run("document.getElementById('tab-lists').click()")
+    browser.until("document.querySelectorAll('#panel-lists h3').length === 3")
+    text = browser.run("document.getElementById('panel-lists').textContent")
+    assert "Strangest" in text and "rows whose codes the page holds" in text
     quiet(browser, page)
 
 

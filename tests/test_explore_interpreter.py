@@ -124,6 +124,42 @@ def test_the_page_decodes_tables_as_torch_does(dependence: str):
     check(built("vae", rows_of(table), dependence=dependence), half=False, most=2e-5)
 
 
+def distance(space: str, c: float, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The lengths of the shortest ways, from their definitions; on the torus, of each circle."""
+    if space == "BallNormal":
+        off = ((a - b) ** 2).sum(-1) / (1 - c * (a**2).sum(-1)) / (1 - c * (b**2).sum(-1))
+        return np.arccosh(1 + 2 * c * off) / np.sqrt(c)
+    a, b = (v.reshape(*v.shape[:-1], -1, 2) if space == "UniformTorus" else v for v in (a, b))
+    return np.arccos(np.clip((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1), -1, 1))
+
+
+@pytest.mark.parametrize("space, c", [
+    ("UniformSphere", 1.0), ("UniformTorus", 1.0), ("BallNormal", 1.0), ("BallNormal", 0.25), ("BallNormal", 9.0),
+])  # fmt: skip
+def test_curved_ways_go_at_one_speed_and_no_further_than_they_must(space: str, c: float):
+    random, shares = np.random.default_rng(0), np.array([0.0, 0.2, 0.5, 0.9, 1.0])
+    ends = random.normal(size=(2, 6))
+    if space == "BallNormal":
+        ends *= 0.9 / np.linalg.norm(ends, axis=1, keepdims=True) / np.sqrt(c)
+    else:
+        ends /= np.linalg.norm(ends.reshape(2, -1, 2 if space == "UniformTorus" else 6), axis=-1).repeat(
+            2 if space == "UniformTorus" else 6, -1
+        )
+    script = (
+        "const parts = {}; require('vm').runInNewContext(require('fs').readFileSync(process.argv[1], 'utf8'), parts);"
+        "const [space, c, a, b, shares] = JSON.parse(process.argv[2]);"
+        "const way = parts.latensParts.geodesic(space, c);"
+        "console.log(JSON.stringify(shares.map((t) => Array.from(way.at(a, b, t)))))"
+    )
+    given = json.dumps([space, c, *ends.tolist(), shares.tolist()])
+    said = subprocess.run([node(), "-e", script, str(ASSETS / "explore.js"), given], capture_output=True, check=True)
+    found = np.array(json.loads(said.stdout))
+    whole = distance(space, c, *ends)
+    assert np.allclose(found[[0, -1]], ends, atol=1e-4)
+    assert np.allclose(distance(space, c, ends[0], found[:-1]), np.multiply.outer(shares[:-1], whole), atol=1e-4)
+    assert np.allclose(distance(space, c, found[1:], ends[1]), np.multiply.outer(1 - shares[1:], whole), atol=1e-4)
+
+
 def test_every_exception_is_a_recipe():
     assert not CANNOT.keys() - recipes.CATALOGUE.keys()
 

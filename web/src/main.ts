@@ -5,6 +5,7 @@ import { $ } from "./dom";
 import { Decoder } from "./decoder";
 import { operators } from "./operators";
 import { Page, type About } from "./page";
+import { geodesic } from "./space";
 
 declare const globalThis: { latens?: unknown; latensParts?: unknown; document?: Document };
 
@@ -35,4 +36,4 @@ async function start(): Promise<void> {
 }
 
 if (globalThis.document) void start();
-else globalThis.latensParts = { Page, Decoder, operators: Object.keys(operators) };
+else globalThis.latensParts = { Page, Decoder, geodesic, operators: Object.keys(operators) };

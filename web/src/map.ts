@@ -121,7 +121,7 @@ export class PointMap {
     const box = this.box.getBoundingClientRect();
     const [width, height] = [Math.max(50, Math.round(box.width)), Math.max(50, Math.round(box.height))];
     if (width === this.#width && height === this.#height) return;
-    if (this.#width) this.view.scale *= Math.min(width / this.#width, height / this.#height);
+    if (this.#width) this.view.scale *= Math.min(width, height) / Math.min(this.#width, this.#height);
     [this.#width, this.#height] = [width, height];
     const ratio = Math.min(2, devicePixelRatio || 1);
     for (const canvas of [this.#points, this.#over]) {

@@ -26,12 +26,12 @@ export interface About {
   };
   dimensions: {
     count: number; active: number[]; inactive: number; rates: number[] | null; center: number[]; unit: number[];
-    mean: number[]; low: number[]; high: number[]; space: string;
+    mean: number[]; low: number[]; high: number[]; space: string; curvature: number;
   };
   prior: { standard: boolean; draws: { name: string; block: string }[] };
   conditions: ConditionAbout[];
   rows: {
-    count: number; total: number; coded: number; kept: number; where: string; maps: MapAbout[]; names: string[];
+    count: number; total: number; coded: number; kept: number; maps: MapAbout[]; names: string[];
     cells?: { low: number; step: number }; values: ValueAbout[];
   };
 }

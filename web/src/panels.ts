@@ -2,6 +2,7 @@
 
 import type { App } from "./app";
 import { button, csv, download, h, menu, number, whole } from "./dom";
+import type { ValueAbout } from "./page";
 import { smallest } from "./rows";
 import { geodesic, mean, normal, straight } from "./space";
 
@@ -20,6 +21,7 @@ function tiles(app: App, items: readonly { x: ArrayLike<number> | null; z?: Code
 }
 
 const note = (text: string): HTMLElement => h("p.note", text);
+const dashed = (app: App): HTMLElement | null => (app.about.data.kind === "sequence" ? note("Dashed: the datum. Solid: decoded.") : null);
 
 /** A row as shown: its cells, or its code decoded where the page lacks them. */
 async function shown(app: App, rows: readonly number[]): Promise<{ x: ArrayLike<number>; isDatum: boolean }[]> {
@@ -45,7 +47,7 @@ function sliders(app: App): Panel {
       rate !== undefined && h("span.rate", { title: `Rate: ${rate.toFixed(3)} nats` }, h("i", { style: `width:${100 * width}%` }), h("small", `${rate.toFixed(2)} nats`))) };
   });
   const body = h("div",
-    note(`Active dimensions, ${dimensions.rates ? "highest rate first" : "most varied first"}.` + (dimensions.inactive ? ` ${dimensions.inactive} inactive ones change nothing and are left out.` : "")),
+    note(`Active dimensions, ${dimensions.rates ? "highest rate first" : "most varied first"}.` + (dimensions.inactive ? ` Inactive ones, which change nothing, are left out: ${dimensions.inactive}.` : "")),
     h("div#sliders", ...rows.map((r) => r.line)),
     h("div.bar",
       button("to-centre", "Centre", () => app.setCode(dimensions.center)), button("to-mean", "Mean code", () => app.setCode(dimensions.mean)),
@@ -101,8 +103,7 @@ function rowPanel(app: App): Panel {
       const figure = (picture: HTMLElement, text: string): HTMLElement => h("figure", picture, h("figcaption", text));
       parts.push(h("div.trio", figure(app.show.picture(datum, "The datum", "medium"), "datum"), figure(app.show.picture(guess!, "The reconstruction", "medium"), "reconstruction"),
         figure(app.show.errors(datum, guess!, "The error of each pixel"), "error: blue darker, orange lighter")));
-    } else if (app.about.data.kind === "sequence") parts.push(h("h4", "datum"), app.show.full(datum, "The datum"), h("h4", "reconstruction"), app.show.full(guess!, "The reconstruction"));
-    else parts.push(app.show.full(guess!, "Datum and reconstruction", datum));
+    } else parts.push(app.show.full(guess!, "Datum and reconstruction", datum), dashed(app));
     parts.push(h("h3", "Nearest in code space"), tiles(app, near.map((n, i) => ({ x: others[i]!.x, row: n.row, text: number(n.distance, 2), label: `${app.rows.name(n.row)}, at a distance of ${number(n.distance, 2)}` }))));
     body.replaceChildren(...parts.filter((p): p is HTMLElement => !!p));
     app.outline([row, ...near.map((n) => n.row)]);
@@ -134,10 +135,9 @@ function selection(app: App): Panel {
       h("div.bar",
         button("selection-csv", "Row numbers (CSV)", () => download("selection.csv", csv([["row"], ...chosen.map((i) => [app.rows.numbers[i]!])]))),
         button("selection-go", "Go to the mean code", () => app.setCode(middle)), button("selection-clear", "Clear", () => app.select([])))];
-    const isTable = app.about.data.kind === "table";
-    if (average && atMiddle && isTable) parts.push(h("h3", "Mean datum, and the mean code decoded"), app.show.full(atMiddle, "The mean datum, and the mean code decoded", average));
-    else if (average && !isTable) parts.push(h("h3", "Mean datum", app.about.data.kind === "image" ? " and the mean code decoded" : ""),
-      app.about.data.kind === "image" ? h("div.trio", app.show.picture(average, "The mean datum", "medium"), app.show.picture(atMiddle!, "The mean code, decoded", "medium")) : app.show.full(average, "The mean datum"));
+    if (average && atMiddle) parts.push(h("h3", "Mean datum, and the mean code decoded"), app.about.data.kind === "image"
+      ? h("div.trio", app.show.picture(average, "The mean datum", "medium"), app.show.picture(atMiddle, "The mean code, decoded", "medium"))
+      : app.show.full(atMiddle, "The mean datum, and the mean code decoded", average), ...[dashed(app)].filter((p) => p !== null));
     else if (atMiddle) parts.push(h("h3", "The mean code, decoded"), app.show.full(atMiddle, "The mean code, decoded"));
     parts.push(h("h3", "Differences from the rest"), differences(app, inside));
     if (some.length) parts.push(h("h3", chosen.length > some.length ? `${some.length} of the rows` : "The rows"), tiles(app, some.map((i, k) => ({ x: pictures[k]!.x, row: i, label: app.rows.name(i) }))));
@@ -201,7 +201,7 @@ function differences(app: App, inside: Uint8Array): HTMLElement {
 
 function path(app: App): Panel {
   const box = h("div.strip.long");
-  const curved = geodesic(app.about.dimensions.space);
+  const curved = geodesic(app.about.dimensions.space, app.about.dimensions.curvature);
   let geodesically = curved !== null;
   const slider = h("input#path-t", { type: "range", min: "0", max: "1", step: "any", value: "0", oninput: () => {
     const { a, b } = app.state;
@@ -264,21 +264,23 @@ function path(app: App): Panel {
 
 function lists(app: App): Panel {
   const body = h("div");
-  const wanted = [["anomaly rank", 1, "Strangest"], ["reconstruction error", -1, "Worst reconstructed"], ["rate (nats)", -1, "Highest rate"]] as const;
+  const named = (...names: string[]): ValueAbout | undefined => app.about.rows.values.find((v) => names.some((name) => v.name.startsWith(name)));
+  const ranked = named("anomaly rank");
+  const wanted = [[ranked ?? named("NLL", "−ELBO"), ranked ? 1 : -1, "Strangest"], [named("reconstruction error"), -1, "Worst reconstructed"], [named("rate (nats)"), -1, "Highest rate"]] as const;
   let drawn: string | null = null;
   return { id: "lists", name: "Extremes", body, async refresh() {
     const key = JSON.stringify(app.state.filter);
     if (drawn === key) return;
     drawn = key;
     const parts: HTMLElement[] = [];
-    for (const [name, sign, title] of wanted) {
-      const v = app.about.rows.values.find((each) => each.name === name);
+    for (const [v, sign, title] of wanted) {
       if (!v) continue;
       const figures = Float64Array.from({ length: app.rows.coded }, (_, i) => sign * app.rows.value(v, i));
       const found = smallest(figures, 12, (i) => app.passes(i));
       const pictures = await shown(app, found);
-      parts.push(h("h3", title), tiles(app, found.map((row, k) => ({ x: pictures[k]!.x, row, text: name === "anomaly rank" ? `rank ${Math.round(app.rows.value(v, row)).toLocaleString("en")}` : number(app.rows.value(v, row)), label: `${app.rows.name(row)}: ${name} ${number(app.rows.value(v, row))}` }))));
+      parts.push(h("h3", title), tiles(app, found.map((row, k) => ({ x: pictures[k]!.x, row, text: v === ranked ? `rank ${Math.round(app.rows.value(v, row)).toLocaleString("en")}` : number(app.rows.value(v, row)), label: `${app.rows.name(row)}: ${v.name} ${number(app.rows.value(v, row))}` }))));
     }
+    if (parts.length && app.rows.coded < app.rows.count) parts.unshift(note(`Of the ${whole(app.rows.coded)} rows whose codes the page holds.`));
     body.replaceChildren(...(parts.length ? parts : [note("The model gives no figures of single rows.")]));
   } };
 }

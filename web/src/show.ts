@@ -52,7 +52,7 @@ export class Show {
   full(x: Numbers, label: string, beside?: Numbers | null, spread?: Decoded): HTMLElement {
     if (this.#data.kind === "image") return this.picture(x, label, "large");
     if (this.#data.kind === "table") return this.#table(x, beside, spread);
-    if (this.#data.kind === "sequence") return this.#lines(x, label, 420, 200);
+    if (this.#data.kind === "sequence") return this.#lines(x, label, 420, 200, beside);
     return this.#bars(x, label, beside);
   }
 
@@ -117,20 +117,27 @@ export class Show {
         h("td.value", this.text(c, x[j]!),
           shares ? h("small", { title: c.levels.map((l, k) => `${l}: ${(100 * shares[k]!).toFixed(1)} %`).join("\n") }, ` ${(100 * shares[x[j]!]!).toFixed(0)} %`)
             : s !== undefined && s > 0 && h("small", { title: "standard deviation" }, ` ± ${number(s, 2)}${c.kind === "datetime" ? " days" : ""}`)),
+        beside && h("td.value", this.#difference(c, x[j]!, beside[j]!)),
         bar, h("td.range", range));
     });
-    const head = beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("td"), h("td")));
+    const head = beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("th", "difference"), h("td"), h("td")));
     return h("div.scroll", h("table.cells", head, h("tbody", ...rows)));
   }
 
-  #lines(x: Numbers, label: string, width: number, height: number): HTMLElement {
+  /** Decoded less datum; of levels, whether they differ. */
+  #difference(column: Column, x: number, datum: number): string {
+    if (column.levels.length) return Number.isNaN(datum) || x === datum ? "" : "≠";
+    return Number.isNaN(x - datum) ? "" : signed(x - datum) + (column.kind === "datetime" ? " days" : "");
+  }
+
+  #lines(x: Numbers, label: string, width: number, height: number, beside?: Numbers | null): HTMLElement {
     const [steps, channels] = this.#data.shape as [number, number];
-    const values = Array.from(x);
-    const [low, high] = [Math.min(this.#data.low, ...values), Math.max(this.#data.high, ...values)];
-    const path = (c: number): string => Array.from({ length: steps }, (_, t) =>
+    const all = [...Array.from(x), ...Array.from(beside ?? [])];
+    const [low, high] = [Math.min(this.#data.low, ...all), Math.max(this.#data.high, ...all)];
+    const path = (values: Numbers, c: number): string => Array.from({ length: steps }, (_, t) =>
       `${t ? "L" : "M"}${((t / Math.max(1, steps - 1)) * (width - 4) + 2).toFixed(1)} ${(height - 2 - ((values[t * channels + c]! - low) / (high - low || 1)) * (height - 4)).toFixed(1)}`).join("");
-    return svg(width, height, label, Array.from({ length: Math.min(channels, 10) }, (_, c) =>
-      `<path d="${path(c)}" fill="none" stroke="var(--c${c})" stroke-width="1.6" vector-effect="non-scaling-stroke"/>`).join(""));
+    return svg(width, height, label, [beside, x].flatMap((values, k) => (values ? Array.from({ length: Math.min(channels, 10) }, (_, c) =>
+      `<path d="${path(values, c)}" fill="none" stroke="var(--c${c})" stroke-width="1.6"${k ? "" : ' stroke-dasharray="3 3"'} vector-effect="non-scaling-stroke"/>`) : [])).join(""));
   }
 
   #spark(x: Numbers, label: string): HTMLElement {
@@ -147,13 +154,16 @@ export class Show {
     const rows = shown.map((i) => h("tr", h("th", { scope: "row" }, this.name(i)),
       beside && h("td.value", number(beside[i]!)),
       h("td.value", number(x[i]!)),
+      beside && h("td.value", signed(x[i]! - beside[i]!)),
       h("td.fill", h("i", { style: `width:${(100 * Math.abs(x[i]!)) / top}%` }), beside && h("b", { style: `left:${(100 * Math.abs(beside[i]!)) / top}%` }))));
     const more = order.length - shown.length;
     return h("div.scroll", { "aria-label": label }, h("table.cells",
-      beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("td"))),
+      beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("th", "difference"), h("td"))),
       h("tbody", ...rows)), more > 0 && h("p.note", `${whole(more)} more columns are not shown.`));
   }
 }
+
+const signed = (v: number): string => (v > 0 ? "+" : "") + number(v);
 
 /** Days since 1970-01-01 as a date, a date with its time, a time of day or a length of time. */
 function moment(column: Column, v: number): string | null {

@@ -19,14 +19,21 @@ function onSphere(a: Code, b: Code, t: number): Float64Array {
   return Float64Array.from(a, (v, i) => wa * v + wb * b[i]!);
 }
 
+/** The shortest way on each circle of a torus. */
+function onTorus(a: Code, b: Code, t: number): Float64Array {
+  const found = new Float64Array(a.length);
+  for (let i = 0; i < a.length; i += 2) found.set(onSphere([a[i]!, a[i + 1]!], [b[i]!, b[i + 1]!], t), i);
+  return found;
+}
+
 /** Möbius addition in the ball of curvature -1. */
 function added(a: Code, b: Code): Float64Array {
   const [ab, aa, bb] = [dot(a, b), dot(a, a), dot(b, b)];
   return Float64Array.from(a, (v, i) => ((1 + 2 * ab + bb) * v + (1 - aa) * b[i]!) / (1 + 2 * ab + aa * bb));
 }
 
-/** The geodesic of the Poincaré ball: a + t ⊗ (-a + b). */
-function inBall(a: Code, b: Code, t: number): Float64Array {
+/** The geodesic of the Poincaré ball of curvature -1: a + t ⊗ (-a + b). */
+function inUnitBall(a: Code, b: Code, t: number): Float64Array {
   const way = added(Float64Array.from(a, (v) => -v), b);
   const n = Math.sqrt(dot(way, way));
   if (n < 1e-9) return Float64Array.from(a);
@@ -34,10 +41,20 @@ function inBall(a: Code, b: Code, t: number): Float64Array {
   return added(a, way.map((v) => by * v));
 }
 
+/** That of curvature -c, whose ball has the radius 1 / sqrt(c). Codes outside are pulled in. */
+function inBall(a: Code, b: Code, t: number, c: number): Float64Array {
+  const scaled = (z: Code): Float64Array => {
+    const by = Math.sqrt(c) * Math.min(1, (1 - 1e-5) / Math.sqrt(c * dot(z, z) || 1e-9));
+    return Float64Array.from(z, (v) => by * v);
+  };
+  return inUnitBall(scaled(a), scaled(b), t).map((v) => v / Math.sqrt(c));
+}
+
 /** The geodesic of the prior's space, where that is curved: its name and its points. */
-export function geodesic(space: string): { name: string; at: (a: Code, b: Code, t: number) => Float64Array } | null {
-  if (/Sphere/.test(space)) return { name: "great circle", at: onSphere };
-  if (/Hyperbolic|Poincar|Ball|WrappedNormal/.test(space)) return { name: "hyperbolic geodesic", at: inBall };
+export function geodesic(space: string, curvature: number): { name: string; at: (a: Code, b: Code, t: number) => Float64Array } | null {
+  if (space === "UniformSphere") return { name: "great circle", at: onSphere };
+  if (space === "UniformTorus") return { name: "shortest way on each circle", at: onTorus };
+  if (space === "BallNormal") return { name: "hyperbolic geodesic", at: (a, b, t) => inBall(a, b, t, curvature) };
   return null;
 }
 

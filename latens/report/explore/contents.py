@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latens import evaluation
+from latens import evaluation, priors
 from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation.likelihood import chunks, evaluating
@@ -123,6 +123,7 @@ class Contents:
                 "train longer, or lower beta (`latens evaluate` says why)",
             )
         rates = self.subject.rates
+        prior = getattr(self.run.model, "prior", None)
         center, unit = (v.double().numpy() for v in self.subject.walk)
         self.active = active
         return {
@@ -131,7 +132,7 @@ class Contents:
             "center": center.tolist(), "unit": np.where(unit > 0, unit, 1.0).tolist(),
             "mean": self.z.mean(0, dtype=np.float64).tolist(),
             "low": np.quantile(self.z, 0.001, 0).tolist(), "high": np.quantile(self.z, 0.999, 0).tolist(),
-            "space": type(getattr(self.run.model, "prior", None)).__name__,
+            "space": type(prior).__name__, "curvature": prior.c if isinstance(prior, priors.BallNormal) else 1.0,
         }  # fmt: skip
 
     def _prior(self) -> dict[str, Any]:
@@ -203,7 +204,7 @@ class Contents:
         self.blocks.add("numbers", self.shown.numbers.astype(np.int32))
         self.blocks.add("beyond", self.beyond.astype(np.uint8))
         found: dict[str, Any] = {
-            "count": n, "total": self.shown.total, "coded": coded, "where": rows.where, "kept": 0,
+            "count": n, "total": self.shown.total, "coded": coded, "kept": 0,
             "maps": self._maps(), "names": list(rows.row_names[:5000]) if rows.row_names else [],
         }  # fmt: skip
         if with_rows:
@@ -309,17 +310,26 @@ class Contents:
 
     def _value(self, name: str, values: np.ndarray, levels: Sequence[str]) -> dict[str, Any]:
         """A value of each row as a whole number: the code of a level, or the position of a number between the smallest
-        and the largest. The greatest whole number stands for a gap."""
+        and the largest, exact if the numbers have few enough decimals. The greatest whole number stands for a gap."""
         place = f"value-{sum(key.startswith('value-') for key in self.blocks.texts)}"
         whole = np.uint8 if len(levels) < 255 and (levels or len(self) > LARGE) else np.uint16
         top = int(np.iinfo(whole).max)
         finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-        step = 1.0 if levels else (high - low) / (top - 1) or 1.0
+        step = 1.0 if levels else _decimal_step(finite, (high - low) / (top - 1)) or 1.0
         steps = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - (0.0 if levels else low)) / step
         stored = np.where(np.isnan(values), top, np.rint(steps).clip(0, top - 1)).astype(whole)
         return {"name": name, "levels": list(levels), "low": 0.0 if levels else low, "step": step,
                 "missing": top, "block": self.blocks.add(place, stored)}  # fmt: skip
+
+
+def _decimal_step(x: np.ndarray, least: float) -> float:
+    """1, 0.1, 0.01 or less, if it is at least ``least`` and all numbers are its multiples; else ``least``."""
+    for places in range(7):
+        scaled = x * 10.0**places
+        if 10.0**-places >= least and np.abs(scaled - np.rint(scaled)).max(initial=0.0) < 1e-6:
+            return 10.0**-places
+    return least
 
 
 def _written(column: Column) -> dict[str, Any]:
