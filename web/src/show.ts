@@ -118,9 +118,9 @@ export class Show {
           shares ? h("small", { title: c.levels.map((l, k) => `${l}: ${(100 * shares[k]!).toFixed(1)} %`).join("\n") }, ` ${(100 * shares[x[j]!]!).toFixed(0)} %`)
             : s !== undefined && s > 0 && h("small", { title: "standard deviation" }, ` ± ${number(s, 2)}${c.kind === "datetime" ? " days" : ""}`)),
         beside && h("td.value", this.#difference(c, x[j]!, beside[j]!)),
-        bar, h("td.range", range));
+        bar, !beside && h("td.range", range));
     });
-    const head = beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("th", "difference"), h("td"), h("td")));
+    const head = beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("th", "difference"), h("td")));
     return h("div.scroll", h("table.cells", head, h("tbody", ...rows)));
   }
 
