@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -105,6 +106,9 @@ def test_values_of_rows_are_those_of_the_data(folder: Path):
     assert ["abc"[int(k)] for k in written["group"]] == list(group)
     assert np.array_equal(written["visits"], np.array(visits, float))
     assert sorted(written["anomaly rank"]) == list(range(1, 301))
+    for value in facts(page)["rows"]["values"]:
+        if not value["levels"]:
+            assert np.isclose(value["high"], np.nanmax(written[value["name"]])), value["name"]
 
 
 def test_a_page_names_no_folder_of_the_machine(folder: Path):
@@ -137,6 +141,20 @@ def test_bad_input_is_one_sentence(words: tuple[str, ...], said: str, folder: Pa
     monkeypatch.chdir(folder)
     sentence = refused("explore", "digits", *words)
     assert said in sentence and sentence.count("\n") <= 1
+    assert not (folder / "page.html").exists()
+
+
+@pytest.mark.parametrize("place, known, said", [
+    ("operators", lambda: frozenset({"linear"}), "the page lacks the operators "),
+    ("CELLS", 63, "rows have 64 cells, and a page decodes at most 63 at once"),
+])  # fmt: skip
+def test_what_the_page_cannot_run_is_named(
+    place: str, known: Any, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    module = sys.modules["latens.report.explore" + ".graph" * (place == "operators")]
+    monkeypatch.setattr(module, place, known)
+    sentence = refused("explore", folder / "digits", "--out", folder / "page.html")
+    assert said in sentence and "omit --out" in sentence
     assert not (folder / "page.html").exists()
 
 

@@ -184,7 +184,7 @@ export class App {
     box.replaceChildren(...[
       menu("filter-name", "Only rows by", names, about ? values.indexOf(about) + 1 : 0, (i) => {
         const v = values[i - 1];
-        const high = v ? (v.levels.length ? 0 : v.low + v.step * (v.missing - 1)) : 0;
+        const high = v ? (v.levels.length ? 0 : v.high) : 0;
         this.state.filter = v ? { name: v.name, low: v.low, high } : null;
         this.#filters();
         this.#mute();

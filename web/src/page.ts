@@ -11,7 +11,7 @@ export interface Column {
   /** Where the decoder's deviation and probabilities of levels stand, if it says any. */
   deviation: number | null; levels_at: number | null;
 }
-export interface ValueAbout { name: string; levels: string[]; low: number; step: number; missing: number; block: string }
+export interface ValueAbout { name: string; levels: string[]; low: number; high: number; step: number; missing: number; block: string }
 export interface MapAbout {
   name: string; block: string; low: number[]; high: number[]; count: number; middle?: number[]; axes?: number[][]; share?: number[];
 }

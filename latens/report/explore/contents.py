@@ -319,8 +319,8 @@ class Contents:
         step = 1.0 if levels else _decimal_step(finite, (high - low) / (top - 1)) or 1.0
         steps = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - (0.0 if levels else low)) / step
         stored = np.where(np.isnan(values), top, np.rint(steps).clip(0, top - 1)).astype(whole)
-        return {"name": name, "levels": list(levels), "low": 0.0 if levels else low, "step": step,
-                "missing": top, "block": self.blocks.add(place, stored)}  # fmt: skip
+        return {"name": name, "levels": list(levels), "low": 0.0 if levels else low, "high": high,
+                "step": step, "missing": top, "block": self.blocks.add(place, stored)}  # fmt: skip
 
 
 def _decimal_step(x: np.ndarray, least: float) -> float:
