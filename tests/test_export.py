@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,6 +167,20 @@ def test_without_onnx_one_sentence_says_what_to_install(place: Path, monkeypatch
     assert not (place / "none").exists()
 
 
+def test_remarks_of_the_exporter_are_not_shown(place: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any):
+    optimizer = pytest.importorskip("onnxscript").optimizer
+    fold, folded = optimizer.fold_constants, []
+
+    def remarking(model: Any) -> Any:
+        logging.getLogger("onnxscript").warning("Skipping an operator")
+        folded.append(model)
+        return fold(model)
+
+    monkeypatch.setattr(optimizer, "fold_constants", remarking)
+    writing.as_onnx(graphs.decoder(record.load(place / "counts")))
+    assert folded and "onnxscript" not in {each.name for each in caplog.records}
+
+
 def test_the_example_scores_and_decodes_without_latens(place: Path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
@@ -186,6 +202,14 @@ def test_the_example_scores_and_decodes_without_latens(place: Path):
     assert len(cells) == 10 and {row[3] for row in cells} <= {"yes", "no"}
     assert [row[1:4] for row in cells] == [row[1:4] for row in back]
     assert np.allclose([float(row[0]) for row in cells], [float(row[0]) for row in back], atol=0.01)
+    wrong = {"a,b,c\n1,x,2\n": "lacks the column 'd'", "a,b,c,d\nmany,x,2,no\n": "has 'many': write it as a number",
+             "a,b,c,d\n1,x,2\n": "has 3 cells, and the header 4"}  # fmt: skip
+    for text, said in wrong.items():
+        (place / "rows.csv").write_text(text)
+        assert said in example().stderr and "Traceback" not in example().stderr
+    graph = (place / "out" / "decoder.onnx").read_bytes()
+    (place / "out" / "decoder.onnx").write_bytes(graph[:-9])
+    assert "decoder.onnx is missing, cut or edited: export the run again" in example().stderr
     told = json.loads((place / "out" / "model.json").read_text())
     (place / "out" / "model.json").write_text(json.dumps(told | {"opset": 21}))
     assert "model.json was edited" in example().stderr

@@ -122,10 +122,10 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
                 program, dynamo=True, opset_version=opset, verbose=False, input_names=list(graph.inputs),
                 output_names=list(graph.outputs), optimize=False,
             )  # fmt: skip
-        assert found is not None
-        optimizer.inline(found.model)
-        optimizer.fold_constants(found.model)  # the only pass: rewriting passes would take a factor of 0.99999 for 1
-        optimizer.remove_unused_nodes(found.model)
+            assert found is not None
+            optimizer.inline(found.model)
+            optimizer.fold_constants(found.model)  # no rewriting, which would take a factor of 0.99999 for 1
+            optimizer.remove_unused_nodes(found.model)
         model = found.model_proto
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "rows"
