@@ -286,7 +286,7 @@ def _require_latent_dims(recipes: Sequence[str]) -> None:
         raise InputError("there is no recipe to compare", "pass --recipes NAME,NAME")
     for name in recipes:
         if "latent_dim" not in recipe_options(find(name)):
-            raise InputError(f"the recipe {name!r} has no latent dimension to compare at", "name another")
+            raise InputError(f"the recipe {name!r} has no latent dimension to compare at", "name another recipe")
 
 
 def _baseline(bench: Bench, dim: int) -> Contender:
@@ -319,7 +319,7 @@ def _fitted(bench: Bench, run: Run, dim: int, k: int, seconds: float) -> Contend
         prior: Any = getattr(run.model, "prior", None)
         if prior is None:
             raise InputError(
-                f"the recipe {run.name!r} has no single prior of its codes to compare with", "name another"
+                f"the recipe {run.name!r} has no single prior of its codes to compare with", "name another recipe"
             )
         sampled = None if isinstance(prior, StandardNormal) else prior().sample(torch.Size((SAMPLED,)))
 

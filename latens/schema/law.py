@@ -527,8 +527,8 @@ class Law:
 
 
 def edges(values: np.ndarray) -> np.ndarray:
-    """The edges ``[n + 1]`` around increasing values ``[n]``: the midpoints, and beyond either end one edge at the same
-    distance as the midpoint before it.
+    """The edges ``[n + 1]`` around increasing values ``[n]``: the midpoints between them, and one more edge beyond each
+    end. A value at an end is halfway between its two edges.
 
     >>> edges(np.array([1.0, 2.0, 4.0]))
     array([0.5, 1.5, 3. , 5. ])

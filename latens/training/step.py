@@ -45,7 +45,7 @@ class Step:
         if self.processes.count > 1 and not has_row_noise(draw.q):
             raise InputError(
                 f"several processes need a posterior whose noise is drawn by rows, and {type(draw.q).__name__} draws "
-                "its own",
+                "noise in another way",
                 "draw it through latens.tensors.randomness.standard_normal, or use one process",
             )
         losses = self.objective.losses(self.model, x, draw)

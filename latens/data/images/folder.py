@@ -24,7 +24,7 @@ from latens.machine.processor import cores
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
-IN_MEMORY = 2 << 30  # up to this many bytes of pixels, or of files for the fingerprint, all is read at once
+IN_MEMORY = 2 << 30  # more bytes of pixels are read lazily; files of more bytes are not read for the fingerprint
 
 
 @dataclass
@@ -36,8 +36,9 @@ class ImageFolder(Found):
         labels: codes ``[N]`` of ``label_names``, or None.
         label_names: the names of the subfolders, or None.
         row_names: the paths of the files relative to the folder, separated by "/"; "name#2" is the second page.
-        fingerprint: SHA-256 of the form of ``x``, the names of the files, and their bytes (or their sizes and times, if
-            they exceed 2 GiB).
+        fingerprint: SHA-256 of the form of ``x``, the names of the files, and their bytes. If the files exceed 2 GiB,
+            it
+            uses their sizes and times instead of their bytes.
         notes: what was done to the images, in sentences.
         skipped: the files that were left out as damaged, each with the reason.
     """
@@ -54,10 +55,10 @@ def image_folder(
 
     If a file has several pages (TIFF) or frames (GIF, WebP, PNG), the first is read; with ``pages``, each page is a
     row. A single file is a stack whose pages are rows. Files are sorted by path, character by character; hidden files
-    are left out. If every image is gray, so is the array: 16-bit if all images are, and of 0 and 1 if all are black and
-    white. Otherwise it is RGB. Transparent images are laid on white, unless all have transparency and at least one is
-    in colour (then RGBA). With ``size``, images of other sizes are scaled to cover it (Lanczos, aspect ratio kept)
-    and cropped around the centre. Subfolders of the first level are labels if at least two of them hold images and no
+    are left out. If every image is gray, the array is gray. It is 16-bit if all images are 16-bit, and has the values 0
+    and 1 if all images are black and white. If any image has colours, the array is RGB. Transparent images are laid on
+    white, unless all have transparency and at least one is in colour (then RGBA). With ``size``, images of other sizes
+    are scaled to cover it (Lanczos, aspect ratio kept)
     image lies next to them.
 
     Args:

@@ -25,7 +25,7 @@ def with_class(info: DataInfo, classes: int | str) -> tuple[DataInfo, DataInfo, 
     if not first.outputs_codes or len(first.levels or ()) < 2:
         raise InputError(
             f"the class must be a column of levels, and the condition {first.name!r} is {first.kind}",
-            f"pass --column {first.name}=categorical, or name another first",
+            f"pass --column {first.name}=categorical, or name another condition first",
         )
     if classes not in ("auto", len(first.levels or ())):
         raise InputError(
