@@ -20,15 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.runs.coding.latent import (
-    BITS,
-    CELLS,
-    POSTERIOR,
-    PRIOR,
-    SHARES,
-    Alphabet,
-    codes_under,
-)
+from latens.runs.coding.latent import BITS
+from latens.runs.coding.layers import CELLS, Layers, layers_of
 from latens.runs.coding.rans import Stack, borrowed, first_heads
 from latens.runs.coding.rounding import Rounding, from_varints, varints
 from latens.tensors import trees
@@ -84,13 +77,8 @@ class Bits:
     def _most(self, width: int) -> int:
         return max(1, BATCH // max(width, self.likelihood.weight))
 
-    def _prior(self, rows: slice, batch: int, rounding: Rounding) -> Alphabet:
-        rounding.at(batch, PRIOR)
-        return codes_under(self.model._run("prior", c=trees.take(self.c, rows)), rounding)
-
-    def _posterior(self, x: Tensor, rows: slice, batch: int, rounding: Rounding) -> Any:
-        rounding.at(batch, POSTERIOR)
-        return self.model.encode(x, trees.take(self.c, rows))
+    def _layers(self, rounding: Rounding) -> Layers:
+        return layers_of(self.model, rounding)
 
     def _px(self, z: Tensor, rows: slice, batch: int, rounding: Rounding) -> Any:
         rounding.at(batch, CELLS)
@@ -100,20 +88,17 @@ class Bits:
         """The rows ``[N, D]`` as bytes."""
         count, width = symbols.shape
         stack, rounding = Stack(lanes_of(symbols.size), lends=True), Rounding()
-        most, first, dim = self._most(width), 0, 1
+        layers, most, first, dim = self._layers(rounding), self._most(width), 0, 1
         sizes: list[int] = []
         while first < count:
             room = stack.size * 32 // (dim * BITS)
             size = min(max(1, min(room, 4 * sizes[-1])) if sizes else 1, most, count - first)
             rows, batch = slice(first, first + size), len(sizes)
             x = self.likelihood.inside(symbols[rows], rows)
-            prior = self._prior(rows, batch, rounding)
-            bins = prior.pop_posterior(stack, self._posterior(x, rows, batch, rounding), rounding)
-            z, dim = prior.codes(bins), bins.shape[1]
-            rounding.at(batch, SHARES)
-            which = prior.pop_component(stack, z, rounding)
+            z, numbers = layers.pop_posterior(stack, x, trees.take(self.c, rows), batch)
+            dim = layers.dim
             self.likelihood.push(stack, self._px(z, rows, batch, rounding), symbols[rows], rows, rounding, batch)
-            prior.push(stack, bins, which)
+            layers.push(stack, numbers)
             sizes.append(size)
             first += size
         told = rounding.packed()
@@ -134,21 +119,18 @@ class Bits:
         stack, rounding, sizes, dim, lent = _opened(body, count, count * width)
         if max(sizes) > self._most(width):
             raise Damaged("the head of a block is impossible")
+        layers = self._layers(rounding)
         parts: list[np.ndarray] = []  # memory is bounded by the words in the block, not by what its head claims
         first = count
         for batch in reversed(range(len(sizes))):
             rows, size = slice(first - sizes[batch], first), sizes[batch]
-            prior = self._prior(rows, batch, rounding)
-            if prior.dim != dim:
+            c = trees.take(self.c, rows)
+            z, numbers = layers.pop(stack, size, c, batch)
+            if layers.dim != dim:
                 raise Damaged("the head of a block is impossible")
-            bins, which = prior.pop(stack, size, dim)
-            z = prior.codes(bins)
             symbols = self.likelihood.pop(stack, self._px(z, rows, batch, rounding), rows, rounding, batch)
             parts.append(symbols)
-            rounding.at(batch, SHARES)
-            prior.push_component(stack, z, which, rounding)
-            x = self.likelihood.inside(symbols, rows)
-            prior.push_posterior(stack, bins, self._posterior(x, rows, batch, rounding), rounding)
+            layers.push_posterior(stack, numbers, self.likelihood.inside(symbols, rows), c, batch)
             first -= size
         found = np.concatenate(parts[::-1])
         if _digest(found.astype("<i8").tobytes()) != theirs:

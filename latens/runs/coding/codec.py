@@ -63,7 +63,7 @@ class Codec:
     Args:
         model: the model of a fitted run. Its likelihood must give masses (levels, 0 and 1, counts, columns of a table
             on a grid). Its codes must be categories or entries of codebooks, or its posterior must be a diagonal normal
-            and its prior a normal or a mixture of normals.
+            and its prior a normal or a mixture of normals; or it is a :class:`latens.models.Ladder`.
         schema: what a row is.
         given: the schema of the conditions.
 
@@ -75,10 +75,10 @@ class Codec:
         if schema is None:
             raise InputError("the run has no schema (your own parts on a tree of data)", "fit an array or a table")
         self.schema, self.given = schema, given
-        if type(model) is not models.VAE:
+        if type(model) not in (models.VAE, models.Ladder):
             raise InputError(
-                "compress takes models with one layer of codes, such as vae and beta_vae, and the model of this run is "
-                f"{type(model).__name__}", "fit with --recipe vae",
+                "compress takes models with one layer of codes, or a ladder of layers, such as vae and ladder, and the "
+                f"model of this run is {type(model).__name__}", "fit with --recipe vae",
             )
         self.model = exactly(model)
         self.fingerprint = fingerprint(model)

@@ -18,13 +18,12 @@ from torch import Tensor
 from latens import distributions as d
 from latens.errors import InputError
 from latens.runs.coding import exact
-from latens.runs.coding.masses import LOGIT, SCALE, Levels, NormalBins, Uniform
+from latens.runs.coding.masses import LOGIT, SCALE, Levels, NormalBins, Uniform, scale_of
 from latens.runs.coding.rans import Stack
 from latens.runs.coding.rounding import Rounding
 
 BITS = 14
 STEP = 2.0**-14  # step of locations, in units of the prior's standard deviation
-PRIOR, POSTERIOR, SHARES, CELLS = range(4)  # the parts of a batch whose numbers are rounded
 
 
 @cache
@@ -223,6 +222,17 @@ class Bins(Alphabet):
     def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
         """Put the bins of the draw back on the stack."""
         stack.push(*self._posterior(q, rounding).interval(numbers.reshape(-1)), turned=True)
+
+
+class Quantiles(Bins):
+    """Real numbers as bins that are equally likely under a normal of each row: N(shift, unit^2), where location and
+    scale of p ``[B, Z]`` are rounded to 1/256 of a standard deviation and to 1/64 of its logarithm."""
+
+    def __init__(self, p: d.DiagonalNormal, rounding: Rounding):
+        unit = scale_of(rounding(p.variance.sqrt().log().numpy(), SCALE))
+        self.p, self.normals, self.dim = p, None, p.loc.shape[-1]
+        self.unit = torch.from_numpy(unit)
+        self.shift = torch.from_numpy(rounding((p.loc / self.unit).numpy(), 2.0**-8) * 2.0**-8 * unit)
 
 
 class Normals:

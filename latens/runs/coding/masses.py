@@ -43,6 +43,11 @@ def _inverse(log_scale: np.ndarray) -> np.ndarray:
     return _inverse_scales()[np.clip(log_scale, -_WIDEST, _WIDEST) + _WIDEST]
 
 
+def scale_of(log_scale: np.ndarray) -> np.ndarray:
+    """s for log-scales in steps of ``SCALE``, within 1e-27 and 1e27."""
+    return _inverse(-log_scale)
+
+
 def shares(logits: np.ndarray) -> np.ndarray:
     """The softmax of log-probabilities ``[..., n]`` in steps of ``LOGIT``; it is the same on every machine."""
     weights = _powers()[np.minimum(logits.max(-1, keepdims=True) - logits, _FARTHEST)]

@@ -21,7 +21,7 @@ from latens.data.rows import rows_like
 from latens.data.tables.reading import Hints, read_columns, written
 from latens.errors import InputError
 from latens.runs.coding.cells import COUNTS, MOST_COUNTED, by_value, elementwise, heaped_masses
-from latens.runs.coding.latent import CELLS
+from latens.runs.coding.layers import CELLS
 from latens.runs.coding.masses import MOST
 from latens.runs.coding.rans import Stack
 from latens.runs.coding.rounding import Rounding
