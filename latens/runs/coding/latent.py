@@ -97,7 +97,7 @@ class Entries(Alphabet):
         return stack.pop(self.masses.find, rows * dim).reshape(rows, dim), None
 
     def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
-        """The entries that q chose."""
+        """The entries ``[B, V L]`` that q chose."""
         require_posterior(q, d.Quantised)
         return np.asarray(q.index.flatten(1).numpy())
 
@@ -132,12 +132,12 @@ class Categories(Alphabet):
         return Levels(rounding(_log_shares(q), LOGIT).reshape(-1, self.size))
 
     def pop_posterior(self, stack: Stack, q: Any, rounding: Rounding) -> np.ndarray:
-        """Take the categories of a draw of q from the stack."""
+        """Take the categories ``[B, V]`` of a draw of q from the stack."""
         masses, rows = self._posterior(q, rounding), q.batch_shape[0]
         return stack.pop(masses.find, rows * q.variables, turned=True).reshape(rows, -1)
 
     def push_posterior(self, stack: Stack, numbers: np.ndarray, q: Any, rounding: Rounding) -> None:
-        """Put the categories of the draw back on the stack."""
+        """Put the categories ``[B, V]`` of the draw back on the stack."""
         stack.push(*self._posterior(q, rounding).interval(numbers.reshape(-1)), turned=True)
 
 

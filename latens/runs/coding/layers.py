@@ -98,7 +98,7 @@ class OneLayer(Layers):
         return alphabet.codes(numbers), _Taken(alphabet, numbers, which)
 
     def push_posterior(self, stack: Stack, numbers: _Taken, x: Tensor, c: Tree, batch: int) -> None:
-        """Put components back, then the codes of x."""
+        """Put components back, then the codes of x ``[B, ...]``."""
         alphabet = numbers.alphabet
         self.rounding.at(batch, SHARES)
         alphabet.push_component(stack, alphabet.codes(numbers.numbers), numbers.which, self.rounding)
@@ -151,7 +151,7 @@ class Rungs(Layers):
         return _joined(found), found
 
     def push_posterior(self, stack: Stack, numbers: list[_Taken], x: Tensor, c: Tree, batch: int) -> None:
-        """Put the codes of x back, the lowest layer first."""
+        """Put the codes of x ``[B, ...]`` back, the lowest layer first."""
         features = self.model.upward(x, c)
         for number, layer in reversed([*enumerate(numbers)]):
             rung, state = self.model.rungs[number], layer.state
