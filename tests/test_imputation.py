@@ -217,3 +217,38 @@ def test_a_matrix_with_gaps_stays_one_after_loading(tmp_path):
     again = latens.load(tmp_path / "run")
     assert np.array_equal(again.impute(x, k=10), vae.impute(x, k=10))
     assert isinstance(again.sample(3), np.ndarray) and again.sample(3).shape == (3, 3)
+
+
+@pytest.mark.parametrize("recipe", ["ladder", "deep_ladder", "hvae", "annealed", "m2"])
+def test_models_that_draw_in_several_steps_fill_gaps_that_training_did_not_have(recipe: str, one_thread: None):
+    """Two columns are opposite, and a level is the sign of both: filled cells follow those that are seen."""
+    r = np.random.default_rng(0)
+    z = r.normal(size=240)
+    whole = pd.DataFrame({"a": z + 0.1 * r.normal(size=240), "b": 0.1 * r.normal(size=240) - z, "c": np.sign(z)})
+    whole["c"] = np.where(whole["c"] > 0, "up", "down")
+    gaps = whole.copy()
+    gaps.loc[::5, "a"], gaps.loc[1::4, "c"] = np.nan, None
+    vae = latens.VAE(recipe=recipe, epochs=15 if recipe == "annealed" else 40, random_state=0).fit(whole)
+    filled = vae.impute(gaps, k=10)
+    assert not filled.isna().any().any()
+    assert filled["b"].equals(whole["b"])
+    error = (filled["a"] - whole["a"])[::5]
+    assert error.std() < 0.8 * whole["a"].std()
+    assert (filled["c"] == whole["c"])[1::4].mean() > 0.7
+
+
+def test_a_model_of_classes_takes_further_conditions_and_gaps_in_its_classes(one_thread: None):
+    r = np.random.default_rng(0)
+    kind, side = r.choice(["p", "q", "r"], 300), r.choice(["x", "y"], 300)
+    data = pd.DataFrame({"kind": kind, "side": side, "u": 0.3 * r.normal(size=300) + 3 * (kind == "p"),
+                         "v": 0.3 * r.normal(size=300) + 3 * (side == "x")})  # fmt: skip
+    gaps = data.copy()
+    gaps.loc[::5, "u"], gaps.loc[::3, "kind"] = np.nan, None
+    vae = latens.VAE(recipe="m2", condition=["kind", "side"], epochs=60, random_state=0).fit(gaps)
+    drawn = vae.sample(600, given={"kind": "p", "side": "x"})
+    assert drawn["u"].mean() > 2 and drawn["v"].mean() > 2
+    assert list(vae.reconstruct(data).columns) == list(data.columns)
+    with pytest.warns(UserWarning, match="stay missing"):
+        filled = vae.impute(gaps, k=20)
+    known = gaps["kind"].notna() & gaps["u"].isna()
+    assert not filled["u"].isna().any() and (filled["u"] - data["u"])[known].abs().mean() < 0.6

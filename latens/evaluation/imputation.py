@@ -12,6 +12,7 @@ from latens import distributions as d
 from latens.distributions import rsample_and_log_prob
 from latens.errors import is_whole, require
 from latens.evaluation.likelihood import evaluating, model_device
+from latens.models.classes import ClassDraw
 from latens.models.draw import Draw
 from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
@@ -102,6 +103,9 @@ def impute(
 
 def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Imputation:
     draw = _swept(model, x, c, k, sweeps) if sweeps else model.draw(x, k, c)
+    if isinstance(draw, ClassDraw):  # its px is that of every class
+        draw.px = model.decode(draw.codes, c)
+        draw.log_px = draw.px.log_prob(x)
     log_w = draw.log_w if draw.has_density else torch.zeros_like(draw.log_px)
     weights = log_w.double().softmax(0)  # K x B
     base = draw.px.base if isinstance(draw.px, d.Observed) else draw.px
@@ -139,15 +143,30 @@ def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> Draw:
     z = model.encode(whole, given).sample()
     for _ in range(sweeps):
         completed = torch.where(missing, model.decode(z, given).sample().to(whole.dtype), whole)
-        q = model.encode(completed, given)
-        z, log_qz = rsample_and_log_prob(q, 1)
-        z = trees.map_tree(lambda leaf: leaf.squeeze(0), z)
+        z, log_pz, log_qz = _proposed(model, completed, given)
     z = trees.map_tree(lambda leaf: leaf.unflatten(0, (k, count)), z)
-    p = model.prior(c) if getattr(model.prior, "reads", ()) else model.prior()
-    px, log_qz = model.decode(z, c), None if log_qz is None else log_qz.view(k, count)
+    log_pz, log_qz = (None if each is None else each.view(k, count) for each in (log_pz, log_qz))
+    if log_pz is None:
+        p = model.prior(c) if getattr(model.prior, "reads", ()) else model.prior()
+        log_pz = p.log_prob(z)
+    px = model.decode(z, c)
     if isinstance(px, d.Observed) and isinstance(px.base, d.InOrder):  # each column sees the completed row
         px = d.Observed(px.base.given(completed.unflatten(0, (k, count))), 1)
-    return Draw(z, px.log_prob(x), p.log_prob(z), log_qz, px, p, q, c).check(k, count)
+    return Draw(z, px.log_prob(x), log_pz, log_qz, px, px, px, c).check(k, count)
+
+
+def _proposed(model: Any, x: Tensor, c: Tree) -> tuple[Tree, Tensor | None, Tensor | None]:
+    """(z ~ q(z|x) for each row ``[B, Z]``, ln p(z), ln q(z|x)).
+
+    Models that draw in several steps, such as ladders, give ln p(z) with the draw; for others it is None, and the
+    density of the prior.
+    """
+    q = model.encode(x, c)
+    if q.has_rsample or isinstance(q, d.PointMass) or hasattr(q, "rsample_and_log_prob"):
+        z, log_qz = rsample_and_log_prob(q, 1)
+        return trees.map_tree(lambda leaf: leaf.squeeze(0), z), None, log_qz
+    draw = model.draw(x, 1, c)
+    return draw.codes.squeeze(0), draw.log_pz, draw.log_qz
 
 
 def _moments(base: Any, w: Tensor) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ class Classified(VAE):
         """The condition with classes ``y`` ``[..., B]``."""
         others = {} if c is None else {k: v for k, v in c.items() if k != self.key}
         seen = getattr(self.posterior, "reads", ())
-        wide = {k: v.reshape(1, -1).expand(y.shape)[..., None] if k in seen else v for k, v in others.items()}
+        wide = {k: v.reshape(-1).expand(y.shape)[..., None] if k in seen else v for k, v in others.items()}
         return wide | {self.key: y[..., None]}
 
     def classify(self, x: Tree, c: Tree = None) -> Tensor:
@@ -149,11 +149,10 @@ class Classified(VAE):
         y = z[..., -self.classes :].argmax(-1).to(z.dtype)
         return super().decode(z[..., : -self.classes], self._with(c, y))
 
-    def sample(self, n: int, c: Tree = None, mean: bool = False) -> Tensor:
-        """n new rows of the given classes; for rows without a class, it is drawn from p(y)."""
-        with torch.no_grad():
-            some = next(self.parameters())
-            given = self._given(c, n, some)
-            level = torch.rand(n, dtype=some.dtype, device=some.device)
-            y = torch.where(given.isnan(), (level * self.classes).floor().clamp_max(self.classes - 1), given)
-            return super().sample(n, self._with(c, y), mean)
+    def generated(self, n: int, c: Tree = None) -> Distribution:
+        """p(x|z, y) at n draws from p(z), over rows ``[n, *event]``; a class that is not given is drawn from p(y)."""
+        some = next(self.parameters())
+        given = self._given(c, n, some)
+        level = torch.rand(n, dtype=some.dtype, device=some.device)
+        y = torch.where(given.isnan(), (level * self.classes).floor().clamp_max(self.classes - 1), given)
+        return super().generated(n, self._with(c, y))
