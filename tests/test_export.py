@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -215,3 +216,11 @@ def test_the_example_scores_and_decodes_without_latens(place: Path):
     assert "model.json was edited" in example().stderr
     (place / "out" / "model.json").write_text("{")
     assert "model.json is missing or cut" in example().stderr
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_export_that_is_stopped_leaves_nothing(name: str, tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), writing.new_folder(tmp_path / "out") as folder:
+        (folder / "encoder.onnx").write_bytes(b"half")
+        signal.raise_signal(signal.Signals[name])
+    assert not [*tmp_path.iterdir()]

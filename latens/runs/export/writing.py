@@ -17,6 +17,7 @@ import torch
 
 import latens
 from latens.errors import InputError, is_whole
+from latens.machine.atomic import terminable
 from latens.runs.export import graphs
 from latens.runs.export.graphs import Graph
 from latens.runs.outputs import schema_of
@@ -99,7 +100,8 @@ def new_folder(out: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"the folder {out} cannot be created ({error.strerror})", "choose another folder") from None
     try:
-        yield made
+        with terminable():
+            yield made
         made.chmod(0o755)
         made.replace(target)
     finally:
