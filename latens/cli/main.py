@@ -170,8 +170,9 @@ def sweep(
     settings: Any = None,
     quiet: Json = False,
 ) -> Any:
-    """Fit every combination of options, and compare them on held-out rows. Small models run in parallel, one process
-    per core. Give options with a fixed value as for fit (--beta 4), and options that vary with --grid."""
+    """Fit every combination of options, and compare them. Models are compared on held-out rows. Small ones run in
+    parallel, one process per core. Give options with a fixed value as for fit (--beta 4), and options that vary with
+    --grid."""
     context.with_resource(workers.waiting(seeds * math.prod(len(values.split(",")) for values in grid or ())))
     from latens.cli import commands
 
@@ -260,9 +261,9 @@ def evaluate(
     own: OwnRecipe = None,
     quiet: Json = False,
 ) -> Any:
-    """Print bounds, rate, distortion and NLL with their errors, in nats per row, and the number of active units. For a
-    table, also print how good samples are, compared with held-out rows (the best possible) and with draws at the codes
-    of real rows (the oracle)."""
+    """Print bounds, rate, distortion and NLL with their errors. Figures are in nats per row. Also print the number of
+    active units and, for a table, how good samples are, compared with held-out rows (the best possible) and with draws
+    at the codes of real rows (the oracle)."""
 
 
 @command
@@ -329,7 +330,7 @@ def encode(
     ] = 0,
     seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Write the code of each row, its posterior mean E[z|x], in input order."""
+    """Write the posterior mean E[z|x] of each row, in input order."""
 
 
 @command
@@ -337,7 +338,7 @@ def reconstruct(
     context: typer.Context, folder: RunFolder, data: Data, out: Out, parts: Any = KEEPING, labels: Labels = None,
     reading: Any = None, own: OwnRecipe = None, as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Write each row decoded from its code, in the data's units, layout and order."""
+    """Write each row decoded from its code, in the data's units. Layout, names and order are those of the data."""
 
 
 @command
@@ -422,7 +423,7 @@ def schema(
     ] = None,
     as_json: Json = False,
 ) -> Any:  # fmt: skip
-    """Show which kind of column latens infers for each column, and why. Also show the rules between columns that hold
+    """Show the kind that latens infers for each column, and why. Also show the rules between columns that hold
     in every row. --column NAME=KIND changes a column."""
 
 
@@ -458,8 +459,8 @@ def report(
     own: OwnRecipe = None,
     as_json: Json = False,
 ) -> Any:
-    """Write the report of a run as one HTML page: curves, reconstructions, samples, a map of the codes, traversals,
-    scores of the codes against labels, and the choices that were made."""
+    """Write the report of a run as one HTML page. It shows curves, reconstructions, samples, a map of the codes,
+    traversals, scores of the codes against labels, and the choices that were made."""
 
 
 @command
@@ -544,7 +545,8 @@ def recipes(
     ] = None,
     as_json: Json = False,
 ) -> Any:
-    """List the recipes by family, or explain one: its formula, its options, when to use it, and references."""
+    """List the recipes by family, or explain one. An explanation has the formula, the options, when to use the recipe,
+    and references."""
 
 
 @command
