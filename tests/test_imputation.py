@@ -219,6 +219,29 @@ def test_a_matrix_with_gaps_stays_one_after_loading(tmp_path):
     assert isinstance(again.sample(3), np.ndarray) and again.sample(3).shape == (3, 3)
 
 
+class Encoder(nn.Module):
+    """Rough normals of z given rows, gaps as means: ``[B, 5]`` -> ``[B, 4]``, means and raw variances."""
+
+    reads = ()
+
+    def forward(self, x: torch.Tensor, c: None = None) -> torch.Tensor:
+        gain = np.linalg.solve(np.eye(2) + W.T @ W / S2, W.T / S2)
+        return torch.cat([(x - t(B)).nan_to_num() @ t(gain).T, torch.full((*x.shape[:-1], 2), -1.0)], -1)
+
+
+def test_a_ladder_weighs_the_draws_of_its_completions():
+    """As above, 40 repeats of K = 400 after three sweeps, with a posterior that sees no gaps."""
+    rungs, likelihood = [models.MarkovRung(2, nn.Identity())], conditionals.NormalLikelihood(affine(W, B), variance=S2)
+    ladder = models.Ladder(models.Upward(Encoder(), []), rungs, likelihood).double()
+    x = t(ROWS)
+    found = np.stack([evaluation.impute(ladder, x, k=400, sweeps=3, seed=seed).filled.numpy() for seed in range(40)])
+    for i, row in enumerate(ROWS):
+        m = np.isnan(row)
+        sample = found[:, i, m]
+        z = (sample.mean(0) - conditional(row)[0]) / (sample.std(0, ddof=1) / np.sqrt(40))
+        assert np.abs(z).max() < Z
+
+
 @pytest.mark.parametrize("recipe", ["ladder", "deep_ladder", "hvae", "annealed", "m2"])
 def test_models_that_draw_in_several_steps_fill_gaps_that_training_did_not_have(recipe: str, one_thread: None):
     """Two columns are opposite, and a level is the sign of both: filled cells follow those that are seen."""

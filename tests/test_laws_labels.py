@@ -93,6 +93,16 @@ def test_the_bound_is_the_naive_sum_over_classes() -> None:
     assert objective.losses(found, t(X), draw)["model"].item() == pytest.approx(-total / len(X), abs=1e-9)
 
 
+def test_the_likelihood_of_a_draw_is_that_of_the_drawn_class() -> None:
+    torch.manual_seed(3)
+    with torch.no_grad():
+        draw = model().draw(t(X), 5, {"label": t(GIVEN)})
+    z, y = draw.z[0].numpy(), draw.z[1].argmax(-1).numpy()
+    expected = stats.norm(z @ W.T + B + SHIFTS[y], S2**0.5).logpdf(X).sum(-1)
+    assert draw.px.log_prob(t(X)).numpy() == pytest.approx(expected, abs=1e-9)
+    assert draw.log_px.numpy() == pytest.approx(expected, abs=1e-9)
+
+
 def test_codes_hold_the_class_and_decode_with_it() -> None:
     found = model()
     q = found.encode(t(X), {"label": t(GIVEN)})

@@ -12,8 +12,6 @@ from latens import distributions as d
 from latens.distributions import rsample_and_log_prob
 from latens.errors import is_whole, require
 from latens.evaluation.likelihood import evaluating, model_device
-from latens.models.classes import ClassDraw
-from latens.models.draw import Draw
 from latens.tensors import trees
 from latens.tensors.randomness import Key, reseed
 from latens.tensors.trees import Tree
@@ -102,13 +100,13 @@ def impute(
 
 
 def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Imputation:
-    draw = _swept(model, x, c, k, sweeps) if sweeps else model.draw(x, k, c)
-    if isinstance(draw, ClassDraw):  # its px is that of every class
-        draw.px = model.decode(draw.codes, c)
-        draw.log_px = draw.px.log_prob(x)
-    log_w = draw.log_w if draw.has_density else torch.zeros_like(draw.log_px)
+    if sweeps:
+        px, log_w = _swept(model, x, c, k, sweeps)
+    else:
+        draw = model.draw(x, k, c)
+        px, log_w = draw.px, draw.log_w if draw.has_density else torch.zeros_like(draw.log_px)
     weights = log_w.double().softmax(0)  # K x B
-    base = draw.px.base if isinstance(draw.px, d.Observed) else draw.px
+    base = px.base if isinstance(px, d.Observed) else px
     in_order = base if isinstance(base, d.InOrder) else None
     base = base if in_order is None else in_order.given(x)
     w = weights.reshape(*weights.shape, *[1] * (x.dim() - 1))
@@ -117,8 +115,8 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Im
     else:
         filled, spread = _moments(base, w)
     completed = None
-    if isinstance(draw.px, d.SelfMasked):  # the weights belong to the drawn values
-        completed = draw.px.completed(x)
+    if isinstance(px, d.SelfMasked):  # the weights belong to the drawn values
+        completed = px.completed(x)
         seen = ~completed.isnan().any(0)
         mean = (w * completed.double()).sum(0)
         deviation = (w * (completed.double() - mean).square()).sum(0).sqrt()
@@ -126,7 +124,7 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Im
     drawn = None
     if draws:
         chosen = torch.multinomial(weights.T.float().clamp_min(1e-30), draws, replacement=True).T  # m x B
-        every = draw.px.sample() if in_order is None else in_order.completed(x)  # K x B x event
+        every = px.sample() if in_order is None else in_order.completed(x)  # K x B x event
         if completed is not None:
             every = torch.where(completed.isnan(), every.to(completed.dtype), completed)
         drawn = every[chosen, torch.arange(len(x), device=x.device)]
@@ -135,8 +133,9 @@ def _fill(model: Any, x: Tensor, c: Tree, k: int, draws: int, sweeps: int) -> Im
     )
 
 
-def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> Draw:
-    """k draws per row, each from the posterior given a different completion of the row."""
+def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> tuple[Any, Tensor]:
+    """(p(x|z) at k draws per row, each from the posterior given a different completion of the row; their log-weights
+    ``[K, B]``)."""
     count = len(x)
     whole, given = (trees.map_tree(lambda leaf: leaf.repeat(k, *[1] * (leaf.dim() - 1)), tree) for tree in (x, c))
     missing = whole.isnan()
@@ -145,14 +144,15 @@ def _swept(model: Any, x: Tensor, c: Tree, k: int, sweeps: int) -> Draw:
         completed = torch.where(missing, model.decode(z, given).sample().to(whole.dtype), whole)
         z, log_pz, log_qz = _proposed(model, completed, given)
     z = trees.map_tree(lambda leaf: leaf.unflatten(0, (k, count)), z)
-    log_pz, log_qz = (None if each is None else each.view(k, count) for each in (log_pz, log_qz))
-    if log_pz is None:
-        p = model.prior(c) if getattr(model.prior, "reads", ()) else model.prior()
-        log_pz = p.log_prob(z)
     px = model.decode(z, c)
     if isinstance(px, d.Observed) and isinstance(px.base, d.InOrder):  # each column sees the completed row
         px = d.Observed(px.base.given(completed.unflatten(0, (k, count))), 1)
-    return Draw(z, px.log_prob(x), log_pz, log_qz, px, px, px, c).check(k, count)
+    log_px = px.log_prob(x)
+    if log_qz is None or getattr(px, "no_density", None):
+        return px, torch.zeros_like(log_px)
+    if log_pz is None:
+        log_pz = (model.prior(c) if getattr(model.prior, "reads", ()) else model.prior()).log_prob(z)
+    return px, log_px + log_pz.view(k, count) - log_qz.view(k, count)
 
 
 def _proposed(model: Any, x: Tensor, c: Tree) -> tuple[Tree, Tensor | None, Tensor | None]:

@@ -38,8 +38,8 @@ class Classified(VAE):
     .. math:: p(y)\, p(z)\, p(x \mid y, z), \qquad q(y \mid x)\, q(z \mid x, y), \qquad p(y) = 1 / Y
 
     If the class c[``key``] of a row is NaN or not given, it is part of the codes, and E[w] = p(x); if it is given,
-    E[w] = p(x|y). Codes are z followed by y as 0 and 1 (in the mean, as probabilities). Every class is evaluated, so a
-    draw costs as much as ``classes`` draws.
+    E[w] = p(x|y). Codes are z followed by y as 0 and 1 (in the mean, as probabilities). Every class is evaluated, and
+    then the drawn one, so a draw costs as much as ``classes`` + 1 draws.
 
     Args:
         prior: p(z).
@@ -100,16 +100,16 @@ class Classified(VAE):
         each = Draw(z, px.log_prob(x), p.log_prob(z), q.log_prob(z), px, p, q, conditions)
         y = self._classes(k, log_qy, given)
         at = y.unsqueeze(1)  # K x 1 x B
-        log_px, log_pz, log_qz = (
-            part.gather(1, at).squeeze(1) for part in (each.log_px, each.log_pz, each.log_qz)  # type: ignore[union-attr]
-        )
-        free = given.isnan().to(log_px)
+        assert each.log_qz is not None
+        log_pz, log_qz = (part.gather(1, at).squeeze(1) for part in (each.log_pz, each.log_qz))
+        free = given.isnan().to(z)
         log_qz = log_qz + free * log_qy.t().expand(k, -1, -1).gather(1, at).squeeze(1)
         log_pz = log_pz - free * torch.log(log_pz.new_tensor(float(self.classes)))
         chosen = z.gather(1, at[..., None].expand(-1, -1, -1, z.shape[-1])).squeeze(1)
         codes = (chosen, one_hot(y, self.classes).to(z))
+        px = self.decode(torch.cat(codes, -1), c)
         both = self._codes(q, log_qy, given)  # for p and q, as neither p(z, y) nor q(z, y|x) has a closed form
-        found = ClassDraw(codes, log_px, log_pz, log_qz, px, both, both, c, None, (), each, log_qy, given)
+        found = ClassDraw(codes, px.log_prob(x), log_pz, log_qz, px, both, both, c, None, (), each, log_qy, given)
         found.check(k, rows(x))
         return found
 

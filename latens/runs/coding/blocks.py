@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from latens.runs.coding.latent import BITS
-from latens.runs.coding.layers import CELLS, Layers, layers_of
+from latens.runs.coding.layers import CELLS, layers_of
 from latens.runs.coding.rans import Stack, borrowed, first_heads
 from latens.runs.coding.rounding import Rounding, from_varints, varints
 from latens.tensors import trees
@@ -77,9 +77,6 @@ class Bits:
     def _most(self, width: int) -> int:
         return max(1, BATCH // max(width, self.likelihood.weight))
 
-    def _layers(self, rounding: Rounding) -> Layers:
-        return layers_of(self.model, rounding)
-
     def _px(self, z: Tensor, rows: slice, batch: int, rounding: Rounding) -> Any:
         rounding.at(batch, CELLS)
         return self.model.decode(z, trees.take(self.c, rows))
@@ -88,21 +85,20 @@ class Bits:
         """The rows ``[N, D]`` as bytes."""
         count, width = symbols.shape
         stack, rounding = Stack(lanes_of(symbols.size), lends=True), Rounding()
-        layers, most, first, dim = self._layers(rounding), self._most(width), 0, 1
+        layers, most, first = layers_of(self.model, rounding), self._most(width), 0
         sizes: list[int] = []
         while first < count:
-            room = stack.size * 32 // (dim * BITS)
+            room = stack.size * 32 // (layers.dim * BITS)
             size = min(max(1, min(room, 4 * sizes[-1])) if sizes else 1, most, count - first)
             rows, batch = slice(first, first + size), len(sizes)
             x = self.likelihood.inside(symbols[rows], rows)
-            z, numbers = layers.pop_posterior(stack, x, trees.take(self.c, rows), batch)
-            dim = layers.dim
+            z, taken = layers.pop_posterior(stack, x, trees.take(self.c, rows), batch)
             self.likelihood.push(stack, self._px(z, rows, batch, rounding), symbols[rows], rows, rounding, batch)
-            layers.push(stack, numbers)
+            layers.push(stack, taken)
             sizes.append(size)
             first += size
         told = rounding.packed()
-        head = varints([len(stack.heads), stack.lent, dim, len(told), len(sizes), *sizes])
+        head = varints([len(stack.heads), stack.lent, layers.dim, len(told), len(sizes), *sizes])
         body = struct.pack("<I", len(head)) + head + told + stack.heads.astype("<u8").tobytes()
         body += stack.words.astype("<u4").tobytes()
         return body + _digest(body) + _digest(symbols.astype("<i8").tobytes())
@@ -119,18 +115,18 @@ class Bits:
         stack, rounding, sizes, dim, lent = _opened(body, count, count * width)
         if max(sizes) > self._most(width):
             raise Damaged("the head of a block is impossible")
-        layers = self._layers(rounding)
+        layers = layers_of(self.model, rounding)
         parts: list[np.ndarray] = []  # memory is bounded by the words in the block, not by what its head claims
         first = count
         for batch in reversed(range(len(sizes))):
             rows, size = slice(first - sizes[batch], first), sizes[batch]
             c = trees.take(self.c, rows)
-            z, numbers = layers.pop(stack, size, c, batch)
+            z, taken = layers.pop(stack, size, c, batch)
             if layers.dim != dim:
                 raise Damaged("the head of a block is impossible")
             symbols = self.likelihood.pop(stack, self._px(z, rows, batch, rounding), rows, rounding, batch)
             parts.append(symbols)
-            layers.push_posterior(stack, numbers, self.likelihood.inside(symbols, rows), c, batch)
+            layers.push_posterior(stack, taken, self.likelihood.inside(symbols, rows), c, batch)
             first -= size
         found = np.concatenate(parts[::-1])
         if _digest(found.astype("<i8").tobytes()) != theirs:

@@ -28,7 +28,7 @@ LAST = (1 << 16) - 1  # the parts of a ladder's layers are counted down from her
 class Layers(ABC):
     """How codes z ``[B, Z]`` are taken from the stack and put back.
 
-    The numbers that a method returns next to z are for the method that reverses it. ``c`` holds the conditions of the
+    What a method returns next to z, ``taken``, is for the method that puts it back. ``c`` holds the conditions of the
     batch, and ``batch`` is its number.
     """
 
@@ -42,7 +42,7 @@ class Layers(ABC):
         """Take codes by q(z|x)."""
 
     @abstractmethod
-    def push(self, stack: Stack, numbers: Any) -> None:
+    def push(self, stack: Stack, taken: Any) -> None:
         """Put codes back by p(z)."""
 
     @abstractmethod
@@ -50,7 +50,7 @@ class Layers(ABC):
         """Take codes of ``rows`` rows by p(z)."""
 
     @abstractmethod
-    def push_posterior(self, stack: Stack, numbers: Any, x: Tensor, c: Tree, batch: int) -> None:
+    def push_posterior(self, stack: Stack, taken: Any, x: Tensor, c: Tree, batch: int) -> None:
         """Put codes back by q(z|x)."""
 
 
@@ -87,9 +87,9 @@ class OneLayer(Layers):
         self.rounding.at(batch, SHARES)
         return z, _Taken(alphabet, numbers, alphabet.pop_component(stack, z, self.rounding))
 
-    def push(self, stack: Stack, numbers: _Taken) -> None:
+    def push(self, stack: Stack, taken: _Taken) -> None:
         """Put codes and components back."""
-        numbers.alphabet.push(stack, numbers.numbers, numbers.which)
+        taken.alphabet.push(stack, taken.numbers, taken.which)
 
     def pop(self, stack: Stack, rows: int, c: Tree, batch: int) -> tuple[Tensor, _Taken]:
         """Take codes and components."""
@@ -97,13 +97,13 @@ class OneLayer(Layers):
         numbers, which = alphabet.pop(stack, rows, alphabet.dim)
         return alphabet.codes(numbers), _Taken(alphabet, numbers, which)
 
-    def push_posterior(self, stack: Stack, numbers: _Taken, x: Tensor, c: Tree, batch: int) -> None:
+    def push_posterior(self, stack: Stack, taken: _Taken, x: Tensor, c: Tree, batch: int) -> None:
         """Put components back, then the codes of x ``[B, ...]``."""
-        alphabet = numbers.alphabet
+        alphabet = taken.alphabet
         self.rounding.at(batch, SHARES)
-        alphabet.push_component(stack, alphabet.codes(numbers.numbers), numbers.which, self.rounding)
+        alphabet.push_component(stack, alphabet.codes(taken.numbers), taken.which, self.rounding)
         self.rounding.at(batch, POSTERIOR)
-        alphabet.push_posterior(stack, numbers.numbers, self.model.encode(x, c), self.rounding)
+        alphabet.push_posterior(stack, taken.numbers, self.model.encode(x, c), self.rounding)
 
 
 class Rungs(Layers):
@@ -135,9 +135,9 @@ class Rungs(Layers):
             state = rung(state, alphabet.codes(numbers))
         return _joined(found), found
 
-    def push(self, stack: Stack, numbers: list[_Taken]) -> None:
+    def push(self, stack: Stack, taken: list[_Taken]) -> None:
         """Put the layers back, the lowest first, so that the decoder finds the top layer first."""
-        for layer in reversed(numbers):
+        for layer in reversed(taken):
             layer.alphabet.push(stack, layer.numbers, None)
 
     def pop(self, stack: Stack, rows: int, c: Tree, batch: int) -> tuple[Tensor, list[_Taken]]:
@@ -150,10 +150,10 @@ class Rungs(Layers):
             state = rung(state, alphabet.codes(numbers))
         return _joined(found), found
 
-    def push_posterior(self, stack: Stack, numbers: list[_Taken], x: Tensor, c: Tree, batch: int) -> None:
+    def push_posterior(self, stack: Stack, taken: list[_Taken], x: Tensor, c: Tree, batch: int) -> None:
         """Put the codes of x ``[B, ...]`` back, the lowest layer first."""
         features = self.model.upward(x, c)
-        for number, layer in reversed([*enumerate(numbers)]):
+        for number, layer in reversed([*enumerate(taken)]):
             rung, state = self.model.rungs[number], layer.state
             self.rounding.at(batch, LAST - 2 * number - 1)
             q = rung.posterior(state, features[number], rung.prior(state))
