@@ -69,7 +69,7 @@ def test_use_is_what_codes_of_other_rows_cost() -> None:
     "reads, writes, state, said",
     [
         (ALL, ALL, "in use", "all 3 dimensions are in use"),
-        (TWO, ALL, "partly inactive", "2 of 3 dimensions are in use, 1 are inactive"),
+        (TWO, ALL, "partly inactive", "2 of 3 dimensions in use, 1 inactive"),
         (NONE, ALL, "collapsed", "the code has collapsed: its rate is 0.000 nats, with 0 of 3"),
         (ALL, NONE, "ignored", r"the decoder ignores the code: .*\(use 0.000 nats\), though 3 of 3"),
     ],

@@ -229,7 +229,7 @@ def _judged(model: nn.Module, x: Tree, layers: list[LayerUse], beta: float, nois
             "use a weaker decoder (--dependence codes for tables), or hold the rate (capacity_vae)", layers, noise,
         )  # fmt: skip
     elif active < size:
-        verdict = f"{active} of {size} dimensions are in use, {size - active} are inactive"
+        verdict = f"{active} of {size} dimensions in use, {size - active} inactive"
     else:
         return Collapse(f"all {size} dimensions are in use", "", "", layers, noise)
     cause, remedy = why_inactive(model, x if isinstance(x, Tensor) else None, active, size, beta, noise)

@@ -129,9 +129,10 @@ def collapse_warning(
     active. The eigenvalues of the rows ``x [N, *event]`` are used."""
     if active >= latent_dim:
         return None
+    idle = latent_dim - active
     head = (
-        f"{latent_dim - active} of {latent_dim} latent dimensions are inactive (variance of E[z|x] below {ACTIVE} of "
-        "the prior's)"
+        f"{idle} of {latent_dim} latent dimensions {'is' if idle == 1 else 'are'} inactive (variance of E[z|x] below "
+        f"{ACTIVE} of the prior's)"
     )
     cause, remedy = why_inactive(model, x, active, latent_dim, beta, noise)
     return f"{head}: {cause}; {remedy}"

@@ -116,7 +116,7 @@ class Evaluation(InNotebooks):
         found = [(name, text.format(**own)) for needed, name, text in _LINES
                  if all(own[each] is not None for each in needed.split())]  # fmt: skip
         if self.collapse is not None:
-            told = self.collapse.lines()[1:] if not any("are inactive" in each for each in self.warnings) else []
+            told = self.collapse.lines()[1:] if not any(" inactive (" in each for each in self.warnings) else []
             found += [("codes", self.collapse.verdict), *told, *per_dimension(self.collapse)]
         if self.distortion is None:
             found.insert(1, ("likelihood", "none  (no posterior, so no codes of rows and no bound on ln p(x))"))

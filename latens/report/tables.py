@@ -61,7 +61,7 @@ def _counted(schema: Table) -> str:
     left = len(schema.fields) - modelled - given - by_rule
     words = [
         (1, f"{modelled:,} {'is' if modelled == 1 else 'are'} modelled, each with its own likelihood"),
-        (given, f"{given} given to the model as a condition"),
+        (given, f"{given} {'is a condition' if given == 1 else 'are conditions'}, given to the model"),
         (by_rule, f"{by_rule} computed from others by a rule"),
         (left, f"{left} (grey) left out or constant"),
     ]
