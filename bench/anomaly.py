@@ -7,15 +7,16 @@
     python bench/anomaly.py --data classical --rows 2000 --seeds 1 --json bench/results/classical.json
     python bench/anomaly.py --data cardio.npz,letter.npz --seeds 3 --json bench/results/classical.json
 
-The second keeps the file's figures of the other methods; the third writes the page's tables from the results. The
-fourth and the fifth follow ADBench (Han et al. 2022), on sets made from packages or on its own files: the models are
-fitted to 70 % of the rows of each kind, as they are, and score the others; AUROC, average precision and mean ranks next
-to PyOD's detectors.
+The second command keeps the other methods' figures in the file; the third writes the page's tables from the results.
+The fourth and the fifth follow ADBench (Han et al. 2022), on data sets made from packages or on ADBench's own files:
+the models are fitted to 70 % of the rows of each kind, anomalies included, and score the others. Their tables have
+AUROC, average precision and mean ranks next to those of PyOD's detectors.
 
 No method is given labels. Shuttle and page-blocks: the models are fitted to a random half, as it is ("contaminated") or
 without its anomalies ("normal"), and score the other half. Fashion-MNIST: they are fitted to images of nine classes,
-and the tenth is the anomaly among test images. All methods have their defaults. latens: its strangeness; PCA: squared
-error of the components with 90 % of the variance, after columns are standardised (pixels are not).
+and the tenth is the anomaly among test images. All methods run with their defaults. The score of latens is its
+strangeness; that of PCA is the squared reconstruction error from the components with 90 % of the variance, after
+columns are standardised (pixels are not).
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class Case:
 
 
 def latens_columns(train: np.ndarray, test: np.ndarray, seed: int, recipe: Any = None) -> np.ndarray:
-    """Rows as a table, each column with a likelihood of its own: what ``latens fit file.csv`` does. Columns that are
-    positive in the training rows, but 0 or negative in others, are declared continuous: latens would refuse those
-    rows."""
+    """Scores of rows as a table, each column with its own likelihood, as ``latens fit file.csv`` does. Columns that are
+    positive in the training rows, but 0 or negative in others, are declared continuous, because latens would refuse
+    those rows."""
     import latens
 
     if train.ndim > 2:
@@ -72,14 +73,14 @@ def latens_columns(train: np.ndarray, test: np.ndarray, seed: int, recipe: Any =
 
 
 def latens_standard(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-    """The same under N(0, I) (``--prior standard``), whatever the number of rows."""
+    """Scores of rows as a table under the prior N(0, I) (``--prior standard``), whatever the number of rows."""
     from latens import Recipe
 
     return latens_columns(train, test, seed, Recipe("vae", prior="standard"))
 
 
 def latens_array(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-    """Rows or images as an array: one likelihood for all columns."""
+    """Scores of rows or images as an array, with one likelihood for all columns."""
     import latens
 
     return latens.VAE(random_state=seed).fit(train).anomaly_scores(test)
@@ -103,8 +104,8 @@ def isolation_forest(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarr
 
 
 def pyod_vae(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-    """The VAE of PyOD (Zhao, Nasrullah & Li 2019), which standardises and has its rate clamped to ``capacity`` = 0:
-    its score is the squared error of one noisy reconstruction."""
+    """Scores of the VAE of PyOD (Zhao, Nasrullah & Li 2019), which standardises and pulls its rate to ``capacity`` = 0:
+    the squared error of one noisy reconstruction."""
     if importlib.util.find_spec("pyod") is None:
         raise Absent("PyOD's VAE needs the package pyod: pip install -r bench/requirements.txt")
     from pyod.models.vae import VAE
@@ -255,8 +256,8 @@ def lines(runs: list[dict[str, Any]]) -> list[Line]:
 
 
 def markdown(found: list[Line]) -> str:
-    """A row for each data set and regime, a column for each method: mean ± sd over seeds, or ± the standard error of
-    one seed, the best of each row bold."""
+    """A table with a row for each data set and regime and a column for each method: mean ± standard deviation over
+    seeds, or ± the standard error of a single seed, with the best of each row in bold."""
     methods = [name for name in METHODS if any(line.method == name for line in found)]
     rows = ["| data, fitted to | seeds | " + " | ".join(name.replace("_", " ") for name in methods) + " |",
             "|---|---|" + "---|" * len(methods)]  # fmt: skip
@@ -276,8 +277,8 @@ def _cell(line: Line, is_best: bool) -> str:
 
 
 def ranks(runs: list[dict[str, Any]]) -> str:
-    """A row for each set: AUROC and average precision of each method, means over seeds; then means and mean ranks (1 is
-    best, equal figures share) over the sets that all methods have."""
+    """A table with a row for each data set: AUROC and average precision of each method, as means over seeds; then means
+    and mean ranks (1 is best, ties share a rank) over the data sets that all methods have."""
     methods = [name for name in METHODS if any(run["method"] == name for run in runs)]
     names = sorted({run["data"] for run in runs})
     kept = {name: [run for run in runs if run["data"] == name] for name in names}
@@ -310,7 +311,7 @@ def _mean_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def ranked_page() -> str:
-    """The table of ranks of the kept results, and the circumstances."""
+    """The table of ranks of the kept results, and the machine and packages that made them."""
     file = json.loads(CLASSICAL.read_text("utf-8"))
     seeds = sorted({run["seed"] for run in file["runs"]})
     codes = ", ".join(sorted({run["code"] for run in file["runs"] if run["method"] == "latens"}))
@@ -318,7 +319,7 @@ def ranked_page() -> str:
 
 
 def page() -> str:
-    """The table of all kept results, and the circumstances."""
+    """The table of all kept results, and the machine and packages that made them."""
     paths = sorted((Path(__file__).parent / "results").glob("anomaly*.json"))
     files = [json.loads(path.read_text("utf-8")) for path in paths]
     runs = [run for file in files for run in file["runs"]]
@@ -345,8 +346,8 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def code() -> str:
-    """A digest of latens' own files: runs with different digests come from different code, whatever the version
-    says."""
+    """A digest of latens' source files: runs with different digests come from different code, whatever their
+    version."""
     import latens
 
     root = Path(latens.__file__).parent

@@ -1,12 +1,12 @@
-"""The way of a table before the loop starts: files of latens entered, and calls between them.
+"""Count the files of latens that a fit enters before its training loop starts, and the calls between them.
 
-One `latens fit people.csv --epochs 1` in this process, from the entry of the command until the trainer starts its loop.
-A file is entered when a function of it is called; what importing a module runs (its top and its class bodies) is not
-counted. A call across files is a direct call from a function in one file of latens to a function in another (resuming a
-generator counts as a call). `calls` counts every one of them, `arrows` each pair of (function, function) once, `pairs`
-each pair of (file, file) once.
+Runs `latens fit people.csv --epochs 1` in this process, from the entry of the command until the trainer starts its
+loop. A file is entered when one of its functions is called; code that runs when a module is imported (its top level and
+its class bodies) is not counted. A call across files is a direct call from a function in one file of latens to a
+function in another (resuming a generator counts as a call). `calls` counts every one of them, `arrows` each pair of
+(function, function) once, `pairs` each pair of (file, file) once.
 
-    python bench/before_the_loop.py --top 40   # more of them
+    python bench/before_the_loop.py --top 40   # list more pairs
     python bench/before_the_loop.py --arrows   # the functions instead, and the files entered
 """
 
@@ -29,7 +29,7 @@ ROOT = str(Path(latens.__file__).parent) + os.sep
 
 
 class Stop(BaseException):
-    """The loop starts."""
+    """Raised when the training loop starts."""
 
 
 class Count:

@@ -1,4 +1,4 @@
-"""Every recipe of the catalogue on Fashion-MNIST, with its defaults: one row each, mean and spread over seeds.
+"""Every recipe of the catalogue on Fashion-MNIST with its defaults: a table with mean and spread over seeds.
 
     python bench/catalogue.py                                   # all recipes, 3 seeds, all rows
     python bench/catalogue.py --recipes vae,ae --seeds 1 --rows 10000 --epochs 5
@@ -8,16 +8,16 @@
     python bench/catalogue.py --table [--into docs/catalogue.md]    # the table again, nothing fitted
 
 Results are written after each seed of each recipe, so that a stopped run continues with --resume; results of different
-sizes are not mixed. Figures, on test images to which nothing was fitted:
+sizes are not mixed. The figures, computed on test images to which nothing was fitted, are:
 
 * NLL: -ln p(x) by importance weighting with K draws, nats, where it exists.
-* error: root mean square of (x - reconstruction) / 255, the reconstruction from the posterior's mean.
+* error: root mean square of (x - reconstruction) / 255, where x is reconstructed from the posterior mean.
 * Frechet (classifier features): |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) between test images and as many samples (the
-  mean of p(x|z)), where m, S are mean and covariance of the 64 features before the last layer of a small network that
-  is trained here to tell the ten classes of all training images apart, seed 0. It is not FID, whose features are
-  Inception's. "null": the distance of as many training images; "mixture": codes drawn from a mixture of normals that is
-  fitted to those of training images.
-* seconds of processor of fitting, one thread; parameters of the model.
+  mean of p(x|z)), where m and S are mean and covariance of the 64 features before the last layer of a small classifier
+  that   is trained here on the ten classes of all training images, with seed 0. It is not FID, whose features are
+  Inception's. "null": the distance between test images and as many training images; "mixture": samples whose codes are
+  drawn from a mixture of normals that is fitted to the codes of training images. * seconds: processor seconds of the
+  fit on one thread; parameters: their number in the model.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ GIVEN_LABELS = ("cvae", "m2")  # recipes that take labels, as with --condition l
 
 
 def rows_for(recipe: str, data: datasets.Labelled) -> Any:
-    """The images, with their labels as a condition where the recipe is about them."""
+    """The images, with their labels as a condition if the recipe needs labels."""
     from latens.data.rows import Asked, rows_of
 
     if recipe not in GIVEN_LABELS:
@@ -117,7 +117,7 @@ def rows_for(recipe: str, data: datasets.Labelled) -> Any:
 def measure(
     recipe: str, seed: int, train: datasets.Labelled, test: datasets.Labelled, net: Classifier, sizes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Every figure of one fit; a figure that the recipe refuses is None, with the reason in ``reasons``."""
+    """Every figure of one fit; a figure that the recipe cannot give is None, with the reason in ``reasons``."""
     import latens
     from latens.recipes import CATALOGUE
 
@@ -162,7 +162,7 @@ def measure(
 
 
 def markdown(kept: dict[str, Any]) -> str:
-    """One line per recipe: mean ± standard deviation over seeds."""
+    """The table with one line per recipe: mean ± standard deviation over seeds."""
     from latens.recipes import CATALOGUE
 
     runs, sizes = kept["runs"], kept["sizes"]
@@ -207,12 +207,12 @@ def kept_of(path: Path, sizes: dict[str, Any], resume: bool) -> dict[str, Any]:
         return {"sizes": sizes, "runs": []}
     kept = json.loads(path.read_text())
     if kept["sizes"] != sizes:
-        raise SystemExit(f"{path} is of other sizes ({kept['sizes']}): give the same, another --json, or no --resume")
+        raise SystemExit(f"{path} has other sizes ({kept['sizes']}): use these, another --json, or no --resume")
     return kept
 
 
 def write(path: Path, kept: dict[str, Any]) -> None:
-    """Write the file whole, or leave the old one."""
+    """Write the complete file, or leave the old one unchanged."""
     from latens.machine.atomic import write_text
 
     path.parent.mkdir(parents=True, exist_ok=True)

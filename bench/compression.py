@@ -2,13 +2,13 @@
 speed.
 
     python bench/compression.py [--cases fashion,adult,diamonds,magic] [--epochs 10] [--folder FOLDER]
-    python bench/compression.py --table docs/benchmarks.md                  the page's table from the figures kept
+    python bench/compression.py --table docs/benchmarks.md                  write the page's table from kept figures
 
-Fashion-MNIST: a fit to the 60,000 training images, files of 1,000 and of all 10,000 test images; the others take these
-as one grey picture, 1, 20 or 100 images wide, of which the best counts (PNG, WebP, JPEG-LS and JPEG XL of
-`imagecodecs` at their highest effort; xz on the bytes). Tables: a fit to all rows, and the file of these; against
-Parquet with zstd -19. A run that is in the folder is used again, so that a stopped script continues. Speed is in
-processor seconds of one thread. Every file is decoded and compared.
+Fashion-MNIST: latens is fitted to the 60,000 training images and compresses 1,000 and all 10,000 test images. The other
+codecs get the same images as one grey picture, 1, 20 or 100 images wide, of which the smallest file counts (PNG, WebP,
+JPEG-LS and JPEG XL of `imagecodecs` at their highest effort; xz on the bytes). Tables: latens is fitted to all rows and
+compresses the same rows; the comparison is Parquet with zstd -19. A run that is in the folder is used again, so that a
+stopped script continues. Speed is in processor seconds of one thread. Every file is decoded and compared with its rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from speed.tables import put
 
 RESULTS = Path(__file__).parent / "results" / "compression.jsonl"
 CASES = ("fashion", "adult", "diamonds", "magic")
-WIDTHS = (1, 20, 100)  # of a sheet, in images
+WIDTHS = (1, 20, 100)  # widths of a sheet, in images
 OTHERS = {
     "PNG": ("png_encode", {"level": 9}), "WebP": ("webp_encode", {"lossless": True, "level": 100, "method": 6}),
     "JPEG-LS": ("jpegls_encode", {}), "JPEG XL": ("jpegxl_encode", {"lossless": True, "effort": 9}),
@@ -40,7 +40,7 @@ OTHERS = {
 
 
 def fitted(data: Path, name: str, epochs: int, folder: Path) -> Path:
-    """The run of a fit, made unless it is there."""
+    """The folder of a fitted run; the fit is made if the folder is missing."""
     run = folder / f"{name}-{epochs or 'default'}"
     if not (run / "report.html").exists():
         words = ("--resume", str(run)) if run.exists() else ("fit", str(data), "--out", str(run))
@@ -49,7 +49,8 @@ def fitted(data: Path, name: str, epochs: int, folder: Path) -> Path:
 
 
 def coded(codec: Any, x: Any, cells: int, equal: Callable[[Any, Any], bool]) -> tuple[bytes, dict[str, float]]:
-    """(the file, million dimensions a second each way); rows that come back otherwise end the script."""
+    """(the file, million dimensions per second of encoding and of decoding); stops the script if decoded rows
+    differ."""
     start = time.process_time()
     data = codec.encode(x)
     middle = time.process_time()
@@ -61,7 +62,7 @@ def coded(codec: Any, x: Any, cells: int, equal: Callable[[Any, Any], bool]) -> 
 
 
 def sheets(x: np.ndarray) -> dict[str, int]:
-    """The bytes that others take for images ``[N, 28, 28]``."""
+    """The number of bytes that each of the other codecs takes for images ``[N, 28, 28]``."""
     found = {"lzma": len(lzma.compress(x.tobytes(), preset=9 | lzma.PRESET_EXTREME))}
     if importlib.util.find_spec("imagecodecs") is None:
         print("PNG, WebP, JPEG-LS and JPEG XL are left out: pip install imagecodecs")
@@ -81,7 +82,7 @@ def sheets(x: np.ndarray) -> dict[str, int]:
 
 
 def images(files: Path, epochs: int, folder: Path) -> None:
-    """Fashion-MNIST."""
+    """The figures of Fashion-MNIST."""
     import torch
 
     from latens import evaluation
@@ -101,7 +102,7 @@ def images(files: Path, epochs: int, folder: Path) -> None:
 
 
 def table(name: str, files: Path, epochs: int, folder: Path) -> None:
-    """One of the tables."""
+    """The figures of one table."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 

@@ -1,10 +1,10 @@
-"""Conditional samples of diamonds: a fit given the cut, and each level's samples compared with its rows.
+"""Conditional samples of diamonds: latens is fitted given the cut, and each level's samples are compared with its rows.
 
-    python bench/conditional.py [--rows 4000] [--files FOLDER]     figures to bench/results/conditional.json
-    python bench/conditional.py --table docs/benchmarks.md         the page's table from them
+    python bench/conditional.py [--rows 4000] [--files FOLDER]     write bench/results/conditional.json
+    python bench/conditional.py --table docs/benchmarks.md         write the page's table from it
 
-Kolmogorov-Smirnov distance of each number, total variation of each category; next to them the difference between two
-halves of the level's own rows.
+The figures are the Kolmogorov-Smirnov distance of each numeric column and the total variation of each categorical one,
+next to the same distances between two halves of the level's rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import latens
 
 
 def distance(real: pd.Series[Any], drawn: pd.Series[Any]) -> float:
-    """KS of numbers, total variation of categories."""
+    """The Kolmogorov-Smirnov distance of numbers, or the total variation of categories."""
     if real.dtype.kind in "if":
         return float(ks_2samp(real, drawn).statistic)
     shares = [values.value_counts(normalize=True) for values in (real, drawn)]

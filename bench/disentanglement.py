@@ -4,10 +4,10 @@
     python bench/disentanglement.py --methods vae,factor --rows 4000 --epochs 10 --network mlp
     python bench/disentanglement.py --table docs/published.md
 
-Ten codes, a Bernoulli likelihood, the weights of the papers; networks and schedule are latens' own and much shorter
-than the 300,000 steps of Locatello et al. (2019). Scores are of the posterior means of 5,000 further images. Each fit
-writes a line of bench/results/disentanglement.jsonl, so that a stopped run can continue: a method, seed and size that
-are there already are not fitted again.
+Models have ten latent dimensions, a Bernoulli likelihood and the weights of the papers. Networks and schedule are
+latens' own, and the schedule is much shorter than the 300,000 steps of Locatello et al. (2019). Scores are computed on
+the posterior means of 5,000 other images. Each fit writes a line of bench/results/disentanglement.jsonl, so that a
+stopped run can continue: a method, seed and size with a line in this file are not fitted again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SOURCES = {
     "factor": "Kim & Mnih (2018)", "beta_tc": "Chen et al. (2018)", "dip_i": "Kumar et al. (2018)",
     "dip_ii": "Kumar et al. (2018)", "info": "Zhao et al. (2019)",
 }  # fmt: skip
-PUBLISHED = {  # on dSprites itself: medians over regularisation strengths and seeds, or as the source says
+PUBLISHED = {  # published scores on dSprites: medians over regularisation strengths and seeds, or as the source says
     "beta_vae": "MIG 0.10, DCI 0.19, SAP 0.05, FactorVAE 0.66, beta-VAE 0.82 (Locatello et al. 2020, second-hand)",
     "factor": "FactorVAE about 0.82 (Kim & Mnih 2018, second-hand)",
     "beta_tc": "best MIG about 0.5, without shape (Chen et al. 2018, second-hand)",
@@ -79,7 +79,8 @@ def measure(method: str, seed: int, options: argparse.Namespace) -> dict[str, An
 
 
 def page() -> str:
-    """Each method's scores, mean ± standard deviation over seeds, by size of the fit, next to published ones."""
+    """The tables of each method's scores, one per size of the fit: mean ± standard deviation over seeds, next to
+    published scores."""
     kept, order = lines(RESULTS), [*METHODS]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for line in sorted(kept, key=lambda line: order.index(line["method"])):

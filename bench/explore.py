@@ -1,10 +1,10 @@
-"""The pages of `latens explore` in headless Chromium: their size, when they are ready, how fast a click is answered.
+"""Measure the pages of `latens explore` in headless Chromium: size, time until ready, and time to answer a click.
 
-    python bench/explore.py                              # digits and a million rows: results/explore.json
+    python bench/explore.py                              # digits and a million rows; writes results/explore.json
     python bench/explore.py --table docs/howto/explore.md
 
-A page is ready when `window.latens` is there, and a click is answered when the frame that shows the decoded code is
-painted. Both are medians, of three loads and of twelve clicks, with the largest in brackets.
+A page is ready when `window.latens` exists, and a click is answered when the frame that shows the decoded code is
+painted. The figures are medians over three loads and over twelve clicks, with the largest in brackets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BEGIN, END = "<!-- explore: written by bench/explore.py -->", "<!-- end of explo
 LOADS, CLICKS = 3, 12
 ROWS = 1_000_000
 
-# pushes the time from each press of the pointer to the first painted frame in which the code is another one
+# records the time from each press of the pointer to the first painted frame in which the code has changed
 TIMER = """
 window.answers = [];
 addEventListener("pointerdown", () => {
@@ -47,7 +47,7 @@ addEventListener("pointerdown", () => {
 
 
 def pages(folder: Path) -> dict[str, Path]:
-    """A page of the digits, and one of a million rows of six columns; the latter's model sees 20,000 of them."""
+    """A page of the digits, and one of a million rows of six columns, whose model is fitted to 20,000 of them."""
     random = np.random.default_rng(0)
     middles, mixing = random.normal(0, 3, (5, 6)), random.normal(0, 0.6, (6, 6))
     rows = middles[random.integers(0, 5, ROWS)] + random.normal(0, 1, (ROWS, 6)) @ mixing
@@ -61,14 +61,14 @@ def pages(folder: Path) -> dict[str, Path]:
 
 
 def latens(*words: str, folder: Path) -> None:
-    """A command of this checkout."""
+    """Run a latens command from this checkout."""
     path = {"PYTHONPATH": str(HERE.parent)}
     subprocess.run([sys.executable, "-m", "latens", *words], cwd=folder, env=os.environ | path, check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
 
 
 def measured(browser: Tab, page: Path) -> dict[str, Any]:
-    """The figures of a page."""
+    """Measure a page."""
     ready = []
     for _ in range(LOADS):
         browser.open(page.as_uri())

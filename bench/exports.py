@@ -1,11 +1,11 @@
-"""Which graphs of every recipe `latens export` writes, and how close ONNX Runtime comes to torch.
+"""Find which graphs `latens export` writes for every recipe, and how close ONNX Runtime comes to torch.
 
-    python bench/exports.py                    # every recipe, an epoch on digits: results/exports.json
+    python bench/exports.py                    # every recipe, one epoch on digits; writes results/exports.json
     python bench/exports.py vae poe            # these recipes
     python bench/exports.py --table docs/howto/export.md
 
-The error is the largest one in float32 on seven held-out rows: for the encoder and the decoder as a share of the
-column's range over the rows, for the scorer relative to the row's nats. An error of at most 1e-5 passes.
+The error is the largest error in float32 over seven held-out rows: for the encoder and the decoder as a share of the
+column's range over these rows, for the scorer relative to the row's nats. An error of at most 1e-5 passes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROWS = 7
 
 
 def fitted(recipe: str) -> tuple[Any, torch.Tensor]:
-    """(a run trained for one epoch on 400 digits, seven other rows in the model's form)."""
+    """(a run trained for one epoch on 400 digits, seven other rows in the form that the model takes)."""
     from latens.data import read
     from latens.data.rows import Asked, rows_of
     from latens.recipes import Recipe
@@ -47,7 +47,8 @@ def fitted(recipe: str) -> tuple[Any, torch.Tensor]:
 
 
 def compared(run: Any, part: str, x: torch.Tensor) -> dict[str, Any]:
-    """{"error": the largest error, "bytes": the size of the graph} of a part, or {"why": why it has none}."""
+    """{"error": the largest error, "bytes": the size of the graph} of a graph, or {"why": the reason it cannot be
+    written}."""
     import onnxruntime
 
     from latens.errors import InputError
@@ -70,7 +71,7 @@ def compared(run: Any, part: str, x: torch.Tensor) -> dict[str, Any]:
 
 
 def codes(run: Any, x: torch.Tensor) -> torch.Tensor:
-    """The codes of some rows, each moved a little; of a model that does not encode, draws."""
+    """The codes of some rows, each moved a little; draws from the prior if the model has no encoder."""
     from latens.errors import InputError
     from latens.runs.export import graphs
     from latens.tensors.trees import flat_codes
@@ -85,8 +86,8 @@ def codes(run: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _error(ours: np.ndarray, theirs: np.ndarray, part: str) -> float:
-    """The largest error: relative for the scorer; for the others, as a share of a column's range or of its largest
-    number, whichever is greater."""
+    """The largest error: relative for the scorer; for the other graphs, as a share of a column's range or of its
+    largest number, whichever is greater."""
     ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     if (np.isfinite(ours) != np.isfinite(theirs)).any():
         return float("inf")
@@ -98,13 +99,13 @@ def _error(ours: np.ndarray, theirs: np.ndarray, part: str) -> float:
 
 
 def measure(recipe: str) -> dict[str, Any]:
-    """The line of a recipe."""
+    """The line of results of a recipe."""
     run, x = fitted(recipe)
     return {"recipe": recipe} | {part: compared(run, part, x) for part in PARTS}
 
 
 def kept() -> dict[str, dict[str, Any]]:
-    """{recipe: line} of the file of results."""
+    """{recipe: line} from the file of results."""
     lines = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     return {line["recipe"]: line for line in lines}
 
@@ -131,7 +132,7 @@ def _said(error: float) -> str:
 
 
 def written(page: str) -> str:
-    """The page with the table of the results."""
+    """The page's text with the table of the results."""
     before, _, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n{table(kept())}\n{END}{rest.partition(END)[2]}"
 

@@ -1,10 +1,10 @@
-"""The figures of the README, from the files of results.
+"""Write the figures of the README from the files of results.
 
     python bench/headline.py [--files bench/data]     measure what no other script measures: digits, Fashion-MNIST
     python bench/headline.py --table README.md        write the README's table from all results
 
-Where the folder of files has no Fashion-MNIST (train-images-idx3-ubyte.gz, t10k-images-idx3-ubyte.gz), its earlier
-figures stay.
+If the folder given with --files has no Fashion-MNIST (train-images-idx3-ubyte.gz, t10k-images-idx3-ubyte.gz), its
+earlier figures stay.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPEED = ("mlp", "conv", "nll", "quality")
 
 
 def latens(*arguments: str | Path) -> str:
-    """What a command prints."""
+    """The output of a latens command."""
     command = [sys.executable, "-m", "latens", *map(str, arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 

@@ -1,15 +1,16 @@
-"""Removed cells filled in again: latens, IterativeImputer, miceforest, HyperImpute and the column mean.
+"""Fill in removed cells with latens, IterativeImputer, miceforest, HyperImpute and the column mean.
 
     python bench/imputation.py --data wine,breast_cancer,diamonds
-    python bench/imputation.py --methods latens                 after a change of latens; the others' lines stay
+    python bench/imputation.py --methods latens                 after a change to latens; other methods' lines stay
     python bench/imputation.py --table docs/benchmarks.md       only write the table of the kept figures
 
-Cells are removed completely at random, the same ones for all methods. Errors: root mean square over the removed numeric
-cells, in standard deviations of the complete columns; accuracy over the removed levels. Every method has its defaults
-and fills cells with what it expects, not with draws: miceforest predicts instead of matching (mean_match_candidates=0).
+Cells are removed completely at random, the same ones for all methods. The figures are the root mean square error over
+the removed numeric cells, in standard deviations of the complete columns, and the accuracy over the removed levels.
+Every method runs with its defaults and fills cells with expected values, not with draws: miceforest predicts instead of
+matching (mean_match_candidates=0).
 
 A line of bench/results/imputation.jsonl is one method on one table with one pattern of removed cells, written as soon
-as it is measured. A line is made again only if its version (a digest of latens' files, or a package's version) has
+as it is measured. A line is measured again only if its version (a digest of latens' files, or a package's version) has
 changed.
 """
 
@@ -55,7 +56,7 @@ class Table:
 
 
 def load(name: str, rows: int, files: Path) -> Table:
-    """The table of that name, at most ``rows`` of its rows (the same ones every time)."""
+    """The table of that name, with at most ``rows`` of its rows (the same ones every time)."""
     if name in EMBEDDED:
         from sklearn import datasets as embedded
 
@@ -70,7 +71,7 @@ def load(name: str, rows: int, files: Path) -> Table:
 
 
 def _coded(frame: Any) -> Table:
-    """Numeric columns first, then those of words as codes."""
+    """The frame as numbers: numeric columns first, then columns of words as codes."""
     numbers = [name for name in frame if frame[name].dtype.kind in "biuf"]
     words = [name for name in frame if name not in numbers]
     coded = [np.unique(frame[name].astype(str), return_inverse=True) for name in words]
@@ -78,11 +79,12 @@ def _coded(frame: Any) -> Table:
     return Table(np.stack(columns, 1), (0,) * len(numbers) + tuple(len(known) for known, _ in coded))
 
 
-# Wide rows: numbers as they are, categories one-hot, missing cells NaN
+# Wide rows: numbers unchanged, categories one-hot, missing cells NaN
 
 
 def widen(values: np.ndarray, levels: Sequence[int]) -> np.ndarray:
-    """``[n, columns]`` -> ``[n, cells]``: a category becomes its indicators, all NaN where it is missing."""
+    """Widen rows from ``[n, columns]`` to ``[n, cells]``: a category becomes its indicators, all NaN where it is
+    missing."""
     parts = []
     for column, count in zip(values.T, levels, strict=True):
         if count == 0:
@@ -94,13 +96,13 @@ def widen(values: np.ndarray, levels: Sequence[int]) -> np.ndarray:
 
 
 def narrow(wide: np.ndarray, levels: Sequence[int]) -> np.ndarray:
-    """The way back: the category with the largest cell."""
+    """The inverse of :func:`widen`: each category is the one with the largest cell."""
     groups = np.split(wide, np.cumsum([max(count, 1) for count in levels])[:-1], axis=1)
     return np.stack([g[:, 0] if count == 0 else g.argmax(1) for g, count in zip(groups, levels, strict=True)], 1)
 
 
 def spread(wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the observed cells of each column; 1 for one that never varies."""
+    """Mean and standard deviation of the observed cells of each column; the deviation is 1 if a column never varies."""
     scale = np.nanstd(wide, 0)
     return np.nanmean(wide, 0), np.where(scale > 0, scale, 1.0)
 
@@ -117,7 +119,7 @@ def framed(values: np.ndarray, levels: Sequence[int]) -> Any:
 
 
 def plain(frame: Any, levels: Sequence[int]) -> np.ndarray:
-    """The way back: words as codes."""
+    """The inverse of :func:`framed`: words as codes."""
     columns = [frame[name].astype(str).str.removeprefix("level ") if count else frame[name]
                for name, count in zip(frame, levels, strict=True)]  # fmt: skip
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], 1)
@@ -135,13 +137,13 @@ def by_latens(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarra
 
 
 def mean_of_columns(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
-    """Means, and the most frequent level."""
+    """Fill cells with the column's mean or most frequent level."""
     wide = widen(values, levels)
     return narrow(np.where(np.isnan(wide), spread(wide)[0], wide), levels)
 
 
 def iterative(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
-    """IterativeImputer (BayesianRidge) on standardised columns and indicators, 20 rounds at most."""
+    """IterativeImputer (BayesianRidge) on standardised columns and indicators, with at most 20 rounds."""
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
 
@@ -152,7 +154,7 @@ def iterative(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarra
 
 
 def by_miceforest(values: np.ndarray, levels: Sequence[int], seed: int) -> np.ndarray:
-    """Chained LightGBM (Wilson 2020), five rounds."""
+    """miceforest: chained LightGBM (Wilson 2020), five rounds."""
     if importlib.util.find_spec("miceforest") is None:
         raise Absent("miceforest is not installed: pip install -r bench/requirements.txt")
     import miceforest
@@ -177,7 +179,7 @@ def by_hyperimpute(values: np.ndarray, levels: Sequence[int], seed: int) -> np.n
 
 @dataclass(frozen=True)
 class Method:
-    """How cells are filled, and the package whose version decides whether a line is current."""
+    """A function that fills cells, and the package whose version decides whether a line is current."""
 
     fill: Callable[[np.ndarray, Sequence[int], int], np.ndarray]
     package: str
@@ -214,11 +216,11 @@ def place(line: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def one(data: str, fraction: float, method: str, seed: int, options: argparse.Namespace) -> None:
-    """Remove cells, fill them, and keep a line."""
+    """Remove cells, fill them, and keep the line of results."""
     table = load(data, options.rows, options.files)
     removed, start = table.removed(fraction, seed), clock()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "did not converge" says nothing new: the number of rounds is fixed
+        warnings.simplefilter("ignore")  # "did not converge" is expected: the number of rounds is fixed
         filled = METHODS[method].fill(np.where(removed, np.nan, table.values), table.levels, seed)
     found = errors(table, filled, removed)
     line = {
@@ -231,8 +233,8 @@ def one(data: str, fraction: float, method: str, seed: int, options: argparse.Na
 
 
 def markdown(found: list[dict[str, Any]]) -> str:
-    """A row for each table and share of removed cells: mean ± standard deviation over the patterns; in brackets latens
-    minus the other method, pattern by pattern, ± standard error."""
+    """The table with a row for each data set and share of removed cells: mean ± standard deviation over the patterns,
+    and in brackets the mean of latens minus the other method, pattern by pattern, ± standard error."""
     names = [name for name in METHODS if any(line["method"] == name for line in found)]
     rows = ["| data, cells removed | error | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
     for data, fraction in dict.fromkeys((line["data"], line["fraction"]) for line in found):

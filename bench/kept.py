@@ -1,4 +1,4 @@
-"""Results as lines of JSON, one per run, and the circumstances that tables state."""
+"""Results as lines of JSON, one per run, and the machine and versions that tables state."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def keep(path: Path, line: Line, names: Sequence[str], place: Callable[[Line], A
 
 
 def circumstances(*packages: str) -> Line:
-    """Date, machine and versions of a measurement."""
+    """The date, machine and package versions of a measurement."""
     return {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": machine.describe()["cpu"],
             "versions": {"python": platform.python_version(), **versions(*packages)}}  # fmt: skip
 
 
 def conditions(found: list[Line], ours: Sequence[str]) -> str:
-    """The circumstances of all lines, without repeats, and the digests of latens' files in the lines ``ours``."""
+    """The machine and versions of all lines, without repeats, and the digests of latens' files in the lines
+    ``ours``."""
     dates: dict[str, list[str]] = {}
     for line in found:
         packages = ", ".join(f"{name} {version}" for name, version in line["versions"].items() if version != "absent")

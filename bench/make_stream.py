@@ -1,11 +1,12 @@
-"""Write a Parquet set of mixed columns, of any number of rows, in bounded memory: the same bytes for the same seed.
+"""Write a Parquet data set of mixed columns and any number of rows in bounded memory; a seed always gives the same
+bytes.
 
     python bench/make_stream.py --rows 10000000 --out data/stream --seed 0
 
 Ten columns driven by two hidden factors: x1 to x4 continuous and correlated, income positive with a heavy tail, visits
 and events counts, region (4 levels) and product (40 levels) text, active 0 or 1. Two per cent of all cells are missing
-completely at random. The folder has files of 1,000,000 rows, in row groups of 100,000, each a function of (seed,
-number).
+completely at random. The folder has files of 1,000,000 rows, in row groups of 100,000, and each row group is a function
+of (seed, its number).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def group(seed: int, number: int, rows: int) -> pa.Table:
 
 
 def write(rows: int, out: Path, seed: int) -> None:
-    """Write the set; a folder that holds Parquet files is refused."""
+    """Write the data set; a folder that already holds Parquet files is refused."""
     out.mkdir(parents=True, exist_ok=True)
     if any(out.glob("*.parquet")):
         raise SystemExit(f"{out} holds Parquet files: give a new folder, or remove them")

@@ -1,15 +1,16 @@
-"""Memory of whole commands on tables of ten float32 columns, by the number of rows and the format of the file.
+"""Measure the memory of whole commands on tables of ten float32 columns, by number of rows and file format.
 
     python bench/memory.py --rows 1,20 --formats parquet,npy,csv --json bench/results/memory.json
     python bench/memory.py --commands fit,encode --rows 1,8 --json bench/results/memory.json
     python bench/memory.py --table docs/benchmarks.md
 
-The second keeps the file's figures of other commands, formats and numbers of rows; the third writes the page's table.
+The second command keeps the file's figures for other commands, formats and numbers of rows; the third writes the page's
+table.
 
-A figure is the most memory that the processes of a command have to themselves at one time (the private pages of
-/proc/PID/smaps_rollup, read every 50 ms), in MiB: libraries that other processes share do not count. The values of the
-table take 38 MiB for each million rows. Maps are linear, codes have 2 dimensions and a fit is one pass, because none of
-these changes what grows with the rows. ``evaluate`` and ``score`` take 2 draws per row, and ``impute`` 10.
+A figure is the peak of the memory that the processes of a command do not share with other processes (the private pages
+of /proc/PID/smaps_rollup, read every 50 ms), in MiB; shared libraries do not count. The values of the table take 38 MiB
+per million rows. Networks are linear, codes have 2 dimensions and a fit is one pass, because none of these changes how
+memory grows with the rows. ``evaluate`` and ``score`` take 2 draws per row, and ``impute`` takes 10.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from speed import machine
 from speed.tables import put
 
 COLUMNS, MILLION, MIB = 10, 1_000_000, 2**20
-TINY = 10_000  # rows of a table so small that the memory is that of the command alone
+TINY = 10_000  # rows of a table so small that only the command itself takes memory
 GAPS = 0.02  # share of missing cells in tables whose gaps are filled
 SMALL = [
     *("--network", "linear", "--latent-dim", "2", "--dependence", "codes", "--prior", "standard"),
     *("--epochs", "1", "--batch-size", "8192", "--compile", "no"),
 ]
-COMMANDS: dict[str, list[str]] = {  # the words of each command, with placeholders for files
+COMMANDS: dict[str, list[str]] = {  # the arguments of each command, with placeholders for files
     "fit": ["fit", "{data}", "--out", "{out}", *SMALL],
     "fit --stream": ["fit", "{data}", "--out", "{out}", *SMALL, "--stream"],
     "encode": ["encode", "{run}", "{data}", "--out", "{out}"],
@@ -51,7 +52,7 @@ WITHOUT = {("impute", "npy")}  # an array has no gaps
 
 
 def write(path: Path, rows: int, gaps: float = 0.0) -> None:
-    """Write a table of ten normal columns driven by two hidden ones, a function of ``rows`` alone."""
+    """Write a table of ten normal columns driven by two hidden factors; the content depends only on ``rows``."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
@@ -86,7 +87,7 @@ def _parts(rows: int, gaps: float) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def peak(words: list[str]) -> tuple[float, float]:
-    """(the most private MiB of a command's processes at any time, its seconds); raises where the command fails."""
+    """(the peak of private memory of a command's processes in MiB, its seconds); raises if the command fails."""
     begun = time.monotonic()
     with TemporaryDirectory() as folder, open(Path(folder, "errors"), "w+") as errors:
         process = subprocess.Popen([sys.executable, "-m", "latens", *words], stdout=subprocess.DEVNULL, stderr=errors)
@@ -101,7 +102,7 @@ def peak(words: list[str]) -> tuple[float, float]:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and those that it started."""
+    """A process and the processes that it started."""
     with suppress(OSError):
         told = [(each / "children").read_text() for each in Path(f"/proc/{pid}/task").iterdir()]
         found = [int(word) for words in told for word in words.split()]
@@ -110,7 +111,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _private(pid: int) -> int:
-    """The KiB of memory that a process has to itself."""
+    """The private memory of a process in KiB."""
     with suppress(OSError):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
@@ -118,14 +119,14 @@ def _private(pid: int) -> int:
 
 
 def words_of(command: str, kind: str) -> list[str]:
-    """The words of a command; an array has no options of tables."""
+    """The arguments of a command; for an array, options of tables are omitted."""
     words = COMMANDS[command]
     at = words.index("--dependence") if kind == "npy" and "--dependence" in words else len(words)
     return words[:at] + words[at + 2 :]
 
 
 def measured(command: str, kind: str, rows: int, folder: Path) -> dict[str, Any]:
-    """The figures of one command on a table of ``rows`` rows in one format."""
+    """Measure one command on a table of ``rows`` rows in one format."""
     places: dict[str, Any] = {"run": folder / f"run-{kind}", "rows": rows}
     for name, gaps in (("data", 0.0), ("gaps", GAPS)):
         places[name] = folder / f"{name}-{rows}.{kind}"

@@ -1,15 +1,15 @@
-"""Published likelihoods next to ours: train a row of ``published_rows.py``, estimate its NLL, and keep both.
+"""Compare published likelihoods with ours: train a row of ``published_rows.py``, estimate its NLL, and keep both.
 
     python bench/published.py --list
     python bench/published.py mnist-vae-gated --files bench/data            # in full; --seed 1 for another seed
     python bench/published.py mnist-vae-gated --budget 10                   # ten minutes of training, then the estimate
-    python bench/published.py mnist-vae-gated --epochs 20 --nll-rows 1000   # a schedule of its own, shortened
+    python bench/published.py mnist-vae-gated --epochs 20 --nll-rows 1000   # a shortened schedule
     python bench/published.py --table docs/published.md
 
-Each run has a folder under ``--runs``; started again, it continues where it stopped. Each estimate is a line of
+Each run has a folder under ``--runs``; when started again, it continues where it stopped. Each estimate is a line of
 bench/results/published.jsonl, with the commit, the seed, the machine and the processor seconds of this call (fit,
-estimate). A line is "shortened" where the schedule was cut or has not ended, or the estimate is on fewer than all test
-rows. Test rows are binarised once, with their own seed.
+estimate). A line is "shortened" if the schedule was cut or has not ended, or if the estimate does not use all test
+rows. Test rows are binarised once, with a seed of their own.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results" / "published.jsonl"
 def trained(
     name: str, options: argparse.Namespace, epochs: int, parts: Parts
 ) -> tuple[Any, list[dict[str, Any]], bool]:
-    """(model, history, whether its schedule ended), after at most ``--budget`` minutes of training."""
+    """(model, history, whether the schedule has ended) after at most ``--budget`` minutes of training."""
     import latens
     from latens.tensors.randomness import seeded
     from latens.training.callbacks import Interrupted
@@ -75,7 +75,7 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 
 
 def curve(history: list[dict[str, Any]], most: int = 12) -> list[list[float]]:
-    """(epoch, minus the bound of held-out rows), evenly spaced, the last among them."""
+    """(epoch, minus the bound of held-out rows) at evenly spaced epochs, including the last."""
     bounds = [(each["epoch"], each["validation_bound"]) for each in history if each.get("validation_bound")]
     found = [[float(epoch), -float(bound)] for epoch, bound in bounds]
     places = sorted({round(place) for place in np.linspace(0, len(found) - 1, min(most, len(found)))}) if found else []
@@ -101,7 +101,7 @@ def figure(row: Row, model: Any, parts: Parts, count: int, seed: int) -> tuple[f
 
 
 def error(filled: torch.Tensor, truth: torch.Tensor, gone: torch.Tensor) -> tuple[float, float]:
-    """(root mean square over the cells that are gone, its standard error over rows by the delta method)."""
+    """(root mean square error over the removed cells, its standard error over rows by the delta method)."""
     square, cells = ((filled - truth).square() * gone).sum(1), gone.sum(1)
     mean = square.sum() / cells.sum()
     apart = (square - mean * cells).std() * len(cells) ** 0.5 / cells.sum()
@@ -141,7 +141,8 @@ def shown(value: float, row: Row) -> str:
 
 
 def page() -> str:
-    """Every row: our figure next to theirs where it has been run, its state, and the curves of held-out rows."""
+    """The table of every row (our figure next to the published one where the row has been run, and its state) and the
+    curves of held-out rows."""
     kept: dict[str, list[dict[str, Any]]] = {}
     for line in lines(RESULTS):
         kept.setdefault(line["row"], []).append(line)

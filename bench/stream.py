@@ -1,10 +1,10 @@
-"""Tables larger than memory: peak memory, time and bound of a streamed fit with the defaults, by the number of rows.
+"""Measure peak memory, time and bound of a streamed fit with the defaults on large tables, by number of rows.
 
-    python bench/stream.py [--rows 1000000] [--folder FOLDER]   figures to bench/results/stream.jsonl
-    python bench/stream.py --table docs/benchmarks.md                  the page's table from them
+    python bench/stream.py [--rows 1000000] [--folder FOLDER]   append to bench/results/stream.jsonl
+    python bench/stream.py --table docs/benchmarks.md           write the page's table from it
 
-`bench/make_stream.py` writes the rows; `latens fit --stream` and `latens encode` are processes of their own, one thread
-each, whose memory and time the system reports.
+`bench/make_stream.py` writes the rows; `latens fit --stream` and `latens encode` run as separate processes with one
+thread each, whose memory and time the system reports.
 """
 
 from __future__ import annotations

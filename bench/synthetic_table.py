@@ -1,17 +1,17 @@
-"""Synthetic tables of latens and of others, all measured in the same way (``synthetic/measures.py``).
+"""Draw synthetic tables with latens and other systems, and measure all in the same way (``synthetic/measures.py``).
 
     python bench/synthetic_table.py --data adult,diamonds,magic
-    python bench/synthetic_table.py --systems latens              after a change of latens; the others' lines stay
+    python bench/synthetic_table.py --systems latens              after a change to latens; the others' lines stay
     python bench/synthetic_table.py --table docs/benchmarks.md    only write the tables of the kept figures
 
 A line of bench/results/synthetic_table.jsonl is one system on one table with one seed, written as soon as it is
-measured. A line is made again only if its version (a digest of latens' files, or a package's version) or that of the
-measures has changed. Drawn rows are kept in bench/data/drawn, so that they can be measured again.
+measured. A line is measured again only if its version (a digest of latens' files, or a package's version) or that of
+the measures has changed. Drawn rows are kept in bench/data/drawn, so that they can be measured again.
 
-Everything has its defaults. adult is fitted to the rows that others' published samples were fitted to (train.csv.gz),
-and the other rows of the census are held out. Without that file, and for all other tables, four fifths of the rows,
-drawn at random, are fitted and the rest held out. As many rows are drawn as there are training rows. Numbers of all
-systems are rounded to the decimals of the training column.
+Every system runs with its defaults. On adult, systems are fitted to the rows that published samples were fitted to
+(train.csv.gz), and the other rows of the census are held out. Without that file, and for all other tables, systems are
+fitted to a random four fifths of the rows, and the rest are held out. As many rows are drawn as there are training
+rows. Numbers of all systems are rounded to the decimals of the training column.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "pandas", "ctgan", "sdmetrics")
 
 
 def load(name: str, files: Path, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Training rows and rows held out."""
+    """The training rows and the held-out rows."""
     if name == "diamonds":
         table = datasets.diamonds(files).to_pandas()
     elif name in ("magic", "adult"):
@@ -58,7 +58,7 @@ def load(name: str, files: Path, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def without(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The table without these rows, each removed as often as it occurs among them."""
+    """The table without these rows: each is removed as many times as it occurs among them."""
     names = list(table.columns)
     numbered = [each.assign(occurrence=each.groupby(names).cumcount()) for each in (table, rows)]
     found = numbered[0].merge(numbered[1], "left", indicator=True)
@@ -66,7 +66,7 @@ def without(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn(system: System, data: str, seed: int, train: pd.DataFrame, options: argparse.Namespace) -> dict[str, Drawn]:
-    """The rows that the system draws, read from files where it has drawn them before."""
+    """The rows that the system draws, or those that it drew before, read from their files."""
     folder = options.files / "drawn" / data
     folder.mkdir(parents=True, exist_ok=True)
     stems = {name: f"{name}-{seed}-{system.version()}".replace(" ", "_").replace("/", "_") for name in system.names}
@@ -84,7 +84,7 @@ def place(line: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def wanted(options: argparse.Namespace) -> Iterator[tuple[System, str, int]]:
-    """Every system, table and seed for which the file has no line, or only one of an older version."""
+    """Every system, table and seed for which the file has no line, or only a line of an older version."""
     there = {(line["data"], line["system"], line["seed"]): (line["version"], line["measures"])
              for line in lines(options.json)}  # fmt: skip
     chosen = options.systems.split(",") if options.systems else None

@@ -1,1 +1,1 @@
-"""Fuzzing: changed files of every format that latens reads, for as long as you like; see ``__main__``."""
+"""Fuzzing of latens with altered files of every format that it reads; see ``__main__``."""

@@ -1,8 +1,9 @@
-"""Feed changed files to latens and keep what breaks it: ``python -m bench.fuzz --minutes 60 --out finds``.
+"""Feed altered files to latens and keep those that break it: ``python -m bench.fuzz --minutes 60 --out finds``.
 
-A find is an exception that the command line does not turn into a sentence, a sentence about memory, more memory than a
-constant plus twice the file's size, or a process that dies or exceeds the time limit (by the clock, 15 times as much as
-of the processor). Each is kept as the changed file and a text that says how the case ended. Linux only.
+A find is an exception that the command line does not turn into an error message, an error message about memory, use of
+more memory than a constant plus twice the file's size, or a process that dies or exceeds the time limit (on the clock,
+15 times the limit on processor time). Each find is kept as the altered file and a text that says how the case ended.
+Linux only.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-SECONDS, BYTES, ROOM = 20, 300_000_000, 6_000_000_000  # per case; above the start's memory; above its address space
-WAITS = 15  # times as long as ``SECONDS``, by the clock: for a case that waits, and on a busy machine
+# limits per case: seconds; bytes above the memory at the start; bytes above the address space at the start
+SECONDS, BYTES, ROOM = 20, 300_000_000, 6_000_000_000
+WAITS = 15  # the limit on the clock in units of ``SECONDS``: for a case that waits, and for busy machines
 NOT_FOUND = ("not enough memory", "does not fit in memory")
 
 
@@ -94,7 +96,7 @@ def keep(out: Path, data: bytes, what: str, name: str, key: str = "") -> None:
 
 
 def work(chosen: list[Any], out: Path, seed: str, end: float, count: Any) -> None:
-    """Try changed files until the time is up."""
+    """Try altered files until the time is up."""
     faulthandler.enable()
     limit = _status("VmSize") + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -111,13 +113,13 @@ def work(chosen: list[Any], out: Path, seed: str, end: float, count: Any) -> Non
         Path("case").write_bytes(content)
         Path("name").write_text(f"{target.name}#{number % 48}")
         good = attempt(target, content, number, out, base)
-        if good and rng.random() < 0.2:  # a change that is accepted is changed further
+        if good and rng.random() < 0.2:  # an altered file that is accepted is altered further
             kept[target.name] = [target.seed, *kept[target.name][-20:], content]
         count.value += 1
 
 
 def attempt(target: Any, content: bytes, number: int, out: Path, base: int) -> bool:
-    """Whether the file was accepted; a find is kept."""
+    """Try one file, keep it if it is a find, and return whether it was accepted."""
     name, err = f"{target.name}#{number % 48}", io.StringIO()
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
@@ -154,7 +156,7 @@ def _seconds(process: int) -> float:
 
 
 def _status(entry: str) -> int:
-    """A figure of this process, in bytes."""
+    """A figure from the process's status, in bytes."""
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry + ":"))
 

@@ -1,4 +1,4 @@
-"""Changes to files that keep their structure: JSON, safetensors, .npy, .zip, gzip, .latens, text, and any bytes."""
+"""Ways to alter files but keep their structure: JSON, safetensors, .npy, .zip, gzip, .latens, text, and any bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Mutator = Callable[[bytes, random.Random], bytes]
 
 
 def any_bytes(data: bytes, rng: random.Random) -> bytes:
-    """Flip bits, cut, insert and repeat bytes, without regard to the structure."""
+    """Flip bits and cut, insert and repeat bytes, whatever the structure."""
     found = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
         place, what = rng.randrange(len(found) + 1), rng.randrange(7)
@@ -111,7 +111,7 @@ def json_text(data: bytes, rng: random.Random) -> bytes:
 
 
 def safetensors(data: bytes, rng: random.Random) -> bytes:
-    """A safetensors file with a changed header, length of the header, or bytes."""
+    """A safetensors file with a changed header, header length, or bytes."""
     if rng.random() < 0.3 or len(data) < 8:
         return any_bytes(data, rng)
     (size,) = struct.unpack("<Q", data[:8])
@@ -122,7 +122,7 @@ def safetensors(data: bytes, rng: random.Random) -> bytes:
 
 
 def npy(data: bytes, rng: random.Random) -> bytes:
-    """An .npy file with another shape, type, order or length in its header."""
+    """An .npy file whose header has another shape, type, order or length."""
     match = re.match(rb"(\x93NUMPY..)(..)(\{[^\n]*\n)", data, re.DOTALL)
     if match is None or rng.random() < 0.3:
         return any_bytes(data, rng)
@@ -147,7 +147,7 @@ def npy(data: bytes, rng: random.Random) -> bytes:
 
 
 def zipped(data: bytes, rng: random.Random) -> bytes:
-    """A zip file one of whose members is changed, repeated, renamed, or packed in another way."""
+    """A zip file in which one member is changed, repeated, renamed, or packed differently."""
     if rng.random() < 0.4:
         return any_bytes(data, rng)
     try:
@@ -212,7 +212,7 @@ def _with_cell(line: str, column: int, cell: str) -> str:
 
 
 def packed(inner: Mutator) -> Mutator:
-    """A gzip file, changed inside or outside."""
+    """A gzip file, altered in its content or in its own bytes."""
 
     def mutate(data: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.4:
@@ -226,7 +226,7 @@ def packed(inner: Mutator) -> Mutator:
 
 
 def latens(data: bytes, rng: random.Random) -> bytes:
-    """A .latens file with a changed head, block or residue, under checksums that agree."""
+    """A .latens file with a changed head, block or residue, and checksums that match the change."""
     if rng.random() < 0.2:
         return any_bytes(data, rng)
     try:

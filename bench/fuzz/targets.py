@@ -1,4 +1,4 @@
-"""The targets: small valid files of every format that latens reads, and what is done with each."""
+"""The fuzzing targets: small valid files of every format that latens reads, and what is done with each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USES = (  # of a run
 
 @dataclass
 class Target:
-    """A valid file, how it is changed, and a function of (content, number) that uses it."""
+    """A valid file, a way to alter it, and a function of (content, number) that uses it."""
 
     name: str
     seed: bytes
@@ -134,7 +134,7 @@ def _pictures() -> list[Target]:
 
 
 def _of_rows(content: bytes, number: int) -> int:
-    """Read rows for a run that was fitted to others."""
+    """Read rows for a run that was fitted to other rows."""
     Path("rows.csv").write_bytes(content)
     return _call(number, "table-run", "rows.csv")
 

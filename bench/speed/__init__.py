@@ -1,1 +1,1 @@
-"""Speed compared with other libraries and with what the machine can do: see bench/README.md."""
+"""The speed of latens compared with other libraries and with what the machine can do; see bench/README.md."""

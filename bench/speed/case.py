@@ -1,4 +1,4 @@
-"""A comparison: contenders that do the same work, which of them make the ratio, and the goal."""
+"""A case of the comparison: contenders that do the same work, the two whose ratio is reported, and the goal."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Repetition = Callable[[int], dict[str, Any]]  # number of the round -> {"value": figure in the case's unit, more …}
-Build = Callable[["Size"], Repetition]  # run in its own process: imports, data, everything paid once
+Repetition = Callable[[int], dict[str, Any]]  # round -> {"value": figure in the case's unit, and any other figures}
+Build = Callable[["Size"], Repetition]  # called once in its own process: for imports, data and other set-up
 
 
 class Absent(Exception):
-    """A library, a device or data that this machine lacks; the sentence says which, and the contender is skipped."""
+    """Raised when this machine lacks a library, a device or data; the message says which, and the contender is
+    skipped."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much work: the usual amount, that of a smoke run (``quick``), or the largest (``full``)."""
+    """How much work to do: the usual amount, that of a quick check (``quick``), or the largest (``full``)."""
 
     quick: bool = False
     full: bool = False
@@ -29,10 +30,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Case:
-    """``ours`` and ``theirs``: the contenders of the ratio. ``floor``: the contender that does only the unavoidable
-    part of the work. ``unit``: of the figures; those with "/s" in it are better when higher, all others when lower.
-    ``once``: contenders so slow that they run only once. ``summary``: further figures, from {contender:
-    {"values", "median", "min", "more": [what the repetitions gave]}}."""
+    """A case. ``ours`` and ``theirs`` are the contenders of the ratio; ``floor`` does only the unavoidable part of the
+    work. ``unit`` is the unit of the figures: with "/s" in it, higher is better, otherwise lower is. Contenders in
+    ``once`` are so slow that they run only once. ``summary`` computes further figures from {contender: {"values",
+    "median", "min", "more": [what the repetitions returned]}}."""
 
     name: str
     title: str
@@ -47,7 +48,7 @@ class Case:
     summary: Callable[[dict[str, Any]], dict[str, Any]] | None = field(default=None)
 
     def better(self, one: float, other: float) -> float:
-        """How many times better ``one`` is than ``other``."""
+        """The factor by which ``one`` is better than ``other``."""
         return one / other if "/s" in self.unit else other / one
 
 
@@ -60,7 +61,7 @@ def all_cases() -> list[Case]:
 
 
 def chosen(names: list[str]) -> list[Case]:
-    """The named cases, or all; ``table`` names ``table-512`` too."""
+    """The named cases, or all of them; ``table`` also selects ``table-512``."""
     everything = all_cases()
     unknown = [n for n in names if not any(c.name == n or c.name.startswith(n + "-") for c in everything)]
     if unknown:

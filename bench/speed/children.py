@@ -19,7 +19,7 @@ def torch_alone(rows: int) -> None:
 
 
 def ours(rows: int) -> None:
-    """latens, on the 8-bit data as they are."""
+    """latens on the 8-bit data, unconverted."""
     from torch import nn
 
     import latens
@@ -34,7 +34,7 @@ def ours(rows: int) -> None:
 
 
 def plain(rows: int) -> None:
-    """A plain loop, on the data as float32."""
+    """A plain loop on the data as float32."""
     from speed import inputs
     from speed.networks import Mlp
     from speed.peers.plain import training
@@ -44,7 +44,7 @@ def plain(rows: int) -> None:
 
 
 def pythae(rows: int) -> None:
-    """pythae, on the data as float32."""
+    """pythae on the data as float32."""
     from speed import inputs
     from speed.networks import Mlp
     from speed.peers.pythae_loop import training

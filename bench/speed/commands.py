@@ -1,6 +1,7 @@
-"""Whole commands: their seconds and their peak memory.
+"""Run whole commands and measure their time and peak memory.
 
-A child begins with the memory of the process that starts it, so builders that use this import nothing heavy.
+A child process starts with the memory of its parent, so builders of contenders that use this module import nothing
+heavy.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Finished:
 
 
 def run(arguments: Sequence[str | Path], folder: Path) -> Finished:
-    """Run a command to its end; ``RuntimeError`` with its last words where it fails."""
+    """Run a command to its end; raises ``RuntimeError`` with the end of its output if it fails."""
     with (folder / "out.txt").open("w+") as out, (folder / "err.txt").open("w+") as errors:
         began = time.perf_counter()
         process = subprocess.Popen([str(a) for a in arguments], stdout=out, stderr=errors, cwd=folder)
@@ -38,7 +39,7 @@ def run(arguments: Sequence[str | Path], folder: Path) -> Finished:
 
 
 def latens(*arguments: str | Path) -> list[str | Path]:
-    """The installed command, or the module where only that is on the path."""
+    """The installed latens command, or ``python -m latens`` if only the module is on the path."""
     script = Path(sys.executable).with_name("latens")
     return [*([script] if script.exists() else [sys.executable, "-m", "latens"]), *arguments]
 

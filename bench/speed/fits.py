@@ -1,4 +1,4 @@
-"""Runs of the command line in folders of their own, and files for them."""
+"""Runs of the command line in separate folders, and files for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def npy(path: Path, rows: int, seed: int = 0) -> Path:
 
 
 def parquet(path: Path, rows: int) -> Path:
-    """In row groups of 100,000, written one after another."""
+    """Write a Parquet file in row groups of 100,000, one after another."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -41,13 +41,13 @@ def parquet(path: Path, rows: int) -> Path:
 
 
 def fit(where: Path, data: Path, *options: str) -> tuple[commands.Finished, Path]:
-    """``latens fit`` anew, and the folder of its run."""
+    """Run ``latens fit`` in a new folder and return that folder."""
     out = where / "run"
     shutil.rmtree(out, ignore_errors=True)
     return commands.run(commands.latens("fit", data, "--out", out, *options), where), out
 
 
 def rounds(run: Path) -> list[dict[str, Any]]:
-    """The rounds of training in a run's metrics.csv."""
+    """The training rounds in a run's metrics.csv."""
     with (run / "metrics.csv").open() as lines:
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(lines)]

@@ -1,4 +1,4 @@
-"""The least that the work can take: its matrix products or convolutions, timed alone."""
+"""The shortest possible time for the work: its matrix products or convolutions, timed by themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from speed.peers.work import Work, wait
 
 
 def maps(module: nn.Module, example: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
-    """(map, its input, an output) of each linear or convolutional map that the example runs through, in order."""
+    """(map, its input, its output) of each linear or convolutional map that the example passes, in order."""
     found: list[tuple[nn.Module, Tensor, Tensor]] = []
     kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
@@ -30,7 +30,7 @@ def maps(module: nn.Module, example: Tensor) -> list[tuple[nn.Module, Tensor, Te
 
 
 def forward(part: nn.Module, x: Tensor) -> Callable[[], object]:
-    """The map of x without its bias."""
+    """Apply the map to x without its bias."""
     if isinstance(part, nn.Linear):
         return lambda: x @ part.weight.t()
     weight, bias = part.weight, None
@@ -40,7 +40,7 @@ def forward(part: nn.Module, x: Tensor) -> Callable[[], object]:
 
 
 def backward(part: nn.Module, x: Tensor, gradient: Tensor, wants_input: bool) -> Callable[[], object]:
-    """The gradients of its weight and, unless it comes first, of its input."""
+    """The gradients of the map's weight and, unless the map comes first, of its input."""
     if isinstance(part, nn.Linear):
         rows, given = gradient.reshape(-1, gradient.shape[-1]), x.reshape(-1, x.shape[-1])
         return lambda: (rows.t() @ given, rows @ part.weight if wants_input else None)
@@ -52,7 +52,8 @@ def backward(part: nn.Module, x: Tensor, gradient: Tensor, wants_input: bool) ->
 
 
 def training(work: Work) -> Repetition:
-    """Every product or convolution of a step, forward and backward, channels last; no noise, no loss, no optimiser."""
+    """Run every product or convolution of a step, forward and backward, channels last, without noise, loss or
+    optimiser."""
     torch.manual_seed(0)
     encoder, decoder = work.network.encoder().to(work.device), work.network.decoder().to(work.device)
     x = torch.from_numpy(work.x[: work.batch]).to(work.device)

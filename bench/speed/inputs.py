@@ -1,4 +1,4 @@
-"""The data of the comparisons: found on this machine or drawn from a seed, never downloaded."""
+"""Data for the speed comparisons: found on this machine or drawn from a seed, never downloaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FILES = Path(__file__).resolve().parents[1] / "data"
 
 
 def fashion(size: Any, quick_rows: int = 128 * 30) -> tuple[Any, Any, str]:
-    """(training images, test images, what they are), ``[N, 28, 28]`` uint8; drawn at random where Fashion-MNIST is not
+    """(training images, test images, a description), ``[N, 28, 28]`` uint8; random images if Fashion-MNIST is not
     installed."""
     import datasets
     import numpy as np
@@ -25,7 +25,7 @@ def fashion(size: Any, quick_rows: int = 128 * 30) -> tuple[Any, Any, str]:
 
 
 def grey(images: Any) -> Any:
-    """``[N, 784]`` float32 in [0, 1]."""
+    """The images as ``[N, 784]`` float32 in [0, 1]."""
     import numpy as np
 
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
@@ -44,7 +44,7 @@ def normals(rows: int, columns: int = 10, factors: int = 4, seed: int = 0) -> An
 
 
 def counts(rows: int, columns: int = 1000, factors: int = 10) -> Any:
-    """Poisson counts of a log-linear factor model, float32, about one in two of them zero."""
+    """Poisson counts of a log-linear factor model, float32, about half of them zero."""
     import numpy as np
 
     random = np.random.default_rng(0)

@@ -38,7 +38,7 @@ def _version(name: str) -> tuple[str, str] | None:
 
 
 def digest(folder: Path) -> str:
-    """A digest of the files of latens that were run: only figures with the same digest compare."""
+    """A digest of the source files of latens that were run: only figures with the same digest are comparable."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         total.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())

@@ -19,7 +19,7 @@ def chain(sizes: tuple[int, ...]) -> list[nn.Module]:
 
 @dataclass(frozen=True)
 class Mlp:
-    """inputs - hidden - latent and back; the encoder gives means and raw variances."""
+    """A network inputs - hidden - latent and back; the encoder gives means and raw variances."""
 
     inputs: int
     hidden: tuple[int, ...]
@@ -42,7 +42,7 @@ class Mlp:
 
 @dataclass(frozen=True)
 class Conv:
-    """28 x 28 images: two 4 x 4 convolutions of stride 2, one hidden layer, and back."""
+    """A network for 28 x 28 images: two 4 x 4 convolutions of stride 2, one hidden layer, and back."""
 
     channels: tuple[int, int] = (32, 64)
     hidden: int = 256
@@ -65,7 +65,7 @@ class Conv:
 
 
 class AnyLead(nn.Module):
-    """A network of vectors over any leading axes, as draws have them."""
+    """A network of vectors applied over any leading axes, such as that of draws."""
 
     def __init__(self, net: nn.Module):
         super().__init__()

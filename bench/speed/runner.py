@@ -18,12 +18,12 @@ BENCH = Path(__file__).resolve().parents[1]
 
 
 class Worker:
-    """One contender in a process of its own."""
+    """One contender in a separate process."""
 
     def __init__(self, case: Case, contender: str, size: str, log: Path):
         self.name, self.log = contender, log
         paths = [str(BENCH), *filter(None, [os.environ.get("PYTHONPATH")])]
-        # Users import modules that were compiled once.
+        # Modules are compiled beforehand, as they are for users.
         here = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
@@ -54,7 +54,7 @@ class Worker:
 
 
 def run(case: Case, size: str, repeats: int | None, log: Path) -> dict[str, Any]:
-    """All repetitions of a case."""
+    """Run all repetitions of a case."""
     rounds = repeats or (2 if size == "quick" else case.repeats)
     before = machine.load()
     workers, found, skipped = {}, {}, {}

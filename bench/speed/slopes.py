@@ -1,4 +1,4 @@
-"""How time grows."""
+"""The growth of time with the size of the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures as Markdown, of one machine or of several side by side."""
+"""The figures of one machine, or of several side by side, as Markdown."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-Results = Mapping[str, dict[str, Any]]  # {case: what runner.run gives}
+Results = Mapping[str, dict[str, Any]]  # {case: what runner.run returns}
 
 
 def markdown(machines: Mapping[str, Results]) -> str:
-    """{machine: its results} -> the ratios and their goals, every contender's figures, further figures, conditions."""
+    """The Markdown of {machine: its results}: ratios and their goals, every contender's figures, further figures,
+    conditions."""
     names = list(dict.fromkeys(name for results in machines.values() for name in results))
     lines = [_head(["case", "goal", *machines])]
     for name in names:
@@ -29,7 +30,7 @@ def markdown(machines: Mapping[str, Results]) -> str:
 
 
 def put(text: str, page: str, mark: str = "speed") -> str:
-    """The page with the text between its marks.
+    """The page with the text inserted between its marks.
 
     >>> put("new", "a <!-- speed -->old<!-- /speed --> b")
     'a <!-- speed -->\\n\\nnew\\n\\n<!-- /speed --> b'
@@ -51,7 +52,7 @@ def shown(value: Any, digits: int = 3) -> str:
 
 
 def machine_of(cpu: str) -> str:
-    """The name of a machine's column, and, in lower case and with dashes, of its file.
+    """The name of a machine's column; in lower case and with dashes, it names the machine's file.
 
     >>> machine_of("Intel(R) Xeon(R) Processor"), machine_of("AMD EPYC")
     ('Intel Xeon', 'AMD EPYC')
@@ -60,7 +61,7 @@ def machine_of(cpu: str) -> str:
 
 
 def is_determined(ratio: Mapping[str, float]) -> bool:
-    """Whether the rounds agree on who is ahead, and on how far to a factor of 2."""
+    """Whether the rounds agree on which contender is ahead, and on its lead to within a factor of 2."""
     return not ratio["low"] <= 1 <= ratio["high"] and ratio["high"] <= 2 * ratio["low"]
 
 

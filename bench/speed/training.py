@@ -1,4 +1,5 @@
-"""The contenders of a training case, from the work that they share. Each imports its library in its own process."""
+"""Build the contenders of a training case from the work that they share. Each imports its library in its own
+process."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ PEERS = {  # module, function
 
 
 def contenders(work: Callable[[Size], Any], *peers: str, **plain: dict[str, Any]) -> dict[str, Build]:
-    """latens as it chooses to run, compiled and eager; ``plain``: options of plain loops by name; ``peers``: more."""
+    """The contenders: latens with its default choice, compiled and eager; plain loops, whose options ``plain`` holds by
+    name; further ``peers``."""
     made = {name: _build(work, "peers.ours", "training", settings) for name, settings in LATENS.items()}
     made |= {
         "plain" if name == "plain" else f"plain, {name.replace('_', ' ')}":

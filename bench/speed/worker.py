@@ -1,8 +1,8 @@
-"""A process that builds one contender and then runs a repetition whenever a line comes in.
+"""A process that builds one contender and then runs a repetition for each line that it reads.
 
     python -m speed.worker CASE CONTENDER SIZE
 
-One JSON line goes out when it is built and one after each repetition; whatever libraries print goes to stderr.
+It writes one JSON line when the contender is built and one after each repetition; output of libraries goes to stderr.
 """
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
-"""Synthetic tables of latens and of others: the systems that draw them, the measures, and the table of figures."""
+"""Synthetic tables from latens and other systems: the systems that draw them, the measures, and the table of
+figures."""

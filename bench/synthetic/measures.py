@@ -1,7 +1,8 @@
-"""The measures of synthetic rows. Each is also taken of held-out rows: the floor, what a perfect generator would get.
+"""Measures of synthetic rows. Each is also taken of held-out rows: this floor is what a perfect generator would get.
 
-Where candidates (synthetic or held-out rows) are told from training rows, as many of them are used as rows are held
-out; columns and pairs are compared on all of them, at most as many as there are training rows.
+The rows that are measured (synthetic or held-out) are called candidates. Classifiers that tell candidates from training
+rows use as many candidates as there are held-out rows; columns and pairs are compared on all candidates, but at most as
+many as there are training rows.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from latens.evaluation.synthetic import Frame, frame
 MEASURES = 3  # raised when a definition changes, so that older lines are measured again
 ROWS = 20_000  # at most this many candidates
 BALLS = 10_000  # rows used for alpha-precision and beta-recall
-NEIGHBOURS = 4_000  # rows whose closest row is searched
+NEIGHBOURS = 4_000  # number of rows whose closest row is searched
 BINS = 10
 HEAP = 0.01  # a number in at least this share of the training rows is a heap
 LEVELS = 200  # rows that trees tell apart
 
 
 def scorer() -> str:
-    """The version of the measures: lines of another version are measured again."""
+    """The version of the measures: lines with another version are measured again."""
     return f"{MEASURES}, sdmetrics {version('sdmetrics') if has_sdmetrics() else 'absent'}"
 
 
@@ -37,8 +38,8 @@ def has_sdmetrics() -> bool:
 
 
 def frames(*tables: pd.DataFrame) -> list[Frame]:
-    """Tables of the same columns: numbers as they are, words as codes common to all, most frequent of the first
-    first."""
+    """Tables with the same columns as frames: numbers unchanged, and words as codes that all tables share, ordered by
+    frequency in the first table."""
     kinds = {name: "numeric" if tables[0][name].dtype.kind in "biuf" else "categorical" for name in tables[0]}
     columns: list[dict[str, np.ndarray]] = [{} for _ in tables]
     for name, kind in kinds.items():
@@ -58,7 +59,7 @@ def measured(
     train: pd.DataFrame, held: pd.DataFrame, rows: pd.DataFrame | None, target: str, rules: Sequence[tuple[str, str]],
     seed: int,
 ) -> dict[str, float]:  # fmt: skip
-    """Every figure of ``rows``, or of the held-out ones where that is None."""
+    """Every figure of ``rows``, or of the held-out rows if ``rows`` is None."""
     floor = rows is None
     shuffled = [table.sample(frac=1, random_state=np.random.default_rng([seed, key]), ignore_index=True)
                 for key, table in ((0, train), (1, held), (1, held) if rows is None else (2, rows))]  # fmt: skip
@@ -139,7 +140,8 @@ def _correlation(table: Frame, one: str, other: str) -> float:
 
 
 def _features(table: Frame, names: Sequence[str]) -> np.ndarray:
-    """``[N, D]`` for trees: NaN for missing, the levels beyond the 200 most frequent as one."""
+    """The features ``[N, D]`` for trees: NaN for missing cells, and one code for all levels but the 200 most
+    frequent."""
     columns = [table.columns[name] for name in names]
     return np.stack([c if c.dtype.kind == "f" else np.where(c < 0, np.nan, np.minimum(c, LEVELS)) for c in columns], 1)
 
@@ -149,7 +151,8 @@ def _words(table: Frame, names: Sequence[str]) -> np.ndarray:
 
 
 def _wide(real: Frame, *tables: Frame) -> list[np.ndarray]:
-    """``[N, cells]``: numbers in the training rows' standard deviations, levels as indicators, missing cells 0."""
+    """The features ``[N, cells]`` for distances: numbers in standard deviations of the training rows, levels as
+    indicators, missing cells 0."""
     found: list[list[np.ndarray]] = [[] for _ in tables]
     for name, values in real.columns.items():
         for parts, table in zip(found, tables):
@@ -162,7 +165,7 @@ def _wide(real: Frame, *tables: Frame) -> list[np.ndarray]:
 
 
 def logistic(real: Frame, rows: Frame, seed: int) -> float:
-    """1 - max(0, 2 AUROC - 1) of a logistic regression that tries to tell the two apart, three folds: 1 if it
+    """1 - max(0, 2 AUROC - 1) of a logistic regression that tries to tell the two apart, by three folds; 1 if it
     cannot."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
@@ -220,11 +223,11 @@ def usefulness(fitted: Frame, held: Frame, target: str, seed: int) -> float:
 
 
 def privacy(real: Frame, others: Frame, rows: Frame, seed: int) -> dict[str, float]:
-    """Compares with as many training rows as there are ``others``, rows to which nothing was fitted.
+    """Two measures of privacy, from as many training rows as there are ``others``, rows to which nothing was fitted.
 
-    ``closer``: share of the rows that are nearer to a training row than to one of the others, ties half; ``attack``:
-    AUROC of the guess that a row was fitted to because a synthetic row is close to it (a distance-based
-    membership-inference attack). Both are 0.5 if nothing about single training rows leaks.
+``closer`` is the share of the rows that are nearer to a training row than to one of the others, where ties count
+half. ``attack`` is the AUROC of a distance-based membership-inference attack, which guesses that a row was used for
+the fit if a synthetic row is close to it. Both are 0.5 if nothing about individual training rows leaks.
     """
     some = real.take(np.random.default_rng(seed).permutation(real.rows)[: others.rows])
     to_real, to_others = (_closest(real, rows.take(slice(NEIGHBOURS)), each) for each in (some, others))
@@ -235,7 +238,7 @@ def privacy(real: Frame, others: Frame, rows: Frame, seed: int) -> dict[str, flo
 
 
 def _closest(real: Frame, rows: Frame, known: Frame) -> np.ndarray:
-    """Distance to the closest known row: numbers in standard deviations, 1 for another level."""
+    """The distance to the closest known row: numbers in standard deviations, and 1 for each different level."""
     parts = []
     for table in (rows, known):
         numbers = [(values - np.nanmean(real.columns[name])) / (np.nanstd(real.columns[name]) or 1.0)
@@ -266,9 +269,9 @@ def outside(real: Frame, rows: Frame) -> float:
 
 
 def heaps(real: Frame, rows: Frame) -> dict[str, float]:
-    """For numbers that at least a hundredth of the training rows have: ``heap_error``, the mean of |share -
-    training share| / training share in %; ``heaps_off``, the percentage of them that are off by more than 10 % and two
-    standard errors.
+    """Errors of heaps, the numbers that at least a hundredth of the training rows have: ``heap_error`` is the mean of
+    |share - training share| / training share in %; ``heaps_off`` is the percentage of heaps whose share is off by more
+    than 10 % and two standard errors.
     """
     errors, off = [], []
     for name, kind in real.kinds.items():

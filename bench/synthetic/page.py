@@ -1,4 +1,4 @@
-"""The figures as Markdown tables, one per data set, next to the goals that were set for latens."""
+"""Write the figures as Markdown tables, one per data set, next to the goals that were set for latens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from kept import conditions, spread
 
-NAMES = {  # key -> (its name on the page, digits)
+NAMES = {  # figure -> (its name on the page, digits after the point)
     "shape": ("shape error, %", 2),
     "trend": ("trend error, %", 2),
     "trees": ("told apart by boosted trees, AUROC", 3),
@@ -40,7 +40,7 @@ GOALS = {
 
 
 def markdown(lines: list[dict[str, Any]]) -> str:
-    """A table for each data set: mean of the seeds ± their standard deviation."""
+    """The tables, one for each data set: mean over seeds ± standard deviation."""
     parts = []
     for data in dict.fromkeys(line["data"] for line in lines):
         parts.append(_table(data, [line for line in lines if line["data"] == data]))

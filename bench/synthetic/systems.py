@@ -1,6 +1,6 @@
-"""The systems that draw synthetic rows: latens and its oracle, CTGAN's TVAE, and sets that others have published.
+"""The systems that draw synthetic rows: latens and its oracle, CTGAN's TVAE, and published synthetic tables.
 
-A system is a function from (training rows, seed, options, folder for its work) to ``{name: Drawn}``.
+A system is a function of (training rows, seed, options, working folder) that returns ``{name: Drawn}``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from datasets import Absent
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows, and the wall-clock and processor seconds to fit and to draw."""
+    """The rows that a system drew, and the wall-clock and processor seconds of the fit and the drawing."""
 
     rows: pd.DataFrame
     fit: list[float]
@@ -33,7 +33,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class System:
-    """A way to draw rows under one or several names, and the version for which its lines are kept."""
+    """A way to draw rows under one or several names, and the version that makes its lines current."""
 
     names: tuple[str, ...]
     version: Callable[[], str]
@@ -44,7 +44,7 @@ class System:
 
 def by_latens(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Drawn]:
     """``latens fit`` and ``latens sample`` with their defaults, through files as a user would; and the oracle: rows
-    decoded from codes of the training rows, what the likelihood gives when the density over codes has no fault."""
+    decoded from codes of the training rows, which is what the likelihood gives if the prior has no error."""
     source, run, out = folder / "train.csv", folder / f"run-{seed}", folder / f"rows-{seed}.csv"
     train.to_csv(source, index=False)
     shutil.rmtree(run, ignore_errors=True)
@@ -59,7 +59,7 @@ def by_latens(train: pd.DataFrame, seed: int, options: argparse.Namespace, folde
 def _command(*words: object) -> list[float]:
     import latens
 
-    start, root = clock(), str(Path(latens.__file__).parent.parent)  # the latens of this process, wherever it runs
+    start, root = clock(), str(Path(latens.__file__).parent.parent)  # use the latens that this process imports
     line = [sys.executable, "-m", "latens", *map(str, words)]
     done = subprocess.run(line, capture_output=True, text=True, cwd=root)
     if done.returncode:
@@ -68,7 +68,7 @@ def _command(*words: object) -> list[float]:
 
 
 def _of_codes(folder: Path, source: Path, seed: int) -> pd.DataFrame:
-    """A row drawn from p(x|z) for z ~ q(z|x) of each training row."""
+    """For each training row x, a row drawn from p(x|z) with z ~ q(z|x)."""
     import torch
 
     from latens.cli.commands.inputs import data_for
@@ -91,7 +91,7 @@ def _of_codes(folder: Path, source: Path, seed: int) -> pd.DataFrame:
 
 
 def by_tvae(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Drawn]:
-    """TVAE (Xu et al. 2019) with its defaults, 300 epochs among them."""
+    """TVAE (Xu et al. 2019) with its defaults, which include 300 epochs."""
     if importlib.util.find_spec("ctgan") is None:
         raise Absent("TVAE needs the package ctgan: pip install -r bench/requirements.txt")
     from ctgan import TVAE
@@ -106,7 +106,8 @@ def by_tvae(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder:
 
 
 def published(archive: str) -> Callable[[pd.DataFrame, int, argparse.Namespace, Path], dict[str, Drawn]]:
-    """Set number ``seed`` in a zip file: csv or Parquet, columns in the order of the training rows."""
+    """Read table number ``seed`` from a zip file of csv or Parquet files, with columns in the order of the training
+    rows."""
 
     def draw(train: pd.DataFrame, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Drawn]:
         path = options.files / archive
@@ -143,7 +144,7 @@ def like(rows: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
 
 
 def decimals_of(values: np.ndarray, most: int = 6) -> int:
-    """The most digits after the point that any value has.
+    """The largest number of digits after the point among the values.
 
     >>> decimals_of(np.array([0.25, 1.5]))
     2

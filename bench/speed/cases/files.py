@@ -1,8 +1,6 @@
-"""encode and sample through the command line, .npy to .npy, imports included, compared with the network's products
-alone.
-
-The plain script does the same work with as many linear maps of the same sizes and nothing else: it reads, multiplies
-in blocks and writes.
+"""encode and sample by the command line, from .npy to .npy, including imports, compared with only the network's
+products.  The plain script uses the same number of linear maps of the same sizes and does nothing else: it reads,
+multiplies in blocks and writes.
 """
 
 from functools import partial
@@ -40,7 +38,7 @@ def start(size: Size):
 
 
 def sizes(where, what: str) -> list[int]:
-    """Widths of the linear maps that the run's network goes through."""
+    """The widths of the linear maps in the run's network."""
     from torch import nn
 
     import latens
@@ -88,7 +86,7 @@ def floor(size: Size, what: str):
 
 
 def summary(found):
-    """What remains after subtracting the same command on few rows, which is the cost of starting."""
+    """The figures minus those of the same command on few rows, which are the cost of starting."""
     if not {"latens on 100 rows", "floor"} <= set(found):
         return {}
     beyond = found["latens"]["median"] - found["latens on 100 rows"]["median"]

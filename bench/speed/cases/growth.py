@@ -10,7 +10,7 @@ GOAL = "linear in rows within 10 % (0.9 to 1.1), linear in K, memory of a stream
 
 
 def rows(size: Size):
-    """One epoch of latens.train, the whole call, 64-64 network, batches of 512."""
+    """The time of one epoch of latens.train: the whole call, with a 64-64 network and batches of 512."""
     import torch
 
     import latens
@@ -39,7 +39,7 @@ def rows(size: Size):
 
 
 def draws(size: Size):
-    """evaluation.nll of 20 images."""
+    """The time of evaluation.nll on 20 images."""
     from latens.evaluation import nll
     from speed.cases.nll import data, network
     from speed.peers import ours
@@ -61,7 +61,7 @@ def draws(size: Size):
 
 
 def stream(size: Size):
-    """latens fit --stream, one epoch."""
+    """The peak memory of one epoch of latens fit --stream."""
     from speed import fits
 
     where = fits.folder()

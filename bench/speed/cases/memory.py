@@ -1,5 +1,5 @@
-"""Peak memory of one epoch on 300,000 8-bit images in memory, above that of a process that imports torch, in units of
-the data's own bytes."""
+"""Peak memory of one epoch on 300,000 8-bit images in memory, minus that of a process that imports torch, in units of
+the size of the data."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ def child(size: Size, name: str):
 
 
 def summary(found):
-    """Bytes per byte of data above what a fit to 2,048 rows takes, and the fixed costs."""
+    """Bytes per byte of data in addition to what a fit to 2,048 rows takes, and the fixed costs."""
     growth = {f"{who} beyond a fit to 2,048 rows": round(e["more"][-1]["growth"], 2) for who, e in found.items()}
     last = found["latens"]["more"][-1]
     return growth | {

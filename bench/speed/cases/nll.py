@@ -49,7 +49,7 @@ def latens(size: Size):
 
 
 def pythae(size: Size):
-    """At the batch size that suits it best, and without the gradients that its get_nll would record."""
+    """pythae with the batch size that suits it best, and without the gradients that its get_nll would record."""
     import torch
 
     from speed.peers import pythae_loop
@@ -71,7 +71,7 @@ def pythae(size: Size):
 
 
 def plain(size: Size):
-    """Ten images at a time, all their draws at once."""
+    """A plain loop over ten images at a time, with all their draws at once."""
     import torch
 
     x, k = data(size)

@@ -1,9 +1,9 @@
 """Wall-clock time until the test bound is the one that pythae reaches in 50 epochs: grey Fashion-MNIST, the network of
 mlp.py.
 
-pythae with Adam at 1e-3 in batches of 128; latens.train with its default settings. (latens.VAE refuses a Bernoulli
-likelihood for grey values, because it is not a density of them.) The time is that of the whole call, compiling
-included; the bound is that of the final weights, by one function for both.
+pythae runs with Adam at 1e-3 and batches of 128, latens.train with its default settings. (latens.VAE refuses a
+Bernoulli likelihood for grey values, because it is not a density of them.) The time is that of the whole call,
+including compiling; the bound is that of the final weights, computed by the same function for both.
 """
 
 import time
@@ -32,7 +32,7 @@ def network():
 
 
 def latens(size: Size, start: bool = False):
-    """``start``: the output biases at the data's mean, as recipes have them."""
+    """latens.train; ``start`` holds the initial output biases, which are at the data's mean as in recipes."""
     import torch
 
     import latens
@@ -80,7 +80,7 @@ def pythae(size: Size):
 
 
 def summary(found):
-    """Mean test bound of each, and whether it is as good as pythae's."""
+    """The mean test bound of each contender, and whether it is as good as pythae's."""
     bounds = {who: sum(m["bound"] for m in e["more"]) / len(e["more"]) for who, e in found.items()}
     told = {f"{who}'s test -ELBO": round(bound, 2) for who, bound in bounds.items()}
     if "pythae" in bounds:

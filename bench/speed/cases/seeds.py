@@ -1,4 +1,5 @@
-"""Eight small models: latens fit --seeds 8, and eight fits of one seed each; 2,000 rows x 10, defaults otherwise."""
+"""Eight small models on 2,000 rows x 10, by latens fit --seeds 8 or by eight fits of one seed each; otherwise
+defaults."""
 
 from speed.case import Case, Size
 

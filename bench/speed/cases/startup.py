@@ -1,4 +1,4 @@
-"""Fresh processes: help, imports, and fits so small that nothing else should take time."""
+"""Start-up of new processes: help, imports, and fits so small that little else takes time."""
 
 from functools import partial
 

@@ -1,9 +1,9 @@
-"""latens.VAE().fit(X) with all its defaults, until the held-out bound of pythae's default network on 10^6 x 10 normals.
+"""Time of latens.VAE().fit(X) with its defaults to the held-out bound of pythae's default network on 10^6 x 10 normals.
 
-pythae: its default encoder and decoder (512 hidden), 4 latent dimensions, squared error, batch 512, Adam 1e-3, 5 epochs
-(its own defaults, batches of 64 at 1e-4 for 100 epochs, would take an hour and more). Its bound is taken at the best
-observation variance for it, the mean squared error of the held-out rows themselves, not at the variance 1 that it
-trains with.
+pythae has its default encoder and decoder (512 hidden units), 4 latent dimensions, squared error, batches of 512, Adam
+at 1e-3 and 5 epochs (its default training, batches of 64 at 1e-4 for 100 epochs, would take more than an hour). Its
+bound is computed at the best observation variance for it, which is the mean squared error on the held-out rows, not at
+the variance 1 that it trains with.
 """
 
 import math

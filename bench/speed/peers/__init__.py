@@ -1,1 +1,1 @@
-"""Training loops, one per file: each makes a repetition of the same work."""
+"""Training loops, one per file: each builds a function that does one repetition of the same work."""

@@ -1,4 +1,4 @@
-"""latens.train with your own parts: what the same network costs in its loop."""
+"""latens.train with a user's own parts: the cost of the same network in latens' loop."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model(work: Work) -> nn.Module:
 
 
 def training(work: Work, **settings: Any) -> Repetition:
-    """Epochs after the first, which pays for compiling; ``before`` is the time of the whole call without them."""
+    """The time of all epochs but the first, in which compiling happens; ``before`` is the rest of the call's time."""
     x = torch.from_numpy(work.x)
 
     def repeat(number: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The loop of pytorch/examples' vae on rows in memory, without a DataLoader, which makes it harder to beat."""
+"""The training loop of the vae in pytorch/examples, on rows in memory without a DataLoader, which makes it faster."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Encoder(BaseEncoder):  # type: ignore[misc]
 
 
 class Decoder(BaseDecoder):  # type: ignore[misc]
-    """pythae's cross-entropy takes probabilities."""
+    """The decoder with a sigmoid, because pythae's cross-entropy takes probabilities."""
 
     def __init__(self, net: nn.Module, loss: str):
         super().__init__()
@@ -53,7 +53,7 @@ def model(network: Network, shape: tuple[int, ...], loss: str, *, own: bool = Fa
 
 
 def trainer(model: Any, x: torch.Tensor, batch: int, rate: float, device: str = "cpu") -> Any:
-    """Ready to run ``train_step(epoch)``, which is one epoch."""
+    """A trainer that is ready to run ``train_step(epoch)``, which is one epoch."""
     settings = BaseTrainerConfig(
         output_dir=str(folder()), num_epochs=1, per_device_train_batch_size=batch,
         learning_rate=rate, optimizer_cls="Adam", no_cuda=device != "cuda",

@@ -1,4 +1,4 @@
-"""Libraries that can only fit whole tables: the seconds per epoch are the difference between two fits."""
+"""Libraries that can only fit whole tables: the time per epoch is the difference between two fits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pyod(work: Work) -> Repetition:
 
 
 def scvi(work: Work) -> Repetition:
-    """scVI on counts, without its dropout; batch normalisation and library sizes as it has them."""
+    """scVI on counts without its dropout, but with its batch normalisation and library sizes."""
     sys.modules.setdefault("jax", None)  # type: ignore[arg-type]  # with JAX and without flax its import fails
     try:
         import scvi
@@ -71,8 +71,8 @@ def scvi(work: Work) -> Repetition:
 
 
 def tvae(work: Work) -> Repetition:
-    """CTGAN's TVAE: its columns become modes of a mixture first, so its outer layers are several times as wide. The
-    mixtures are fitted once, in the set-up."""
+    """CTGAN's TVAE: it encodes each column by the modes of a mixture, so its outer layers are several times as wide.
+    The mixtures are fitted once, in the set-up."""
     try:
         import pandas
         from ctgan.synthesizers import tvae as module

@@ -10,11 +10,10 @@ from speed.networks import Network
 
 @dataclass(frozen=True)
 class Work:
-    """``epochs`` passes over ``x`` (float32, or 8-bit where a peer takes it) in batches, Adam at a rate of 1e-3.
+    """The work: ``epochs`` passes over ``x`` (float32, or 8-bit where a peer takes it) in batches, with Adam at 1e-3.
 
-    ``loss``: "bernoulli" (x in [0, 1]) or "normal" with variance 1, or "counts"
-    (negative binomial; latens and scVI alone). ``unit``: of the figure that a repetition gives,
-    "rows/s" or "ms" a step.
+``loss`` is "bernoulli" (x in [0, 1]), "normal" with variance 1, or "counts" (negative binomial; only for latens and
+scVI). ``unit`` is that of a repetition's figure: "rows/s", or "ms" per step.
     """
 
     network: Network
@@ -28,7 +27,7 @@ class Work:
 
     @property
     def steps(self) -> int:
-        """Whole batches of an epoch."""
+        """The number of complete batches in an epoch."""
         return len(self.x) // self.batch
 
     def figure(self, seconds: float, steps: int | None = None) -> float:
