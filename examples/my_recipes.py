@@ -1,4 +1,4 @@
-"""A recipe of your own, and a posterior of your own.
+"""A recipe and a posterior written by a user of latens.
 
     PYTHONPATH=examples latens fit iris --out run --recipe my_recipes:laplace_vae
     PYTHONPATH=examples latens evaluate run --recipe my_recipes:laplace_vae

@@ -1,4 +1,4 @@
-"""Parts of your own in the same loop: a likelihood of count data, trained, resumed and evaluated.
+"""A user's own part in latens' training loop: a likelihood of counts is trained, saved and evaluated.
 
     python examples/own_parts.py
 """
@@ -16,7 +16,8 @@ from latens import conditionals, evaluation, models, objectives, priors
 
 
 class PoissonLikelihood(nn.Module):
-    """p(x|z) = prod_i Poisson(x_i; exp f_i(z)): any module whose forward returns a torch distribution serves."""
+    """p(x|z) = prod_i Poisson(x_i; exp f_i(z)): any module whose forward returns a torch distribution is a
+    likelihood."""
 
     def __init__(self, latent_dim: int, columns: int) -> None:
         super().__init__()

@@ -32,7 +32,7 @@ def chromium() -> str:
 
 
 class Tab:
-    """One tab: what it logs and asks for, and how it is driven."""
+    """One browser tab: it can be driven, and it records what the page logs and requests."""
 
     def __init__(self, to: int, back: int):
         self.to, self.back, self.buffer, self.number, self.session = to, back, b"", 0, ""
@@ -40,7 +40,7 @@ class Tab:
         self.requests: list[str] = []
 
     def send(self, method: str, **parameters: Any) -> Any:
-        """The answer of a command of Chromium's debugging protocol."""
+        """Send a command of Chromium's debugging protocol and return the answer."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
         if self.session:
@@ -82,7 +82,7 @@ class Tab:
                 self.requests.append(about["request"]["url"])
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page, awaited where it is a promise."""
+        """The value of an expression in the page; a promise is awaited."""
         found = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         details = found.get("exceptionDetails")
         assert details is None, details.get("exception", {}).get("description", details)

@@ -1,4 +1,4 @@
-"""The command line called in this process, and a folder furnished for it."""
+"""Call the command line in this process, in a folder with data and runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Result:
 
 
 def call(*words: object) -> Result:
-    """``latens WORDS``."""
+    """Call ``latens WORDS`` in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main([str(word) for word in words])
@@ -47,12 +47,13 @@ def done(*words: object) -> Result:
 
 
 def figures(*words: object) -> Any:
-    """What a successful call prints with --json: one JSON object and nothing else."""
+    """The JSON object that a successful call prints with --json, and that it prints nothing else."""
     return json.loads(done(*words, "--json").out)
 
 
 def refused(*words: object, status: int = 2) -> str:
-    """The one sentence with which a call is refused, with and without --json; nothing is left behind."""
+    """The one sentence with which a call is refused, with and without --json, after checking that no file is left
+    behind."""
     before = tree(Path.cwd())
     plain = call(*words)
     assert plain.status == status, (words, plain)
@@ -72,12 +73,12 @@ def refused(*words: object, status: int = 2) -> str:
 
 
 def blank_page(path: Path, *given: object, **more: object) -> None:
-    """In place of the report where the report is not what is tested: drawing it takes longer than a small fit."""
+    """Replace the report by a blank page in tests of other things: drawing it takes longer than a small fit."""
     Path(path).write_text("<html></html>")
 
 
 def tree(folder: Path) -> dict[str, int]:
-    """{path: size} of everything in a folder, compiled Python aside."""
+    """{path: size} of everything in a folder except compiled Python."""
     paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
     return {str(path): path.stat().st_size if path.is_file() else -1 for path in paths}
 
@@ -110,7 +111,7 @@ def misshapen(info):
 
 
 def furnish(folder: Path) -> None:
-    """Data, good and bad, a module of own recipes, and fitted runs."""
+    """Write good and bad data, a module of user recipes, and fitted runs to the folder."""
     here = os.getcwd()
     os.chdir(folder)
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings that all tests share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-# Where this process was started with Ctrl-C ignored (nohup, a job in the background), so would those be that it starts.
+# If this process ignores Ctrl-C (nohup, a background job), the processes that it starts would ignore it as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
 def one_thread_for_laws(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The laws work on small tensors: a second thread costs more than it gives, tenfold on a busy machine."""
+    """Tests of laws run on one thread: for small tensors a second one costs more than it gains, tenfold on a busy
+    machine."""
     before = torch.get_num_threads()
     if request.path.name.startswith("test_laws"):
         torch.set_num_threads(1)
@@ -26,7 +27,7 @@ def one_thread_for_laws(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """For tests that train: the same reason."""
+    """Run a test that trains on one thread, for the same reason."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -35,7 +36,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, good and bad, and small fitted runs, for tests of the command line; see commanding.py."""
+    """A folder with good and bad data and small fitted runs, for tests of the command line; see commanding.py."""
     import commanding
 
     folder = tmp_path_factory.mktemp("place")
@@ -45,6 +46,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, as the working directory."""
+    """The folder of ``place``, as the working directory."""
     monkeypatch.chdir(place)
     return place

@@ -1,4 +1,4 @@
-"""The runs that test_processes.py makes in one process and in two; as a script, one of the two.
+"""The runs that test_processes.py makes in one process and in two; run as a script, it is one of the two processes.
 
 RANK=0 WORLD_SIZE=2 … python jointly.py FOLDER all|die
 """
@@ -31,7 +31,7 @@ KEPT = "averaged-clipped-annealed-float32"  # the case that has a folder
 
 
 class WithCritic(objectives.Objective):
-    """A bound, and a critic that is paid for by the model."""
+    """An objective with the bound and a critic whose score the model pays for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def slug(name: str, dtype: torch.dtype) -> str:
     return f"{name.replace(' ', '-').replace(',', '')}-{str(dtype).removeprefix('torch.')}"
 
 
-FITS = {  # words of a fit; what one process would learn, two learn
+FITS = {  # arguments of a fit; two processes learn what one would
     "gaps": ["gaps.csv", "--network", "linear"],
     "streamed": ["gaps.parquet", "--stream", "--network", "linear", "--dependence", "codes"],
     "images": ["images.npy"],
@@ -114,7 +114,7 @@ def write_data(folder: Path) -> None:
 
 
 def fit(folder: Path, name: str, out: Path, *more: str) -> int:
-    """Fit a case on the command line, an epoch."""
+    """Fit a case by the command line for one epoch."""
     data, *words = FITS[name]
     words += ["--latent-dim", "2", "--epochs", "1", "--batch-size", "33", "--device", "cpu", "--seed", "3", *more]
     return latens_main(["fit", str(folder / data), "--out", str(out), "--json", *words])
@@ -139,11 +139,11 @@ def main(folder: Path) -> None:
         assert fit(folder, name, folder / name) == 0
     for name, dtype in table():
         case = slug(name, dtype)
-        reduction.BUCKET = 20 if dtype == torch.float64 else 1 << 18  # several buckets, and one
+        reduction.BUCKET = 20 if dtype == torch.float64 else 1 << 18  # with several buckets of gradients, and with one
         found = run(name, dtype, folder / case if case == KEPT else None)
         (folder / f"{case}.{rank}.safetensors").write_bytes(pack(found["model"]))
         (folder / f"{case}.{rank}.json").write_text(dumps(found["history"]))
-    # a folder that is taken: the main process says so, and the other does not wait for it for ever
+    # a folder that is in use: the main process reports it, and the other does not wait for ever
     try:
         run("averaged, clipped, annealed", torch.float32, folder / KEPT)
     except latens.InputError as error:
@@ -153,7 +153,7 @@ def main(folder: Path) -> None:
         latens.train(vae(), objectives.ELBO(), data(ROWS), batch_size=1, epochs=1, device="cpu")
     except latens.InputError as error:
         print(f"refused: {error}")
-    # a row that breaks the second process's share is named by both
+    # both processes name a row that fails in the second process's share
     x = data(ROWS)
     x[31] = 1e30
     try:

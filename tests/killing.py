@@ -1,10 +1,11 @@
-"""Kills `latens fit` at every file operation, resumes it, and compares what comes out; run by test_resume.py.
+"""Kill `latens fit` at every file operation, resume it, and compare the results; run by test_resume.py.
 
     python killing.py FOLDER STRIDE         ->   one JSON object on the last line
     python killing.py FOLDER COUNT seeds    ->   the same for several seeds, killed at COUNT places
 
 A child process is forked for each run, after the imports, and sends itself SIGKILL just before or after its n-th file
-operation (flush to disk, rename, removal, new folder): no clean-up of Python's runs. It is then resumed until it ends.
+operation (flush to disk, rename, removal, new folder), so that no clean-up in Python happens. The run is then resumed
+until it ends.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OPTIONS = ["--epochs", "3", "--batch-size", "10", "--latent-dim", "2", "--networ
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Everything of a finished run that must not depend on interruptions."""
+    """The parts of a finished run that must not depend on interruptions."""
     state = json.loads((folder / "checkpoint" / "state.json").read_text())
     tensors = (folder / "checkpoint" / state["tensors"]).read_bytes()
     for key in ("seconds", "checksum"):
@@ -50,7 +51,8 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def count_operations(die_at: int | None) -> list[int]:
-    """Count file operations from here on; die in the middle of the numbered one: half are before it, half after."""
+    """Count file operations from here on, and kill the process just before or just after the one with the given
+    number."""
     count = [0]
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,7 +102,7 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
     def small_page(path: Path, *given: Any, **more: Any) -> None:
         write_text(path, "report")
 
-    report.write = small_page  # the page itself has its own tests; here it is one file among others
+    report.write = small_page  # the report has tests of its own; here it is just one of the files
     source = folder / "rows.csv"  # numbers, words, and missing cells of both
     rng = np.random.default_rng(0)
     cells = [[f"{a:.3f}", f"{b:.3f}", word] for a, b, word in zip(*rng.normal(size=(2, 40)), ["x", "y", "z", "y"] * 10)]
@@ -119,26 +121,26 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
 
         return in_child(work)
 
-    assert cli([*fit, str(folder / "warm")]) == 0  # what is imported late is imported before the forks
+    assert cli([*fit, str(folder / "warm")]) == 0  # modules that are imported late are now imported before the forks
     whole = folder / "whole"
     status, printed = attempt(whole, fit, tally=folder / "tally")
     assert status == 0, printed
     operations, expected = int((folder / "tally").read_text()), outcome(whole)
     report_of: dict[str, Any] = {"operations": operations, "killed": 0, "resumed": 0, "not_begun": 0, "problems": []}
-    # the windows of beginning and ending one by one, the steps between by the stride
+    # every operation at the beginning and the end, and every STRIDE-th of those between
     places = sorted({*range(30), *range(operations - 40, operations), *range(0, operations, stride)})
     random = np.random.default_rng(1)
     for place in places:
         run = folder / f"run-{place}"
         status, printed = attempt(run, fit, die_at=place)
         report_of["killed"] += status == -signal.SIGKILL
-        for _ in range(2):  # and the resumed one now and then again
+        for _ in range(2):  # and now and then the resumed run is killed again
             if status == -signal.SIGKILL and (run / "run.json").exists():
                 again = int(random.integers(0, 120)) if random.random() < 0.3 else None
                 status, printed = attempt(run, ["fit", "--resume"], die_at=again)
         if status == -signal.SIGKILL:
             status, printed = attempt(run, ["fit", "--resume"])
-            if not (run / "run.json").exists():  # there was nothing to resume: said in one sentence, and fitted anew
+            if not (run / "run.json").exists():  # nothing to resume: one sentence says so
                 report_of["not_begun"] += 1
                 if status != 2 or not printed.startswith("latens: ") or printed.count("\n") != 1:
                     report_of["problems"].append(f"killed at {place}, resume of nothing gave {status}: {printed}")
@@ -168,7 +170,7 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
 
 
 def several(folder: Path, count: int) -> dict[str, Any]:
-    """``latens fit --seeds 3``, a checkpoint written at every step."""
+    """Kill and resume ``latens fit --seeds 3``, with a checkpoint written at every step."""
     import latens.cli.commands.many  # noqa: F401
     from latens import report
     from latens.cli.main import main as cli

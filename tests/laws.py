@@ -1,8 +1,8 @@
-"""Independent second routes for the tests of laws: closed forms in numpy and scipy, float64, nothing from latens,
-and small builders that put known numbers into the library's parts.
+"""Independent second routes for the tests of laws: closed forms in numpy and scipy, in float64 and without latens, and
+small builders that put known numbers into the library's parts.
 
 Normal quantiles: a single two-sided |z| < 4.5 fails by chance once in 147,000; with m comparisons in a test the chance
-is at most m times that (Bonferroni). Every seed is fixed, so a passing test stays a passing test.
+is at most m times that (Bonferroni). Every seed is fixed, so a test that passes once always passes.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def principal_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def log_mean_exp(values: np.ndarray) -> float:
-    """Naive and safe, one list at a time."""
+    """ln mean exp, computed naively but safely, one list at a time."""
     top = max(values)
     return float(top + np.log(sum(np.exp(v - top) for v in values) / len(values)))
 
@@ -92,7 +92,8 @@ def z_score(sample: np.ndarray, truth: float | np.ndarray, axis: int = 0) -> np.
 
 
 def assert_slopes(value: Callable[[], Tensor], parameters: list[nn.Parameter], rel: float, abs: float = 1e-12) -> None:
-    """Autograd's slopes of ``value()`` along 4 random directions of the parameters are those of central differences."""
+    """Check autograd's slopes of ``value()`` along 4 random directions of the parameters against central
+    differences."""
     grads, rng = torch.autograd.grad(value(), parameters), np.random.default_rng(0)
     for _ in range(4):
         direction, values = [t(rng.normal(size=p.shape)) for p in parameters], []
@@ -113,7 +114,7 @@ def t(values: np.ndarray | float | list) -> Tensor:
 
 
 def affine(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
-    """z -> weight z + bias as nn.Linear, float64."""
+    """The map z -> weight z + bias as an nn.Linear in float64."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
     with torch.no_grad():
         layer.weight.copy_(t(weight))
@@ -151,7 +152,7 @@ def linear_vae(w: np.ndarray, b: np.ndarray, s2: float, posterior: nn.Module) ->
 
 
 class Fixed(nn.Module):
-    """A conditional that gives ``make(given)``: how a foreign part comes in."""
+    """A conditional that returns ``make(given)``, as a part of a user would."""
 
     def __init__(self, make: Callable[[Tensor], object]):
         super().__init__()

@@ -31,7 +31,7 @@ def network(inputs: int, outputs: int, hidden: int = 6) -> nn.Sequential:
 def vae(
     columns: int = 3, latent: int = 2, *, variance: float | str = "optimal", seed: int = 0, dtype: Any = None
 ) -> models.VAE:
-    """The same weights whenever it is called."""
+    """A small VAE, with the same weights at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = models.VAE(
@@ -67,19 +67,19 @@ def trainer(
 
 
 def assert_same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
-    """Bit-identical tensors under the same names."""
+    """Check that two mappings hold bit-identical tensors under the same names."""
     assert a.keys() == b.keys()
     for name in a:
         assert a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]), name
 
 
 def timeless(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A history without its clock."""
+    """A history without its times."""
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
 
 
 class Poisoned(nn.Module):
-    """A network whose value, or whose gradient alone, is NaN for one datum, recognised by its first number."""
+    """A network whose value, or only whose gradient, is NaN for one row, which it recognises by its first number."""
 
     def __init__(self, inner: nn.Module, mark: float, gradient: bool = False):
         super().__init__()
@@ -89,12 +89,12 @@ class Poisoned(nn.Module):
         bad = (x[..., :1] == self.mark).to(torch.float32)
         out = self.inner(x.to(torch.float32))
         if self.gradient:
-            return out + torch.sqrt((out * bad).square() + 1 - bad) - (1 - bad)  # the root of 0 has no slope
+            return out + torch.sqrt((out * bad).square() + 1 - bad) - (1 - bad)  # the square root has no slope at 0
         return torch.where(bad.bool(), torch.nan, out)
 
 
 def poisoned(info: Any, *, latent_dim: int = 2, network: str = "auto") -> tuple[nn.Module, objectives.Objective]:
-    """A user's recipe that fails for the row that begins with -77.3."""
+    """A user's recipe that fails for the row whose first number is -77.3."""
     model = vae(info.columns, latent_dim)
     model.posterior.network = Poisoned(model.posterior.network, -77.3)
     return model, objectives.ELBO()
@@ -114,7 +114,7 @@ class MemoryBlocks:
 
 
 def refusal_of(read: Callable[..., Any], path: Path, **options: Any) -> str:
-    """The one sentence, which names the file, with which ``read(path, **options)`` refuses."""
+    """The one-sentence message of ``read(path, **options)``, which must name the file."""
     with pytest.raises(InputError) as caught:
         read(path, **options)
     message = str(caught.value)

@@ -70,7 +70,7 @@ def test_many_calibration_scores_are_thinned_without_losing_validity(kind: str) 
     p = conformal.p_values(new)
     assert len(conformal.values) == anomaly.KEPT
     assert (p >= exact - 1e-15).all() and (p <= 1).all()
-    if kind == "continuous":  # ties may lie wholly between two kept scores
+    if kind == "continuous":  # ties may lie entirely between two kept scores
         assert (p - exact).max() < 1 / 5000
     small = exact <= 5000 / (n + 1)
     assert np.array_equal(p[small], exact[small])
@@ -191,7 +191,8 @@ def test_the_closest_row_by_a_loop(widths: tuple[int, int]) -> None:
 
 
 def test_two_samples_of_one_distribution_cannot_be_told_apart_and_the_error_says_how_well() -> None:
-    """12 repetitions: the sum of squared z is chi-squared with 12 degrees, above 39.1 once in 10,000."""
+    """Over 12 repetitions, the sum of squared z is chi-squared with 12 degrees of freedom, above 39.1 once in
+    10,000."""
     rng, z = np.random.default_rng(5), []
     for seed in range(12):
         a, b = rng.normal(size=(100, 2)), rng.normal(size=(100, 2))
@@ -201,7 +202,8 @@ def test_two_samples_of_one_distribution_cannot_be_told_apart_and_the_error_says
 
 
 def test_logistic_regression_sees_lines_and_gaps_and_trees_see_more() -> None:
-    """Tables that differ in a mean, in a level, in which cells are missing: seen by both; in the variance: by trees."""
+    """Both see tables that differ in a mean, in a level or in which cells are missing; only trees see a different
+    variance."""
     rng, n = np.random.default_rng(5), 600
     none = np.array([False, True])
 

@@ -1,4 +1,4 @@
-"""The rooms of the house: who may import whom, and what is never used."""
+"""The layers of latens: which may import which, and what no file may use."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import latens
 
 ROOT = Path(latens.__file__).parent
 
-# Each layer imports only from layers before it, wherever in a file the import stands. `latens` itself, which holds the
-# version and imports everything late, counts as before them all when another layer asks for the version or the way.
+# Each layer imports only from the layers before it, wherever the import stands in a file. `latens` itself, which holds
+# the version and imports everything lazily, counts as the first layer when another layer asks for the version.
 ORDER = (
-    "errors", "tensors", "machine", "schema",  # of no knowledge of models
+    "errors", "tensors", "machine", "schema",  # without knowledge of models
     "distributions", "networks", "conditionals", "priors", "models", "objectives",  # the mathematics
     "data", "training",  # batches, and the loop over them
-    "evaluation", "recipes", "densities",  # what is measured, what is chosen, what codes are drawn from
-    "runs", "report",  # from data to a run and what is made of it, and its pages
+    "evaluation", "recipes", "densities",  # measures, recipes and choices, densities of codes
+    "runs", "report",  # from data to a run, its outputs, and its pages
     "api", "cli", "__main__",  # what a user sees
 )  # fmt: skip
 # (module, layer it reaches up to): why
@@ -68,7 +68,7 @@ def test_a_layer_imports_only_from_layers_before_it(path: Path):
             assert ORDER.index(layer) < ORDER.index(own), f"{path.name}:{line}: {own} must not import {layer}"
 
 
-# Classes of one name: the estimator and the model of the field's one name, each where its users look for it.
+# Classes that share a name: the estimator and the model have the field's name, each where users look for it.
 SHARED_NAMES = {"VAE"}
 
 
@@ -79,14 +79,15 @@ def test_no_two_classes_share_a_name():
 
 
 def test_the_root_holds_rooms_that_a_newcomer_can_count():
-    files = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()]  # empty folders of old stay behind
+    # empty folders of earlier versions may remain
+    files = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()]
     entries = {path.parts[0] for path in files if "__pycache__" not in path.parts}
     assert len(entries) <= 22, sorted(entries)
 
 
 def test_no_file_imports_one_that_imports_it():
-    """No cycle over files, the imports inside functions and those for types included; `latens` itself, which imports
-    everything late, is left out."""
+    """Imports inside functions and for types count as well; only `latens` itself, which imports everything lazily, does
+    not."""
     names = {path: ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
              for path in modules()}  # fmt: skip
     known = {name: path for path, name in names.items()}
@@ -100,7 +101,7 @@ def test_no_file_imports_one_that_imports_it():
 
 
 def _imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The files of latens that a file imports; of names of a package that are not files, the package itself."""
+    """The files of latens that a file imports; for names of a package that are not files, the package itself."""
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -127,7 +128,7 @@ def test_importing_latens_is_light(module: str):
 
 
 def test_a_small_fit_imports_no_compiler_and_no_statistics(tmp_path: Path):
-    """They cost a second at the start of every command."""
+    """A compiler and statistics would cost a second at the start of every command."""
     rows = [f"{i % 7},{i * i % 11},{'ab'[i % 2]}" for i in range(60)]
     (tmp_path / "t.csv").write_text("\n".join(["a,b,c", *rows]))
     fits = [["fit", "t.csv", "--out", name, "--recipe", name, "--epochs", "1"] for name in ("vae", "sphere")]
@@ -170,7 +171,7 @@ def test_nothing_is_pickled_and_no_code_is_read_from_files(path: Path):
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_keys_of_seeds_are_registered(path: Path):
-    """What follows the seed itself is a member of ``randomness.Key`` or counts something, never a number of its own."""
+    """What follows the seed is a member of ``randomness.Key`` or a counter, never a literal number."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if not isinstance(node, ast.Call):
             continue

@@ -1,4 +1,4 @@
-"""Every mistake gets one sentence that says what, where and what to do; nothing is half-written and nothing is lost."""
+"""Every mistake gets one sentence that says what is wrong, where, and what to do; no file is half-written or lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from latens.training.checkpoint import loads, sealed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
 
-WORDS = {  # the words after `latens`, and what the sentence must say
+WORDS = {  # the arguments of `latens`, and what the sentence must say
     "fti iris": "no command fti.*'fit'",
     "fit": "DATA and --out RUN",
     "fit iris": "--out RUN",
@@ -121,11 +121,11 @@ WORDS = {  # the words after `latens`, and what the sentence must say
     "schema iris.npy --encoding latin-1": "--encoding is for text",
     **{f"fit digits --out x --size {size}": "--size must be HEIGHTxWIDTH in pixels, each from 1 to 4,096"
        for size in ("5x0", "0x5", "0", "1000000x1000000", "4,4", "-3x3")},
-    # more than can be held
+    # more than memory can hold
     "sample iris-run --out o.npy -n 99999999999999": "99,999,999,999,999 samples would take .* GiB .*ask for fewer",
     "encode iris-run few.npy --out o.npy --samples 99999999999999": "draws per row would take .* GiB .*ask for fewer",
     "impute iris-run nan.npy --out o.npy --draws 99999999999999": "filled copies would take .* GiB .*ask for fewer",
-    # your own recipes
+    # recipes of users
     "fit iris --out x --recipe :function": "cannot be imported",
     "fit iris --out x --recipe no_package:function": "'no_package' cannot be imported",
     "fit iris --out x --recipe broken_recipes:function": "cannot be imported.*SyntaxError",
@@ -259,7 +259,7 @@ def test_data(data: str) -> None:
         assert re.search(DATA[data], refused("fit", data, "--out", "x"))
 
 
-FITTED: dict[str, dict[str, str]] = {  # what once was refused: columns that are no numbers, and cells that are missing
+FITTED: dict[str, dict[str, str]] = {  # what was refused once: columns that are not numbers, and missing cells
     "nan.npy": {"column_3": "number, 0.7%"},
     "gap.csv": {"petal length (cm)": "number, 4.0%"},
     "labelled.csv": {"kind": "categorical", "petal length (cm)": "number"},
@@ -287,7 +287,7 @@ def test_cells_of_all_kinds_are_fitted(data: str) -> None:
         if data.endswith(".npy"):
             given = as_table(given)
         assert found.column_names == given.column_names and found.num_rows == given.num_rows
-        for name in given.column_names:  # what was observed stays as it was, and nothing is missing
+        for name in given.column_names:  # observed cells stay as they were, and no cell is missing
             then, now = given.column(name).to_pylist(), found.column(name).to_pylist()
             assert all(a == b for a, b in zip(then, now) if a is not None) and None not in now, name
 
@@ -312,7 +312,7 @@ def test_odd_data_are_fitted(tmp_path: Path, in_place: Path) -> None:
         assert np.isfinite(latens.load(out).run_.history[0]["train_bound"]), path
         done("sample", out, "--out", tmp_path / "samples.csv", "-n", 2)
     assert "1 of 3 columns never varies" in elbos["one constant"].err
-    # a change of unit is a change of the density's unit and of nothing else
+    # a change of unit changes the density's unit and nothing else
     rates = {re.findall(r"rate  KL.*?([\d.]+) nats", elbos[name].out)[0] for name in ("large", "small", "far", "mixed")}
     assert len(rates) == 1
 
@@ -449,11 +449,12 @@ def test_incomplete_seeds() -> None:
         assert "seeds.json is damaged" in refused("fit", "--resume", "damaged")
 
 
-# What the machine does to us
+# Failures of the machine
 
 
 def test_full_disk(monkeypatch: pytest.MonkeyPatch, in_place: Path) -> None:
-    """Wherever the disk fills up, there is one sentence; a run without a checkpoint is gone, one with can go on."""
+    """Whenever the disk fills up, one sentence says so; a run without a checkpoint is removed, one with a checkpoint
+    can be resumed."""
     real, left = os.fsync, [0]
     monkeypatch.setattr("latens.report.write", lambda path, *given, **more: write_text(path, "<html></html>"))
 
@@ -522,7 +523,7 @@ def test_unexpected_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
         call("sample", "iris-run", "--out", "o.npy")
 
 
-# The same from Python
+# The same mistakes in Python
 
 
 def _model() -> models.VAE:

@@ -1,4 +1,4 @@
-"""Every option of every recipe, given what means nothing, is refused in one sentence when the model is built."""
+"""Every option of every recipe refuses a meaningless value in one sentence when the model is built."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from latens.errors import InputError
 from latens.recipes.choices import DataInfo
 
 X = torch.as_tensor(data(24, 4), dtype=torch.float32)
-NEVER = (math.nan, "much")  # what no option takes
+NEVER = (math.nan, "much")  # values that no option accepts
 MAYBE = (0, -1, 0.5, True, None, 1e30, math.inf)
 
 
 def own_options(name: str) -> list[str]:
-    """Those that are its own; the parts of every model have tests of their own."""
+    """The recipe's own options; options that all recipes share have other tests."""
     common = {"latent_dim", "likelihood", "variance", "network", "missing", "heads", "posterior", "prior"}
     return [option for option in recipes.options(recipes.CATALOGUE[name]) if option not in common]
 
 
 def outcome(name: str, option: str, value: Any) -> str | None:
-    """The sentence of its refusal; None where a model was built and had a loss."""
+    """The sentence with which the value is refused; None if a model was built and has a loss."""
     torch.manual_seed(0)
     info = DataInfo(latens.data.infer(X.numpy()), len(X), X)
     latent = {"latent_dim": 2} if "latent_dim" in recipes.options(recipes.CATALOGUE[name]) else {}

@@ -1,4 +1,5 @@
-"""Tables that are wrong, odd or hostile: one sentence for each mistake, whole results for what is merely unusual."""
+"""Tables that are wrong, unusual or hostile: each mistake gets one sentence, and unusual tables get complete
+results."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def frame(rows: int = ROWS) -> pd.DataFrame:
 
 
 def variants(data: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Tables that are scored by a run fitted to ``data``."""
+    """Variants of a table, which a run fitted to ``data`` scores."""
     rng = np.random.default_rng(1)
     return {
         "data": data, "less": data.drop(columns="pos"), "renamed": data.rename(columns={"num": "Num"}),
@@ -174,7 +175,7 @@ def test_words(words: str) -> None:
 
 @pytest.mark.parametrize("name", ["extra", "backwards", "gaps", "unknown"])
 def test_odd_rows_are_scored_and_filled(name: str) -> None:
-    """Further, reordered and missing cells, and levels never seen, change nothing of the columns that come back."""
+    """Additional or reordered columns, missing cells and unseen levels do not change the columns of the output."""
     done("score", "run", f"{name}.csv", "--out", "s.csv", "--k", 5)
     assert np.isfinite(pd.read_csv("s.csv").log_px).all()
     done("reconstruct", "run", f"{name}.csv", "--out", "q.csv")
@@ -184,13 +185,13 @@ def test_odd_rows_are_scored_and_filled(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gapless", "nothing"])
 def test_columns_without_any_cell_are_filled(name: str) -> None:
-    """A csv does not say of what type a column is that is missing in all of its rows."""
+    """A csv does not say which type a column has if all its cells are missing."""
     done("impute", "run", f"{name}.csv", "--out", "i.csv", "--k", 5)
     assert not pd.read_csv("i.csv").drop(columns=["none", "id", "one"]).isna().any(axis=None)
 
 
 def test_a_split_that_was_asked_for_is_made() -> None:
-    """Small data hold no rows out by default, and a split that is asked for is not passed over in silence."""
+    """Small data have no held-out rows by default, but a split that is asked for is made."""
     refused("fit", "onerow.csv", "--out", "x", "--epochs", 1, "--split", "group=one")
     done("fit", "few.csv", "--out", "few-run", "--epochs", 1, "--split", "group=g")
     assert "no rows are held out" not in " ".join(json.loads(Path("few-run/run.json").read_text())["warnings"])
@@ -198,7 +199,7 @@ def test_a_split_that_was_asked_for_is_made() -> None:
 
 @pytest.mark.parametrize("kind", ["stratified", "group"])
 def test_rows_are_held_out_by_the_column_of_labels(kind: str) -> None:
-    """Which --labels takes out of the table; the run finds the same rows again."""
+    """--labels removes the column from the table, and the run still finds the same held-out rows."""
     done("fit", "few.csv", "--out", f"{kind}-run", "--epochs", 1, "--labels", "g", "--split", f"{kind}=g")
     asked = json.loads(Path(f"{kind}-run/run.json").read_text())
     assert "no rows are held out" not in " ".join(asked["warnings"])
@@ -212,7 +213,7 @@ def test_labels_may_be_dropped_as_well() -> None:
 
 @pytest.mark.parametrize("extension", ["csv", "parquet"])
 def test_filled_copies_of_a_table_with_a_column_of_that_name(extension: str) -> None:
-    """The number of the copy gets a free name, which is said, and the user's column stays."""
+    """The column with the number of the copy gets another name, a message says so, and the user's column stays."""
     data = frame(60)[["num", "gap", "cat"]].rename(columns={"num": "imputation", "cat": "imputation_2"})
     data.to_csv("taken.csv", index=False)
     done("fit", "taken.csv", "--out", f"taken-{extension}", "--epochs", 1)
@@ -224,7 +225,7 @@ def test_filled_copies_of_a_table_with_a_column_of_that_name(extension: str) -> 
 
 
 def odd(rng: np.random.Generator, n: int = 60) -> dict[str, pd.DataFrame]:
-    """Tables that are unusual and good."""
+    """Tables that are unusual but valid."""
     b, levels = rng.normal(size=n), rng.choice(list("xyz"), n)
     return {
         "one column": pd.DataFrame({"a": b}), "one of levels": pd.DataFrame({"a": levels}),
@@ -241,7 +242,7 @@ def odd(rng: np.random.Generator, n: int = 60) -> dict[str, pd.DataFrame]:
 
 @pytest.mark.parametrize("name", list(odd(np.random.default_rng(0))))
 def test_odd_tables_go_all_the_way(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fit, sample, score and reconstruct; names, order and finite numbers come back."""
+    """After fit, sample, score and reconstruct, names and order are unchanged and numbers are finite."""
     monkeypatch.chdir(tmp_path)
     table = odd(np.random.default_rng(0))[name]
     table.to_parquet("t.parquet", index=False)
@@ -259,7 +260,7 @@ SCALES = {"1e-8": (0.0, 1e-8), "1e-13": (0.0, 1e-13), "on a billion": (1e9, 1e-4
 
 @pytest.mark.parametrize("name", SCALES)
 def test_the_unit_of_a_column_does_not_matter(name: str) -> None:
-    """Samples of a column of any unit spread as it does: 4,000 draws, within a factor 1.5 after one epoch."""
+    """Samples of a column in any unit have its spread, within a factor of 1.5 for 4,000 draws after one epoch."""
     rng = np.random.default_rng(0)
     shift, unit = SCALES[name]
     data = pd.DataFrame({"a": shift + unit * rng.normal(size=300), "b": rng.normal(size=300)})
@@ -275,7 +276,7 @@ def test_numbers_beyond_float32_are_refused(unit: float) -> None:
 
 
 def test_samples_can_be_scored() -> None:
-    """Rounding takes no sample of a positive column to 0, where it has no density."""
+    """Rounding never turns a sample of a positive column into 0, where the column has no density."""
     rng = np.random.default_rng(0)
     data = pd.DataFrame({"a": np.exp(2 * rng.normal(size=400) - 3).round(2) + 0.01, "b": rng.normal(size=400)})
     model = VAE(epochs=1, columns={"a": "positive"}).fit(data)
@@ -329,7 +330,7 @@ def test_options_of_tables(options: dict[str, Any], said: str) -> None:
         VAE(epochs=1, **options).fit(BASE)
 
 
-# Run folders that someone has edited, the checksum included
+# Run folders that someone has edited, including the checksum
 
 EDITS: dict[str, tuple[str, dict[str, Any]]] = {
     "levels removed": ("cat", {"levels": ["x", "y"]}), "no levels": ("cat", {"levels": []}),
@@ -352,7 +353,7 @@ HOSTILE: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture
 def edited(here: Path) -> Iterator[Callable[[Callable[[Any], None]], None]]:
-    """Edits run.json of the run, seals it again, and puts it back afterwards."""
+    """Edit run.json of the run, renew its checksum, and restore it afterwards."""
     path = here / "run" / "run.json"
     before = path.read_bytes()
 

@@ -23,7 +23,7 @@ COMMANDS = {"scorer": ("score", "--k", 5), "encoder": ("encode",), "imputer": ("
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two numbers, one with gaps, and a word; `rows.parquet` next to it."""
+    """A run fitted to two numeric columns, one with gaps, and a text column, with `rows.parquet` next to it."""
     folder, rng = tmp_path_factory.mktemp("batches"), np.random.default_rng(0)
     b = [None if i % 7 == 3 else float(value) for i, value in enumerate(rng.normal(size=120))]
     words = np.array(["x", "y"])[rng.integers(0, 2, 120)].tolist()

@@ -1,4 +1,4 @@
-"""What bench/ measures of synthetic rows; the tables of docs/benchmarks.md are those of the figures that are kept."""
+"""The measures of synthetic rows in bench/, and the tables of docs/benchmarks.md, which must match the kept figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def measures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def people(count: int, seed: int) -> pd.DataFrame:
-    """Coupled columns: a heap at 40, a code that is a function of a level, a class that the others tell."""
+    """A table of coupled columns: a heap at 40, a code that is a function of a level, a class that the others
+    predict."""
     random = np.random.default_rng(seed)
     level = random.integers(0, 4, count)
     hours = np.where(random.random(count) < 0.4, 40.0, np.round(random.normal(40, 12, count)))
@@ -38,7 +39,7 @@ def people(count: int, seed: int) -> pd.DataFrame:
 
 
 def alone(table: pd.DataFrame) -> pd.DataFrame:
-    """Every column shuffled on its own."""
+    """The table with every column shuffled independently."""
     return table.apply(lambda column: column.sample(frac=1, random_state=len(column.name)).to_numpy())
 
 

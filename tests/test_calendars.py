@@ -1,4 +1,4 @@
-"""Laws of dates that recur: found, kept in the record, and the only ones that samples and filled cells have."""
+"""Laws of dates that recur: they are found and recorded, and samples and filled cells have no other dates."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CALENDARS = {
 
 @pytest.mark.parametrize("name", CALENDARS)
 def test_dates_come_back_on_their_days(name: str) -> None:
-    """Brute force: the nearest date of the calendar, among all its dates in reach."""
+    """Compare with the nearest date of the calendar, found by brute force."""
     dates = CALENDARS[name].to_numpy().astype("datetime64[D]")
     days = dates.astype(np.int64).astype(float)
     found = calendar_of(days)
     assert found is not None and Calendar.from_json(found.to_json()) == found
     assert (found.snap(days) == days).all()
     x = np.random.default_rng(0).uniform(days[0], days[-1], 500)
-    if name != "working days":  # which share the week, whatever is nearest
+    if name != "working days":  # weekdays keep their shares, whichever date is nearest
         nearest = np.abs(days[None] - x[:, None]).min(1)
         np.testing.assert_allclose(np.abs(found.snap(x) - x), nearest, atol=1e-9)
     assert np.isin(found.snap(x), days).all()
@@ -83,7 +83,7 @@ def test_broken_calendars_are_refused(fields: object) -> None:
 
 
 def _hours(*clock: float, days: np.ndarray, share: tuple[float, ...] = ()) -> np.ndarray:
-    """Days with times of the day in hours, drawn with these shares."""
+    """Dates whose times of day, in hours, are drawn with these shares."""
     which = np.random.default_rng(1).choice(len(clock), len(days), p=share or None)
     return days + np.array(clock)[which] / 24
 
@@ -104,8 +104,8 @@ CLOCKS = {
 
 @pytest.mark.parametrize("name", CLOCKS)
 def test_times_of_the_day_come_back_with_their_shares(name: str) -> None:
-    """Numbers spread evenly over the range give each time its share (chi squared, false alarms 1e-4 a case) and each
-    day of the week its own, and values stay what they are."""
+    """Numbers spread evenly over the range give each time of day and each day of the week its share (chi-squared, false
+    alarm rate 1e-4 per case), and values of the data are unchanged."""
     values = CLOCKS[name]
     found = calendar_of(values, step=1 / 144)
     assert found is not None and Calendar.from_json(found.to_json()) == found
@@ -126,7 +126,8 @@ def test_times_of_the_day_come_back_with_their_shares(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*CLOCKS, *CALENDARS])
 def test_the_value_that_follows(name: str) -> None:
-    """Brute force: the first value of the calendar at or after a number, among all of four years."""
+    """Compare with the first value of the calendar at or after a number, found by brute force among those of four
+    years."""
     values = CLOCKS[name] if name in CLOCKS else CALENDARS[name].to_numpy().astype("datetime64[D]").astype(float)
     found = calendar_of(values, step=1 / 144)
     assert found is not None
@@ -141,7 +142,7 @@ def test_the_value_that_follows(name: str) -> None:
 
 @pytest.mark.parametrize("zone", [None, "America/New_York"])
 def test_samples_keep_to_times_of_the_day(zone: str | None) -> None:
-    """Midnights of UTC are two times of the day in New York."""
+    """Midnight in UTC is two different times of day in New York."""
     when = pd.DatetimeIndex(pd.to_datetime(DAYS, unit="D")).tz_localize("UTC").tz_convert(zone) if zone else (
         pd.DatetimeIndex(pd.to_datetime(CLOCKS["two times"], unit="D").round("s")))  # fmt: skip
     frame = pd.DataFrame({"when": when, "x": np.random.default_rng(0).normal(size=len(when))})
@@ -163,8 +164,8 @@ def test_an_end_follows_its_start_within_the_hours_of_business() -> None:
 
 @pytest.mark.parametrize("name", CLOCKS)
 def test_draws_have_the_shares_of_weekdays_and_times(name: str) -> None:
-    """Draws of a column that the codes do not inform, within five standard errors of both counts and half of a percent
-    (false alarms below 1e-4 a case)."""
+    """Draws of a column that is independent of the codes have these shares, within five standard errors of both counts
+    and half of a percent (false alarm rate below 1e-4 per case)."""
     values = CLOCKS[name]
     cells = pa.array(pd.to_datetime(values, unit="D").round("min"))
     law = infer_table(pa.table({"when": cells})).field("when").law

@@ -1,4 +1,4 @@
-"""Callbacks see every step and every validation, may stop a run, and change nothing else; trackers are one of them."""
+"""Callbacks see every step and every validation, may stop a run, and change nothing else; trackers are callbacks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {"latent_dim": 2, "epochs": 12, "batch_size": 9, "valida
 
 
 class Notes(Callback):
-    """Everything that a callback is told; stops where asked to."""
+    """A callback that records all its calls and stops the run where asked to."""
 
     def __init__(self, stop: tuple[str, int] | None = None, fail: int | None = None):
         self.stop, self.fail = stop, fail
@@ -41,7 +41,7 @@ class Notes(Callback):
         self.steps.append((step, terms))
         if step == self.fail:
             raise KeyError("own")
-        torch.rand(3), np.random.default_rng().normal()  # whatever a callback draws
+        torch.rand(3), np.random.default_rng().normal()  # whatever random numbers a callback draws
         return self.stop == ("step", step)
 
     def round(self, row: dict[str, Any]) -> Any:
@@ -90,7 +90,7 @@ def test_every_player_and_every_step_that_is_left_out_is_told():
     players = {name.removeprefix("loss_") for name in some if name.startswith("loss_")}
     assert players and {f"gradient_norm_{name}" for name in players} <= some
     left = Notes()
-    big = np.concatenate([X, np.full((9, 4), 1e4)])  # whose steps have the longest gradients
+    big = np.concatenate([X, np.full((9, 4), 1e4)])  # the player whose steps have the longest gradients
     run = latens.train(*own_parts(), big, epochs=3, batch_size=9, skip_norm=1e4, callbacks=[left])
     skipped = [terms for _, terms in left.steps if "skipped" in terms]
     assert skipped and len(skipped) == sum(row["skipped"] for row in run.history) and len(left.steps) == 33
@@ -140,7 +140,7 @@ def test_what_is_no_callback_is_refused():
 
 
 class Kept:
-    """Stands for a tracker of accelerate's."""
+    """A stand-in for a tracker of accelerate."""
 
     made: list[Kept] = []
 

@@ -14,8 +14,8 @@ from latens import recipes
 
 @dataclass(frozen=True)
 class Row:
-    """What a recipe promises: ``nll``, a bound and an importance-weighted -ln p(x), or a refusal with this reason;
-    ``encodes``, ``samples``: whether it has codes, and new data. Every one may be conditioned on labels."""
+    """What a recipe promises. ``nll``: a bound and an importance-weighted -ln p(x), or the reason for the refusal;
+    ``encodes`` and ``samples``: whether it gives codes and new data. Every recipe accepts labels as a condition."""
 
     name: str
     nll: bool | str = True

@@ -1,4 +1,4 @@
-"""Every command does what it says, for a person and for a machine, and `latens --help` is light."""
+"""Every command does what its help says, for people and with --json, and `latens --help` imports little."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_figures_are_those_of_the_estimator(in_place: Path) -> None:
 
 
 def test_tables_are_read_by_their_columns(in_place: Path) -> None:
-    """Reordered columns and additional ones change nothing."""
+    """Reordered and additional columns change nothing."""
     codes = []
     for table in ("ordered", "reordered", "more"):
         done("encode", "iris-run", f"{table}.csv", "--out", "z.npy")
@@ -125,7 +125,7 @@ def test_png_is_a_grid(tmp_path: Path) -> None:
 
 
 def test_json_is_pure(tmp_path: Path) -> None:
-    """What your own recipe prints goes to standard error."""
+    """What a user's recipe prints goes to standard error."""
     words = ("fit", "few.npy", "--out", tmp_path / "run", *SHORT, "--recipe", "own_recipes:talking", "--json")
     result = done(*words)
     assert json.loads(result.out)["run"] == str(tmp_path / "run") and "to standard output" in result.err
@@ -140,7 +140,7 @@ def test_paths_with_spaces_and_dashes(tmp_path: Path) -> None:
 
 
 def test_demo_is_not_run_over_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What lies next to an earlier demo's run survives the next one; the demo itself is run by `make demo`."""
+    """Files next to an earlier demo's run survive the next demo; `make demo` runs the demo itself."""
     from latens.cli.commands import comparing
 
     done("fit", "iris", "--out", tmp_path / "demo", *SHORT)
@@ -160,7 +160,7 @@ def test_demo_is_not_run_over_other_runs(tmp_path: Path, monkeypatch: pytest.Mon
     assert os.listdir(tmp_path / "demo") == ["notes.txt"]
 
 
-# In a process of its own
+# In a separate process
 
 
 def environment() -> dict[str, str]:
@@ -199,15 +199,15 @@ def test_idle_threads_sleep_after_a_moment_unless_the_user_says_otherwise(given:
 
 
 def test_interrupted_fit_goes_on(tmp_path: Path) -> None:
-    """Ctrl-C: status 130, one sentence, a checkpoint; the line it prints, pasted into a shell, ends at the same
-    numbers."""
+    """Ctrl-C gives status 130, one sentence and a checkpoint; the command it prints, pasted into a shell, ends with the
+    same numbers."""
     words = ["--epochs", "100", "--batch-size", "10", "--network", "linear", "--validation", "0.2"]
     done("fit", "iris", "--out", tmp_path / "whole", *words)
     for name in (signal.SIGINT, signal.SIGTERM):
         _interrupt_and_resume(tmp_path / f"a run -{name}", words, name)
         for file in ("model.safetensors", "metrics.csv"):
             one, two = ((tmp_path / folder / file).read_bytes() for folder in (f"a run -{name}", "whole"))
-            if file == "metrics.csv":  # without the seconds
+            if file == "metrics.csv":  # without the times
                 one, two = (b"\n".join(row.rpartition(b",")[0] for row in text.split(b"\n")) for text in (one, two))
             assert one == two
 
@@ -252,7 +252,8 @@ def test_closed_pipe() -> None:
 
 @pytest.mark.parametrize("data", ["rows.txt", "parts"])
 def test_files_as_programs_write_them_go_all_the_way(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Fields cut by spaces, and a folder of text in partitions: fitted, read again, filled, coded, scored, drawn."""
+    """Text with fields separated by spaces, and a partitioned folder of text, pass through fit, impute, encode, score
+    and sample."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(report, "write", blank_page)
     rows = [("NA" if j % 9 == 0 else f"{j % 17}.25", "abc"[j % 3], str(j % 2)) for j in range(90)]

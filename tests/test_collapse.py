@@ -1,4 +1,5 @@
-"""Collapse by layer and dimension: rate, spread and use against closed forms, and the verdicts of known models."""
+"""Collapse by layer and dimension: rate, spread and use compared with closed forms, and the verdicts for known
+models."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ def test_rates_and_spreads_are_those_of_the_closed_form() -> None:
 
 
 def test_use_is_what_codes_of_other_rows_cost() -> None:
-    """Against the mean over all pairs of rows and 40 draws; both are means over 400 rows, within 5 standard errors of
-    the difference (1 false alarm in 1.7 million)."""
+    """Compare with the mean over all pairs of rows and 40 draws. Both are means over 400 rows and must agree within 5
+    standard errors of the difference (1 false alarm in 1.7 million)."""
     x, model = rows(), linear(ALL, ALL)
     (layer,) = evaluation.collapse(model, t(x)).layers  # type: ignore[union-attr]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Levels that never meet: found where that is no accident, impossible in the density and in every row that is made."""
+"""Levels that never occur together: found if that is not chance, and then impossible in the density and in outputs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def schema_of(data: pd.DataFrame, *rules: str) -> Table:
 
 
 def impossible(t: pd.DataFrame) -> int:
-    """Rows with levels that no person has together."""
+    """The rows with levels that never occur together."""
     pregnant = t["pregnant"].astype(str).str.lower() == "true"
     return int((
         (t["sex"].eq("m") & t["title"].isin(["Ms", "Mrs"])) | (t["sex"].eq("f") & t["title"].eq("Mr"))
@@ -61,7 +61,8 @@ def vae():
 
 
 def allowed(seed: int) -> list[Allowed]:
-    """Of the last column with the first two, and of the third with the first: random, but for one level."""
+    """Random allowed combinations of the last column with the first two and of the third with the first, except for one
+    level."""
     torch.manual_seed(seed)
     last, third = torch.rand(4, 3, 4) < 0.6, torch.rand(4, 4) < 0.6
     last[..., 0], third[:, 2] = True, True
@@ -69,7 +70,7 @@ def allowed(seed: int) -> list[Allowed]:
 
 
 def likelihood(kind: str, seed: int) -> TableLikelihood:
-    """Of four columns with few values, two codes, and random weights."""
+    """A likelihood of four columns with few values, with two codes and random weights."""
     bound, outputs = allowed(seed), sum(column.outputs for column in COLUMNS)
     if kind == "codes":
         return TableLikelihood(nn.Linear(2, outputs).double(), COLUMNS, allowed=bound)
@@ -95,7 +96,7 @@ def test_the_density_is_normalised_over_the_combinations_that_are_allowed(kind: 
 
 @pytest.mark.parametrize("kind", ["codes", "autoregressive"])
 def test_the_density_is_that_of_the_columns_divided_by_what_is_allowed(kind: str) -> None:
-    """Against the free density: p(k) / sum of p over the levels that are allowed, column by column."""
+    """Compare with the unrestricted density: p(k) / sum of p over the allowed levels, column by column."""
     part, z = likelihood(kind, 0), torch.randn(2, dtype=torch.float64).expand(len(VALUES), 2)
     bound = part(z).cells(VALUES).exp()
     part.allowed, rules = {}, {each.target: each for each in allowed(0)}
@@ -114,7 +115,7 @@ def test_the_density_is_that_of_the_columns_divided_by_what_is_allowed(kind: str
 
 @pytest.mark.parametrize("kind", ["codes", "autoregressive"])
 def test_draws_are_of_the_density_and_none_is_impossible(kind: str) -> None:
-    """20,000 draws: each frequency within 4.5 standard errors (false alarms: below 0.1 %)."""
+    """Each frequency in 20,000 draws is within 4.5 standard errors (false alarm rate below 0.1 %)."""
     part, z, n = likelihood(kind, 1), torch.randn(2, dtype=torch.float64), 20_000
     p = part(z.expand(len(VALUES), 2)).log_prob(VALUES).exp().detach()
     torch.manual_seed(1)
@@ -178,7 +179,7 @@ def test_samples_imputed_cells_and_reconstructions_are_possible(dependence: str,
 
 
 def test_as_few_levels_as_it_takes_are_given_to_cells_that_cannot_stand() -> None:
-    """Later columns first, frequent levels first; what can stand and what is told does."""
+    """Later columns change first, and take frequent levels first; allowed cells and given cells stay."""
     rules = [Combinations("b", ("a",), "", (5, None, 3, 4, 2, 9), (2, 3)),
              Combinations("c", ("b",), "", (9, 9, 9, None, 9, 9), (3, 2))]  # fmt: skip
     u = {"a": np.array([0.0, 0.0, 0.0, 1.0]), "b": np.array([1.0, 1.0, 0.0, 1.0]), "c": np.array([1.0, 1.0, 0.0, 1.0])}
@@ -190,7 +191,7 @@ def test_as_few_levels_as_it_takes_are_given_to_cells_that_cannot_stand() -> Non
     free = {"a": np.ones(4, bool), "b": np.zeros(4, bool), "c": np.array([True, True, True, False])}
     settle_levels(rules, told, free)
     assert told["a"].tolist() == [1, 1, 0, 1] and told["b"].tolist() == u["b"].tolist()
-    assert told["c"].tolist() == [0, 0, 0, 1]  # of the last row nothing can be done
+    assert told["c"].tolist() == [0, 0, 0, 1]  # nothing can repair the last row
 
 
 def test_a_row_that_has_them_is_counted_and_its_score_is_finite(vae) -> None:

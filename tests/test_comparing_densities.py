@@ -1,4 +1,4 @@
-"""`latens compare` with recipes of one's choice, and what codes are drawn from side by side."""
+"""`latens compare` with chosen recipes, and its comparison of densities that codes are drawn from."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FEW = ("--latent-dims", 2, "--epochs", 1, "--k", 2)
 
 
 def test_each_recipe_is_drawn_through_the_densities_that_are_for_its_codes(tmp_path: Path):
-    """Real codes of an autoencoder and whole-number codes of a book, each next to its prior, in the figures and on the
-    page."""
+    """Real codes of an autoencoder and whole-number codes of a codebook are each drawn from their densities and their
+    prior, in the figures and on the page."""
     page = tmp_path / "page.html"
     words = ("compare", "iris.npy", "--recipes", "ae,vq", "--densities", "mixture,kde,autoregressive,pixelcnn", *FEW)
     found = figures(*words, "--out", page)

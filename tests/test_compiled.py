@@ -1,5 +1,5 @@
-"""The step as one graph: its optimiser is torch's AdamW, it moves nothing where a loss is not finite, and what a killed
-run left of compiling does no harm."""
+"""The step as one graph: its optimiser equals torch's AdamW, a loss that is not finite changes no weight, and files
+that a killed run left in the compiler's cache do no harm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from latens.training.players import PlayerOptimizer, norm_of
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"lr": 0.05, "betas": (0.5, 0.9), "eps": 1e-3}])
 def test_both_ways_of_stepping_are_torch_s_adamw(clip: float, options: dict):
-    """20 steps in float64 at a rate that changes: the same weights to 1e-12, and the same moments."""
+    """After 20 steps in float64 with a changing learning rate, weights agree to 1e-12, and so do the moments."""
 
     def net() -> nn.Module:
         torch.manual_seed(0)
@@ -92,8 +92,8 @@ print(sum(float(p.double().sum()) for p in model.parameters()).hex())
 @pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler: torch.compile has nothing to compile with")
 def test_half_a_library_that_a_killed_run_left_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Loading it would end the process: with every file cut in half, and the mark of a run that did not finish, the
-    next process gives the same weights."""
+    """Loading such a library would kill the process. With every file cut in half and the marker of an unfinished run,
+    the next process still gives the same weights."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     printed = []
@@ -129,7 +129,7 @@ def test_a_cache_that_cannot_be_written_or_is_held_stops_nothing(tmp_path: Path,
 
 
 def test_many_models_are_compiled_in_one_process():
-    """torch compiles one code object eight times at most."""
+    """This matters because torch compiles a code object at most eight times."""
     for seed in range(12):
         assert trainer(vae(seed=seed), data(20), epochs=1, batch_size=10, compile=True, backend="eager").run().finished
 
@@ -145,8 +145,8 @@ def test_an_error_of_the_step_itself_is_the_error_that_is_seen():
 
 @pytest.mark.parametrize("captured", [False, True])
 def test_moments_of_weights_without_input_fade_to_zero(captured: bool):
-    """A gradient once, then none for the first column of a layer: its moments end at 0, not among the subnormal
-    numbers, where they would stay; the weights are those of torch's AdamW to rounding."""
+    """If a layer's first column has a gradient once and then none, its moments end at 0 and not at subnormal numbers,
+    where they would stay; weights equal those of torch's AdamW to rounding."""
     torch.manual_seed(0)
     ours, theirs = nn.Linear(2, 3), nn.Linear(2, 3)
     theirs.load_state_dict(ours.state_dict())

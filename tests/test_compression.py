@@ -1,4 +1,4 @@
-"""Compressed files: what comes out is what went in, bit for bit, or one sentence says why not."""
+"""Compressed files: decompression returns the data bit for bit, or one sentence says why it cannot."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from latens.runs.coding.container import MAGIC, Container
 from latens.runs.coding.rounding import Rounding, from_varints, varints
 
 ROOT = Path(__file__).parent.parent
-KEPT = Path(__file__).parent / "compressed"  # a run, rows and their file, which every later version decodes
+KEPT = Path(__file__).parent / "compressed"  # a run, rows and their file, which every later version must decode
 
 
 def drawn(kind: str, rows: int) -> np.ndarray:
-    """Up to 300 rows that depend on two numbers each."""
+    """Up to 300 rows, each determined by two numbers."""
     return _all(kind)[-rows:]
 
 
@@ -74,7 +74,7 @@ RUNS: dict[str, tuple[str, dict]] = {
 
 
 class Fits(dict[str, latens.VAE]):
-    """Each run, fitted to few rows when it is asked for."""
+    """The runs, each fitted to few rows when it is first used."""
 
     def __missing__(self, name: str) -> latens.VAE:
         kind, options = RUNS[name]
@@ -158,7 +158,7 @@ def test_a_stack_gives_back_what_was_put_on_it_in_the_opposite_order():
             stack.pop(lambda slots, cells: (slots, slots, np.ones_like(slots)), 40 * lanes)
 
 
-# What does not verify is refused
+# Files with wrong checksums are refused
 
 
 def test_every_changed_byte_of_a_file_is_refused(codecs: dict[str, Codec]):
@@ -191,7 +191,7 @@ def test_data_outside_the_schema_are_refused(codecs: dict[str, Codec]):
             codecs["levels"].encode(bad)
 
 
-# The same file on every machine
+# Files are the same on every machine
 
 
 def test_the_file_of_an_earlier_version_is_decoded():
@@ -221,7 +221,7 @@ def test_files_are_the_same_under_other_instructions_and_threads(
     for name in ("levels", "counts", "a ladder"):
         fitted[name].save(tmp_path / name)
         np.save(tmp_path / f"{name}.npy", drawn(RUNS[name][0], 300))
-    known = ["DEFAULT", "AVX2", "AVX512"].index(torch.backends.cpu.get_cpu_capability())  # by this processor
+    known = ["DEFAULT", "AVX2", "AVX512"].index(torch.backends.cpu.get_cpu_capability())  # what this processor has
     for number, setting in enumerate(SETTINGS[: 1 + known]):
         environment = os.environ | setting | {"PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", ELSEWHERE, str(number)], cwd=tmp_path, env=environment, check=True)
@@ -254,7 +254,7 @@ def test_the_commands_give_the_data_back(
         refused(*words)
 
 
-# What comes with an array
+# Other contents of an archive
 
 
 def blocks_of_counts() -> sparse.csr_array:
@@ -265,7 +265,7 @@ def blocks_of_counts() -> sparse.csr_array:
 
 
 def test_an_archive_comes_back_with_all_of_its_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Under their names, in their order; an array alone would lose the others, and is refused."""
+    """Arrays keep their names and order; to write a single array would lose the others, so it is refused."""
     monkeypatch.chdir(tmp_path)
     x = drawn("levels", 60)
     others = {"labels": np.arange(60) % 3, "file": np.array(["ä", "b"]), "days": np.array(["2020-01-01"], "M8[D]"),
@@ -326,7 +326,7 @@ def test_a_sparse_matrix_comes_back_as_one(form: str, tmp_path: Path, monkeypatc
 
 
 def test_counts_beyond_the_model_are_exact_or_refused():
-    """Dense whole numbers of any size come back; a sparse matrix, kept as float32, has them up to 2^24."""
+    """Dense whole numbers of any size are restored; a sparse matrix, stored as float32, holds them up to 2^24."""
     x = blocks_of_counts().toarray()
     codec = latens.VAE(latent_dim=2, epochs=1, random_state=0, kind="count").fit(x).codec()
     for count in (4095, 4096, 2**24 + 1, 2**53 + 1):
@@ -343,7 +343,7 @@ def test_counts_beyond_the_model_are_exact_or_refused():
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_the_decoder_rounds_as_the_encoder_did_whatever_the_layout_in_memory(order: str):
-    """Numbers in the middle between two places, computed elsewhere with an error of 2^-40."""
+    """Test numbers halfway between two grid points, computed elsewhere with an error of 2^-40."""
     middles = np.asarray(np.arange(12).reshape(3, 4) + 0.5, order=order)
     encoder = Rounding()
     encoder.at(0, 3)
@@ -355,7 +355,7 @@ def test_the_decoder_rounds_as_the_encoder_did_whatever_the_layout_in_memory(ord
 
 
 def test_a_few_bytes_that_stand_for_many_are_not_inflated():
-    """Peak memory of 200 MB of zeros in 200 KB, and of a head that declares 2^60 bytes."""
+    """Check peak memory for 200 KB that inflate to 200 MB of zeros, and for a header that declares 2^60 bytes."""
     whole = arrays.packed({"a": np.zeros(9)})
     head = zlib.decompress(whole)[4:].replace(b"[9]", b"[%d]" % 2**60)
     for data in (zlib.compress(bytes(2 * 10**8)), zlib.compress(struct.pack("<I", len(head) - 72) + head), whole[:-1]):
@@ -376,7 +376,7 @@ def test_a_head_that_promises_too_much_is_refused():
 
 
 def people(rows: int = 400) -> pd.DataFrame:
-    """Columns of every kind, with gaps, that depend on one number."""
+    """A table with columns of every kind, with gaps, that depend on one number."""
     random = np.random.default_rng(0)
     z = random.normal(size=rows)
     days = pd.to_timedelta(random.integers(0, 900, rows), unit="D")
@@ -394,7 +394,7 @@ def people(rows: int = 400) -> pd.DataFrame:
 
 
 def odd(x: pd.DataFrame) -> pd.DataFrame:
-    """Another order, a further column, and values that no row of the fit had."""
+    """The table with another column order, one more column, and values that no row of the fit had."""
     x = x.assign(extra=np.arange(len(x)) / 7)
     x.loc[x.index[3], "age"], x.loc[x.index[6], "text"], x.loc[x.index[9], "price"] = 1000, "unseen", 1.23456
     return x[x.columns[::-1]]
@@ -423,7 +423,7 @@ def test_a_frame_comes_back_with_its_values_types_gaps_order_and_index(name: str
 
 
 def test_a_row_index_without_a_name_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As pandas and R write it by default, of numbers and of words."""
+    """pandas and R write such an index by default, of numbers or of text."""
     monkeypatch.chdir(tmp_path)
     for name, index in (("numbers", range(1, 61)), ("words", [f"row {i}" for i in range(60)])):
         frame = pd.DataFrame({"a": np.arange(60) % 7, "b": list("xyz" * 20)}, index=pd.Index(index))
@@ -486,7 +486,7 @@ def test_a_file_of_types_is_written_as_text_where_its_values_are_the_same_there(
 
 def changed(data: bytes, block: Callable[[bytes], bytes] | None = None, /, head: dict | None = None,
             **kept: np.ndarray) -> bytes:  # fmt: skip
-    """A file with other entries of its head, another first block or other arrays, under checksums that agree."""
+    """A file with other header entries, another first block or other arrays, and matching checksums."""
     found = Container.read(data)
     blocks = list(found.blocks)
     if block is not None:
@@ -498,7 +498,7 @@ def changed(data: bytes, block: Callable[[bytes], bytes] | None = None, /, head:
 
 
 def with_dimensions(body: bytes) -> bytes:
-    """A block whose head says 2^19 dimensions of the code."""
+    """A block whose header declares 2^19 dimensions of the code."""
     (length,) = struct.unpack_from("<I", body)
     lanes, lent, _, *rest = from_varints(body[4 : 4 + length])
     head = varints([lanes, lent, 1 << 19, *rest])
@@ -541,7 +541,7 @@ def test_a_column_of_no_type_comes_back(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_bound_of_a_grid_is_in_bits_of_its_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The same numbers in two units: the code is as long, and so is what is printed next to it."""
+    """The same numbers in two units give a file of the same length and the same printed bound."""
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     z = random.normal(size=1000)

@@ -1,5 +1,5 @@
-"""Columns that are computed from others with any weights, powers, numbers of levels, or by intervals: found, declared,
-kept in all rows that are made, and exact where they are told."""
+"""Columns that are computed from others by weights, powers, a number per level, or intervals: they are found or
+declared, hold in all generated rows, and are exact where their sources are given."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _apart(made: pd.Series, exact: pd.Series, digits: int) -> int:
     return int(((made - exact).abs() > 0.50001 * 10.0**-digits).sum())
 
 
-RULES = {  # text: how many rows of a frame break it
+RULES = {  # rule as text: how many rows of a frame break it
     "price = 0.15 * minutes + [bike]": lambda t: _apart(t.price, 0.15 * t.minutes + t.bike.map(FARES).astype(float), 2),
     "bmi = weight / height / height": lambda t: _apart(t.bmi, t.weight / t.height**2, 1),
     "bmi -> band": lambda t: (t.band != np.where(t.bmi < 18.5, "thin", np.where(t.bmi < 25, "usual", "heavy"))).sum(),
@@ -66,7 +66,7 @@ def schema_of(data: object, *rules: str) -> Table:
 
 
 def written_by(schema: Table) -> dict[str, str]:
-    """The rules that compute a column, as texts, with sources in any order."""
+    """The rules that compute a column, as text, with sources in any order."""
     return {rule.target: rule.text for rule in schema.rules if rule.reproduces}
 
 
@@ -89,8 +89,8 @@ def test_each_is_found_and_is_no_accident():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_none_is_found_among_columns_with_noise(seed):
-    """As :func:`frame`, with noise of a tenth of its spread on each computed number and a fifth of the levels
-    exchanged."""
+    """The table is that of :func:`frame`, with noise of a tenth of the spread on each computed number and a fifth of
+    the levels exchanged."""
     rng, data = np.random.default_rng(seed), frame(seed=seed)
     for name, digits in (("price", 2), ("bmi", 1), ("mix", 3), ("total", 2), ("share", 2)):
         data[name] = (data[name] + rng.normal(size=N) * data[name].std() / 10).round(digits)
@@ -191,7 +191,7 @@ def test_filled_numbers_move_to_the_nearest_interval_of_the_level_seen():
 
 
 def test_a_level_without_rows_of_its_own_is_not_computed():
-    """Rows of a level for which no number is known have no computed cell, rather than one that is wrong."""
+    """If no number is known for a level, its rows have a missing computed cell, not a wrong one."""
     schema = schema_of(frame())
     rule = next(rule for rule in schema.rules if rule.target == "price")
     u = {"minutes": np.array([10.0, 10.0, 10.0]), "bike": np.array([0.0, np.nan, 7.0])}

@@ -1,4 +1,4 @@
-"""Given columns: samples of a level are like its rows, and every part takes the condition from the data."""
+"""Conditions: samples of a level resemble its rows, and every part takes the condition from the data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from latens.training import Settings
 
 
 def stones(rows: int = 3000, seed: int = 0) -> pd.DataFrame:
-    """A price that follows a weight, both by cut, a colour that follows the cut, and a year that shifts the price."""
+    """A table in which the price follows the weight, price, weight and colour depend on the cut, and a year shifts the
+    price."""
     rng = np.random.default_rng(seed)
     cut = rng.choice(["fair", "good", "ideal"], rows, p=[0.2, 0.3, 0.5])
     place = pd.Series(cut).map({"fair": 0.0, "good": 0.7, "ideal": 1.5}).to_numpy()
@@ -43,8 +44,8 @@ def fitted() -> tuple[latens.VAE, pd.DataFrame]:
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", ["fair", "good", "ideal"])
 def test_samples_of_a_level_have_the_marginals_of_its_rows(fitted, cut: str):
-    """The condition's share of ln price, ln weight and colour: means within 0.15 of the level's standard deviation, and
-    Kolmogorov-Smirnov distances below 0.1 (the levels themselves are 0.8 to 2.3 standard deviations apart)."""
+    """ln price, ln weight and colour of each level's samples: means are within 0.15 of the level's standard deviation,
+    and Kolmogorov-Smirnov distances below 0.1 (the levels are 0.8 to 2.3 standard deviations apart)."""
     vae, data = fitted
     real, drawn = data[data.cut == cut], vae.sample(1500, given={"cut": cut}, random_state=1)
     assert (drawn.cut == cut).all() and list(drawn.columns) == list(data.columns)
@@ -60,8 +61,9 @@ DIAMONDS = Path(__file__).parents[1] / "bench" / "data" / "diamonds.csv"
 @pytest.mark.slow
 @pytest.mark.skipif(not DIAMONDS.exists(), reason="bench/README.md says where bench/data/diamonds.csv comes from")
 def test_samples_of_diamonds_have_the_marginals_of_each_cut():
-    """A third of the default length. `table` is a whole number in 98 of 100 rows, which steps of up to a fifth cost a
-    density, so it is held against the rows after rounding; the levels' depths lie up to 0.77 apart."""
+    """The fit has a third of the default length. `table` is a whole number in 98 of 100 rows, which costs a density
+    steps of up to a fifth, so it is compared with the rows after rounding; the depths of different levels are up to
+    0.77 apart."""
     rows = pd.read_csv(DIAMONDS)
     rows = rows.drop(columns=[name for name in rows if not name.strip() or name.startswith("Unnamed")])
     vae = latens.VAE(condition=["cut"], random_state=0, epochs=16).fit(rows)
@@ -118,7 +120,7 @@ def test_conditions_that_are_missing_unseen_or_unknown_are_refused(fitted):
 @pytest.mark.slow
 @pytest.mark.parametrize("prior", ["standard", "conditional"])
 def test_a_classifier_recognises_the_digit_that_was_asked_for(prior: str):
-    """At least 95 % of 500 samples; the classifier itself is right for 98 % of real digits."""
+    """It recognises at least 95 % of 500 samples; it is right for 98 % of real digits."""
     digits = load_digits()
     classifier = SVC(gamma=0.001).fit(digits.data[::2], digits.target[::2])
     source = read("digits")

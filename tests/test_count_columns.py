@@ -1,4 +1,5 @@
-"""Columns of counts: what stands before them may tell them better than a Poisson or a negative binomial can say."""
+"""Columns of counts: earlier columns may determine a count more closely than a Poisson or negative binomial can
+express."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from latens.recipes.choices.tables import _head
 
 N = 2400
 RNG = np.random.default_rng(0)
-EARLIER = RNG.integers(0, 20, N)  # the column that is seen before the count
+EARLIER = RNG.integers(0, 20, N)  # the column before the count
 HALF = EARLIER // 2
 
 
@@ -43,13 +44,13 @@ COUNTS: dict[str, np.ndarray] = {
     "Poisson": RNG.poisson(1 + EARLIER / 2),
     "of two kinds": np.where(RNG.random(N) < 0.5, RNG.binomial(8, 0.5, N), 20 + RNG.binomial(8, 0.5, N)) + HALF,
 }
-SIZES = {"many rows": N, "few rows": 600}  # from 2,000 on scales and places depend on what is seen
+SIZES = {"many rows": N, "few rows": 600}  # from 2,000 rows on, scales and locations depend on the earlier columns
 STEPS, BATCH = 250, 250
 
 
 @pytest.fixture(scope="module", params=SIZES)
 def fitted(request: Any) -> tuple[int, dict[str, np.ndarray]]:
-    """Rows, and 20 draws of each count ``[20, rows]`` of the likelihoods that the schema gives them, fitted to those
+    """Rows, and 20 draws of each count ``[20, rows]`` from the likelihoods that the schema chooses, fitted to these
     rows given the earlier column."""
     rows = SIZES[request.param]
     schema = infer_table(
@@ -80,8 +81,8 @@ def fitted(request: Any) -> tuple[int, dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_come_back_as_they_are(fitted: tuple[int, dict[str, np.ndarray]], name: str) -> None:
-    """Mean, deviation and the shares of the three most frequent values within four standard errors of those of a sample
-    of as many rows: were the draws rows of their own, one of 150 comparisons would fail in 1 % of all runs."""
+    """Mean, deviation and the shares of the three most frequent values are within four standard errors for a sample of
+    as many rows: if the draws were independent rows, one of 150 comparisons would fail in 1 % of all runs."""
     rows, every = fitted
     cells, made, earlier = COUNTS[name][:rows], every[name], EARLIER[:rows]
     deviation = cells.std()

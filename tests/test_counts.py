@@ -1,5 +1,5 @@
-"""Laws of counts: sparse rows are those of the dense matrix, summaries are numpy's, an .h5ad file of any encoding gives
-its raw counts back, and every hostile one is refused with a sentence."""
+"""Laws of counts: sparse rows equal those of the dense matrix, summaries equal numpy's, raw counts are read from an
+.h5ad file of any encoding, and every hostile file is refused with one sentence."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def test_entries_stored_twice_zeros_and_order_make_no_difference():
     messy = sparse.csr_array(([1.0, 1, 2, 0, 2], [2, 1, 1, 0, 0], [0, 4, 5]), shape=(2, 3))
     a, b = (counts_of(SimpleNamespace(X=m, obs={}, var_names=list("abc"))) for m in (plain, messy))
     assert a.fingerprint == b.fingerprint and torch.equal(a.x[:], b.x[:])
-    assert messy.nnz == 5 and not messy.has_sorted_indices  # the user's own is not changed
+    assert messy.nnz == 5 and not messy.has_sorted_indices  # the user's matrix is not changed
     assert np.array_equal(column_summaries(messy).zeros, [0.5, 0.5, 0.5])
     other = counts_of(SimpleNamespace(X=plain * 2, obs={}, var_names=list("abc")))
     assert other.fingerprint != a.fingerprint
 
 
 def test_a_large_matrix_is_never_dense():
-    """10^6 x 10^5 cells would take 400 GB."""
+    """The test matrix has 10^6 x 10^5 cells, which would take 400 GB."""
     values = rng.integers(1, 9, 1000).astype(np.float32)
     where = rng.integers(0, 10**6, 1000), rng.integers(0, 10**5, 1000)
     rows = SparseRows(sparse.coo_array((values, where), shape=(10**6, 10**5)))
@@ -170,7 +170,7 @@ def put_index(file: Any, name: str, words: list[str]) -> Any:
 
 
 def h5ad(path: Path, x: np.ndarray | None = None, form: str = "csr", **more: Any) -> Path:
-    """A file; more: raw, layers={name: x}, obs={name: values}, genes."""
+    """Write an .h5ad file; ``more`` may hold raw, layers={name: x}, obs={name: values} and genes."""
     with h5py.File(path, "w") as file:
         if x is not None:
             put_matrix(file, "X", x, form)
@@ -456,7 +456,7 @@ def test_files_that_are_none(tmp_path: Path):
 
 
 def test_damaged_values_never_escape_as_another_error(tmp_path: Path):
-    """Of the values alone: damage to the structure of HDF5 is between the file and its library."""
+    """Only values are damaged here: errors in the structure of HDF5 are those of its library."""
     random, path = np.random.default_rng(3), tmp_path / "a.h5ad"
     extremes = [-(2**31), -1, 0, 1, 9, 10**6, 2**31 - 1]
     refused = 0
@@ -504,7 +504,7 @@ def test_queries_are_read_from_the_layer_of_the_fit(tmp_path: Path, monkeypatch:
     layered = SimpleNamespace(X=np.log1p(x), obs={}, var_names=GENES, layers={"spliced": x, "other": other})
     for command in ("encode", "reconstruct", "score"):
         done(command, "r", "a.h5ad", "--out", "o.npy")
-        done(command, "r", "a.h5ad", "--out", "p.npy", "--layer", "other")  # what is asked for wins
+        done(command, "r", "a.h5ad", "--out", "p.npy", "--layer", "other")  # an explicit choice wins
         assert np.allclose(np.load("o.npy")[::-1], np.load("p.npy"))
         said = refused(command, "r", "b.h5ad", "--out", "q.npy")
         assert said == "b.h5ad has no layer 'spliced': pass --layer with one of X, counts"
@@ -515,17 +515,17 @@ def test_queries_are_read_from_the_layer_of_the_fit(tmp_path: Path, monkeypatch:
     done("encode", "r", "a.h5ad", "--out", "o.npy")
     for data in ("a.h5ad", layered):
         assert np.allclose(vae.transform(data), np.load("o.npy"), atol=1e-5)
-    h5ad(Path("c.h5ad"), np.log1p(x), layers={"counts": x})  # a model of values is not given counts
+    h5ad(Path("c.h5ad"), np.log1p(x), layers={"counts": x})  # a model of other values does not take the counts
     done("encode", "logs", "a.h5ad", "--out", "o.npy")
     done("encode", "logs", "c.h5ad", "--out", "q.npy")
     assert np.allclose(np.load("o.npy"), np.load("q.npy"))
 
 
-# AnnData in place
+# AnnData that are changed in place
 
 
 class Backed:
-    """A matrix that stays in its file until it is asked for."""
+    """A matrix that stays in its file until rows are read."""
 
     def __init__(self, matrix: Any):
         self.matrix = matrix

@@ -1,5 +1,5 @@
-"""A map-style dataset of torch is the data that its items are: codes equal those of the same rows in an array or a
-mapping of columns, and what has no rows, or rows of several forms, is refused in a sentence."""
+"""Map-style datasets of torch: codes equal those of the same rows as an array or a mapping of columns, and datasets
+without rows, or with rows of different forms, are refused with one sentence."""
 
 from __future__ import annotations
 

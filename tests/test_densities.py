@@ -1,4 +1,5 @@
-"""Densities in run folders: fitted once, kept whole or not at all, loaded bit for bit, sampled from."""
+"""Densities in run folders: they are fitted once, stored completely or not at all, loaded bit for bit, and sampled
+from."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_fitted_kept_loaded_and_sampled(kind: str, run: Path, monkeypatch: pytest.MonkeyPatch):
-    """Loaded without fitting again, and bit-identical: tensors, densities and samples."""
+    """A density is loaded without another fit, with bit-identical tensors, log-densities and samples."""
     first = figures("density", run, "--kind", kind, *SMALL[kind])
     assert first["fitted"] and first["rows"] == 150 and np.isfinite(first["held_out"])
     assert first["source"].startswith("iris") and "q(z|x)" in first["codes"]
@@ -83,7 +84,7 @@ def test_unfitted_ones_are_fitted_on_first_use(run: Path):
 
 
 def test_killed_halfway_leaves_what_was_there(run: Path, monkeypatch: pytest.MonkeyPatch):
-    """Killed between the tensors and the record: nothing there, or the density from before."""
+    """If the process is killed between the tensors and the record, there is no density or the previous one."""
     before = store.write_text
 
     def killed(*given: Any) -> None:
@@ -165,12 +166,12 @@ def test_the_estimator_fits_samples_and_saves(tmp_path: Path):
     again = latens.load(tmp_path / "run")
     assert np.array_equal(first, again.sample(5, density="mixture", random_state=1))
     vae.fit(x)
-    with pytest.raises(InputError, match="fit_density"):  # those were another fit's codes
+    with pytest.raises(InputError, match="fit_density"):  # those were the codes of another fit
         vae.sample(3, density="mixture")
 
 
 class Books(nn.Module):
-    """A prior over entries of a book, and a posterior that chooses one for each of two positions."""
+    """A prior over entries of a codebook, and a posterior that chooses one for each of two positions."""
 
     class Chosen(PointMass):
         index: Tensor
@@ -190,7 +191,7 @@ class Books(nn.Module):
 
 
 def test_codes_of_a_book_are_whole_numbers_and_come_back_as_entries():
-    """Positions that always agree: samples agree too, and are entries of the book."""
+    """The two positions always agree in the data; in samples they agree too, and are entries of the codebook."""
     books = Books()
 
     class Model(nn.Module):

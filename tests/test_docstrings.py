@@ -1,5 +1,5 @@
-"""Public names have a docstring: classes, functions and methods whose name does not begin with an underscore. It names
-the shapes of tensors and arrays, and the error for bad input."""
+"""Public names (classes, functions and methods without a leading underscore) have a docstring, which names the shapes
+of tensors and arrays and the error for bad input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import latens
 ROOT = Path(latens.__file__).parent
 PACKAGES = sorted(path for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__")
 SHARE = 0.95
-AGAIN = {"overload", "setter"}  # decorators of a name that is documented where it is first defined
+AGAIN = {"overload", "setter"}  # decorators of names that are documented where they are first defined
 
 
 def public(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, bool]]:
@@ -31,7 +31,7 @@ def public(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, bool]]:
 
 
 def names(package: Path) -> dict[str, bool]:
-    """{place: whether it has a docstring} of every public name in the public files of a package."""
+    """{place: whether the name there has a docstring} of every public name in the public files of a package."""
     files = (path for path in sorted(package.rglob("*.py")) if path.name == "__init__.py" or path.name[0] != "_")
     return {
         f"{path.relative_to(ROOT)}: {name}": has for path in files
@@ -46,9 +46,9 @@ def test_public_names_have_a_docstring(package: Path) -> None:
     assert len(missing) <= (1 - SHARE) * len(found), f"{len(missing)} of {len(found)} lack one:\n" + "\n".join(missing)
 
 
-# Shapes and errors. The command line answers in words, and the report draws: what they hold is not the user's.
+# Shapes and errors. Arrays inside the command line and the report are not the user's, so their shapes are not checked.
 
-ARRAY = re.compile(r"(Tensor|np\.ndarray)( \| .+)?")  # a parameter or result that is one; not a mapping of them
+ARRAY = re.compile(r"(Tensor|np\.ndarray)( \| .+)?")  # a tensor or an array, not a mapping
 SHAPE = re.compile(r"\[[^\]]+\]|\b(scalar|shape)")
 LIBRARY = [package for package in PACKAGES if package.name not in ("cli", "report")]
 
@@ -69,7 +69,7 @@ def takes_arrays(function: ast.FunctionDef) -> bool:
 
 
 def refuses(function: ast.FunctionDef) -> bool:
-    """Whether the body itself raises ``InputError``."""
+    """Whether the function body raises ``InputError``."""
     raised = (each.exc for each in ast.walk(function) if isinstance(each, ast.Raise))
     return any(isinstance(each, ast.Call) and getattr(each.func, "id", "") == "InputError" for each in raised)
 
@@ -96,8 +96,8 @@ def test_docstrings_name_shapes_and_errors(kind: int) -> None:
 
 
 def misread(code: str) -> list[str]:
-    """What the site would not show as it is written: a property whose first line has a colon (its type, for Sphinx),
-    and an argument described by one letter (the number of a list)."""
+    """Docstrings that the site would show wrongly: a property whose first line has a colon (Sphinx takes it for a
+    type), and an argument described by one letter (it becomes a list number)."""
     found = []
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and (text := ast.get_docstring(node)):

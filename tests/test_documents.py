@@ -1,4 +1,4 @@
-"""What docstrings and documents name is there, and the code they show is the code of the tree."""
+"""Names in docstrings and documents exist, and the code that documents show is the code of the repository."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_names_and_paths_in_documents_exist(path: Path) -> None:
 
 
 def blocks(path: Path) -> list[str]:
-    """Its indented blocks, without their indentation."""
+    """The indented blocks of a text, without their indentation."""
     found = re.findall(r"(?:^ {4,}\S.*\n(?:\n(?= {4,}\S))?)+", path.read_text("utf-8"), flags=re.MULTILINE)
     return [textwrap.dedent(block).strip() for block in found]
 

@@ -1,4 +1,5 @@
-"""Recipes of installed packages: listed unseen, imported only where they are named, never because a file names them."""
+"""Recipes of installed packages: listed without import, and imported only when a user names them, never because a file
+does."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ COMMON = ("--epochs", "1", "--latent-dim", "1")
 
 
 def install(folder: Path, name: str, points: dict[str, str], code: str = RECIPE) -> None:
-    """A package with its metadata, as an installer writes them."""
+    """Write a package with its metadata, as an installer does."""
     (folder / f"{name}.py").write_text(code)
     about = folder / f"{name}-1.0.dist-info"
     about.mkdir()

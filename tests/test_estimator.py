@@ -52,7 +52,7 @@ def same(a: VAE, b: VAE) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-# scikit-learn's own checks: none excepted
+# scikit-learn's own checks, without exceptions
 
 
 @parametrize_with_checks([VAE()])
@@ -60,7 +60,7 @@ def test_scikit_learns_checks(estimator: VAE, check: Callable[[VAE], None]):
     try:
         check(estimator)
     except SkipTest as reason:
-        assert "SCIPY_ARRAY_API is not set" in str(reason)  # the environment may skip, our tags may not
+        assert "SCIPY_ARRAY_API is not set" in str(reason)  # the only reason to skip a check
         pytest.skip(str(reason))
 
 
@@ -102,7 +102,7 @@ def test_grid_search_over_latent_dim_and_beta(recipe: str | Recipe):
     assert best.latent_dim_ == search.best_params_["latent_dim"]
     assert best.run_.objective.beta == search.best_params_["recipe__beta"]
     if isinstance(recipe, Recipe):
-        assert best.recipe is not recipe and recipe.given.get("beta") in (3.0, None)  # the one given is left as it was
+        assert best.recipe is not recipe and recipe.given.get("beta") in (3.0, None)  # the given estimator is unchanged
         assert best.recipe.given.get("kl") == recipe.given.get("kl")
 
 
@@ -149,7 +149,7 @@ MIXED = {
     "price": np.round(np.exp(rows()[:, 0]), 2), "size": rows()[:, 1], "cut": ["fair", "good", "ideal", "good"] * 10,
     "stones": np.arange(40) % 13,
 }  # fmt: skip
-GAPS = {"price": [3, 5], "size": [3, 11], "cut": [3, 20]}  # rows in which a cell is missing; of row 3, three are
+GAPS = {"price": [3, 5], "size": [3, 11], "cut": [3, 20]}  # rows with a missing cell; row 3 has three
 
 
 def holed(columns: dict[str, Any]) -> dict[str, list[Any]]:
@@ -174,7 +174,7 @@ def test_the_container_of_a_table_does_not_matter(made: Callable[[dict[str, Any]
         assert type(found) is type(other)
         assert list(found if isinstance(found, dict) else found.columns) == list(columns)
         if isinstance(other, pd.DataFrame | pl.DataFrame):
-            exact = slice(0, -1 if found is means else None)  # the mean of a count is no whole number
+            exact = slice(0, -1 if found is means else None)  # the mean of a count is not a whole number
             assert list(found.dtypes)[exact] == list(other.dtypes)[exact]
 
 
@@ -195,7 +195,7 @@ def test_missing_cells_are_filled_and_the_others_stay():
 
 
 def test_tables_keep_what_arrays_keep(tmp_path: Path):
-    """Order, neighbours, weights, pickle, a saved run: the same laws."""
+    """Order, neighbours, weights, pickle and a saved run obey the same laws for tables as for arrays."""
     table = pa.table(holed(MIXED))
     vae = VAE(**QUICK | {"nll_draws": 20}).fit(table)
     order, weight = np.random.default_rng(2).permutation(40), np.random.default_rng(0).integers(0, 4, 40)
@@ -297,7 +297,7 @@ def test_a_rows_score_does_not_depend_on_its_neighbours():
     alone = np.concatenate([vae.score_samples(x[i : i + 1]) for i in range(8)])
     assert np.allclose(alone, together[:8], rtol=1e-6)
     assert vae.score(x) == pytest.approx(together.mean())
-    assert np.array_equal(vae.score_samples(x), together)  # and is the same every time
+    assert np.array_equal(vae.score_samples(x), together)  # and the score is the same every time
 
 
 def test_whole_number_weights_are_rows_and_zero_leaves_out():
@@ -307,7 +307,7 @@ def test_whole_number_weights_are_rows_and_zero_leaves_out():
     spoilt = np.where(weight[:, None] == 0, 1e6, x)
     assert same(VAE(**QUICK).fit(x, sample_weight=weight), VAE(**QUICK).fit(spoilt, sample_weight=weight))
     assert same(VAE(**QUICK).fit(x, sample_weight=weight / 7), VAE(**QUICK).fit(spoilt, sample_weight=weight / 7))
-    many = VAE(**QUICK).fit(x, sample_weight=weight * 10**9)  # no billions of rows are made
+    many = VAE(**QUICK).fit(x, sample_weight=weight * 10**9)  # weights do not create billions of rows
     assert many.run_.rows == (weight > 0).sum()
 
 
@@ -412,7 +412,7 @@ def test_a_broken_row_is_named_as_the_user_counts():
 
 
 def test_lazy_frames_and_masked_cells_are_data_to_every_method() -> None:
-    """A lazy frame is its rows; a masked cell is missing, whatever lies under the mask."""
+    """A lazy frame equals its rows; a masked cell is missing, whatever value lies under the mask."""
     rng = np.random.default_rng(0)
     x = np.stack([rng.normal(size=60), rng.integers(0, 9, 60)], 1)
     mask = rng.random(x.shape) < 0.2

@@ -1,4 +1,4 @@
-"""The explorer: the command, what is in the page, the page in a browser, and the local process that decodes."""
+"""The explorer: the command, the content of the page, the page in a browser, and the local process that decodes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def block(page: Path, name: str) -> np.ndarray:
     return unpacked(found[1], facts(page)["kinds"][name])
 
 
-# What is in the page
+# The content of the page
 
 
 def test_a_page_names_no_address_and_may_ask_none(folder: Path):
@@ -92,7 +92,7 @@ def test_a_page_holds_the_codes_cells_and_numbers_of_rows(folder: Path):
 
 
 def test_values_of_rows_are_those_of_the_data(folder: Path):
-    """Numbers, dates and levels to the last digit, and gaps; ranks are the numbers from 1."""
+    """Numbers, dates and levels are exact to the last digit, gaps are gaps, and ranks count from 1."""
     page = folder / "mixed.html"
     numbers, written = block(page, "numbers"), {}
     for value in facts(page)["rows"]["values"]:
@@ -175,7 +175,7 @@ def opened(browser: Tab, page: Path, **window: Any) -> None:
 
 
 def quiet(browser: Tab, page: Path) -> None:
-    """Nothing was logged, and nothing was asked for but the page."""
+    """Check that nothing was logged, and that the page alone was requested."""
     assert browser.log == []
     assert {url.split("#")[0] for url in browser.requests if not url.startswith(("data:", "blob:", "about:"))} == {
         page.as_uri()
@@ -434,7 +434,7 @@ def test_the_committed_bundle_is_what_the_sources_give(tmp_path: Path):
 
 
 def test_the_bundle_is_small():
-    """As it stands in a page."""
+    """Its size is that within a page."""
     from latens.report.explore.packing import packed
 
     script = np.frombuffer((ASSETS / "explore.js").read_bytes(), np.uint8)

@@ -1,4 +1,4 @@
-"""The decoder inside a page: what the interpreter computes is what torch computes, for every recipe."""
+"""The decoder inside a page: for every recipe, the interpreter computes what torch computes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from latens.training import Settings
 WEB = Path(__file__).parent.parent / "web"
 ASSETS = Path(latens.report.explore.__file__).parent / "assets"
 N = 5
-# recipes whose decoder does not run inside a page: a part of the reason
+# recipes whose decoder does not run inside a page, and words of the reason
 CANNOT: dict[str, str] = {}
 
 
@@ -46,7 +46,7 @@ def built(name: str, rows: Rows, **options: Any) -> Run:
     run, _ = fitting.prepare(rows, Recipe(name), Settings(epochs=1), options=options)
     torch.manual_seed(1)
     with torch.no_grad():
-        for weight in run.model.parameters():  # so that no layer is at its start of zeros
+        for weight in run.model.parameters():  # so that no layer keeps its initial zeros
             weight.add_(0.05 * torch.randn_like(weight))
     run.model.eval()
     return run
@@ -60,7 +60,7 @@ def digit_rows(name: str = "") -> Rows:
 
 
 def outputs(graph: DecoderGraph, inputs: list[torch.Tensor], *, half: bool) -> dict[str, np.ndarray]:
-    """The outputs of a graph in the interpreter, flat."""
+    """The outputs of a graph in the interpreter, flattened."""
     blocks = ArrayBlocks()
     about = {"graph": graph.to_json(blocks, half=half), "kinds": blocks.kinds, "data": {"shape": [1]}}
     given = {
@@ -75,7 +75,7 @@ def outputs(graph: DecoderGraph, inputs: list[torch.Tensor], *, half: bool) -> d
 
 
 def largest_error(found: np.ndarray, wanted: torch.Tensor) -> float:
-    """The largest error, in units of the largest number of the column; NaN where NaN is wanted counts as right."""
+    """The largest error, in units of the largest number of the column; NaN is right where NaN is expected."""
     right = wanted.double().numpy().reshape(len(wanted), -1)
     found = found.reshape(right.shape)
     assert (np.isnan(found) == np.isnan(right)).all()
@@ -84,7 +84,7 @@ def largest_error(found: np.ndarray, wanted: torch.Tensor) -> float:
 
 
 def check(run: Run, *, half: bool, most: float) -> None:
-    """The page's outputs are those of the decoder, at random codes."""
+    """Check that the page's outputs equal those of the decoder, at random codes."""
     decoder = graphs.decoder(run)
     inputs = list(decoder.given(N))
     noise = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(0))
@@ -111,8 +111,8 @@ def test_the_page_decodes_as_torch_does(name: str):
 
 @pytest.mark.parametrize("dependence", ["codes", "autoregressive"])
 def test_the_page_decodes_tables_as_torch_does(dependence: str):
-    """Numbers with atoms and gaps, levels, dates and an order between two columns; each column sees those before it,
-    or the code alone."""
+    """The tables have numbers with atoms and gaps, levels, dates and an order between two columns; each column sees the
+    earlier ones, or only the code."""
     random = np.random.default_rng(0)
     days = np.datetime64("2020-01-01") + random.integers(0, 900, 300)
     table = pa.table({
@@ -125,7 +125,7 @@ def test_the_page_decodes_tables_as_torch_does(dependence: str):
 
 
 def distance(space: str, c: float, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The lengths of the shortest ways, from their definitions; on the torus, of each circle."""
+    """The lengths of geodesics, from their definitions; on the torus, one for each circle."""
     if space == "BallNormal":
         off = ((a - b) ** 2).sum(-1) / (1 - c * (a**2).sum(-1)) / (1 - c * (b**2).sum(-1))
         return np.arccosh(1 + 2 * c * off) / np.sqrt(c)

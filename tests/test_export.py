@@ -1,4 +1,4 @@
-"""A run as graphs for other runtimes: the graphs compute what the model does, for any number of rows."""
+"""A run exported as graphs for other runtimes: the graphs compute what the model does, for any number of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from latens.runs.export import graphs, operators, writing
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mixed table with gaps, a file of ten of its rows, and a run fitted to it; a run of counts."""
+    """A folder with a mixed table with gaps, a file of ten of its rows, a run fitted to it, and a run of counts."""
     folder = tmp_path_factory.mktemp("export")
     random = np.random.default_rng(0)
     lines = [f"{random.normal():.2f},{'xyz'[i % 3]},{i * i % 11 or ''},{['no', 'yes'][random.random() < 0.7]}"
@@ -132,7 +132,8 @@ def test_the_same_noise_gives_the_same_score(name: str, place: Path):
 @pytest.mark.parametrize("name", ["table", "ordered", "counts"])
 @pytest.mark.parametrize("part", writing.GRAPHS)
 def test_a_runtime_computes_what_the_model_does(part: str, name: str, place: Path):
-    """ONNX Runtime on seven rows, of a graph traced with three; within 1e-5 of the largest number of an output."""
+    """ONNX Runtime runs a graph that was traced with three rows on seven; errors are below 1e-5 of an output's largest
+    number."""
     runtime = pytest.importorskip("onnxruntime")
     graph = writing.GRAPHS[part](record.load(place / name))
     given = [each + 0.3 * torch.randn(each.shape).to(each) if i == 0 and part == "decoder" else each

@@ -1,4 +1,4 @@
-"""Columns and rules as tensor operations: the same numbers as those of the table itself, which works on arrays."""
+"""Columns and rules as tensor operations give the same numbers as the table, which works on arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def days(random: np.random.Generator, first: str, size: int) -> np.ndarray:
 
 
 def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
-    """Tables by name: one of columns alone, others with rules between them."""
+    """Tables by name: one without rules, others with rules between columns."""
     start, low = days(random, "2019-01-01", 1500), random.integers(0, 50, N)
     workdays = np.datetime64("2018-01-01") + np.arange(2000)
     workdays = workdays[(workdays.astype(int) + 3) % 7 < 5]
@@ -87,7 +87,7 @@ def test_means_become_the_cells_that_a_table_writes(name: str, far: float):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("gaps, wrong", [(0.0, 0.0), (0.3, 0.0), (0.2, 0.2)])
 def test_cells_become_what_the_model_sees(name: str, gaps: float, wrong: float):
-    """Cells are missing, and some break rules because they are those of other rows."""
+    """Some cells are missing, and some break rules because they were taken from other rows."""
     table, random = schema(name), np.random.default_rng(2)
     u = np.stack(list(table.outward(rows(name).inside[:].double().numpy())[0].values()), 1)
     u = np.where(random.random(u.shape) < wrong, random.permuted(u, axis=0), u)
@@ -97,7 +97,7 @@ def test_cells_become_what_the_model_sees(name: str, gaps: float, wrong: float):
 
 
 def test_a_runtime_writes_timestamps_as_the_table_does():
-    """ONNX Runtime's decoded numbers, within 3e-6 of each column's spread: 0.3 s where dates spread over a day."""
+    """ONNX Runtime's decoded numbers are within 3e-6 of each column's spread, which is 0.3 s for dates within a day."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     random = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Runs from somebody else: what their folders may be made of, and what their files may say."""
+"""Runs from somebody else: what their folders may consist of, and what their files may contain."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run, a density of its codes, and a few rows."""
+    """A folder with a run, a density of its codes, and a file of a few rows."""
     folder = tmp_path_factory.mktemp("made")
     rng = np.random.default_rng(0)
     lines = [f"{rng.normal():.3f},{rng.choice(list('xyz'))}" for _ in range(40)]
@@ -159,17 +159,17 @@ def test_parts_with_and_without_descriptors_of_folders(
     assert not (tmp_path / "inner").exists()
 
 
-# Who opens files: elsewhere than in these, whatever is opened is a Part.
+# The files that may call open: everywhere else, whatever is opened is a Part.
 OPENERS = {
     "machine/folder.py", "machine/atomic.py",  # the mechanism
-    "machine/processor.py", "machine/compiler.py",  # the system's files, and the compiler's cache
+    "machine/processor.py", "machine/compiler.py",  # files of the system and the compiler's cache
 }  # fmt: skip
 LAYERS = ("machine", "training", "densities", "runs", "report", "api", "cli")
 OPENING = {
     "open", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "iterdir", "rmtree", "touch", "memmap",
 }  # fmt: skip
-# not files of a run: what the user names, the system's figures, latens' own assets, a browser, exports, parts of an
-# output, a folder just made to download into
+# not files of a run: files that the user names, figures of the system, latens' assets, a browser, exports, parts of an
+# output, and a new folder for a download
 NAMED = {
     ("cli/commands/fitting.py", "read_text"), ("cli/main.py", "open"), ("machine/memory.py", "read_text"),
     ("report/explore/graph.py", "read_text"), ("report/explore/page.py", "read_text"),
@@ -188,13 +188,13 @@ def test_files_of_runs_are_opened_in_one_place() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and name not in OPENERS:
                 called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                is_own = isinstance(node.func, ast.Name) and called in ("write_text", "write_bytes")  # those of atomic
+                is_own = isinstance(node.func, ast.Name) and called in ("write_text", "write_bytes")  # of atomic
                 if called in OPENING and not is_own:
                     found.add((name, called))
     assert found <= NAMED, found - NAMED
 
 
-# What the files say
+# The contents of the files
 
 
 def record(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:

@@ -1,4 +1,4 @@
-"""Frames come back as they went in: index, types, zones, units, levels; and what is left out is said."""
+"""Frames keep index, types, time zones, units and levels; a message names columns that are left out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def objects(values: Any) -> pd.Series:
 
 
 def levels(categories: Any, **options: Any) -> pd.Series:
-    """A categorical column of three of the categories; a fourth one that no row has."""
+    """A categorical column with three categories in use and a fourth that no row has."""
     return pd.Series(pd.Categorical.from_codes(LEVEL, categories=categories, **options))
 
 
@@ -87,7 +87,7 @@ PANDAS: dict[str, pd.Series] = {
 
 
 def holed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Two gaps in each column, but in the last."""
+    """The frame with two gaps in each column except the last."""
     found = frame.copy()
     for j, name in enumerate(frame.columns[:-1]):
         found[name] = found[name].mask(pd.Series(np.isin(np.arange(N), [j % N, (j + 7) % N]), index=frame.index))
@@ -121,7 +121,7 @@ def test_every_type_of_pandas_comes_back(fits: dict[str, VAE], state: str) -> No
             assert len({type(value) for value in [*cells, *filled[name]]}) == 1, name
     assert sampled.dtypes.equals(frame.dtypes) and list(sampled.index) == list(range(40))
     for name in set(frame.select_dtypes("category")):
-        assert set(sampled[name]) <= set(frame[name]), name  # a category that no row has is never drawn
+        assert set(sampled[name]) <= set(frame[name]), name  # a category that no row has is never sampled
 
 
 ARROW: dict[str, Any] = {
@@ -239,7 +239,7 @@ FORMS: dict[str, Any] = {
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two frames are of one type, with the same labels, dtypes and cells."""
+    """Whether two frames have the same type, labels, dtypes and cells."""
     if isinstance(one, pd.DataFrame):
         return one.equals(other) and one.dtypes.equals(other.dtypes) and one.columns.identical(other.columns)
     if isinstance(one, np.ndarray):
@@ -444,7 +444,7 @@ def test_columns_are_found_by_name(small: VAE) -> None:
     assert np.array_equal(small.anomaly_scores(other), small.anomaly_scores(SMALL))
     with pytest.raises(InputError, match="no column 'b'"):
         small.impute(SMALL[["a"]])
-    with pytest.raises(ValueError, match="same order"):  # as scikit-learn asks
+    with pytest.raises(ValueError, match="same order"):  # as scikit-learn requires
         small.transform(SMALL[["b", "a"]])
 
 

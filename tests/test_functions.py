@@ -1,4 +1,4 @@
-"""A function fits a screen and a head: at most 60 lines, complexity at most 15, at most 8 parameters."""
+"""Functions are short enough to understand: at most 60 lines, complexity 15 and 8 parameters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import latens
 
 ROOT = Path(latens.__file__).parent
 LINES, COMPLEXITY, PARAMETERS = 60, 15, 8
-CATALOGUES = ("cli", "recipes")  # their functions declare the options of a command or a recipe as parameters
+CATALOGUES = ("cli", "recipes")  # functions there declare the options of a command or a recipe as parameters
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-# Over a limit are only parameters that are options which a user names.
+# Only functions whose parameters are options that a user names may exceed the limit.
 EXCEPTIONS: dict[str, set[str]] = {
     "lines": set(),
     "parameters": {
@@ -27,7 +27,7 @@ EXCEPTIONS: dict[str, set[str]] = {
 
 
 def complexity(function: Function) -> int:
-    """McCabe's number as radon counts it: 1, and 1 for every further way through. Functions inside have their own."""
+    """McCabe's complexity as radon counts it: 1 plus 1 for every further path. Nested functions count separately."""
     return 1 + sum(map(_ways, function.body))
 
 

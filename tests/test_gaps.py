@@ -1,4 +1,4 @@
-"""Samples of tables have gaps as the data have them, where they belong, in memory and from the command line."""
+"""Samples of tables have gaps as often and in the same rows as the data, in memory and from the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def structural() -> pd.DataFrame:
     return pd.DataFrame({
         "drug": drug,
         "dose": np.where(drug == "none", np.nan, r.normal(50, 8, N).round(1)),
-        "iron": np.where(panel, np.nan, r.normal(size=N).round(2)),  # measured together or not at all
+        "iron": np.where(panel, np.nan, r.normal(size=N).round(2)),  # columns that are measured together or not at all
         "zinc": np.where(panel, np.nan, r.normal(size=N).round(2)),
         "age": age,
         "pension": np.where(age < 60, np.nan, r.lognormal(7, 0.3, N).round()),
@@ -80,8 +80,8 @@ def test_trees_see_only_what_is_drawn_before() -> None:
 
 @pytest.mark.parametrize("gaps", [True, False])
 def test_values_that_go_with_gaps_come_back_where_columns_see_each_other(gaps: bool) -> None:
-    """A survey that a third has left: what it asked later is missing for them, and a column after it is 0. Shares
-    within 0.05, five standard errors of 3,000 draws."""
+    """A third of the people left a survey: their later answers are missing, and a column after these is 0. Shares must
+    agree within 0.05, five standard errors of 3,000 draws."""
     r = np.random.default_rng(0)
     gone = r.random(3_000) < 0.3
     later = np.where(gone, np.nan, r.normal(size=3_000))
@@ -98,8 +98,8 @@ def test_values_that_go_with_gaps_come_back_where_columns_see_each_other(gaps: b
 
 
 def test_a_column_of_one_value_keeps_its_gaps() -> None:
-    """A flag or a date that is set or empty: as often and where the data have it. Shares within 0.05, four standard
-    errors of 2,000 draws."""
+    """A flag or a date that is set or empty is set as often, and in the same rows, as in the data. Shares must agree
+    within 0.05, four standard errors of 2,000 draws."""
     r = np.random.default_rng(0)
     x = r.normal(size=2_000)
     ones = {"word": "dead", "number": -999.0, "whole": 2**62 + 1, "truth": True, "day": pd.Timestamp("2024-02-29"),

@@ -1,5 +1,5 @@
-"""Laws of counts by gene: columns are found by their names whatever holds them, what is no count is refused, means are
-means, and a gene that no row of the fit has costs what half a count would."""
+"""Laws of counts by gene: columns are found by name in any container, values that are not counts are refused, means may
+be fractions, and a gene that no row of the fit has costs what half a count would."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_what_is_no_count_is_refused_sparse_and_dense(what: str, form: str):
     said = f"counts must be whole numbers from 0{f', and these look like {what}; give raw counts' if what else ''}"
     for method in (vae.transform, vae.score_samples, vae.reconstruct, vae.impute, VAE(**QUICK, kind="count").fit):
         with warnings.catch_warnings(), pytest.raises(InputError, match=re.escape(said) + "$"):
-            warnings.simplefilter("ignore")  # a matrix has no names
+            warnings.simplefilter("ignore")  # a matrix has no column names
             method(x)
 
 
@@ -158,7 +158,8 @@ def test_draws_are_counts_and_means_are_means(holder: str):
 @pytest.mark.parametrize("part", [conditionals.PoissonLikelihood, conditionals.NegativeBinomialLikelihood])
 @pytest.mark.parametrize("offset", [None, "size"])
 def test_smoothing_adds_half_a_count(part: Any, offset: str | None):
-    """(N r + 1/2) / (N + 1) of N rows, and (M p + 1/2) / (M + D/2) of M counts over D cells."""
+    """A rate r becomes (N r + 1/2) / (N + 1) for N rows, and a share p becomes (M p + 1/2) / (M + D/2) for M counts
+    over D cells."""
     f = torch.tensor([[0.3, -2.0, -80.0]], dtype=torch.float64)
     n, d, size = 20, 3, 7.0
     s = 1 / (n + 1) if offset is None else (d / 2) / (n + d / 2)
@@ -167,7 +168,7 @@ def test_smoothing_adds_half_a_count(part: Any, offset: str | None):
     r = f.exp() if offset is None else f.softmax(-1)
     right = (n * r + 0.5) / (n + 1) if offset is None else size * (n * r + 0.5) / (n + d / 2)
     assert torch.allclose(found, right, rtol=1e-6)
-    a = torch.tensor([0.5, 0.5, 0.1], dtype=torch.float64)  # what is added can differ from cell to cell
+    a = torch.tensor([0.5, 0.5, 0.1], dtype=torch.float64)  # the added amount can differ from cell to cell
     s = 1 / (n + 1) if offset is None else a.sum().item() / (n + a.sum().item())
     found = part(torch.nn.Identity(), offset=offset, smoothing=s, pseudo=a).double()(f, c).mean
     right = (n * r + a) / (n + 1) if offset is None else size * (n * r + a) / (n + a.sum())
@@ -179,7 +180,7 @@ def test_samples_keep_the_totals_where_most_genes_were_never_seen():
     assert (x.sum(0) == 0).mean() > 0.5
     new = latens.VAE(latent_dim=2, random_state=0, epochs=20).fit(sparse.csr_matrix(x)).sample(4000, random_state=0)
     new, total = np.asarray(new, dtype=float), x.sum(1).mean()
-    se = (total / 4000) ** 0.5  # of a Poisson mean; 3 of them and 15 % for the fit
+    se = (total / 4000) ** 0.5  # standard error of a Poisson mean; 3 of them, and 15 % for the fit
     assert abs(new.sum(1).mean() - total) < 3 * se + 0.15 * total
     assert not new[:, x.sum(0) == 0].any()
 

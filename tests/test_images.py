@@ -1,5 +1,5 @@
-"""Laws of lazy leaves and of folders of images: the pixels are those of the files, whatever their mode and format, in
-memory or a batch at a time; every bad file is refused by name or left out and counted."""
+"""Laws of lazy leaves and folders of images: pixels equal those of the files, whatever their mode and format, in memory
+or a batch at a time; every bad file is refused by name, or left out and counted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ refusal = partial(refusal_of, image_folder)
 
 
 class Held(Lazy):
-    """An array as a lazy leaf."""
+    """An array that acts as a lazy leaf."""
 
     def __init__(self, x: np.ndarray):
         self.x, self.shape, self.kind = x, x.shape, x.dtype
@@ -137,7 +137,7 @@ CASES = [("png", m) for m in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")] + [
 
 @pytest.mark.parametrize(("extension", "mode"), CASES)
 def test_every_mode_and_format(tmp_path: Path, extension: str, mode: str):
-    """PIL's own conversion is the second route, transparency composited by hand."""
+    """The second route is PIL's own conversion, with transparency composited by hand."""
     images = [make(mode) for _ in range(3)]
     paths = [save(tmp_path / f"{i}.{extension}", image, **({"lossless": True} if extension == "webp" else {}))
              for i, image in enumerate(images)]  # fmt: skip
@@ -198,7 +198,7 @@ def test_a_palette_with_transparency(tmp_path: Path):
     index = np.asarray(Image.open(tmp_path / "a.png"))
     assert (laid[index == 1] == 255).all() and (laid[index == 0] == [255, 0, 0]).all()
     gray = levels(*SHAPE)
-    for extension in ("png", "tif", "bmp", "gif"):  # a palette of grays is gray
+    for extension in ("png", "tif", "bmp", "gif"):  # a palette of grays gives a grey image
         image = Image.fromarray(255 - gray).convert("P")
         image.putpalette(np.repeat(np.arange(255, -1, -1, dtype=np.uint8), 3).tobytes())
         save(tmp_path / extension / f"a.{extension}", image)
@@ -208,7 +208,7 @@ def test_a_palette_with_transparency(tmp_path: Path):
 @pytest.mark.parametrize("extension", ["png", "jpg", "tif", "webp"])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_exif_orientation_is_undone(tmp_path: Path, extension: str, turn: int):
-    """Blocks of 8 x 8 so that JPEG keeps them; the second route is PIL's, and numpy's for the meaning of 6."""
+    """Images are blocks of 8 x 8, which JPEG preserves; the second routes are PIL, and numpy for orientation 6."""
     blocks = np.kron(np.array([[0, 90, 200], [40, 130, 255]], np.uint8), np.ones((8, 8), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = turn
@@ -285,8 +285,8 @@ def test_several_sizes_need_one(tmp_path: Path):
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_scaling_covers_and_crops_about_the_centre(tmp_path: Path, deep: bool):
-    """A ramp of 60 x 20 to 10 x 10: aspect kept, so a factor 2 and the middle third; the mean over 2 x 2 pixels is the
-    second route, equal to Lanczos on a ramp away from the ends."""
+    """A ramp of 60 x 20 pixels is scaled to 10 x 10 with its aspect, so by a factor of 2 and cropped to the middle
+    third. The second route is the mean over 2 x 2 pixels, which equals Lanczos on a ramp away from the ends."""
     scale = 1000 if deep else 4
     ramp = np.repeat(np.arange(60)[:, None] * scale, 20, 1)
     save(tmp_path / "a.png", ramp.astype(np.uint16 if deep else np.uint8))
@@ -451,7 +451,7 @@ def test_reading_images_needs_no_torch():
 
 
 def stack_of(path: Path, pages: np.ndarray, **more: object) -> None:
-    """Pages of one file."""
+    """The pages of one file."""
     first, *rest = (Image.fromarray(page) for page in pages)
     first.save(path, save_all=True, append_images=rest, **more)
 

@@ -1,4 +1,4 @@
-"""A command imports what it uses: what arrives late in a package, and what one of the smallest commands costs."""
+"""A command imports only what it uses: modules that packages import lazily, and the cost of the smallest commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from latens import conditionals, priors
 
 ROOT = Path(latens.__file__).parent
 LATE = [path for path in sorted(ROOT.rglob("__init__.py")) if "late(__name__" in path.read_text("utf-8")]
-MOST = 116  # modules of latens that a run's data are encoded with
+MOST = 116  # modules of latens that encode a run's data
 HEAVY = (
     "sklearn", "scipy", "accelerate", "matplotlib", "zuko", "sympy", "pandas", "torch._dynamo", "torch._inductor",
 )  # fmt: skip
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def imported(words: str, folder: Path, packages: tuple[str, ...] = ("latens",)) -> list[str]:
-    """The modules of these packages, or these modules, that a command has imported when it ends."""
+    """The modules, of those named or in the packages named, that a command has imported when it ends."""
     code = (
         f"import sys; from latens.cli.main import main; assert main({words.split()}) == 0; "
         f"wanted = {packages}; print('modules', *sorted(name for name in sys.modules "

@@ -1,5 +1,5 @@
-"""Laws of missing cells: exact conditionals of the linear-Gaussian model (O14), levels against Bayes' rule, cells that
-are missing by their own value, and the user's rows back as they were."""
+"""Laws of missing cells: exact conditionals of the linear-Gaussian model (O14), levels by Bayes' rule, cells that are
+missing because of their value, and the rows of the user, whose observed cells stay."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def model(widened: float = 1.2) -> models.VAE:
 
 
 def test_means_of_missing_cells_are_those_of_the_joint_normal():
-    """40 independent repeats of K = 400: |z| < 4.5 for each of 10 cells (false alarm below 1e-4 for all)."""
+    """With 40 independent repeats of K = 400, |z| < 4.5 for each of 10 cells (false alarm rate below 1e-4 for all)."""
     x = t(ROWS)
     found = np.stack([evaluation.impute(model(), x, k=400, seed=seed).filled.numpy() for seed in range(40)])
     for i, row in enumerate(ROWS):
@@ -66,7 +66,7 @@ def test_means_of_missing_cells_are_those_of_the_joint_normal():
 
 
 def test_the_error_falls_with_the_root_of_the_draws():
-    """Ratio of standard deviations at K = 100 and 1600 is 4; 60 repeats x 10 cells give it to about 4 %."""
+    """The ratio of standard deviations at K = 100 and 1600 is 4; 60 repeats x 10 cells determine it to about 4 %."""
     x, missing = t(ROWS), np.isnan(ROWS)
     spread = []
     for k in (100, 1600):
@@ -105,7 +105,7 @@ def test_rows_do_not_depend_on_their_neighbours_count_and_complete_rows_are_copi
 
 
 def test_levels_are_filled_by_bayes_rule():
-    """A model without a latent variable's influence on the first column, and one where a code decides both columns."""
+    """In one model no latent variable influences the first column; in the other a code decides both columns."""
     logits = nn.Linear(1, 5).double()
     with torch.no_grad():
         logits.weight.copy_(t([[0.0], [0.0], [0.0], [2.0], [-2.0]]))
@@ -120,7 +120,7 @@ def test_levels_are_filled_by_bayes_rule():
     assert found.spread[1, 1] == pytest.approx(0.5, abs=0.02)  # by symmetry
 
 
-# Cells that are missing by their own value
+# Cells that are missing because of their value
 
 
 def test_self_masking_is_the_naive_sum():
@@ -148,8 +148,8 @@ def test_self_masking_is_the_naive_sum():
 
 @pytest.mark.slow
 def test_not_miwae_undoes_most_of_what_self_masking_hides():
-    """Values above the mean go missing three times in four; the bias of what is filled in at least halves. (With a
-    normal likelihood: a margin that is the observed values' own holds what is filled to their range.)"""
+    """Three in four values above the mean are missing; the bias of the filled values is at least halved. (The
+    likelihood is normal: a heaped one would keep filled values within the range of the observed ones.)"""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1500, 1)) @ rng.normal(size=(1, 4)) + 0.5 * rng.normal(size=(1500, 4))
     gaps = np.zeros(x.shape, bool)
@@ -220,7 +220,7 @@ def test_a_matrix_with_gaps_stays_one_after_loading(tmp_path):
 
 
 class Encoder(nn.Module):
-    """Rough normals of z given rows, gaps as means: ``[B, 5]`` -> ``[B, 4]``, means and raw variances."""
+    """A rough encoder that fills gaps with means: rows ``[B, 5]`` -> means and raw variances ``[B, 4]``."""
 
     reads = ()
 
@@ -230,7 +230,7 @@ class Encoder(nn.Module):
 
 
 def test_a_ladder_weighs_the_draws_of_its_completions():
-    """As above, 40 repeats of K = 400 after three sweeps, with a posterior that sees no gaps."""
+    """As above, with 40 repeats of K = 400 after three sweeps and a posterior that sees no gaps."""
     rungs, likelihood = [models.MarkovRung(2, nn.Identity())], conditionals.NormalLikelihood(affine(W, B), variance=S2)
     ladder = models.Ladder(models.Upward(Encoder(), []), rungs, likelihood).double()
     x = t(ROWS)
@@ -244,7 +244,7 @@ def test_a_ladder_weighs_the_draws_of_its_completions():
 
 @pytest.mark.parametrize("recipe", ["ladder", "deep_ladder", "hvae", "annealed", "m2"])
 def test_models_that_draw_in_several_steps_fill_gaps_that_training_did_not_have(recipe: str, one_thread: None):
-    """Two columns are opposite, and a level is the sign of both: filled cells follow those that are seen."""
+    """Two columns have opposite values, and a level gives their sign: filled cells follow the observed ones."""
     r = np.random.default_rng(0)
     z = r.normal(size=240)
     whole = pd.DataFrame({"a": z + 0.1 * r.normal(size=240), "b": 0.1 * r.normal(size=240) - z, "c": np.sign(z)})

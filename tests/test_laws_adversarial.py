@@ -1,4 +1,5 @@
-"""Laws of critics: whose loss moves whom, and which way; densities that odds amount to; what is refused."""
+"""Laws of critics: which loss moves which part, in which direction; the density ratio that a critic's odds estimate;
+what is refused."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def flat(grads) -> Tensor:
     return torch.cat([g.flatten() for g in grads if g is not None])
 
 
-# Whose loss moves whom
+# Which loss moves which part
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
@@ -59,7 +60,7 @@ def test_a_critics_loss_leaves_nothing_in_the_model_and_the_models_nothing_in_th
 
 
 def test_the_decoder_of_a_vae_gan_is_moved_towards_what_passes_and_the_encoder_is_not() -> None:
-    """The gradients that the loop applies against those of each term by itself: cosine +1, norms equal."""
+    """The gradients that the loop applies equal those of each term by itself: cosine +1, equal norms."""
     model, objective = built("vae_gan", weight=0.0)
     players = objective.players(model)
     optimizers = {name: PlayerOptimizer((model, objective), p, Settings().settle(24)) for name, p in players.items()}
@@ -78,7 +79,7 @@ def test_the_decoder_of_a_vae_gan_is_moved_towards_what_passes_and_the_encoder_i
         a, b = flat(applied[name]), flat(truth)
         assert torch.cosine_similarity(a, b, 0).item() == pytest.approx(1.0, abs=1e-5)
         assert a.norm().item() == pytest.approx(b.norm().item(), rel=1e-4)
-    with torch.no_grad():  # one small step along it, and the critic's odds of what is made rise
+    with torch.no_grad():  # after one small step along it, the critic's odds of generated rows rise
         before = critic(model.decode(draw.z[0].detach()).mean)[0].mean()
         for p, g in zip(optimizers["decoder"].parameters, applied["decoder"]):
             p -= 0 if g is None else 1e-2 * g
@@ -122,7 +123,7 @@ def test_codes_are_one_a_row_in_order_and_the_same_every_time(name: str) -> None
     assert torch.allclose(codes, alone, atol=1e-6)
 
 
-# What odds amount to
+# What the critic's odds estimate
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -162,7 +163,7 @@ def test_the_best_odds_are_the_ratio_of_densities(known: bool) -> None:
 
 
 def test_a_generator_learns_the_mean_and_spread_of_its_data() -> None:
-    """x ~ N(3, .5^2), a linear generator: after 1,500 steps mean and deviation within 0.15."""
+    """For x ~ N(3, .5^2) and a linear generator, mean and deviation are within 0.15 after 1,500 steps."""
     torch.manual_seed(0)
     x = 3 + 0.5 * torch.randn(2000, 1)
     model = models.Generator(priors.StandardNormal(1), conditionals.NormalLikelihood(nn.Linear(1, 1), 1.0))
@@ -173,7 +174,7 @@ def test_a_generator_learns_the_mean_and_spread_of_its_data() -> None:
 
 
 def test_a_critics_slope_is_that_of_its_odds_at_the_rows() -> None:
-    """Of a critic with linear odds w x it is slope |w unit|^2 / 2: 2,000 projections, |z| < 4.5."""
+    """For a critic with linear odds w x, the penalty is weight x |w unit|^2 / 2: 2,000 projections, |z| < 4.5."""
     model = models.Generator(priors.StandardNormal(1), conditionals.NormalLikelihood(nn.Linear(1, 3), 1.0)).double()
     critic = objectives.DataCritic(nn.Linear(3, 2, dtype=torch.float64), nn.Linear(2, 1, dtype=torch.float64))
     unit, x = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), X[:4].double()
@@ -185,7 +186,7 @@ def test_a_critics_slope_is_that_of_its_odds_at_the_rows() -> None:
     assert abs(laws.z_score(np.array(found), truth)) < laws.Z
 
 
-# What is refused, and what is served
+# What is refused, and which weights are kept
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
@@ -224,7 +225,7 @@ def test_a_generator_has_no_codes_and_says_so_everywhere(tmp_path: Path, monkeyp
 
 
 def test_no_decoder_is_squashed_into_the_unit_interval() -> None:
-    """Standardised rows far from 0 can be given back: every recipe's likelihood reaches any number."""
+    """Standardised rows far from 0 can be reconstructed: every recipe's likelihood reaches any number."""
     for name in ("ae", "aae", "wae_gan", "vae_gan", "rae_l2", "factor_vae"):
         model, _ = built(name)
         made = model.decode(100 * torch.randn(500, 2)).mean

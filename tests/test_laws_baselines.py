@@ -1,5 +1,5 @@
-"""Laws of the baselines of `latens compare`: naive twins, densities with mass 1, known compressors, and cells that
-cannot exist."""
+"""Laws of the baselines of `latens compare`: naive implementations, densities with mass 1, known compressors, and
+figures that cannot exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sides(d: int = 2, n: int = 60) -> Sides:
 
 @pytest.mark.parametrize("name", DENSITIES)
 def test_a_density_has_mass_1_in_the_units_of_the_data(name: str) -> None:
-    """Over an interval that is far wider than the data, in one dimension."""
+    """The integral is taken over an interval far wider than the data, in one dimension."""
     one = sides(1)
     grid = np.linspace(one.train.min() - 60, one.train.max() + 60, 40_001)
     found = BASELINES[name](Sides(one.train, grid[:, None], one.shift, one.unit), 1)[0]
@@ -70,8 +70,8 @@ def test_the_unit_of_the_data_adds_its_logarithm(name: str) -> None:
 
 
 def test_a_density_of_levels_bounds_their_entropy() -> None:
-    """Uniform levels 0..15 in 3 cells have 4 bits per cell; a density of x + u has less only by chance (0.1 bits is 20
-    standard errors of the dequantised mean)."""
+    """Uniform levels 0..15 in 3 cells have 4 bits per cell; a density of x + u gives fewer bits only by chance (0.1
+    bits is 20 standard errors of the dequantised mean)."""
     x = RNG.integers(0, 16, (3000, 3)).astype(float)
     both = Sides(x[:2000], x[2000:], np.full(3, 7.5), np.full(3, 4.6), 1.0, 16)
     for row in baseline_rows([name for name in DENSITIES if name != "kde"], both, [1]):

@@ -1,5 +1,5 @@
-"""Laws of the bounds: importance weights, identities between objectives against naive loops, reductions, the
-aggregation of likelihood estimates, and the truth on a grid for a nonlinear decoder."""
+"""Laws of the bounds: importance weights, identities between objectives checked by naive loops, reductions, the
+aggregation of likelihood estimates, and the exact likelihood of a nonlinear decoder on a grid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ V = np.linalg.inv(W.T @ W + S2 * np.eye(Q)) @ W.T
 
 
 def foreign(make):
-    """A posterior of a torch distribution around the exact mean."""
+    """A posterior that is a torch distribution around the exact mean."""
     return laws.Fixed(lambda x: make((x - t(B)) @ t(V).T))
 
 
@@ -200,7 +200,7 @@ def test_iwae_is_the_naive_loop_and_its_value_is_the_bound(name, k) -> None:
     rows = [laws.log_mean_exp(list(log_w[:, i])) for i in range(len(X))]
     assert objective.bound(draw).detach().numpy() == pytest.approx(rows, abs=1e-9)
     assert objective.losses(model, t(X), draw)["model"].item() == pytest.approx(-np.mean(rows), abs=1e-9)
-    # its gradient is that of sum_k w~_k ln w_k with the normalised weights held still
+    # its gradient is that of sum_k w~_k ln w_k with the normalised weights held constant
     parameters = list(model.parameters())
     plain = torch.autograd.grad(objective.losses(model, t(X), draw)["model"], parameters, retain_graph=True)
     surrogate = -(torch.softmax(draw.log_w, 0).detach() * draw.log_w).sum(0).mean()
@@ -260,7 +260,7 @@ def test_miwae_and_ciwae_meet_their_limits() -> None:
     assert value(objectives.IWAE(6, mix=1.0)) == pytest.approx(elbo, abs=1e-9)
     assert value(objectives.IWAE(6, mix=0.0)) == pytest.approx(tight, abs=1e-9)
     assert value(objectives.IWAE(6, mix=0.25)) == pytest.approx(0.25 * elbo + 0.75 * tight, abs=1e-9)
-    for k, m in ((2, 3), (3, 2)):  # m bounds of k draws each: which draws share a bound is free, the axes are not
+    for k, m in ((2, 3), (3, 2)):  # m bounds of k draws each: any draws may share a bound, but the axes are fixed
 
         def naive(groups):
             return np.array([np.mean([laws.log_mean_exp(list(log_w[g, i])) for g in groups]) for i in range(len(X))])
@@ -299,7 +299,7 @@ OBJECTIVES = [
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{type(o).__name__}-{o.samples}")
 def test_losses_are_means_over_rows(objective) -> None:
-    """Rows given twice leave the loss as it is; a weight of 2 is a row given twice. Noise is shared by the rows."""
+    """Repeating all rows leaves the loss unchanged; a weight of 2 equals repeating the row. Rows share their noise."""
     model = vae("diagonal")
 
     def loss(x, weight=None):
@@ -319,7 +319,7 @@ def test_losses_are_means_over_rows(objective) -> None:
 @pytest.mark.parametrize("name", ["diagonal", "full"])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{type(o).__name__}-{o.samples}")
 def test_gradients_are_the_slopes_of_the_reported_value(objective, name) -> None:
-    """Central differences along 4 random directions with the noise held still: nothing on the way is detached."""
+    """Compare with central differences along 4 random directions at fixed noise: no term is detached."""
     model = vae(name)
     parameters = list(model.parameters())
 
@@ -340,7 +340,7 @@ def test_densities_are_sums_over_the_dimensions_whatever_their_shape(shape) -> N
     found = likelihood(t(z)).log_prob(t(x).view(5, *shape)).detach().numpy()
     expected = [[stats.norm(b + w @ z[k, i], 0.5**0.5).logpdf(x[i]).sum() for i in range(5)] for k in range(3)]
     assert found == pytest.approx(np.array(expected), abs=1e-9)
-    # each column given twice, with a code of two copies, doubles both terms
+    # repeating each column, with a code that is repeated as well, doubles both terms
     q = distributions.DiagonalNormal(t(z[0]), t(np.full((5, Q), 0.3)))
     twice = distributions.DiagonalNormal(t(np.tile(z[0], 2)), t(np.full((5, 2 * Q), 0.3)))
     p = [priors.StandardNormal(n).double()() for n in (Q, 2 * Q)]
@@ -353,10 +353,10 @@ def test_densities_are_sums_over_the_dimensions_whatever_their_shape(shape) -> N
 @pytest.mark.parametrize("shared_noise", [False, True])
 @pytest.mark.parametrize("k", [1, 7, 10])
 def test_nll_uses_exactly_k_draws_a_row_and_averages_logarithms(k, shared_noise, monkeypatch) -> None:
-    """Chunks of 4 draws and 2 rows give what the whole matrix of log-weights gives at once."""
+    """Chunks of 4 draws and 2 rows give the same as the whole matrix of log-weights."""
     model = vae("diagonal")
     monkeypatch.setattr(likelihood_module, "CELLS", 4 * D)
-    monkeypatch.setattr(likelihood_module, "require_support", lambda *_: None)  # its look at the rows draws as well
+    monkeypatch.setattr(likelihood_module, "require_support", lambda *_: None)  # this check draws as well
     seen: dict[int, list[np.ndarray]] = {i: [] for i in range(len(X))}
     original = model.draw
 
@@ -373,7 +373,7 @@ def test_nll_uses_exactly_k_draws_a_row_and_averages_logarithms(k, shared_noise,
     assert result.rows.numpy() == pytest.approx(naive, abs=1e-9)
     assert result.mean == pytest.approx(naive.mean()) and result.k == k
     pooled = -laws.log_mean_exp([v for values in seen.values() for v in values])
-    assert abs(result.mean - pooled) > 0.05  # pooling over rows is another number
+    assert abs(result.mean - pooled) > 0.05  # pooling over rows gives a different number
     assert result.standard_error == pytest.approx(naive.std(ddof=1) / np.sqrt(len(X)))
     for i in range(len(X)):
         w = np.exp(np.array(seen[i]) - max(seen[i]))
@@ -383,8 +383,8 @@ def test_nll_uses_exactly_k_draws_a_row_and_averages_logarithms(k, shared_noise,
 
 
 def test_nll_lands_on_log_p_within_its_own_errors() -> None:
-    """50,000 draws (chi-square near 1): the bias chi2/(2k) is small compared with the error; 6 rows at 4.5, 4e-5
-    each."""
+    """With 50,000 draws (chi-square near 1) the bias chi2/(2k) is small compared with the error; 6 rows at 4.5 standard
+    errors, false alarm rate 4e-5 each."""
     for name in POSTERIORS:
         result = evaluation.nll(vae(name), t(X), k=50_000)
         assert (np.abs(result.rows.numpy() + LOG_P) < Z * result.row_error.numpy()).all(), name
@@ -395,9 +395,9 @@ def test_nll_lands_on_log_p_within_its_own_errors() -> None:
 
 
 def test_nll_of_a_trained_nonlinear_model_meets_the_truth_on_the_latent_grid() -> None:
-    """d = 2, a tanh decoder trained on digits; the trapezoid rule on [-6, 6]^2 is the truth. 12 rows: never below it by
-    more than 4 of the estimate's standard errors in the mean, and 4.5 in any row (1e-4), nor above by more than 0.15
-    nats."""
+    """The decoder is a tanh network of 2 codes trained on digits; the trapezoid rule on [-6, 6]^2 gives the truth. For
+    12 rows the estimate is not below it by more than 4 standard errors in the mean or 4.5 in any row (1e-4), nor above
+    it by more than 0.15 nats."""
     torch.manual_seed(0)
     x = load_digits().data[:600]
     model = models.VAE(
@@ -433,4 +433,4 @@ def test_nll_of_a_trained_nonlinear_model_meets_the_truth_on_the_latent_grid() -
     assert (found - exact).mean() > -4 * np.sqrt((error**2).sum()) / len(rows)
     assert (found - exact).mean() < 0.15
     assert evaluation.elbo(model, t(rows), draws=200).elbo < -exact.mean()
-    assert (evaluation.codes(model, t(x / 4)).var(0) > 0.1).all()  # trained: both dimensions in use
+    assert (evaluation.codes(model, t(x / 4)).var(0) > 0.1).all()  # after training, both dimensions are in use

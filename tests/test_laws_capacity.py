@@ -1,4 +1,5 @@
-"""Capacities of parts: the rates of numbers and of categories, each held at its own, against sums by hand."""
+"""Capacities: the rates of numbers and of categories are each held at a capacity of their own; sums by hand check
+them."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def joint() -> models.VAE:
 
 
 def rates_by_hand(model: models.VAE, x: torch.Tensor) -> np.ndarray:
-    """KL of the numbers and of the categories of each row, ``[2, B]``, one by one in numpy."""
+    """The KL of the numbers and of the categories of each row, ``[2, B]``, one by one in numpy."""
     found = np.zeros((2, len(x)))
     for i, raw in enumerate(model.posterior.network(x).detach().numpy()):
         for m, s in zip(raw[:NUMBERS], raw[NUMBERS : 2 * NUMBERS]):
@@ -43,8 +44,8 @@ def rates_by_hand(model: models.VAE, x: torch.Tensor) -> np.ndarray:
 
 
 def test_the_loss_is_dupont_s_at_any_weight_of_the_schedule():
-    """distortion + w |rate of numbers - C a| + w |rate of categories - D a|, by hand; one sum of both rates would let
-    one part have the other's capacity."""
+    """The loss is distortion + w |rate of numbers - C a| + w |rate of categories - D a|, by hand; a single sum of both
+    rates would let one use the other's capacity."""
     model, x = joint(), torch.as_tensor(data(20))
     draw = model.draw(x, 3)
     truth = rates_by_hand(model, x)
@@ -79,7 +80,7 @@ def test_both_capacities_grow_from_nothing_over_the_first_part_of_training():
 
 
 def test_capacities_are_reached():
-    """Numbers of a noisy line and two equal heaps: both rates come to rest at what is asked for, within 0.1 nats."""
+    """On points near a line in two equal clusters, both rates converge to their capacities within 0.1 nats."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 1)) @ np.array([[1.0, -1.0, 0.5]]) + 4 * rng.integers(0, 2, (400, 1)) + 0.1
     model = joint().float()

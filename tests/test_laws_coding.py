@@ -1,5 +1,5 @@
-"""Rates are lengths: data are coded with the model's own densities (bits back with asymmetric numeral systems,
-Townsend, Bird & Barber 2019) and decoded again, and the bits that it took are held against the bound."""
+"""Rates are code lengths: data are coded with the model's densities (bits back with asymmetric numeral systems,
+Townsend, Bird & Barber 2019) and decoded again, and the number of bits is compared with the bound."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ SEED = int.from_bytes(np.random.default_rng(0).bytes(600)) | 1 << 4799
 
 
 def table(p: np.ndarray) -> Table:
-    """Every symbol has a share, be it ever so small; what rounding leaves goes to the likeliest."""
+    """A table of frequencies in which every symbol has a share, however small; the rounding error goes to the
+    likeliest."""
     shares = np.floor(p / p.sum() * (2**PRECISION - len(p))).astype(np.int64) + 1
     shares[p.argmax()] += 2**PRECISION - shares.sum()
     return np.concatenate([[0], shares.cumsum()])
@@ -42,11 +43,11 @@ def pop(state: int, shares: Table) -> tuple[int, int]:
     return symbol, share * (state >> PRECISION) + place - start
 
 
-Tables = Callable[[Sequence[int]], list[Table]]  # of codes given a datum, or of a datum given its code
+Tables = Callable[[Sequence[int]], list[Table]]  # frequencies of codes given a row, or of a row given its code
 
 
 def encode(data: np.ndarray, prior: list[Table], posterior: Tables, likelihood: Tables) -> tuple[int, list[list[int]]]:
-    """(state, codes): each datum takes its code from the state, and puts itself and the code on it."""
+    """(state, codes): each row pops its code from the state, then pushes itself and the code."""
     state, codes = SEED, []
     for x in data:
         code = []
@@ -62,7 +63,7 @@ def encode(data: np.ndarray, prior: list[Table], posterior: Tables, likelihood: 
 
 
 def decode(state: int, count: int, prior: list[Table], posterior: Tables, likelihood: Tables) -> tuple[int, np.ndarray]:
-    """The same backwards: (what is left, the data)."""
+    """The inverse of :func:`encode`: (the remaining state, the data)."""
     data = []
     for _ in range(count):
         code, x = [], []
@@ -83,7 +84,8 @@ def binary(px: torch.distributions.Distribution) -> list[Table]:
 
 
 def test_with_the_exact_posterior_data_take_their_own_information() -> None:
-    """Four cells, three categories: 600 data cost -log2 p(x) within a thousandth, and come back with all bits lent."""
+    """With four cells and three categories, 600 rows cost -log2 p(x) within a thousandth; they and the borrowed bits
+    are restored."""
     torch.manual_seed(0)
     chances = torch.randn(3, 4, dtype=torch.float64)
     eye = torch.eye(3, dtype=torch.float64)
@@ -110,8 +112,8 @@ def test_with_the_exact_posterior_data_take_their_own_information() -> None:
 
 
 def test_digits_take_the_bound_that_is_printed() -> None:
-    """300 binarised digits, codes in 1,024 cells of equal prior mass: within 1 % of -ELBO and 4.5 standard errors of
-    one draw a row; of -ln w at the very codes within 0.2 %."""
+    """For 300 binarised digits with codes in 1,024 bins of equal prior mass, the length is within 1 % of -ELBO and 4.5
+    standard errors of one draw per row, and within 0.2 % of -ln w at the codes used."""
     torch.manual_seed(0)
     data = (load_digits().data > 7).astype(np.uint8)
     model = models.VAE(

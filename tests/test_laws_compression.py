@@ -1,5 +1,5 @@
-"""Laws of codes with noise in the place of rounding: densities against scipy's distribution functions, masses that add
-up to 1 as the lengths of a code must, weights against quadrature over the box that the posterior reaches."""
+"""Laws of codes with noise instead of rounding: densities agree with scipy's distribution functions, masses add up to 1
+as code lengths require, and weights agree with quadrature over the box that the posterior reaches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def log_interval(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def mixture_log_p(z: np.ndarray, w: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """ln of a blurred mixture at each z, one dimension: w, m, s ``[C]``."""
+    """The log-density of a mixture blurred by uniform noise at each z in one dimension; w, m, s ``[C]``."""
     z = np.asarray(z)[..., None]
     return special.logsumexp(np.log(w) + log_interval((z - 0.5 - m) / s, (z + 0.5 - m) / s), axis=-1)
 
@@ -52,7 +52,7 @@ def test_a_blurred_density_is_a_difference_of_distribution_functions(c: int) -> 
     assert p.log_prob(t(z[:, None])).numpy() == pytest.approx(mixture_log_p(z, *numbers(c)), rel=1e-9, abs=1e-9)
     mass, _ = integrate.quad(lambda y: p.log_prob(t([y])).exp().item(), -30, 30, limit=200)
     assert mass == pytest.approx(1, abs=1e-8)
-    for start in (0.0, 0.3, -0.5):  # whole numbers from anywhere: each mass is one of rounding
+    for start in (0.0, 0.3, -0.5):  # whole numbers with any offset: each density is the mass that is rounded to it
         whole = t(np.arange(-40, 41)[:, None] + start)
         assert p.log_prob(whole).exp().sum().item() == pytest.approx(1, abs=1e-12)
     convolved, _ = integrate.quad(  # the other way to the same density: the noise integrated out
@@ -68,7 +68,7 @@ def test_it_keeps_its_digits_and_gradients_for_narrow_and_wide_normals(s: float,
         at, spread = torch.tensor([z], dtype=dtype).requires_grad_(), torch.tensor([[s]], dtype=dtype).requires_grad_()
         zero = torch.zeros(1, 1, dtype=dtype)
         found = d.DitheredMixture(zero, zero, spread.square()).log_prob(at)
-        z_, s_ = at.detach().double().numpy(), spread.item()  # what rounding left of them
+        z_, s_ = at.detach().double().numpy(), spread.item()  # up to rounding
         exact = log_interval((z_ - 0.5) / s_, (z_ + 0.5) / s_)[0]
         if s < 1e3:
             assert found.item() == pytest.approx(exact, rel=within, abs=within)
@@ -96,7 +96,7 @@ def test_draws_have_the_density_and_the_declared_moments(c: int) -> None:
 
 
 def test_the_uniform_posterior_is_a_box_of_side_one() -> None:
-    """Draws fill it: mean and variance of 200,000, |z| < 4.5; ln q = 0 in it, and no mass outside."""
+    """Draws fill the box: mean and variance of 200,000, |z| < 4.5; ln q = 0 inside, and no mass outside."""
     torch.manual_seed(1)
     q = d.UnitUniform(t([[0.3, 1e6]]))
     z, log_q = q.rsample_and_log_prob(200_000)
@@ -163,16 +163,16 @@ def test_the_rate_is_that_of_a_naive_loop() -> None:
 
 
 def test_code_lengths_add_up_to_one_code() -> None:
-    """sum of exp(-length) over all whole numbers is 1: there is a code with these lengths (Kraft)."""
+    """The sum of exp(-length) over all whole numbers is 1, so a code with these lengths exists (Kraft)."""
     prior = model().prior()
     z, y = (t(v.ravel()) for v in np.meshgrid(np.arange(-15, 16), np.arange(-40, 41), indexing="ij"))
     assert prior.log_prob(torch.stack([z, y], -1)).exp().sum().item() == pytest.approx(1, abs=1e-9)
 
 
 def test_the_mean_weight_is_the_share_of_p_of_x_in_the_box() -> None:
-    """E[w] = int over the box of p(x, z, y), here by Gauss-Legendre: 100,000 draws of 6 rows, |z| < 4.5 (4e-5). It is
-    below p(x), by the trapezoid rule over the plane: uniform noise reaches no further, so no number of weights closes
-    the gap, and the bound is one."""
+    """E[w] is the integral of p(x, z, y) over the box, here by Gauss-Legendre: 100,000 draws for each of 6 rows, |z| <
+    4.5 (4e-5). It is below p(x), which the trapezoid rule gives over the plane: uniform noise reaches no further, so no
+    number of draws closes the gap, and the estimate is a lower bound."""
     vae = model()
     torch.manual_seed(1)
     with torch.no_grad():
@@ -207,7 +207,7 @@ def test_samples_follow_the_hierarchy() -> None:
 
 
 def test_noise_follows_the_rows() -> None:
-    """Shared noise gives a row the same draws whatever its neighbours; two processes draw what one would have."""
+    """With shared noise, a row has the same draws whatever its neighbours, and two processes draw what one would."""
     vae = model()
 
     def drawn(rows: slice, layout) -> np.ndarray:
@@ -229,7 +229,7 @@ def test_the_recipe_puts_these_parts_together_and_refuses_what_it_cannot_honour(
     built, _ = Recipe("hyperprior", latent_dim=3, hyper_dim=2).build(info)
     draw = built.draw(x, 2)
     assert draw.codes.shape == (2, 6, 5) and isinstance(draw.q, d.UnitUniform)
-    moved = draw.codes + torch.cat([torch.ones(2), torch.zeros(3)])  # the hyper-code is told to no decoder
+    moved = draw.codes + torch.cat([torch.ones(2), torch.zeros(3)])  # no decoder gets the hyper-code
     assert torch.equal(built.decode(moved).mean, built.decode(draw.codes).mean)
     assert built.sample(7).shape == (7, D)
     for options in ({"hyper_dim": 0}, {"hyper_dim": 1.5}, {"components": 0}):

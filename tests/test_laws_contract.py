@@ -1,4 +1,5 @@
-"""Laws of the contract: randomness by row and by step, foreign parts, trees for x, z and c, players, and capture."""
+"""Laws of the contract between parts: randomness by row and step, users' parts, trees for x, z and c, players, and
+capture."""
 
 from __future__ import annotations
 
@@ -58,9 +59,9 @@ def test_a_score_depends_on_no_other_row_on_no_order_and_no_batch(kind) -> None:
     assert score(X[3:4]) == pytest.approx(whole[3:4], rel=1e-12)
     assert score(X, batch_size=2) == pytest.approx(whole, rel=1e-12)
     assert score(np.concatenate([X, X])) == pytest.approx(np.tile(whole, 2), rel=1e-12)
-    assert np.abs(score(X, seed=1) - whole).min() > 1e-6  # another seed is other noise
+    assert np.abs(score(X, seed=1) - whole).min() > 1e-6  # another seed gives other noise
     independent = evaluation.nll(model, t(np.repeat(X[:1], 9, 0)), k=6).rows.numpy()
-    assert len(np.unique(independent.round(9))) == 9  # without it equal rows get noise of their own
+    assert len(np.unique(independent.round(9))) == 9  # without shared noise, equal rows get different noise
 
 
 def test_scores_leave_the_caller_s_generator_and_mode_alone() -> None:
@@ -93,7 +94,8 @@ def test_uniform_numbers_are_functions_of_seed_and_row() -> None:
 
 
 def test_uniform_numbers_are_uniform_and_uncorrelated_over_rows_columns_and_seeds() -> None:
-    """Kolmogorov-Smirnov p > 1e-5 for three samples; 60 correlations with |z| < 4.5: false alarms below 5e-4."""
+    """Kolmogorov-Smirnov p > 1e-5 for three samples, and 60 correlations with |z| < 4.5: false alarm rate below
+    5e-4."""
     tables = [randomness.uniform(seed, torch.arange(20_000), 10).double().numpy() for seed in (0, 1, 2)]
     for u in tables:
         assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-5
@@ -118,12 +120,12 @@ def test_processes_draw_their_share_of_the_joint_noise() -> None:
     assert noise.shape == joint.shape and (noise == noise[:, :1]).all()
 
 
-# Foreign parts
+# Parts of users
 
 
 def test_foreign_posteriors_work_everywhere() -> None:
-    """Draws, the automatic rate (closed for torch's normals, sampled for the rest) and gradients; 4,000 draws of the
-    Laplace's rate against its closed form, 9 rows, |z| < 4.5 (6e-5)."""
+    """Draws, the automatic rate (in closed form for torch's normals, sampled for the rest) and gradients work; the
+    Laplace's rate over 4,000 draws agrees with its closed form in 9 rows, |z| < 4.5 (6e-5)."""
     for kind, closed in (("torch normal", True), ("torch laplace", False)):
         model = sloppy(kind)
         torch.manual_seed(0)
@@ -222,7 +224,7 @@ class TwoParts(td.Distribution):
 
 
 class TwoModalities(nn.Module):
-    """p(numbers, flags | z_1, z_2) with a condition for the numbers alone."""
+    """p(numbers, flags | z_1, z_2) with a condition that only the numbers read."""
 
     reads = ("batch",)
 
@@ -322,7 +324,7 @@ def test_functions_of_trees() -> None:
 
 
 class Adversary(Penalty):
-    """A critic D of decoded prior samples: the model pays -ln D(f(z)), the critic descends its own cross-entropy."""
+    """A critic D of decoded prior samples: the model pays -ln D(f(z)), the critic minimises its cross-entropy."""
 
     def __init__(self, codes: Tensor, every: int = 1):
         super().__init__()
@@ -336,7 +338,7 @@ class Adversary(Penalty):
         return nn.functional.softplus(-self.critic(self.fake(model))).mean()
 
     def own_losses(self, model: nn.Module, x: Tensor, draw: models.Draw) -> dict[str, Tensor]:
-        real, fake = self.critic(x), self.critic(self.fake(model))  # not detached: the loop must not need it
+        real, fake = self.critic(x), self.critic(self.fake(model))  # not detached: the loop must work without it
         loss = binary_cross_entropy_with_logits(real, torch.ones_like(real))
         return {"critic": loss + binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))}
 
@@ -354,7 +356,8 @@ def adversarial(weight: float, every: int = 1, beta: float = 1.0) -> tuple[model
 
 
 def test_each_player_descends_its_own_loss_as_two_optimisers_by_hand_would() -> None:
-    """Six steps of the loop, the critic moving every second one, against two plain optimisers; simultaneous updates."""
+    """Six steps of the loop, in which the critic moves every second step, equal two plain optimisers with simultaneous
+    updates."""
     model, objective, penalty = adversarial(3.0, every=2)
     trainer = Trainer(model, objective, ArrayLoader(t(X), batch_size=9), None, SETTINGS)
     trainer.run()
@@ -390,7 +393,7 @@ def test_each_player_descends_its_own_loss_as_two_optimisers_by_hand_would() -> 
 
 
 def test_a_loss_leaves_nothing_in_the_other_player() -> None:
-    """Where the model is frozen and the critic moves, the model stays as it is, and the other way round."""
+    """If only the critic moves, the model's weights do not change, and the other way round."""
     model, objective, penalty = adversarial(0.0, beta=0.0)
     for p in model.parameters():
         p.requires_grad_(False)
@@ -554,7 +557,8 @@ def test_the_loop_descends_as_plain_autograd_does_whatever_layout_gradients_have
 
 
 def test_draws_from_the_posterior_do_not_repeat_from_part_to_part(monkeypatch):
-    """200 draws for equal rows, ten rows per part: all differ, and the caller's generator is where it was."""
+    """Of 200 draws for equal rows in blocks of ten, all differ, and the state of the caller's generator is
+    unchanged."""
     posterior, likelihood = (
         conditionals.DiagonalNormalPosterior(nn.Linear(3, 4)),
         conditionals.NormalLikelihood(nn.Linear(2, 3), 1.0),

@@ -1,4 +1,4 @@
-"""Laws of densities over codes: mass 1, agreement with scipy and with naive loops, recovery of a known normal."""
+"""Laws of densities of codes: mass 1, agreement with scipy and with naive loops, recovery of a known normal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEAN = np.array([3.0, -20.0])
 COVARIANCE = np.array([[4.0, 1.2], [1.2, 0.5]])
 NORMAL = stats.multivariate_normal(MEAN, COVARIANCE)
 
-# name: how it is fitted to codes, and how far its held-out -ln p may be above the entropy, nats
+# name: how it is fitted to codes, and by how many nats its held-out -ln p may exceed the entropy
 EXPLICIT: dict[str, tuple[Callable[[Codes], Density], float]] = {
     "mixture of one": (lambda codes: mixture(codes, components=1), 0.01),
     "mixture": (mixture, 0.02),
@@ -69,22 +69,22 @@ def test_a_known_normal_gives_back_its_entropy(name: str):
     in the table, and not below by more than 4.5 standard errors."""
     _, density = fitted(name)
     fresh = NORMAL.rvs(4000, random_state=99)
-    excess = -density.log_prob(t(fresh)).numpy() + NORMAL.logpdf(fresh)  # of each draw, entropy's own noise gone
+    excess = -density.log_prob(t(fresh)).numpy() + NORMAL.logpdf(fresh)  # of each draw, minus the noise of the entropy
     error = excess.std() / math.sqrt(len(excess))
     assert -Z * error < excess.mean() < EXPLICIT[name][1] + Z * error, (excess.mean(), error)
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
 def test_samples_are_of_the_density(name: str):
-    """E_density[r(z) / p(z)] = 1 for a normal r narrower than p: samples and log_prob are of one distribution. 4.5
-    standard errors: false alarms once in 147,000 each."""
+    """E_density[r(z) / p(z)] = 1 for a normal r narrower than p if samples and log_prob have the same distribution. 4.5
+    standard errors: one false alarm in 147,000 each."""
     _, density = fitted(name)
     z = density.sample(6003, seed=5)
     assert z.shape == (6003, 2)
     inner = stats.multivariate_normal(MEAN, 0.5 * COVARIANCE)
     ratio = np.exp(inner.logpdf(z.numpy()) - density.log_prob(z).numpy())
     assert abs(z_score(ratio, 1.0)) < Z, ratio.mean()
-    assert np.abs(z.numpy().mean(0) - MEAN).max() < 0.3  # and near the normal it was fitted to
+    assert np.abs(z.numpy().mean(0) - MEAN).max() < 0.3  # samples are near the fitted normal
 
 
 def test_sample_moments_of_the_mixture_within_four_standard_errors():
@@ -98,7 +98,8 @@ def test_sample_moments_of_the_mixture_within_four_standard_errors():
 
 
 def test_mixture_is_the_sum_of_its_parts():
-    """Against scipy, component by component, with units far apart; two heaps are found as two."""
+    """Compare with scipy, component by component, for very different units; two clusters are found as two
+    components."""
     rng = np.random.default_rng(0)
     heaps = np.concatenate([rng.normal([0, 1e4], [1, 30], (600, 2)), rng.normal([9, 1e4], [0.5, 60], (600, 2))])
     density = mixture(Codes.split(t(heaps)), components=2)
@@ -137,9 +138,9 @@ def test_a_dimension_that_does_not_vary_is_kept():
 
 
 def test_second_stage_bound_is_below_the_truth_and_near_it():
-    """A second VAE of normal codes: its importance-weighted bound is within 0.25 nats of minus the entropy and not
-    above ln p of the truth on average (4.5 standard errors); its samples have the codes' mean to 15 % of the spread and
-    their covariance to 30 %."""
+    """For a second VAE fitted to normal codes, the importance-weighted bound is within 0.25 nats of minus the entropy
+    and on average not above the true ln p (4.5 standard errors); its samples have the mean of the codes to 15 % of the
+    spread and their covariance to 30 %."""
     found = codes(3000)
     density = vae(found, hidden=32, epochs=60)
     assert density.is_bound
@@ -197,7 +198,7 @@ def test_frequencies_of_sampled_strings_are_their_masses():
 
 
 def test_a_chain_of_whole_numbers_is_learned():
-    """A Markov chain over 4 levels and 6 positions: within 0.15 nats of its entropy, which is ln 4 + 5 H(0.85)."""
+    """A Markov chain over 4 levels and 6 positions is learned to within 0.15 nats of its entropy, ln 4 + 5 H(0.85)."""
     rng = np.random.default_rng(0)
     stay = rng.random((3000, 5)) < 0.85
     jumps = np.where(stay, 0, rng.integers(1, 4, (3000, 5)))
@@ -225,7 +226,7 @@ class Bowl(nn.Module):
 
 
 def test_the_chain_on_a_metric_has_the_moments_of_its_density():
-    """Chains that begin far from where they end: 8,001 of them, mean and squares within 4.5 standard errors."""
+    """For 8,001 chains that begin far from their density, mean and squares are within 4.5 standard errors."""
     rng = np.random.default_rng(0)
     starts = t(rng.uniform(-12, 12, (500, 2)))
     density = metric(Codes.split(starts, model=Bowl()), moves=60)
@@ -238,7 +239,7 @@ def test_the_chain_on_a_metric_has_the_moments_of_its_density():
 
 
 def test_the_chain_keeps_to_its_box_and_shares_it_rightly():
-    """A flat metric: uniform over the box. Kolmogorov-Smirnov per dimension, p > 1e-5."""
+    """With a flat metric, draws are uniform over the box: Kolmogorov-Smirnov per dimension, p > 1e-5."""
 
     class Flat(nn.Module):
         def inverse_metric(self, z: Tensor) -> Tensor:
@@ -272,6 +273,6 @@ def test_whole_numbers_and_reals_are_told_apart():
 
 @pytest.mark.parametrize("size", [1, 999, 1000, 1001, 2500])
 def test_any_number_of_samples(size: int):
-    """Whatever the number, whether or not it is a multiple of what is drawn at once."""
+    """The number need not be a multiple of the block that is drawn at once."""
     assert fitted("mixture")[1].sample(size, seed=0).shape == (size, 2)
     assert Autoregressive(strings().network, 3).sample((size,)).shape == (size, 3)

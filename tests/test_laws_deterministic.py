@@ -1,4 +1,5 @@
-"""Laws of autoencoders with penalties: Jacobians against autograd's, MAP codes in closed form, what is corrupted."""
+"""Laws of autoencoders with penalties: Jacobians equal autograd's, MAP codes have closed forms, and corruption is
+right."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def autoencoder(variance: float = 1.0) -> models.VAE:
 
 
 def full_square(function, rows: Tensor) -> Tensor:
-    """|J|^2 of each row, the whole Jacobian by autograd."""
+    """|J|^2 of each row, from the complete Jacobian by autograd."""
     return torch.stack([jacobian(function, row).square().sum() for row in rows])
 
 
@@ -45,7 +46,8 @@ def repeated(penalty: objectives.Penalty, model: models.VAE, draw: models.Draw, 
 
 
 def test_the_decoders_penalty_is_the_squared_jacobian_with_respect_to_the_code() -> None:
-    """4,000 random projections, |z| < 4.5; the Jacobian with respect to the datum, a peer's, is another number."""
+    """4,000 random projections, |z| < 4.5; the Jacobian with respect to the data, which another package uses,
+    differs."""
     model = autoencoder()
     draw = model.draw(X, 1)
     truth = full_square(model.likelihood.network, draw.z[0].detach()).mean().item()
@@ -62,7 +64,7 @@ def test_the_encoders_penalty_is_the_squared_jacobian_of_the_code_in_standardise
 
 
 def test_gradients_of_jacobian_penalties_are_those_of_the_whole_jacobian_and_of_their_own_network_alone() -> None:
-    """3,000 projections, |z| < 4.5 in each of 63 and 51 weights: false alarms below 8e-4."""
+    """3,000 projections, |z| < 4.5 in each of 63 and 51 weights: false alarm rate below 8e-4."""
     model = autoencoder()
     of_z = model.posterior.network(X).detach()
     for penalty, function, at, own, other in (
@@ -78,7 +80,7 @@ def test_gradients_of_jacobian_penalties_are_those_of_the_whole_jacobian_and_of_
             value = penalty(model, X, model.draw(X))
             found.append(torch.cat([g.flatten() for g in _gradients(value, weights)]).numpy())
             assert all(g is None for g in torch.autograd.grad(value, list(other.parameters()), allow_unused=True))
-        sample, moved = np.stack(found), truth != 0  # a last bias has no say in a Jacobian
+        sample, moved = np.stack(found), truth != 0  # a last bias does not affect a Jacobian
         assert (sample[:, ~moved] == 0).all() and np.abs(laws.z_score(sample[:, moved], truth[moved])).max() < Z
 
 
@@ -108,8 +110,8 @@ def test_code_energy_is_minus_the_log_density_of_scipy() -> None:
 
 
 def test_the_best_sparse_code_of_an_orthonormal_dictionary_is_the_soft_threshold() -> None:
-    """min over z of |x - W z|^2 / 2c + w |z|_1 with W'W = I: sign(W'x) max(|W'x| - c w, 0), and a slope of 0 or within
-    w (at 0) there; found by descending distortion + w energy."""
+    """The minimum over z of |x - W z|^2 / 2c + w |z|_1 with W'W = I is sign(W'x) max(|W'x| - c w, 0), where the slope
+    is 0, or within w at 0; minimising distortion + w energy finds it."""
     c, weight = 0.3, 1.7
     w = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 3)))[0]
     z = nn.Parameter(0.01 * torch.ones(5, 3, dtype=torch.float64))
@@ -139,7 +141,7 @@ def test_decoder_weights_are_the_weights_of_the_decoder_alone() -> None:
 
 
 class Seeing(nn.Module):
-    """A posterior that keeps what it is shown."""
+    """A posterior that records the rows it sees."""
 
     def forward(self, x: Tensor) -> latens.distributions.PointMass:
         self.seen = x
@@ -147,7 +149,7 @@ class Seeing(nn.Module):
 
 
 def test_denoising_corrupts_what_the_posterior_sees_and_not_what_the_likelihood_is_held_against() -> None:
-    """Of 40,000 cells the share hidden and the deviation of the others, each within 4.5 standard errors."""
+    """The share of hidden cells among 40,000, and the deviation of the others, are each within 4.5 standard errors."""
     x = t(np.random.default_rng(0).normal(size=(10_000, 4)))
     unit = t([1.0, 2.0, 3.0, 4.0])
     model = models.VAE(
@@ -161,13 +163,13 @@ def test_denoising_corrupts_what_the_posterior_sees_and_not_what_the_likelihood_
     assert abs(hidden.double().mean().item() - 0.3) < Z * np.sqrt(0.21 / 40_000)
     noise = ((seen - x) / unit)[~hidden].numpy()
     assert abs(noise.var() / 0.25 - 1) < Z * np.sqrt(2 / len(noise))
-    assert torch.equal(draw.log_px, model.decode(draw.z).log_prob(x))  # all cells, as they are
+    assert torch.equal(draw.log_px, model.decode(draw.z).log_prob(x))  # all cells, unchanged
     assert draw.log_px.isfinite().all()
     assert torch.equal(model.encode(x).mean, x[:, :2])  # after training nothing is corrupted
     # eight-bit rows become floats; the share hidden may be 0
     whole = torch.arange(8, dtype=torch.uint8).view(2, 4)
     assert torch.equal(objectives.Denoising(objectives.ELBO(0.0)).corrupt(whole), whole.float())
-    # what is hidden follows the joint noise, whatever process holds the rows
+    # which cells are hidden follows the joint noise, whichever process holds the rows
     torch.manual_seed(3)
     joint = objective.corrupt(x[:6])
     torch.manual_seed(3)
@@ -176,8 +178,9 @@ def test_denoising_corrupts_what_the_posterior_sees_and_not_what_the_likelihood_
 
 
 def test_the_denoised_mean_of_a_linear_autoencoder_is_the_conditional_mean() -> None:
-    """x ~ N(0, S), every cell + N(0, s2): the best linear map of rank 4 is S (S + s2 I)^-1. Trained, the reconstruction
-    of x as it is comes from that map: within 0.05 of its entries, a plain autoencoder's identity is further away."""
+    """For x ~ N(0, S) with N(0, s2) added to every cell, the best linear map of rank 4 is S (S + s2 I)^-1. After
+    training, the map that reconstructs clean rows is within 0.05 of its entries; a plain autoencoder's identity is
+    further away."""
     rng = np.random.default_rng(0)
     root = rng.normal(size=(3, 3))
     x = (rng.normal(size=(4000, 3)) @ root.T).astype(np.float32)

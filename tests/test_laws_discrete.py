@@ -1,5 +1,5 @@
-"""Discrete codes: exact enumeration of small models, torch's own distributions, gradients without bias, books of
-codes against vector_quantize_pytorch and a naive loop."""
+"""Discrete codes: exact enumeration of small models, torch's distributions, unbiased gradients, and codebooks compared
+with vector_quantize_pytorch and a naive loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from latens import distributions as d
 from latens.distributions import closed_kl
 from latens.errors import InputError
 
-V, K = 2, 3  # variables, categories
+V, K = 2, 3  # number of variables, number of categories
 X = t([[0.4, -0.3], [1.0, 0.2], [-0.5, 0.9]])
 
 
@@ -68,8 +68,8 @@ def test_the_bound_and_the_mean_weight_of_categories_are_those_of_enumeration():
     "objective", [objectives.Reinforce(samples=3), objectives.Reinforce(0.5, 2), objectives.Vimco(3)]
 )
 def test_the_gradient_of_score_functions_has_no_bias(objective: objectives.Objective):
-    """The mean over 1,500 draws of the whole gradient of the encoder against that of the exact expectation, by
-    enumeration of the codes (of all tuples of codes for VIMCO); 18 coordinates, |z| < 4.5: 1.2e-4."""
+    """The mean of the encoder's gradient over 1,500 draws agrees with that of the exact expectation, by enumeration of
+    the codes (of all tuples of codes for VIMCO); 18 coordinates, |z| < 4.5: 1.2e-4."""
     model = categorical(seed=2)
     weight = model.posterior.network.weight
     logits = model.posterior.network(X).unflatten(-1, (V, K)).log_softmax(-1)
@@ -126,8 +126,8 @@ def test_relaxed_draws_have_the_categories_and_the_density_of_the_concrete_distr
 @pytest.mark.parametrize("temperature", [0.4, 0.67, 1000.0])
 @pytest.mark.parametrize("spread", [1.0, 10.0, 40.0])
 def test_the_concrete_density_keeps_its_digits_in_single_precision(temperature: float, spread: float):
-    """E_q[p / q] = 1 and KL >= 0 for sure and unsure categories: 4 mean weights of 20,000 draws, |z| < 4.5. Logits are
-    a little apart, so that the weights have moments."""
+    """E_q[p / q] = 1 and KL >= 0 for certain and uncertain categories: 4 mean weights of 20,000 draws, |z| < 4.5. The
+    logits of p and q differ only a little, so that the weights have moments."""
     torch.manual_seed(0)
     logits = spread * torch.randn(4, 1, 3)
     q, p = d.Relaxed(logits, temperature), d.Relaxed(logits + 0.1 * torch.randn(4, 1, 3), temperature)
@@ -167,7 +167,7 @@ def test_the_joint_posterior_has_the_densities_and_the_rate_of_its_parts():
     assert (np.abs(z_score(sampled, closed_kl(q, p).detach().numpy())) < Z).all()
 
 
-# Books of codes
+# Codebooks
 
 
 def quantising(levels: int = 1, decay: float | None = 0.99, positions: int = 3) -> models.VAE:
@@ -241,8 +241,8 @@ def test_gradients_pass_straight_through_and_to_the_book_only_by_its_loss():
 
 
 def test_the_moving_average_is_that_of_vector_quantize_pytorch():
-    """Ten steps with the same start and the same vectors: codes to 1e-4. Theirs counts rows and ours shares of
-    them, which is the same for batches of one size where both begin with the counts of one."""
+    """Ten steps with the same start and the same vectors give the same codes to 1e-4. Theirs counts rows and ours
+    shares of rows, which is the same for batches of equal size if both begin with the counts of one batch."""
     library = pytest.importorskip("vector_quantize_pytorch")
     torch.manual_seed(0)
     book = conditionals.Codebook(1, 4, 3, 0.8)
@@ -265,7 +265,7 @@ def test_the_moving_average_is_that_of_vector_quantize_pytorch():
 def test_dead_codes_are_restarted_where_the_data_are():
     torch.manual_seed(0)
     book = conditionals.Codebook(1, 8, 2, 0.8)
-    book.codes[0, 1:] += 1000.0  # seven of eight codes that nothing is near
+    book.codes[0, 1:] += 1000.0  # seven of eight codes have no vectors near them
     book.sums.copy_(book.codes * book.shares.unsqueeze(-1))
     centres = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0]])
     for _ in range(200):

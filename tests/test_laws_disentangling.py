@@ -1,5 +1,5 @@
-"""Laws of penalties on codes: total correlation against the exact finite mixture, covariances, rates that are asked
-for against the rate-distortion curve of a linear model."""
+"""Laws of penalties on codes: total correlation equals that of the exact finite mixture, covariances equal numpy's, and
+target rates lie on the rate-distortion curve of a linear model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latens.objectives.correlation import log_shares
 
 
 def coded(mean: np.ndarray, var: np.ndarray) -> models.VAE:
-    """A VAE whose rows are numbers into a table of posteriors N(mean_n, diag var_n)."""
+    """A VAE whose rows are indices into a table of posteriors N(mean_n, diag var_n)."""
     found = torch.from_numpy(mean), torch.from_numpy(var)
     return models.VAE(
         priors.StandardNormal(mean.shape[1]),
@@ -35,14 +35,14 @@ def correlated(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def separated(n: int, size: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """Posteriors far apart: most of ln q(z) is that of the row's own."""
+    """Posteriors far apart: the row's own posterior gives most of ln q(z)."""
     rng = np.random.default_rng(1)
     return rng.normal(size=(n, 3)) @ rng.normal(size=(3, size)), np.full((n, size), 0.05)
 
 
 def exact(mean: np.ndarray, var: np.ndarray, draws: int) -> tuple[float, float]:
-    """Total correlation of (1/N) sum_n N(mean_n, diag var_n) and its standard error: the densities by all N components,
-    over ``draws`` codes. Each code is near its own component, so that no sum of densities is 0 in float64."""
+    """Total correlation of (1/N) sum_n N(mean_n, diag var_n) and its standard error, from all N components at ``draws``
+    codes. Each code is near its own component, so that no sum of densities is 0 in float64."""
     rng = np.random.default_rng(2)
     pick = rng.integers(len(mean), size=draws)
     z = mean[pick] + np.sqrt(var[pick]) * rng.normal(size=(draws, mean.shape[1]))
@@ -87,7 +87,7 @@ def test_the_exact_mixture_is_near_the_closed_form_of_its_limit() -> None:
     ],
 )
 def test_stratified_shares_are_within_five_percent_of_the_exact_mixture(posteriors, batches: int) -> None:
-    """N = 10,000 rows, batches of 1,024; allowed besides the 5 %: 4.5 standard errors of both."""
+    """N = 10,000 rows, batches of 1,024; the tolerance is 5 % plus 4.5 standard errors of both."""
     given = posteriors(10_000)
     truth, error = exact(*given, 1000 if batches < 200 else 8000)
     found = estimates(given, "stratified", 1024, batches)
@@ -97,7 +97,7 @@ def test_stratified_shares_are_within_five_percent_of_the_exact_mixture(posterio
 
 
 def test_other_shares_are_not_near_where_posteriors_are_far_apart() -> None:
-    """What 1/N in a wrong column amounts to: row i's own share is that of any other."""
+    """This is what 1/N in a wrong column does: the share of row i itself is that of any other row."""
     given = separated(10_000)
     truth, _ = exact(*given, 500)
     assert estimates(given, "plain", 64, 20).mean() > 1.15 * truth
@@ -105,7 +105,7 @@ def test_other_shares_are_not_near_where_posteriors_are_far_apart() -> None:
 
 
 def test_weighted_shares_are_plain_ones_and_a_constant() -> None:
-    """(Z - 1) ln N, to 1e-9."""
+    """They differ by the constant (Z - 1) ln N, to 1e-9."""
     mean, var = separated(500, 6)
     model, x = coded(mean, var), torch.arange(40.0).view(-1, 1)
     draw = model.draw(x, 3)
@@ -114,7 +114,7 @@ def test_weighted_shares_are_plain_ones_and_a_constant() -> None:
 
 
 def test_stratified_shares_give_the_density_of_the_mixture_in_the_mean_over_all_batches() -> None:
-    """Every batch of 3 of 6 rows that has row i: the mean of sum_j w_ij q(z|x_j) is q(z), exactly."""
+    """Over all batches of 3 of 6 rows that contain row i, the mean of sum_j w_ij q(z|x_j) is exactly q(z)."""
     densities = np.random.default_rng(0).random(6)
     for i in range(6):
         found = []
@@ -157,7 +157,7 @@ def test_one_row_alone_and_other_posteriors() -> None:
 
 
 def test_a_critic_learns_the_total_correlation_of_correlated_codes() -> None:
-    """Codes from N(0, [[1, .9], [.9, 1]]): -ln(1 - .81) / 2 = .8304 within 10 % on 50,000 new codes."""
+    """For codes from N(0, [[1, .9], [.9, 1]]) it finds -ln(1 - .81) / 2 = .8304 within 10 % on 50,000 new codes."""
     torch.manual_seed(0)
     root = torch.linalg.cholesky(torch.tensor([[1.0, 0.9], [0.9, 1.0]]))
     penalty = objectives.CorrelationCritic(latens.networks.mlp(2, 1, (64, 64)))
@@ -183,7 +183,7 @@ def test_shuffled_codes_keep_every_column_and_lose_what_binds_them() -> None:
     torch.manual_seed(0)
     real, fake = objectives.CorrelationCritic(nn.Linear(3, 1)).sides(draw)
     assert torch.equal(real, codes)
-    assert torch.equal(fake.sort(0).values, codes.sort(0).values)  # all rows, each column a permutation of its own
+    assert torch.equal(fake.sort(0).values, codes.sort(0).values)  # all rows, each column in an independent permutation
     assert len({tuple(fake[:, j].argsort().tolist()) for j in range(3)}) == 3
 
 
@@ -208,8 +208,8 @@ def test_covariance_penalties_are_those_of_numpy(within: bool) -> None:
 
 
 def test_a_rate_that_is_asked_for_costs_the_distortion_of_the_linear_curve() -> None:
-    """Reverse water-filling: at level b c, rate = sum ln(lam_i / b c) / 2 over lam_i > b c, distortion = sum min(lam_i,
-    b c) / 2c + d/2 ln 2 pi c. Trained, both come within 0.05 nats."""
+    """Reverse water-filling at level b c gives rate = sum ln(lam_i / b c) / 2 over lam_i > b c and distortion = sum
+    min(lam_i, b c) / 2c + d/2 ln 2 pi c. After training, both are within 0.05 nats."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 3)) * [3.0, 1.5, 0.7] @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
     x -= x.mean(0)
@@ -230,7 +230,8 @@ def test_a_rate_that_is_asked_for_costs_the_distortion_of_the_linear_curve() -> 
 
 
 def test_above_its_capacity_the_rate_still_has_a_slope() -> None:
-    """A clamp at the capacity, a peer's, leaves none; |rate - C| has weight x the rate's on either side."""
+    """A clamp at the capacity, as another package has it, leaves no slope; |rate - C| has weight x the rate's slope on
+    either side."""
     model, x = vae(), torch.as_tensor(data(), dtype=torch.float32)
     draw = model.draw(x)
     weights = list(model.posterior.parameters())
@@ -255,7 +256,7 @@ def test_the_capacity_grows_over_the_objectives_own_warm_up_and_reaches_its_end(
 
     trainer(vae(), x, Watched(3.0, warmup=0.5), epochs=5, batch_size=20).run()
     assert seen == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1, 1, 1])
-    seen.clear()  # what the settings say goes before
+    seen.clear()  # the settings take precedence
     trainer(vae(), x, Watched(3.0, warmup=0.5), epochs=5, batch_size=20, kl_warmup=0.2).run()
     assert seen == pytest.approx([1 / 3, 2 / 3] + 8 * [1])
     half = objectives.RateTarget(3.0, 2.0)

@@ -1,5 +1,5 @@
 """Laws over the table of distributions: mass 1, moments, samples, scipy, finite gradients, divergences, missing cells,
-units of the data, and discrete data by way of densities."""
+units of the data, and densities of dequantised data."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from latens.data.transforms import binarize, dequantize
 from latens.evaluation.likelihood import bits_per_dimension
 from latens.tensors.numerics import log1mexp, log1mexp_of_log, log_mean_exp, positive
 
-# The likelihood table: a new likelihood is one row, and all laws below apply to it
+# The table of likelihoods: a new likelihood is one more row, and all laws below apply to it
 
 
 @dataclass
 class Row:
-    """``make(dtype)`` gives a distribution over some cells; ``values``: the support, None for the real line.
-    ``log_p(x)`` is the independent density of each cell at x; ``moments``: exact mean and variance of each cell, None
-    where there are none."""
+    """``make(dtype)`` gives a distribution over some cells; ``values`` is the support, None for the real line.
+    ``log_p(x)`` is an independent log-density of each cell at x; ``moments`` are exact mean and variance of each cell,
+    None if there are none."""
 
     make: Callable[[torch.dtype], td.Distribution]
     values: np.ndarray | None
@@ -169,8 +169,8 @@ def test_the_density_is_the_independent_one_and_has_mass_one(name) -> None:
 
 @EACH
 def test_samples_have_the_moments_and_frequencies_of_the_density(name) -> None:
-    """200,000 draws per cell; frequencies of all values (those expected 25 times or more), mean and variance, |z| <
-    4.5: at most 1,800 comparisons, 1.2 % for the widest row; with fixed seeds a pass stays a pass."""
+    """200,000 draws per cell: frequencies of all values (those expected 25 times or more), mean and variance, |z| <
+    4.5. At most 1,800 comparisons, a false alarm rate of 1.2 % for the widest row; seeds are fixed."""
     n, row = 200_000, TABLE[name]
     px = row.make(torch.float64)
     torch.manual_seed(len(name))
@@ -188,14 +188,14 @@ def test_samples_have_the_moments_and_frequencies_of_the_density(name) -> None:
         square = (x - mean) ** 2
         error = square.std(0) / np.sqrt(
             n
-        )  # of the sample variance; too few events below a variance of 1e-3 of the range
+        )  # standard error of the sample variance; below a variance of 1e-3 of the range there are too few events
         seen = variance > (1e-3 if row.values is not None else 0)
         assert (np.abs(square.mean(0) - variance) < Z * error + 1e-12)[seen].all()
         if "Discretized" not in name:
             assert px.mean.numpy() == pytest.approx(np.broadcast_to(mean, px.mean.shape), rel=1e-9, abs=1e-12)
             assert px.variance.numpy() == pytest.approx(np.broadcast_to(variance, px.mean.shape), rel=1e-9)
         else:
-            assert np.abs(px.mean.numpy() - mean).max() < 0.5  # as it is documented
+            assert np.abs(px.mean.numpy() - mean).max() < 0.5  # as documented
 
 
 @EACH
@@ -269,7 +269,7 @@ def test_discretised_logistics_are_finite_ten_thousand_scales_away_in_float32(le
         inputs = [v for v in (loc, scale, logits) if v is not None]
         assert torch.isfinite(log_p).all()
         assert all(torch.isfinite(g).all() for g in torch.autograd.grad(log_p.sum(), inputs))
-        # and they point the right way: far below every level, loc wants to rise
+        # and they have the right sign: far below every level, loc should rise
         (grad,) = torch.autograd.grad(px.log_prob(torch.full((5,), levels - 1)).sum(), loc)
         assert (grad[:, 0] > 0).all()
 
@@ -296,7 +296,7 @@ def test_the_uniform_density_costs_exactly_eight_bits(columns) -> None:
 
 
 def test_dequantised_values_stay_within_their_level() -> None:
-    """floor(x + u) = x for every draw: 2.6 million draws at each level."""
+    """floor(x + u) = x for each of 2.6 million draws at each level."""
     for level in (0, 1, 16, 127, 254, 255):
         x = torch.full((1024, 2560), level, dtype=torch.uint8)
         y = dequantize(x, torch.arange(1024), seed=5)
@@ -305,8 +305,8 @@ def test_dequantised_values_stay_within_their_level() -> None:
 
 
 def test_dequantised_densities_bound_the_mass() -> None:
-    """E_u ln p(x + u) <= ln P(x) with P(x) = int p over the level: logistic and normal densities of 17 and 256 levels,
-    4,000 draws of u, at most 4.5 standard errors above (340 comparisons: 1.2e-3, one-sided)."""
+    """E_u ln p(x + u) <= ln P(x), where P(x) is the integral of p over the level: for logistic and normal densities of
+    17 and 256 levels and 4,000 draws of u, at most 4.5 standard errors above (340 comparisons: 1.2e-3, one-sided)."""
     rows = torch.arange(4000)
     for levels in (17, 256):
         for loc, log_scale in ((-0.4, -1.0), (0.2, -3.0), (0.9, -5.0)):
@@ -336,8 +336,8 @@ def test_binarised_pixels_are_one_with_the_probability_of_their_grey_value() -> 
 
 @pytest.mark.parametrize("dtype,tolerance", [(torch.float64, 1e-11), (torch.float32, 1e-5)])
 def test_a_sum_over_cells_by_products_is_the_sum_of_the_cells(dtype: torch.dtype, tolerance: float) -> None:
-    """Many draws of the same rows, some cells missing, logits up to 30: with gradients the cells are summed one by one,
-    without by products."""
+    """Many draws of the same rows, some missing cells and logits up to 30. With gradients, cells are summed one by one;
+    without, by products."""
     rng = np.random.default_rng(0)
     logits = torch.tensor(rng.normal(scale=10, size=(7, 5, 40)), dtype=dtype)
     x = torch.tensor(rng.random((5, 40)), dtype=dtype)
@@ -354,7 +354,7 @@ def test_a_sum_over_cells_by_products_is_the_sum_of_the_cells(dtype: torch.dtype
 
 
 def test_a_million_draws_have_the_declared_variance() -> None:
-    """Relative standard error of a sample variance of 10^6 draws: 0.14 %; 1 % is 7 of them."""
+    """The relative standard error of a sample variance of 10^6 draws is 0.14 %; the tolerance of 1 % is 7 of them."""
     n = 1_000_000
     h = np.array([0.16, 1e-3, 4.0])
     mean = np.array([1.0, -3.0, 0.0])
@@ -524,7 +524,7 @@ def test_a_change_of_units_changes_log_p_by_the_log_jacobian(shift, unit) -> Non
     expected = stats.norm(shift + unit * f, unit * np.sqrt(plain.variance.item())).logpdf(x).sum(1)
     assert outside.detach().numpy() == pytest.approx(expected, rel=1e-6, abs=1e-4)
     assert user(z).mean.detach().numpy() == pytest.approx(shift + unit * f, rel=1e-12)
-    # a float32 network under data in float64: the digits below the shift survive
+    # a float32 network with data in float64: the digits below the shift survive
     single = conditionals.NormalLikelihood(
         laws.affine(np.zeros((4, 2)), np.zeros(4)).float(), shift=t(shift), unit=t(unit)
     )
@@ -543,7 +543,7 @@ def test_units_may_differ_by_cell() -> None:
     assert found[1].detach().numpy() == pytest.approx(stats.norm(0, unit).logpdf(x).sum(1))
 
 
-# Conditionals read their network's output as documented
+# Conditionals read the output of their network as documented
 
 
 def test_categorical_logits_lie_on_the_axis_before_the_event() -> None:
@@ -582,7 +582,7 @@ def test_discretised_logistic_parameters_lie_on_the_axis_before_the_event(compon
 
 
 def test_the_logarithm_of_a_small_share_is_numpy_s() -> None:
-    """ln(1 - exp(-t)) from ln t, from t = 1e-40 to 30, to 1e-12 of its value: where the series takes over too."""
+    """ln(1 - exp(-t)) from ln t for t from 1e-40 to 30, to 1e-12 of its value, also where the series takes over."""
     logs = np.concatenate([np.linspace(-92, 3.4, 500), np.log(1e-4) + np.array([-1e-3, -1e-9, 0.0, 1e-9])])
     value = np.exp(logs)
     truth = np.where(value > 0.7, np.log1p(-np.exp(-value)), np.log(-np.expm1(-value)))
@@ -591,7 +591,8 @@ def test_the_logarithm_of_a_small_share_is_numpy_s() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_discretised_logistics_have_finite_second_derivatives_at_any_scale(dtype) -> None:
-    """Wide scales (e^71 has been met in training) and levels at and between the ends; float64 against differences."""
+    """Wide scales (e^71 occurs in training) and levels at and between the ends; float64 compared with finite
+    differences."""
     scales = torch.tensor([-7.0, -2.0, 0.0, 4.0, 9.0, 20.0, 71.0, 87.0], dtype=dtype, requires_grad=True)
     loc = torch.linspace(-60, 60, 8, dtype=dtype, requires_grad=True)
     for level in (0.0, 1.0, 100.0, 255.0):

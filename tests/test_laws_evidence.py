@@ -1,6 +1,6 @@
-"""Laws of estimates of ln p(x): annealing, two-sided bounds, quadrature, tails of weights, and where a bound is lost.
+"""Laws of estimates of ln p(x): annealing, two-sided bounds, quadrature, tails of weights, and the gaps of a bound.
 
-The truth is that of linear Gaussian models in closed form, of small sums, or of brute force in numpy.
+The exact values come from linear Gaussian models in closed form, from small sums, or from brute force in numpy.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def linear(off: float = 0.0, widen: float = 1.0, prior: nn.Module | None = None)
 
 @pytest.mark.parametrize("off, widen", [(0.0, 1.0), (0.5, 0.3), (0.3, 4.0)])
 def test_annealing_lands_on_ln_p_where_weights_of_the_encoder_do_not(off, widen) -> None:
-    """64 rows, 16 chains of 60 temperatures: the mean of exp(ln p-hat - ln p) is 1 within its standard error (4.5, 7e-6
-    each), and the mean of ln p-hat within 0.1 nats below and never above by more than 4.5 standard errors."""
+    """For 64 rows and 16 chains of 60 temperatures, the mean of exp(ln p-hat - ln p) is 1 within 4.5 standard errors
+    (7e-6 each), and the mean of ln p-hat is at most 0.1 nats below and at most 4.5 standard errors above."""
     found = evaluation.annealed_nll(linear(off, widen), t(X), chains=16, temperatures=60, seed=1)
     excess = -found.rows.numpy() - LOG_P
     ratio = np.exp(excess)
@@ -56,8 +56,8 @@ def test_annealing_lands_on_ln_p_where_weights_of_the_encoder_do_not(off, widen)
 
 
 def test_with_one_temperature_annealing_is_importance_weighting_with_as_many_draws() -> None:
-    """The weights are then p(x, z) / q(z|x) of the start: the effective sample size is that of ``nll``, in the mean
-    over 64 rows within 4.5 standard errors of the difference."""
+    """The weights are then p(x, z) / q(z|x) of the initial draws: the effective sample size, averaged over 64 rows,
+    agrees with that of ``nll`` within 4.5 standard errors of the difference."""
     model = linear(0.3)
     one, plain = evaluation.annealed_nll(model, t(X), chains=50, temperatures=1), evaluation.nll(model, t(X), 50)
     difference = one.ess - plain.ess
@@ -66,8 +66,8 @@ def test_with_one_temperature_annealing_is_importance_weighting_with_as_many_dra
 
 
 def test_a_move_leaves_its_density_as_it_is() -> None:
-    """From exact draws of p(z|x), moves at beta = 1 keep mean and covariance: 4,000 chains of one row, 20 moves of a
-    large step; 3 + 9 moments at 4.5 standard errors, 8e-5."""
+    """From exact draws of p(z|x), moves at beta = 1 keep mean and covariance: 4,000 chains of one row with 20 moves of
+    a large step size; 3 + 9 moments at 4.5 standard errors, 8e-5."""
     torch.manual_seed(0)
     mean, covariance = laws.posterior(X[:1], W, B, S2)
     path = _Path(LogJoint(linear(0.5, 0.3), t(X[:1])))
@@ -85,9 +85,9 @@ def test_a_move_leaves_its_density_as_it_is() -> None:
 
 
 def test_the_certificate_holds_the_truth_in_99_of_100_repetitions() -> None:
-    """A model of one and one of three latent dimensions, 100 repetitions of 20 rows each: the mean of ln p lies in the
-    interval in at least 99 of 100 (the interval is wider than its 99 %, since both bounds are), and both bounds are
-    within 0.02 nats of it in the mean over repetitions."""
+    """For models of one and of three latent dimensions and 100 repetitions of 20 rows each, the mean of ln p lies in
+    the interval in at least 99 repetitions (the interval covers more than its 99 %, since both ends are bounds), and
+    both bounds are within 0.02 nats of it in the mean over repetitions."""
     for q in (1, 3):
         rng = np.random.default_rng(q)
         w, b, s2 = rng.normal(size=(4, q)), rng.normal(size=4), 0.5
@@ -108,7 +108,7 @@ def test_the_certificate_holds_the_truth_in_99_of_100_repetitions() -> None:
 
 
 def test_quadrature_is_exact_for_one_and_two_dimensions() -> None:
-    """Down to posteriors of a standard deviation of 0.003, which no fixed grid sees."""
+    """This holds down to posteriors with a standard deviation of 0.003, which a fixed grid would miss."""
     for q in (1, 2):
         for s2 in (1.0, 1e-2, 1e-5):
             w = RNG.normal(size=(D, q))
@@ -204,12 +204,13 @@ def test_auto_takes_the_mixture_only_where_its_tail_is_lighter() -> None:
     assert wide.tolist() == [True, False, False]
 
 
-# Where the bound is lost
+# The gaps of the bound
 
 
 def test_the_gaps_of_a_linear_model_are_those_of_its_best_diagonal_normal() -> None:
-    """Approximation: 1/2 (sum ln L_ii - ln det L) for the precision L of p(z|x), row by row the same. Amortisation: the
-    difference of two bounds in closed form. 64 rows of 1,000 draws at 4.5 standard errors; the entropy is exact."""
+    """The approximation gap is 1/2 (sum ln L_ii - ln det L) for the precision L of p(z|x), the same in every row. The
+    amortisation gap is the difference of two bounds in closed form. 64 rows of 1,000 draws at 4.5 standard errors; the
+    entropy is exact."""
     model = linear(0.4, 0.5)
     gaps = evaluation.inference_gaps(model, t(X), t(LOG_P), draws=1000)
     expected = 0.5 * (np.log(np.diag(PRECISION)).sum() - np.linalg.slogdet(PRECISION)[1])
@@ -223,8 +224,8 @@ def test_the_gaps_of_a_linear_model_are_those_of_its_best_diagonal_normal() -> N
 
 
 def test_the_parts_of_the_rate_add_up_and_are_those_of_the_finite_mixture() -> None:
-    """Both parts for q(z) = mean of 40 posteriors, by quadrature in numpy for one latent dimension; 2,000 draws, within
-    4.5 of the stated standard errors."""
+    """Both parts are checked for q(z) = mean of 40 posteriors by quadrature in numpy over one latent dimension; 2,000
+    draws, within 4.5 of the stated standard errors."""
     means, variances = RNG.normal(size=40), RNG.uniform(0.05, 0.3, 40)
 
     class Rows(nn.Module):
@@ -255,7 +256,7 @@ def test_the_parts_of_the_rate_add_up_and_are_those_of_the_finite_mixture() -> N
 
 
 def test_arrays_are_rows_too() -> None:
-    """Estimates of arrays are those of tensors."""
+    """Estimates for arrays equal those for tensors."""
     w = W[:, :2]
     model = laws.linear_vae(w, B, S2, laws.diagonal_posterior(np.zeros((2, D)), B, np.ones(2))).double()
     for estimate in (evaluation.nll, evaluation.annealed_nll, evaluation.grid_nll):
