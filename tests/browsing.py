@@ -118,6 +118,10 @@ class Tab:
         for kind in ("Moved", "Pressed", "Released"):
             self.mouse(kind, x, y)
 
+    def touch(self, kind: str, *places: tuple[float, float]) -> None:
+        """A touch event, "Start", "Move" or "End", with the fingers that are then on the screen."""
+        self.send("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=[{"x": x, "y": y} for x, y in places])
+
     def key(self, name: str) -> None:
         """A key pressed and released."""
         for kind in ("keyDown", "keyUp"):

@@ -261,6 +261,160 @@ def test_lasso_filter_and_download(folder: Path, browser: Tab):
     quiet(browser, page)
 
 
+def view(browser: Tab) -> list[float]:
+    """The middle of the map and its scale, once the address holds them."""
+    browser.run("new Promise(r => setTimeout(r, 500))")
+    return [float(v) for v in browser.run("new URLSearchParams(location.hash.slice(1)).get('view')").split(",")]
+
+
+@pytest.mark.browser
+def test_two_fingers_zoom_the_map_and_one_decodes(folder: Path, browser: Tab):
+    """Two fingers that part zoom by the ratio of their distances, about their middle, and leave the code alone."""
+    page = folder / "digits.html"
+    opened(browser, page, width=420, height=800)
+    browser.run("latens.z = latens.z")
+    (x, y, scale), code = view(browser), browser.run("latens.z")
+    left, top, width, height = browser.box("#map-canvas")
+    middle, apart = (left + 0.6 * width, top + 0.4 * height), 20.0
+
+    def fingers(by: float) -> list[tuple[float, float]]:
+        return [(middle[0] - by * apart, middle[1]), (middle[0] + by * apart, middle[1])]
+
+    browser.touch("Start", fingers(1)[0])
+    browser.touch("Start", *fingers(1))
+    for by in (1.5, 2.0, 2.5, 3.0):
+        browser.touch("Move", *fingers(by))
+    browser.touch("End", fingers(3)[0])
+    browser.touch("Move", middle)
+    browser.touch("End")
+    after = view(browser)
+    assert after[2] == pytest.approx(3 * scale, rel=1e-3)
+    held = [(0.6 - 0.5) * width * (1 / scale - 1 / after[2]), (0.5 - 0.4) * height * (1 / scale - 1 / after[2])]
+    assert np.allclose(np.array(after[:2]) - [x, y], held, atol=2 / scale)
+    assert browser.run("latens.z") == code
+    browser.touch("Start", middle)
+    browser.touch("End")
+    browser.until(f"JSON.stringify(latens.z) !== {json.dumps(json.dumps(code, separators=(',', ':')))}")
+    quiet(browser, page)
+
+
+def dots(browser: Tab, canvas: str) -> np.ndarray:
+    """The grey values of a canvas."""
+    return np.array(browser.run(PIXELS.replace("#decoded canvas", canvas)))
+
+
+@pytest.mark.browser
+def test_hovering_shows_the_datum(folder: Path, browser: Tab):
+    from sklearn.datasets import load_digits
+
+    page, digits = folder / "digits.html", load_digits()
+    opened(browser, page)
+    left, top, width, height = browser.box("#map-canvas")
+    seen = set()
+    for share in np.linspace(0.3, 0.7, 12):
+        browser.mouse("Moved", left + share * width, top + 0.5 * height)
+        browser.run("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+        if browser.run("document.getElementById('tip').hidden"):
+            continue
+        row = int(browser.run("document.querySelector('#tip b').textContent").split()[1].replace(",", ""))
+        said = browser.run("[...document.querySelectorAll('#tip div div')].map(e => e.textContent)")
+        assert f"label {digits.target[row]}" in said
+        assert np.abs(dots(browser, "#tip canvas") - digits.data[row] / 16 * 255).max() < 1
+        seen.add(row)
+    assert len(seen) > 3
+    browser.mouse("Moved", 5, 5)
+    browser.until("document.getElementById('tip').hidden")
+    quiet(browser, page)
+
+
+def downloaded(browser: Tab, button: str, target: Path) -> bytes:
+    """What a button of the page downloads to a file."""
+    target.unlink(missing_ok=True)
+    browser.run(f"document.getElementById('{button}').click()")
+    for _ in range(100):
+        if target.exists() and target.stat().st_size:
+            break
+        browser.run("new Promise(r => setTimeout(r, 50))")
+    return target.read_bytes()
+
+
+@pytest.mark.browser
+def test_kept_images_are_downloaded_as_they_are_decoded(folder: Path, browser: Tab):
+    from PIL import Image
+
+    page = folder / "digits.html"
+    opened(browser, page)
+    codes = [[0.5, -1.0, 0.25], [-1.5, 0.0, 1.0], [0.0, 2.0, -0.5]]
+    for code in codes:
+        browser.run(f"latens.z = {json.dumps(code)}")
+        browser.run("new Promise(r => setTimeout(r, 200))")
+        browser.run("document.getElementById('keep').click()")
+    browser.run("document.getElementById('tab-kept').click()")
+    exact = np.array(browser.run(f"latens.decode({json.dumps(codes)})"))
+    wanted = decoded(record.load(folder / "digits"), codes)
+    head, *lines = downloaded(browser, "kept-csv", folder / "kept.csv").decode().splitlines()
+    assert head.split(",") == [f"cell {j}" for j in range(64)]
+    found = np.array([[float(v) for v in line.split(",")] for line in lines])
+    assert np.array_equal(found, exact) and np.abs(found - wanted).max() < 0.1
+    downloaded(browser, "kept-png", folder / "kept.png")
+    with Image.open(folder / "kept.png") as file:
+        image = np.asarray(file.convert("L")).astype(float)
+    by, gap = 96 // 8, 2
+    assert image.shape == (2 * 96 + gap, 2 * 96 + gap)
+    for i, row in enumerate(wanted):
+        y, x = (96 + gap) * (i // 2), (96 + gap) * (i % 2)
+        part = image[y + by // 2 : y + 96 : by, x + by // 2 : x + 96 : by]
+        assert np.abs(part - row.reshape(8, 8) / 16 * 255).max() < 3
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_kept_samples_of_a_table_are_downloaded_as_they_are_decoded(folder: Path, browser: Tab):
+    page = folder / "mixed.html"
+    opened(browser, page)
+    z = [[0.5, -1.0], [-1.5, 0.25]]
+    for code in z:
+        browser.run(f"latens.z = {json.dumps(code)}")
+        browser.run("new Promise(r => setTimeout(r, 200))")
+        browser.run("document.getElementById('keep').click()")
+    browser.run("document.getElementById('tab-samples').click()")
+    browser.until("document.querySelectorAll('#sampled .tile').length === 8")
+    browser.run("document.getElementById('keep-samples').click()")
+    browser.run("document.getElementById('tab-kept').click()")
+    head, *lines = downloaded(browser, "kept-csv", folder / "kept.csv").decode().splitlines()
+    assert head == "age,group,visits,since" and len(lines) == 10
+    wanted = outputs.decoded(record.load(folder / "mixed"), torch.tensor(z)).to_pylist()
+    for line, row in zip(lines, wanted):
+        age, group, visits, since = line.split(",")
+        assert [float(age), group, since] == [row["age"], row["group"], row["since"].isoformat()]
+        assert float(visits) == float(row["visits"])
+    for line in lines:
+        age, group, visits, since = line.split(",")
+        assert 20.5 <= float(age) <= 69.5 and group in "abc" and 0 <= float(visits) <= 6 and since[:5] == "2020-"
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_the_way_of_a_model_with_a_metric_is_its_geodesic(folder: Path, browser: Tab):
+    random, page = np.random.default_rng(0), folder / "ring.html"
+    angle = random.uniform(0, 2 * np.pi, 50)
+    np.save(folder / "ring.npy", np.c_[np.cos(angle), np.sin(angle)] + 0.05 * random.normal(size=(50, 2)))
+    done("fit", folder / "ring.npy", "--out", folder / "ring", "--recipe", "rhvae", "--latent-dim", 2, "--epochs", 1)
+    done("explore", folder / "ring", "--out", page)
+    opened(browser, page)
+    browser.open(page.as_uri() + "#a=-2,1&b=1.5,-1&tab=path")
+    browser.until("document.getElementById('path-kind')?.selectedIndex === 0")
+    assert "metric" in browser.run("document.getElementById('path-kind').options[0].textContent")
+    model: Any = record.load(folder / "ring").model
+    way = evaluation.geodesic(model.inverse_metric, torch.tensor([[-2.0, 1.0]]), torch.tensor([[1.5, -1.0]]), 5)[:, 0]
+    assert (way - torch.lerp(way[:1], way[-1:], torch.linspace(0, 1, 5)[:, None])).abs().max() > 0.05  # not straight
+    slider = "document.getElementById('path-t')"
+    for share, wanted in zip((0.25, 0.5, 0.75), way[1:4].tolist()):
+        browser.run(f"(e => {{ e.value = {share}; e.dispatchEvent(new Event('input')) }})({slider})")
+        browser.until(f"Math.hypot(latens.z[0] - {wanted[0]}, latens.z[1] - {wanted[1]}) < 0.01")
+    assert browser.log == []
+
+
 @pytest.mark.browser
 def test_a_row_is_next_to_its_reconstruction_and_their_difference(folder: Path, browser: Tab):
     page = folder / "mixed.html"

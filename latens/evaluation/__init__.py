@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         modularity,
         sap,
     )
+    from latens.evaluation.geodesics import curve_length, geodesic
     from latens.evaluation.grid import grid_nll
     from latens.evaluation.images import (
         ImageEvaluation,
@@ -67,6 +68,7 @@ else:
     __getattr__, __dir__, __all__ = late(__name__, {
         "annealing": "Annealed Certificate annealed_nll certify", "baselines": "PCABaseline",
         "collapsing": "Collapse collapse", "estimators": "Estimator",
+        "geodesics": "curve_length geodesic",
         "inference": "InferenceGaps RateParts inference_gaps rate_parts", "grid": "grid_nll",
         "factors": "DCI Disentanglement InfoMEC beta_vae_score dci disentanglement factor_vae_score infomec irs mig "
         "modularity sap",

@@ -4,6 +4,7 @@ import { palette, scaleOf, type Scale } from "./colours";
 import type { Decoded, Decoder } from "./decoder";
 import { $, button, csv, download, h, menu, number, whole } from "./dom";
 import { PointMap, type Mark, type Mode } from "./map";
+import { Metric } from "./metric";
 import type { About, Page, ValueAbout } from "./page";
 import { panels, type Panel } from "./panels";
 import { Rows, type Plane } from "./rows";
@@ -30,7 +31,7 @@ export class App {
   #stale = 0;
   #lines: Mark[] = [];
 
-  private constructor(readonly page: Page, readonly rows: Rows, readonly decoder: Decoder) {
+  private constructor(readonly page: Page, readonly rows: Rows, readonly decoder: Decoder, readonly metric: Metric | null) {
     this.about = page.about;
     this.show = new Show(this.about);
     const { dimensions, rows: about } = this.about;
@@ -45,9 +46,9 @@ export class App {
   }
 
   static async start(page: Page, opening: Promise<Decoder>): Promise<App> {
-    const [rows, decoder] = await Promise.all([Rows.open(page), opening]);
+    const [rows, decoder, metric] = await Promise.all([Rows.open(page), opening, Metric.open(page)]);
     await Promise.all(page.about.rows.maps.map((m) => rows.ready(m)));
-    const app = new App(page, rows, decoder);
+    const app = new App(page, rows, decoder, metric);
     app.#build();
     await app.setPlane(app.state.plane, true);
     if (app.state.view) { app.map.view = app.state.view; app.map.draw(); }

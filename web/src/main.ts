@@ -3,6 +3,7 @@
 import { App } from "./app";
 import { $ } from "./dom";
 import { Decoder } from "./decoder";
+import { Metric } from "./metric";
 import { operators } from "./operators";
 import { Page, type About } from "./page";
 import { geodesic } from "./space";
@@ -36,4 +37,4 @@ async function start(): Promise<void> {
 }
 
 if (globalThis.document) void start();
-else globalThis.latensParts = { Page, Decoder, geodesic, operators: Object.keys(operators) };
+else globalThis.latensParts = { Page, Decoder, Metric, geodesic, operators: Object.keys(operators) };

@@ -40,6 +40,8 @@ export class PointMap {
   #pending = 0;
   #lassoed: { x: number; y: number }[] = [];
   readonly #fingers = new Map<number, { x: number; y: number }>();
+  /** Where a finger came down, until it moves: a second one may follow, to zoom. */
+  #still: { x: number; y: number } | null = null;
   #dragged: "decode" | "move" | "lasso" | "pinch" | null = null;
   #places: Places | null = null;
   #sums: Float32Array = new Float32Array(0);
@@ -334,7 +336,8 @@ export class PointMap {
       if (this.#fingers.size === 2) { this.#dragged = "pinch"; this.#lassoed = []; return; }
       this.#dragged = e.button === 1 || e.button === 2 || e.ctrlKey ? "move" : e.shiftKey ? "lasso" : this.mode;
       if (this.#dragged === "lasso") this.#lassoed = [place(e)];
-      if (this.#dragged === "decode") decode(place(e), false);
+      this.#still = e.pointerType === "touch" ? place(e) : null;
+      if (this.#dragged === "decode" && !this.#still) decode(place(e), false);
       this.hooks.hover(-1, null);
     });
     canvas.addEventListener("pointermove", (e) => {
@@ -349,6 +352,7 @@ export class PointMap {
         return;
       }
       if (this.#dragged === "pinch") {
+        if (this.#fingers.size !== 2) { this.#fingers.set(e.pointerId, now); return; }
         const [a, b] = [...this.#fingers.values()] as [{ x: number; y: number }, { x: number; y: number }];
         const size = Math.hypot(a.x - b.x, a.y - b.y);
         this.#fingers.set(e.pointerId, now);
@@ -359,7 +363,8 @@ export class PointMap {
       }
       this.#fingers.set(e.pointerId, now);
       if (this.#dragged === "move") this.pan(now.x - before.x, now.y - before.y);
-      if (this.#dragged === "decode") decode(now, false);
+      if (this.#still && Math.hypot(now.x - this.#still.x, now.y - this.#still.y) > 8) this.#still = null;
+      if (this.#dragged === "decode" && !this.#still) decode(now, false);
       if (this.#dragged === "lasso") { this.#lassoed.push(now); this.drawMarks(); }
     });
     const up = (e: PointerEvent): void => {

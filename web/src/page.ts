@@ -1,6 +1,7 @@
 // What the page holds: facts as JSON, and arrays as text (base64 of gzip of their bytes, plane after plane).
 
 import type { Program } from "./graph";
+import type { MetricAbout } from "./metric";
 import type { Kind } from "./tensor";
 
 export interface Column {
@@ -26,7 +27,7 @@ export interface About {
   };
   dimensions: {
     count: number; active: number[]; inactive: number; rates: number[] | null; center: number[]; unit: number[];
-    mean: number[]; low: number[]; high: number[]; space: string; curvature: number;
+    mean: number[]; low: number[]; high: number[]; space: string; curvature: number; metric?: MetricAbout;
   };
   prior: { standard: boolean; draws: { name: string; block: string }[] };
   conditions: ConditionAbout[];

@@ -16,6 +16,7 @@ from latens import evaluation, priors
 from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.evaluation.likelihood import chunks, evaluating
+from latens.models import CentroidMetric
 from latens.report.explore.packing import ArrayBlocks
 from latens.report.page import LeftOut
 from latens.report.subject import Subject
@@ -133,7 +134,21 @@ class Contents:
             "mean": self.z.mean(0, dtype=np.float64).tolist(),
             "low": np.quantile(self.z, 0.001, 0).tolist(), "high": np.quantile(self.z, 0.999, 0).tolist(),
             "space": type(prior).__name__, "curvature": prior.c if isinstance(prior, priors.BallNormal) else 1.0,
+            **self._metric(),
         }  # fmt: skip
+
+    def _metric(self) -> dict[str, Any]:
+        """The metric over codes that the model learned, if it did."""
+        metric = getattr(self.run.model, "metric", None)
+        if not isinstance(metric, CentroidMetric):
+            return {}
+        with torch.no_grad():
+            squares = metric.squares().numpy()
+        return {"metric": {
+            "centroids": self.blocks.add("metric-centroids", metric.centroids.numpy()),
+            "squares": self.blocks.add("metric-squares", squares),
+            "temperature": metric.temperature, "floor": metric.floor,
+        }}  # fmt: skip
 
     def _prior(self) -> dict[str, Any]:
         """How codes are drawn, and where the mass of the prior ends."""
