@@ -34,7 +34,7 @@ SCORES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 
 @pytest.mark.parametrize("kind", SCORES)
 @pytest.mark.parametrize("n", [1, 2, 19, 400])
-def test_p_values_are_the_counts(kind: str, n: int) -> None:
+def test_p_values_are_counts(kind: str, n: int) -> None:
     rng = np.random.default_rng(n)
     known, new = SCORES[kind](rng, n), SCORES[kind](rng, 50)
     new = np.concatenate([new, known, [-np.inf, np.inf]])

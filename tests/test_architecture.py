@@ -78,14 +78,14 @@ def test_no_two_classes_share_a_name():
     assert {name for name in classes if classes.count(name) > 1} == SHARED_NAMES
 
 
-def test_the_root_holds_rooms_that_a_newcomer_can_count():
+def test_the_root_has_few_entries():
     # empty folders of earlier versions may remain
     files = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()]
     entries = {path.parts[0] for path in files if "__pycache__" not in path.parts}
     assert len(entries) <= 22, sorted(entries)
 
 
-def test_no_file_imports_one_that_imports_it():
+def test_imports_have_no_cycle():
     """Imports inside functions and for types count as well; only `latens` itself, which imports everything lazily, does
     not."""
     names = {path: ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")

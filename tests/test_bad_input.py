@@ -374,7 +374,7 @@ def test_damaged_runs(name: str) -> None:
                 assert re.search("fit again|made by `latens fit`", sentence), sentence
 
 
-def test_run_without_its_checkpoint_is_whole() -> None:
+def test_a_run_without_its_checkpoint_is_complete() -> None:
     with _removed("damaged"):
         shutil.copytree("iris-run", "damaged", ignore=shutil.ignore_patterns("checkpoint", "report.html"))
         done("evaluate", "damaged", "--k", 2)

@@ -53,7 +53,7 @@ ONE_BY_ONE = ("planar", "neural_spline", "iaf", "radial", "tvo", "hvae", "semi_a
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
-def test_what_is_built_one_by_one_has_an_end(name: str) -> None:
+def test_parts_that_are_built_one_by_one_have_a_limit(name: str) -> None:
     [option] = {"tvo": ["partitions"], "residual_vq": ["levels"]}.get(name, ["steps"])
     most = "10,000" if name in ("hvae", "tvo") else "1,000"
     assert f"to {most}, got" in str(outcome(name, option, 10**10))
@@ -75,7 +75,7 @@ def test_from_the_command_line(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(("kind", "option"), [("maf", "transforms"), ("autoregressive", "layers"), ("metric", "moves")])
-def test_densities_have_an_end_too(kind: str, option: str) -> None:
+def test_densities_have_limits_too(kind: str, option: str) -> None:
     from latens.densities import kinds
     from latens.densities.base import Codes
 

@@ -241,7 +241,7 @@ def odd(rng: np.random.Generator, n: int = 60) -> dict[str, pd.DataFrame]:
 
 
 @pytest.mark.parametrize("name", list(odd(np.random.default_rng(0))))
-def test_odd_tables_go_all_the_way(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_tables_pass_through_every_command(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After fit, sample, score and reconstruct, names and order are unchanged and numbers are finite."""
     monkeypatch.chdir(tmp_path)
     table = odd(np.random.default_rng(0))[name]

@@ -73,7 +73,7 @@ def test_measures_tell_what_is_wrong_with_rows(case: str, measures: ModuleType) 
     assert not bad, bad
 
 
-def test_the_floor_is_that_of_rows_never_fitted_to(measures: ModuleType) -> None:
+def test_the_floor_is_that_of_held_out_rows(measures: ModuleType) -> None:
     found = measures.measured(people(1200, 1), people(1200, 2), None, "rich", RULES, 0)
     assert found["ratio"] == 1 and found["broken"] == 0 and 0.4 < found["trees"] < 0.6
     assert 0.42 < found["closer"] < 0.58 and 0.42 < found["attack"] < 0.58  # no row on both sides
@@ -87,7 +87,7 @@ OTHERS = {"headline": "README.md", "exports": "docs/howto/export.md", "explore":
 
 
 @pytest.mark.parametrize(("script", "page"), (TABLES | OTHERS).items())
-def test_tables_of_a_page_are_those_of_the_figures(script: str, page: str, tmp_path: Path) -> None:
+def test_tables_of_a_page_match_the_kept_figures(script: str, page: str, tmp_path: Path) -> None:
     copy = tmp_path / "page.md"
     copy.write_text((ROOT / page).read_text("utf-8"), "utf-8")
     subprocess.run([sys.executable, BENCH / f"{script}.py", "--table", copy], check=True, cwd=ROOT)
@@ -95,7 +95,7 @@ def test_tables_of_a_page_are_those_of_the_figures(script: str, page: str, tmp_p
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md", "docs/catalogue.md"])
-def test_no_cell_of_a_table_waits_for_its_figure(page: str) -> None:
+def test_no_cell_of_a_table_lacks_its_figure(page: str) -> None:
     cells = [cell.strip() for line in (ROOT / page).read_text("utf-8").splitlines() if line.startswith("|")
              for cell in line.split("|")]  # fmt: skip
     assert not [cell for cell in cells if re.search(r"\b(TABLEQ|QUALITY|STREAM|TODO|TBD|XXX)\b", cell)]

@@ -61,7 +61,7 @@ def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
-def test_a_run_is_the_same_and_every_step_is_told():
+def test_callbacks_change_nothing_and_see_every_step():
     notes = Notes()
     plain, watched = (VAE(callbacks=each, **QUICK).fit(X).run_ for each in (None, [notes]))
     assert same(plain, watched) and untimed(plain.history) == untimed(watched.history)
@@ -83,7 +83,7 @@ def test_a_run_is_the_same_and_every_step_is_told():
         assert terms["loss"] == pytest.approx(terms["rate"] + terms["distortion"], rel=1e-5)
 
 
-def test_every_player_and_every_step_that_is_left_out_is_told():
+def test_callbacks_see_every_player_and_every_skipped_step():
     notes = Notes()
     VAE(recipe="aae", callbacks=[notes], **QUICK).fit(X)
     some = {name for _, terms in notes.steps for name in terms}
@@ -115,7 +115,7 @@ def own_parts() -> tuple[Any, Any]:
     return latens.models.VAE(latens.priors.StandardNormal(2), posterior, likelihood), latens.objectives.ELBO()
 
 
-def test_what_a_callback_raises_ends_the_run_which_continues_to_the_same_bits(tmp_path: Path):
+def test_an_error_in_a_callback_ends_the_run_which_continues_to_the_same_bits(tmp_path: Path):
     common: dict[str, Any] = {"epochs": 6, "batch_size": 9, "validation": 0.2, "checkpoint_seconds": 0}
     whole = latens.train(*own_parts(), X, out=tmp_path / "whole", **common)
     notes, later = Notes(fail=13), Notes()
@@ -127,7 +127,7 @@ def test_what_a_callback_raises_ends_the_run_which_continues_to_the_same_bits(tm
     assert later.begun[0][0] in (12, 13) and later.steps[-1][0] == notes.begun[0][1]
 
 
-def test_what_is_no_callback_is_refused():
+def test_other_objects_are_refused_as_callbacks():
     for wrong in (print, [print], [Callback], "tensorboard"):
         with pytest.raises(InputError, match=re.escape(f"instances of latens.training.Callback, got {wrong!r}")):
             VAE(callbacks=wrong, **QUICK).fit(X)

@@ -198,7 +198,7 @@ def test_idle_threads_sleep_after_a_moment_unless_the_user_says_otherwise(given:
     assert json.loads(said.stdout) == found, said.stderr
 
 
-def test_interrupted_fit_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_fit_can_be_continued(tmp_path: Path) -> None:
     """Ctrl-C gives status 130, one sentence and a checkpoint; the command it prints, pasted into a shell, ends with the
     same numbers."""
     words = ["--epochs", "100", "--batch-size", "10", "--network", "linear", "--validation", "0.2"]
@@ -251,7 +251,7 @@ def test_closed_pipe() -> None:
 
 
 @pytest.mark.parametrize("data", ["rows.txt", "parts"])
-def test_files_as_programs_write_them_go_all_the_way(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_files_of_other_programs_pass_through_every_command(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Text with fields separated by spaces, and a partitioned folder of text, pass through fit, impute, encode, score
     and sample."""
     monkeypatch.chdir(tmp_path)

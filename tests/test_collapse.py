@@ -51,7 +51,7 @@ def test_rates_and_spreads_are_those_of_the_closed_form() -> None:
     assert (layer.size, layer.active) == (3, 2) and layer.rate == pytest.approx(rate.sum(), abs=1e-6)
 
 
-def test_use_is_what_codes_of_other_rows_cost() -> None:
+def test_use_is_the_cost_of_codes_of_other_rows() -> None:
     """Compare with the mean over all pairs of rows and 40 draws. Both are means over 400 rows and must agree within 5
     standard errors of the difference (1 false alarm in 1.7 million)."""
     x, model = rows(), linear(ALL, ALL)

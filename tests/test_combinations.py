@@ -87,7 +87,7 @@ def possible(bound: list[Allowed]) -> torch.Tensor:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", ["codes", "autoregressive"])
-def test_the_density_is_normalised_over_the_combinations_that_are_allowed(kind: str, seed: int) -> None:
+def test_the_density_is_normalised_over_allowed_combinations(kind: str, seed: int) -> None:
     part, z = likelihood(kind, seed), torch.randn(2, dtype=torch.float64).expand(len(VALUES), 2)
     p, ok = part(z).log_prob(VALUES).exp().detach(), possible(allowed(seed))
     assert not ok.all() and p[ok].sum().item() == pytest.approx(1, abs=1e-12)
@@ -95,7 +95,7 @@ def test_the_density_is_normalised_over_the_combinations_that_are_allowed(kind: 
 
 
 @pytest.mark.parametrize("kind", ["codes", "autoregressive"])
-def test_the_density_is_that_of_the_columns_divided_by_what_is_allowed(kind: str) -> None:
+def test_the_density_is_that_of_the_columns_divided_by_the_allowed_mass(kind: str) -> None:
     """Compare with the unrestricted density: p(k) / sum of p over the allowed levels, column by column."""
     part, z = likelihood(kind, 0), torch.randn(2, dtype=torch.float64).expand(len(VALUES), 2)
     bound = part(z).cells(VALUES).exp()
@@ -114,7 +114,7 @@ def test_the_density_is_that_of_the_columns_divided_by_what_is_allowed(kind: str
 
 
 @pytest.mark.parametrize("kind", ["codes", "autoregressive"])
-def test_draws_are_of_the_density_and_none_is_impossible(kind: str) -> None:
+def test_draws_follow_the_density_and_none_is_impossible(kind: str) -> None:
     """Each frequency in 20,000 draws is within 4.5 standard errors (false alarm rate below 0.1 %)."""
     part, z, n = likelihood(kind, 1), torch.randn(2, dtype=torch.float64), 20_000
     p = part(z.expand(len(VALUES), 2)).log_prob(VALUES).exp().detach()
@@ -138,7 +138,7 @@ def test_a_missing_source_allows_what_any_level_of_it_allows_and_gradients_are_f
     assert all(g.isfinite().all() for g in torch.autograd.grad(cells.sum(), list(part.parameters())))
 
 
-def test_a_source_that_stands_behind_is_refused() -> None:
+def test_a_source_after_its_column_is_refused() -> None:
     with pytest.raises(ValueError, match="must come before"):
         TableLikelihood(nn.Linear(1, 4), [COLUMNS[0], COLUMNS[1]], allowed=[Allowed(0, (1,), torch.ones(3, 3).bool())])
 
@@ -146,7 +146,7 @@ def test_a_source_that_stands_behind_is_refused() -> None:
 # Rows
 
 
-def test_they_are_found_with_their_chance_and_stored(vae) -> None:
+def test_combinations_are_found_with_their_chance_and_stored(vae) -> None:
     rules = [rule for rule in vae.schema_.rules if isinstance(rule, Combinations)]
     assert {rule.target for rule in rules} == {"title", "pregnant", "grade"}
     assert "by accident 1 in 10^" in rules[0].reason and "combinations in none of 3,000 rows" in rules[0].reason
@@ -178,7 +178,7 @@ def test_samples_imputed_cells_and_reconstructions_are_possible(dependence: str,
     assert shares.abs().max() < 0.2
 
 
-def test_as_few_levels_as_it_takes_are_given_to_cells_that_cannot_stand() -> None:
+def test_as_few_impossible_cells_as_possible_get_another_level() -> None:
     """Later columns change first, and take frequent levels first; allowed cells and given cells stay."""
     rules = [Combinations("b", ("a",), "", (5, None, 3, 4, 2, 9), (2, 3)),
              Combinations("c", ("b",), "", (9, 9, 9, None, 9, 9), (3, 2))]  # fmt: skip
@@ -194,7 +194,7 @@ def test_as_few_levels_as_it_takes_are_given_to_cells_that_cannot_stand() -> Non
     assert told["c"].tolist() == [0, 0, 0, 1]  # nothing can repair the last row
 
 
-def test_a_row_that_has_them_is_counted_and_its_score_is_finite(vae) -> None:
+def test_rows_with_impossible_combinations_are_counted_and_have_finite_scores(vae) -> None:
     odd = people(50, seed=2)
     odd.loc[0, ["sex", "title"]] = ["m", "Mrs"]
     with pytest.warns(UserWarning, match="'title': 1 cell with values that break a rule"):
@@ -206,7 +206,7 @@ def test_a_row_that_has_them_is_counted_and_its_score_is_finite(vae) -> None:
     ("sex & age", "combinations need levels"), ("sex & sex", "named twice"), ("sex & nothing", "no column 'nothing'"),
     ("sex &", "cannot be read"), ("sex & title <= age", "cannot be read"), ("age2 & sex", "no column"),
 ])  # fmt: skip
-def test_what_cannot_be_is_refused_in_a_sentence(text: str, words: str) -> None:
+def test_wrong_combinations_are_refused_in_a_sentence(text: str, words: str) -> None:
     data = people(400).assign(age=np.random.default_rng(0).normal(0, 1, 400))
     with pytest.raises(latens.InputError, match=words):
         schema_of(data, text)

@@ -24,7 +24,7 @@ from latens.training.players import PlayerOptimizer, norm_of
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"lr": 0.05, "betas": (0.5, 0.9), "eps": 1e-3}])
-def test_both_ways_of_stepping_are_torch_s_adamw(clip: float, options: dict):
+def test_compiled_and_eager_steps_are_torch_s_adamw(clip: float, options: dict):
     """After 20 steps in float64 with a changing learning rate, weights agree to 1e-12, and so do the moments."""
 
     def net() -> nn.Module:
@@ -67,7 +67,7 @@ def test_an_option_that_a_player_does_not_know_is_refused():
         PlayerOptimizer((), Player(parameters, {"amsgrad": True}), Settings(learning_rate=0.01))
 
 
-def test_a_row_without_a_finite_loss_moves_nothing():
+def test_a_row_without_a_finite_loss_changes_no_weight():
     x = data(40)
     x[7] = 1e30
     model = vae()
@@ -91,7 +91,7 @@ print(sum(float(p.double().sum()) for p in model.parameters()).hex())
 
 @pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler: torch.compile has nothing to compile with")
-def test_half_a_library_that_a_killed_run_left_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_partial_libraries_of_a_killed_run_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Loading such a library would kill the process. With every file cut in half and the marker of an unfinished run,
     the next process still gives the same weights."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -173,7 +173,7 @@ def test_moments_of_weights_without_input_fade_to_zero(captured: bool):
         assert torch.allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
-def test_nothing_moves_where_the_step_is_not_sound():
+def test_no_weight_changes_if_the_step_is_not_finite():
     layer = nn.Linear(2, 2)
     player = PlayerOptimizer((layer,), Player(list(layer.parameters())), Settings(learning_rate=0.1))
     player.prepare()

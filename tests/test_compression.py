@@ -111,7 +111,7 @@ def test_what_is_encoded_is_decoded_bit_for_bit(name: str, rows: int, codecs: di
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_file_is_as_long_as_the_frequencies_of_its_symbols_say(
+def test_a_file_has_the_length_that_the_frequencies_of_its_symbols_imply(
     name: str, codecs: dict[str, Codec], monkeypatch: pytest.MonkeyPatch
 ):
     bits = [0.0]
@@ -137,7 +137,7 @@ def test_a_file_is_as_long_as_the_frequencies_of_its_symbols_say(
     assert bits[0] / 8 <= found.coded <= 1.01 * bits[0] / 8 + lent + ends
 
 
-def test_a_stack_gives_back_what_was_put_on_it_in_the_opposite_order():
+def test_a_stack_returns_symbols_in_reverse_order():
     random = np.random.default_rng(0)
     for lanes in (1, 3, 64):
         stack = rans.Stack(lanes)
@@ -170,7 +170,7 @@ def test_every_changed_byte_of_a_file_is_refused(codecs: dict[str, Codec]):
             codecs["binary"].decode(bytes(changed))
 
 
-def test_every_cut_file_and_one_with_more_behind_it_is_refused(codecs: dict[str, Codec]):
+def test_truncated_and_extended_files_are_refused(codecs: dict[str, Codec]):
     data = codecs["binary"].encode(drawn("binary", 3))
     for length in range(len(data)):
         with pytest.raises(InputError):
@@ -354,7 +354,7 @@ def test_the_decoder_rounds_as_the_encoder_did_whatever_the_layout_in_memory(ord
         assert np.array_equal(decoder(middles + error, 1.0), places)
 
 
-def test_a_few_bytes_that_stand_for_many_are_not_inflated():
+def test_few_bytes_that_inflate_to_many_are_refused():
     """Check peak memory for 200 KB that inflate to 200 MB of zeros, and for a header that declares 2^60 bytes."""
     whole = arrays.packed({"a": np.zeros(9)})
     head = zlib.decompress(whole)[4:].replace(b"[9]", b"[%d]" % 2**60)
@@ -366,7 +366,7 @@ def test_a_few_bytes_that_stand_for_many_are_not_inflated():
         tracemalloc.stop()
 
 
-def test_a_head_that_promises_too_much_is_refused():
+def test_a_header_that_declares_too_much_is_refused():
     head = MAGIC + struct.pack("<I", 1 << 31)
     with pytest.raises(InputError, match="cut off"):
         latens.runs.coding.container.Container.read(head)
@@ -417,7 +417,7 @@ def of_people() -> latens.VAE:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_comes_back_with_its_values_types_gaps_order_and_index(name: str, of_people: latens.VAE):
+def test_a_frame_is_restored_with_values_types_gaps_order_and_index(name: str, of_people: latens.VAE):
     x, codec = FRAMES[name](people()), of_people.codec()
     pd.testing.assert_frame_equal(codec.decode(codec.encode(x)), x, check_freq=False)
 
@@ -564,7 +564,7 @@ def test_a_mixed_table_of_columns_in_order_under_a_mixture_comes_back():
     assert len(data) < 6000
 
 
-def test_what_has_no_code_is_refused_by_name():
+def test_models_that_cannot_compress_are_refused_by_name():
     x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     for recipe, word in (("vae", "Normal"), ("iaf", "posterior"), ("two_stage", "model"), ("sphere", "prior")):
         vae = latens.VAE(latent_dim=2, epochs=1, random_state=0, recipe=recipe).fit(x)

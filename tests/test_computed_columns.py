@@ -80,7 +80,7 @@ def made(vae):
     return vae.sample(5000, random_state=1), vae.reconstruct(frame(seed=1))
 
 
-def test_each_is_found_and_is_no_accident():
+def test_each_rule_is_found_and_is_not_chance():
     schema = schema_of(frame())
     assert {text.split(" = ")[0].split(" -> ")[-1]: text for text in RULES} == written_by(schema)
     assert all("by accident 1 in 10^" in rule.reason for rule in schema.rules)
@@ -209,7 +209,7 @@ def _indicators(kind: type, several: bool) -> pd.DataFrame:
 
 @pytest.mark.parametrize("kind", [int, bool, float])
 @pytest.mark.parametrize("several", [False, True], ids=["exactly one", "at most one"])
-def test_of_indicators_one_is_one(kind, several):
+def test_exactly_one_indicator_is_one(kind, several):
     data = _indicators(kind, several)
     vae = latens.VAE(2, epochs=2, random_state=0).fit(data)
     made = vae.sample(4000, random_state=0)

@@ -443,7 +443,7 @@ def test_bad_labels_are_refused(tmp_path: Path):
     no(lambda obs: None, "the obs of .* has no labels 'type'")
 
 
-def test_files_that_are_none(tmp_path: Path):
+def test_files_that_are_not_h5ad(tmp_path: Path):
     path = tmp_path / "a.h5ad"
     assert "does not exist" in refusal(path)
     for content in (b"", b"text", bytes(5000)):
@@ -560,7 +560,7 @@ def test_codes_of_an_anndata_are_kept_in_its_obsm(tmp_path: Path, layer: str | N
     assert np.array_equal(direct, z)
 
 
-def test_codes_go_only_where_they_can_be_kept():
+def test_codes_are_stored_only_where_they_can_be_kept():
     x = counts()
     vae = latens.VAE(**QUICK).fit(annotated(x))
     view = annotated(x, is_view=True, isbacked=True)

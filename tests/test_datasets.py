@@ -71,7 +71,7 @@ SAME: dict[str, tuple[Dataset[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_a_dataset_is_its_rows(name: str):
+def test_a_dataset_equals_its_rows(name: str):
     data, rows = SAME[name]
     one, two = (VAE(**QUICK).fit(each) for each in (data, rows))
     assert one.schema_ == two.schema_
@@ -153,7 +153,7 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_has_no_rows_of_one_form_is_refused(name: str):
+def test_datasets_without_rows_of_one_form_are_refused(name: str):
     data, said = BAD[name]
     for attempt in (lambda: VAE(**QUICK).fit(data), lambda: latens.train(own_model(), objectives.ELBO(), data)):
         with pytest.raises(InputError) as error:

@@ -83,7 +83,7 @@ def test_unfitted_ones_are_fitted_on_first_use(run: Path):
     assert (run / "densities" / "kde.json").exists()
 
 
-def test_killed_halfway_leaves_what_was_there(run: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_fit_killed_halfway_leaves_the_previous_density(run: Path, monkeypatch: pytest.MonkeyPatch):
     """If the process is killed between the tensors and the record, there is no density or the previous one."""
     before = store.write_text
 
@@ -102,7 +102,7 @@ def test_killed_halfway_leaves_what_was_there(run: Path, monkeypatch: pytest.Mon
     assert kept is not None and kept.options == {"components": 2}
 
 
-def test_damage_is_said(run: Path):
+def test_damage_is_reported(run: Path):
     done("density", run, "--kind", "mixture", "--components", 2)
     [tensors] = (run / "densities").glob("*.safetensors")
     data = tensors.read_bytes()
@@ -215,7 +215,7 @@ def test_the_record_is_json(run: Path):
     assert record["options"] == {"components": 2} and record["config"] == {"size": 4, "components": 2}
 
 
-def test_compare_puts_them_beside_the_prior():
+def test_compare_shows_densities_next_to_the_prior():
     found = figures("compare", "iris.npy", "--latent-dims", 2, "--epochs", 30, "--densities", "mixture,kde")
     rows = {(row["model"], row["density"]): row for row in found["densities"]}
     assert [*rows] == [(model, kind) for model in ("ae", "vae") for kind in ("prior", "mixture", "kde")]

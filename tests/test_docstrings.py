@@ -143,7 +143,7 @@ def test_shapes_and_errors_are_found(code: str, shapes: list[bool], errors: list
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
-def test_every_file_says_what_it_is(package: Path) -> None:
+def test_every_file_has_a_docstring(package: Path) -> None:
     silent = [path for path in package.rglob("*.py") if ast.get_docstring(ast.parse(path.read_text("utf-8"))) is None]
     assert not silent
 

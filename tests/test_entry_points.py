@@ -78,7 +78,7 @@ def test_a_recipe_of_a_package_is_like_any_other_where_it_is_named(site: Path):
     )
 
 
-def test_what_a_package_does_wrong_is_said_with_its_name(site: Path):
+def test_errors_of_a_package_are_reported_with_its_name(site: Path):
     install(site, "smalls", {"small": "smalls:small", "lost": "smalls:absent", "broken": "smalls:broken"})
     install(site, "others", {"small": "others:small"})
     install(site, "failing", {"worse": "failing:recipe"}, "raise OSError('no disk')")

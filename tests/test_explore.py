@@ -499,7 +499,7 @@ def test_a_table_decodes_to_its_columns_and_levels(folder: Path, browser: Tab):
 
 
 @pytest.mark.browser
-def test_an_address_brings_its_view_back(folder: Path, browser: Tab):
+def test_an_address_restores_its_view(folder: Path, browser: Tab):
     page = folder / "digits.html"
     opened(browser, page)
     browser.run("latens.z = [0.5, -1, 0.25]")

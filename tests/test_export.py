@@ -93,7 +93,7 @@ def test_a_search_is_that_of_torch(right: bool):
     assert torch.equal(found, torch.searchsorted(edges, values, right=right))
 
 
-def test_a_number_next_to_another_lies_on_the_side_asked_for():
+def test_the_next_number_lies_on_the_requested_side():
     x = torch.tensor([-3.0, 0.0, 5.0], dtype=torch.float64)
     for sign in (-1, 1):
         found = sign * (operators.neighbour(x, torch.full_like(x, sign * torch.inf)) - x)

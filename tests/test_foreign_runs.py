@@ -275,7 +275,7 @@ def test_a_foreign_density_whose_codes_are_no_numbers_is_refused(run: Path) -> N
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_what_a_foreign_run_says_is_refused_in_a_sentence(case: str, run: Path) -> None:
+def test_invalid_contents_of_a_foreign_run_are_refused_in_a_sentence(case: str, run: Path) -> None:
     change, words = HOSTILE[case]
     change(run)
     result = call(*USES["sample"])
@@ -334,7 +334,7 @@ def test_runs_of_several_seeds_are_not_linked(run: Path) -> None:
         assert "seed-0 is a link" in call(*words).sentence
 
 
-def test_names_command_neither_the_terminal_nor_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_control_neither_the_terminal_nor_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     name, level = "\x1b[31m<script>alert(1)</script>", "\x1b]0;title\x07<img src=x>"
     lines = [f"{j % 7}.{j % 5},{('b', level)[j % 2]}" for j in range(40)]
@@ -355,7 +355,7 @@ def test_names_command_neither_the_terminal_nor_the_page(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     "where", ["latens.evaluation.evaluate", "latens.runs.scoring.calibrate", "latens.report.write"]
 )
-def test_stopped_after_the_last_step_the_line_that_finishes_the_run_is_said(
+def test_a_run_stopped_after_the_last_step_names_the_command_that_completes_it(
     where: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*given: object, **more: object) -> None:

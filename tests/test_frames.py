@@ -366,7 +366,7 @@ def test_a_csv_keeps_the_column_without_a_name(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     "notes", [b"[]", b'"x"', b"{", b'{"index_columns": 3}', b'{"columns": [1]}', b'{"columns": [{"field_name": []}]}']
 )
-def test_what_pandas_noted_is_not_trusted(notes: bytes) -> None:
+def test_notes_of_pandas_are_not_trusted(notes: bytes) -> None:
     assert index_names(pa.schema([("a", pa.int8())], {b"pandas": notes})) == []
 
 
@@ -381,7 +381,7 @@ def said(work: Any) -> list[str]:
     return [str(w.message) for w in caught]
 
 
-def test_python_says_what_the_command_line_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_warns_of_what_the_command_line_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     frame = pd.DataFrame(
         {"a": Z, "id": [f"u{i}" for i in range(N)], "none": np.nan, "c": np.array(["x", "y", "w"])[LEVEL]}
@@ -409,7 +409,7 @@ def test_python_says_what_the_command_line_prints(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_is_left_out_is_said_in_memory_and_streamed(
+def test_omitted_columns_are_named_in_memory_and_streamed(
     stored: tuple[Path, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
     folder, frame = stored

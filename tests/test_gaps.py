@@ -36,7 +36,7 @@ def structural() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("recipe", ["vae", latens.Recipe("vae", missing="mnar")], ids=["mar", "mnar"])
-def test_cells_are_missing_as_often_and_where_they_belong(recipe: str | latens.Recipe) -> None:
+def test_cells_are_missing_as_often_and_where_the_data_have_gaps(recipe: str | latens.Recipe) -> None:
     data = structural()
     vae = latens.VAE(recipe=recipe, random_state=0, epochs=10).fit(data)
     new = vae.sample(800, random_state=1)

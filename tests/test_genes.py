@@ -110,7 +110,7 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 
 @pytest.mark.parametrize("what", NO_COUNTS)
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_no_count_is_refused_sparse_and_dense(what: str, form: str):
+def test_values_that_are_not_counts_are_refused_sparse_and_dense(what: str, form: str):
     x, vae = FORMS[form](NO_COUNTS[what]), fitted("AnnData")
     said = f"counts must be whole numbers from 0{f', and these look like {what}; give raw counts' if what else ''}"
     for method in (vae.transform, vae.score_samples, vae.reconstruct, vae.impute, VAE(**QUICK, kind="count").fit):
@@ -185,7 +185,7 @@ def test_samples_keep_the_totals_where_most_genes_were_never_seen():
     assert not new[:, x.sum(0) == 0].any()
 
 
-def test_weights_of_before_the_smoothing_are_read():
+def test_weights_from_before_smoothing_are_read():
     new = torch.nn.Sequential(conditionals.PoissonLikelihood(torch.nn.Linear(2, 3), smoothing=0.1))
     old = {name: tensor.clone() for name, tensor in state_of(new).items() if not name.endswith("smoothing")}
     again = torch.nn.Sequential(conditionals.PoissonLikelihood(torch.nn.Linear(2, 3)))

@@ -265,7 +265,7 @@ def test_a_file_is_what_its_bytes_say_and_never_a_script(tmp_path: Path):
 # Sizes
 
 
-def test_several_sizes_need_one(tmp_path: Path):
+def test_images_of_several_sizes_need_a_size(tmp_path: Path):
     for name, (height, width) in {"a": (5, 7), "b": (5, 7), "c": (8, 6), "d": (9, 9)}.items():
         save(tmp_path / f"{name}.png", levels(height, width))
     message = refusal(tmp_path)
@@ -299,7 +299,7 @@ def test_scaling_covers_and_crops_about_the_centre(tmp_path: Path, deep: bool):
 # Folders
 
 
-def test_order_labels_and_what_is_left_alone(tmp_path: Path):
+def test_order_labels_and_ignored_files(tmp_path: Path):
     for name in ("b/2.png", "b/10.png", "B/x.PNG", "a-/1.png", "a/deep/er/1.png", "a/.hidden.png", ".git/1.png"):
         save(tmp_path / name, levels(*SHAPE), format="PNG")
     (tmp_path / "notes.txt").write_text("hello")

@@ -147,7 +147,7 @@ def test_self_masking_is_the_naive_sum():
 
 
 @pytest.mark.slow
-def test_not_miwae_undoes_most_of_what_self_masking_hides():
+def test_not_miwae_removes_most_of_the_bias_of_self_masking():
     """Three in four values above the mean are missing; the bias of the filled values is at least halved. (The
     likelihood is normal: a heaped one would keep filled values within the range of the observed ones.)"""
     rng = np.random.default_rng(0)

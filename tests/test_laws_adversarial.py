@@ -115,7 +115,7 @@ def test_less_total_correlation_is_what_the_factor_vae_pays_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["factor_vae", "aae", "wae_gan", "vae_gan"])
-def test_codes_are_one_a_row_in_order_and_the_same_every_time(name: str) -> None:
+def test_each_row_has_one_code_in_order_and_always_the_same(name: str) -> None:
     model, _ = built(name)
     codes = latens.evaluation.codes(model, X)
     assert codes.shape == (24, 2) and torch.equal(codes, latens.evaluation.codes(model, X))
@@ -202,7 +202,7 @@ def test_adversarial_recipes_keep_their_last_weights(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["factor_vae", "beta_tc_vae", "dip_vae_i", "wae_mmd", "capacity_vae", "vae_gan", "gan"]
 )
-def test_what_compares_rows_takes_no_weights_and_one_process(name: str) -> None:
+def test_objectives_that_compare_rows_take_no_weights_and_one_process(name: str) -> None:
     model, objective = built(name)
     with pytest.raises(InputError, match="not defined for weighted rows"):
         trainer(model, X, objective, weight=torch.ones(24))

@@ -75,7 +75,7 @@ def test_a_known_normal_gives_back_its_entropy(name: str):
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
-def test_samples_are_of_the_density(name: str):
+def test_samples_follow_the_density(name: str):
     """E_density[r(z) / p(z)] = 1 for a normal r narrower than p if samples and log_prob have the same distribution. 4.5
     standard errors: one false alarm in 147,000 each."""
     _, density = fitted(name)

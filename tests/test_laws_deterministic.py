@@ -211,7 +211,7 @@ def test_recipes_differ_from_the_plain_autoencoder(name: str) -> None:
     assert objective.losses(model, x, draw)["model"].item() != pytest.approx(plain.item(), abs=1e-5)
 
 
-def test_what_a_table_has_no_sense_for_is_refused_with_the_reason(tmp_path, monkeypatch) -> None:
+def test_options_without_meaning_for_tables_are_refused_with_the_reason(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     mixed_table()
     for words, reason in (

@@ -270,7 +270,7 @@ def test_arrays_are_rows_too() -> None:
 # Messages
 
 
-def test_what_cannot_be_estimated_is_said() -> None:
+def test_impossible_estimates_are_refused_with_the_reason() -> None:
     sphere = models.VAE(
         priors.UniformSphere(3), conditionals.VonMisesFisherPosterior(nn.Linear(D, 4)),
         conditionals.NormalLikelihood(nn.Linear(3, D)),

@@ -1,5 +1,5 @@
-"""Laws of the scores of codes against known factors: each equals its definition written again in plain loops, on
-representations that are built, and has the value that its paper gives the extremes. All in float64; every seed is
+"""Laws of the scores of codes against known factors: each equals its definition, written again in plain loops, on
+constructed representations, and has the value that its paper gives for the extremes. All in float64; every seed is
 fixed.
 """
 
@@ -21,7 +21,7 @@ from latens.errors import InputError
 from latens.evaluation import factors as scores
 from latens.tensors.randomness import Key
 
-SIZES = (2, 4, 6)  # levels of the factors
+SIZES = (2, 4, 6)  # number of levels of each factor
 
 
 def known_factors() -> np.ndarray:
@@ -46,7 +46,7 @@ FACTORS = known_factors()
 
 
 def information(a: list, b: list) -> float:
-    """I(a; b) in nats, of counts."""
+    """The mutual information I(a; b) in nats, from counts."""
     n, both, left, right = len(a), Counter(zip(a, b)), Counter(a), Counter(b)
     return sum(c / n * math.log(c * n / (left[x] * right[y])) for (x, y), c in both.items())
 
@@ -181,7 +181,7 @@ def naive_beta_vae(codes: np.ndarray, factors: np.ndarray) -> float:
 
 
 def neighbour_information(code: np.ndarray, factor: np.ndarray, k: int = 10) -> float:
-    """Ross's estimate of I between a number and levels, in nats."""
+    """Ross's estimate of the mutual information of a number and levels, in nats."""
     own = []
     for i, value in enumerate(code):
         same = sorted(abs(value - code[j]) for j in range(len(code)) if factor[j] == factor[i] and j != i)
@@ -241,7 +241,7 @@ TWINS: dict[str, tuple[Callable[..., object], Callable[..., object], float]] = {
 @pytest.mark.parametrize("name", TWINS)
 def test_a_score_is_its_definition(name: str, which: str) -> None:
     (score, naive, close), codes = TWINS[name], CODES[which]
-    if name == "infomec" and which not in ("identity", "duplicated"):  # which of equal neighbours counts is random
+    if name == "infomec" and which not in ("identity", "duplicated"):  # ties between neighbours are broken at random
         codes = codes + 0.01 * np.random.default_rng(3).normal(size=codes.shape)
     assert score(codes, FACTORS) == pytest.approx(naive(codes, FACTORS), abs=close)
 
@@ -251,7 +251,7 @@ ONE = ("mig", "modularity", "irs", "dci", "factor_vae_score", "beta_vae_score", 
 
 @pytest.mark.parametrize("name", ONE)
 def test_the_factors_themselves_have_the_score_1(name: str) -> None:
-    # explicitness by an iteration that is stopped: 1e-2
+    # explicitness comes from an iteration that stops early: 1e-2
     assert TWINS[name][0](FACTORS, FACTORS) == pytest.approx((1.0,) * 3 if name in ("dci", "infomec") else 1, abs=1e-2)
 
 
@@ -259,7 +259,7 @@ def test_the_factors_themselves_have_the_score_1(name: str) -> None:
 def test_order_and_sign_of_codes_do_not_matter(name: str) -> None:
     score = TWINS[name][0]
     other = CODES["noisy"][:, [2, 0, 1]] * [-1, 1, -1]
-    # trees break ties by the order of codes, bins of equal width are closed on one side
+    # trees break ties by the order of codes, and bins of equal width are closed on one side
     assert score(other, FACTORS) == pytest.approx(score(CODES["noisy"], FACTORS), abs=0.03)
 
 
@@ -298,7 +298,7 @@ def test_predictors_agree_on_factors_that_one_code_holds() -> None:
 def test_continuous_factors_are_cut_at_quantiles_and_correlate_in_sap() -> None:
     rng = np.random.default_rng(2)
     v = rng.normal(size=(2000, 2)) ** 3
-    levels = np.argsort(np.argsort(v, 0), 0) // 100  # 20 of equal counts
+    levels = np.argsort(np.argsort(v, 0), 0) // 100  # 20 bins of equal counts
     assert evaluation.mig(v, v) == pytest.approx(evaluation.mig(v, levels), abs=1e-12)
     z = np.c_[v[:, 0], v[:, 1] + rng.normal(size=2000)]
     squared = [[LinearRegression().fit(z[:, [j]], v[:, k]).score(z[:, [j]], v[:, k]) for j in (0, 1)] for k in (0, 1)]
@@ -336,7 +336,7 @@ def test_one_code_or_one_factor_leaves_scores_out_and_says_so() -> None:
         (FACTORS[:3], FACTORS[:3], "there are 3 rows of codes and factors: give at least 4"),
     ],
 )
-def test_what_has_no_score_is_one_sentence(codes: np.ndarray, factors: np.ndarray, sentence: str) -> None:
+def test_impossible_scores_are_refused_in_one_sentence(codes: np.ndarray, factors: np.ndarray, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         evaluation.mig(codes, factors)
     assert str(caught.value).startswith(sentence)

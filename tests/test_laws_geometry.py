@@ -1,5 +1,5 @@
-"""Codes on curved spaces: scipy's Bessel functions, quadrature over the space, moments of draws, and E[w] = p(x)
-on a grid."""
+"""Laws of codes on curved spaces, by scipy's Bessel functions, quadrature over the space, moments of draws, and E[w] =
+p(x) on a grid."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_rate_has_the_numbers_of_quadrature_and_of_three_dimensions():
 @pytest.mark.parametrize("m", [2, 3, 8])
 @pytest.mark.parametrize("kappa", [0.05, 2.0, 60.0])
 def test_a_density_on_the_sphere_has_mass_one_and_its_entropy(kind, kappa: float, m: int):
-    """By quadrature over the angle to the pole: area of the slices x density."""
+    """The second route is quadrature over the angle to the pole: area of the slices x density."""
     q = kind(pole(m), t(kappa))
 
     def density(angle: float) -> float:
@@ -96,7 +96,8 @@ def test_a_density_on_the_sphere_has_mass_one_and_its_entropy(kind, kappa: float
 @pytest.mark.parametrize("m", [2, 3, 16, 200])
 @pytest.mark.parametrize("kappa", [0.01, 1.0, 30.0, 1e4])
 def test_draws_lie_on_the_sphere_with_the_declared_moments_and_gradients(kind, m: int, kappa: float):
-    """E[cos] and E[cos^2] of 20,000 draws, |z| < 4.5; the gradient of the mean draw is that of the mean, |z| < 4.5."""
+    """E[cos] and E[cos^2] of 20,000 draws have |z| < 4.5; the gradient of the mean draw is that of the mean, |z| <
+    4.5."""
     torch.manual_seed(0)
     k = torch.full((20_000,), kappa, dtype=torch.float64, requires_grad=True)  # one for each draw
     x = kind(pole(m).flip(0), k).rsample()
@@ -141,7 +142,8 @@ def test_a_product_of_von_mises_has_mass_one_on_the_torus_and_the_rate_of_its_ci
 @pytest.mark.parametrize("loc", [(0.0, 0.0), (0.3, -0.4)])
 @pytest.mark.parametrize("kind", ["wrapped", "riemannian"])
 def test_a_density_in_the_ball_has_mass_one(kind: str, loc: tuple[float, float], c: float):
-    """In geodesic polar coordinates about a point that is not the mode: volume sinh(sqrt(c) r) / sqrt(c) dr dt."""
+    """The integral is in geodesic polar coordinates about a point that is not the mode: volume sinh(sqrt(c) r) /
+    sqrt(c) dr dt."""
     mean = t(loc)
     q = d.WrappedNormal(mean, t([0.3, 0.2]), c) if kind == "wrapped" else d.RiemannianNormal(mean, t(0.25), c)
     x, w = np.polynomial.legendre.leggauss(200)
@@ -206,7 +208,7 @@ def _model(name: str) -> models.VAE:
     net = nn.Sequential(nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, 2))
     encoder = nn.Linear(2, outputs)
     with torch.no_grad():
-        encoder.bias[-1] = {"sphere": -3.0, "torus": -2.2, "power": -3.0}.get(name, 0.0)  # so that weights are tame
+        encoder.bias[-1] = {"sphere": -3.0, "torus": -2.2, "power": -3.0}.get(name, 0.0)  # so that weights vary little
     return models.VAE(prior, make(encoder), conditionals.NormalLikelihood(net, variance=0.5)).double()
 
 
@@ -229,8 +231,8 @@ def _prior_grid(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("name", ["sphere", "power", "torus", "wrapped", "riemannian"])
 def test_the_mean_weight_is_p_of_x(name: str):
-    """E_q[w] against p(x) by quadrature over the space, in numpy: 60,000 draws (fewer for costly ones) of 2 rows,
-    |z| < 4.5: false alarms below 1.4e-5 for each. The standard error is below 1 % of p(x)."""
+    """E_q[w] agrees with p(x) by quadrature over the space in numpy: 60,000 draws (fewer if costly) for each of 2 rows,
+    |z| < 4.5, false alarm rate below 1.4e-5 for each. The standard error is below 1 % of p(x)."""
     model, x = _model(name), t([[0.3, -0.2], [0.6, 0.4]])
     points, mass = _prior_grid(name)
     assert mass.sum() == pytest.approx(1, abs=1e-12)
@@ -249,8 +251,9 @@ def test_the_mean_weight_is_p_of_x(name: str):
 )
 @pytest.mark.parametrize("kind", ["wrapped", "riemannian"])
 def test_draws_keep_to_what_the_ball_holds_and_have_their_density(kind: str, n: int, dtype: torch.dtype):
-    """For any outputs of a network, and for the prior: none of 2,000 draws beyond the edge; E_q[p / q] = 1, p a tenth
-    wider than q, |z| < 4.5. (Held at the edge, draws of 16 dimensions with variance 1 had E_q[p / q] = .01.)"""
+    """For any outputs of a network, and for the prior, none of 2,000 draws lies beyond the edge, and E_q[p / q] = 1 for
+    p a tenth wider than q, |z| < 4.5. (When draws were clamped to the edge, E_q[p / q] was .01 in 16 dimensions of
+    variance 1.)"""
     law = {"wrapped": conditionals.WrappedNormalPosterior, "riemannian": conditionals.RiemannianNormalPosterior}[kind]
     wide = {"wrapped": d.WrappedNormal, "riemannian": d.RiemannianNormal}[kind]
     torch.manual_seed(2)
@@ -270,7 +273,7 @@ def test_draws_keep_to_what_the_ball_holds_and_have_their_density(kind: str, n: 
 
 
 def test_the_rate_keeps_its_digits_in_single_precision_and_many_dimensions():
-    """What is left of two numbers of thousands of nats."""
+    """The rate is a small difference of two numbers of thousands of nats."""
     for kind in (d.VonMisesFisher, d.PowerSpherical):
         for kappa in (0.5, 30.0, 1e3):
             found = kind(pole(2000).float(), torch.tensor(kappa)).rate_from_uniform().item()
@@ -285,7 +288,7 @@ def test_near_the_pole_of_a_concentrated_sphere_float32_keeps_its_digits():
     assert q.log_prob(z).numpy() == pytest.approx(exact.numpy(), abs=0.02)
 
 
-# How training starts, and what counts as a unit
+# How training starts, and which units count as active
 
 
 ROUND = [("sphere", 6, 0.90), ("power_spherical", 6, 0.83), ("torus", 2, 0.93)]
@@ -293,7 +296,7 @@ ROUND = [("sphere", 6, 0.90), ("power_spherical", 6, 0.83), ("torus", 2, 0.93)]
 
 @pytest.mark.parametrize(("name", "m", "length"), ROUND)
 def test_a_round_code_starts_concentrated_and_its_decoder_sees_unit_variance(name: str, m: int, length: float):
-    """Raw 0 is concentration 4 m, to 0.1 %. Of 20,000 draws of the prior the decoder's first layer gives on
+    """Raw output 0 is concentration 4 m, to 0.1 %. For 20,000 draws of the prior, the decoder's first layer returns
     coordinates whose squares have mean 1: |z| < 4.5 for each of up to 12 (8e-5 in all)."""
     x = torch.randn(40, 5)
     model, _ = recipes.Recipe(name, latent_dim=6).build(choices.DataInfo(infer(x.numpy()), 40, x))
@@ -314,7 +317,7 @@ def test_a_round_code_starts_concentrated_and_its_decoder_sees_unit_variance(nam
 
 @pytest.mark.parametrize("recipe", ["sphere", "power_spherical"])
 def test_a_sphere_is_used_after_a_few_epochs(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """6.4 to 7.0 nats were seen for three seeds, and 0.00 to 0.21 where the decoder saw coordinates of variance 1/m."""
+    """Three seeds had 6.4 to 7.0 nats, and 0.00 to 0.21 when the decoder saw coordinates of variance 1/m."""
     monkeypatch.chdir(tmp_path)
     done("fit", "digits", "--out", "run", "--recipe", recipe, "--epochs", "8", "--seed", "0")
     found = figures("evaluate", "run", "--k", "0")
@@ -322,7 +325,7 @@ def test_a_sphere_is_used_after_a_few_epochs(recipe: str, tmp_path: Path, monkey
 
 
 def _coded(prior: nn.Module, posteriors: Callable[[Tensor], Distribution]) -> models.VAE:
-    """A model whose rows are numbers into a table of posteriors."""
+    """A model whose rows are indices into a table of posteriors."""
     decoder = conditionals.NormalLikelihood(nn.Linear(prior().event_shape[0], 1), variance=1.0)
     return models.VAE(prior, Fixed(lambda x: posteriors(x[:, 0].long())), decoder).double()
 
@@ -330,8 +333,8 @@ def _coded(prior: nn.Module, posteriors: Callable[[Tensor], Distribution]) -> mo
 @pytest.mark.parametrize("kind", SPHERES)
 @pytest.mark.parametrize(("kappa", "active"), [(0.5, 0), (1.5, 0), (16.0, 16)])
 def test_directions_without_a_rate_are_no_active_units(kind, kappa: float, active: int):
-    """2,000 uniform directions of R^16: Var E[z_i|x] is A^2 / 16, A the mean length; A^2 > 0.01 from kappa 1.62 on for
-    the von Mises-Fisher (1.68 for the power spherical), where the rate is 0.08 nats."""
+    """For 2,000 uniform directions of R^16, Var E[z_i|x] is A^2 / 16, where A is the mean length; A^2 > 0.01 from kappa
+    1.62 on for the von Mises-Fisher (1.68 for the power spherical), where the rate is 0.08 nats."""
     rng = np.random.default_rng(0)
     where = t((lambda v: v / np.linalg.norm(v, axis=1, keepdims=True))(rng.normal(size=(2000, 16))))
     model = _coded(priors.UniformSphere(16), lambda i: kind(where[i], t(kappa)))
@@ -347,8 +350,8 @@ def test_directions_without_a_rate_are_no_active_units(kind, kappa: float, activ
 
 @pytest.mark.parametrize("riemannian", [False, True])
 def test_units_of_the_ball_are_counted_in_tangent_vectors(riemannian: bool):
-    """Locations at tangent vectors of variance 0.002 and 0.1: below and above 0.01 of the prior's variance, which is
-    that of 40,000 tangent vectors of its draws, |z| < 4.5."""
+    """Locations at tangent vectors of variance 0.002 and 0.1 are below and above 0.01 of the prior's variance, which is
+    that of the tangent vectors of 40,000 prior draws, |z| < 4.5."""
     prior = priors.BallNormal(3, riemannian=riemannian).double()
     rng = np.random.default_rng(1)
     tangent = t(rng.normal(size=(2000, 3)) * np.sqrt([0.002, 0.1, 0.1]))
@@ -379,8 +382,8 @@ def _distance(x: Tensor, y: Tensor, c: float) -> np.ndarray:
 @pytest.mark.parametrize("n", [2, 16, 64])
 @pytest.mark.parametrize("c", [0.5, 2.0])
 def test_draws_in_the_ball_are_where_their_density_says(kind, n: int, c: float):
-    """Whatever the network gives: of 2,000 posteriors with outputs of deviation 30 no draw is held at the edge, and the
-    squared distances from their locations have the mean n x variance, |z| < 4.5. In float32 too no draw is."""
+    """Whatever the network returns: for 2,000 posteriors with outputs of deviation 30 no draw is clamped to the edge,
+    not even in float32, and squared distances from their locations have the mean n x variance, |z| < 4.5."""
     torch.manual_seed(0)
     size = 2 * n if kind is conditionals.WrappedNormalPosterior else n + 1
     output = 30 * torch.randn(2000, size, dtype=torch.float64)
@@ -396,7 +399,7 @@ def test_draws_in_the_ball_are_where_their_density_says(kind, n: int, c: float):
 @pytest.mark.parametrize("riemannian", [False, True])
 @pytest.mark.parametrize("n", [2, 16, 64])
 def test_the_prior_of_the_ball_holds_its_mass_and_refuses_to_be_wider(riemannian: bool, n: int):
-    """E_p[q(z) / p(z)] = 1 for a narrower q next to it: 30,000 draws, |z| < 4.5."""
+    """E_p[q(z) / p(z)] = 1 for a narrower q nearby: 30,000 draws, |z| < 4.5."""
     prior = priors.BallNormal(n, riemannian=riemannian).double()
     loc = torch.zeros(n, dtype=torch.float64)
     loc[0] = math.tanh(0.25 * prior.scale / 2)

@@ -1,7 +1,7 @@
-"""Laws of Hamiltonian posteriors: volume, weights on the extended space, both ways, annealing, the learned metric.
+"""Laws of Hamiltonian posteriors: volume, weights on the extended space, reversibility, annealing, the learned metric.
 
-What a published implementation got wrong (a second half-step with the old momentum, tempering that is overwritten, a
-scale in sampling other than in the density, other dynamics in evaluation) each breaks one of these.
+Each mistake of a published implementation (a second half-step with the old momentum, tempering that is overwritten,
+different scales in sampling and density, different dynamics in evaluation) breaks one of these laws.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ V = np.linalg.inv(W.T @ W + S2 * np.eye(Q)) @ W.T
 
 
 def parts(wide: float = 2.0) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Linear prior and likelihood, and a q that is too wide and off its mean."""
+    """Linear prior and likelihood, and a q that is too wide and has a wrong mean."""
     q = laws.diagonal_posterior(0.8 * V, B, wide * np.diag(COV))
     return priors.StandardNormal(Q), q, conditionals.NormalLikelihood(laws.affine(W, B), variance=S2)
 
@@ -64,8 +64,8 @@ def unmoved(model: models.VAE) -> models.VAE:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_mean_weight_is_p_of_x(name) -> None:
-    """E[w] = p(x) for any number of steps and step size: 6 rows, |z| < 4.5 (4e-5 each model); and the moved draws make
-    better bounds than q_0 does."""
+    """E[w] = p(x) for any number of steps and step size: 6 rows, |z| < 4.5 (4e-5 per model); moved draws give better
+    bounds than q_0."""
     torch.manual_seed(1)
     model = MODELS[name]().double()
     draws = 1500 if "Riemannian" in name else 20_000
@@ -80,8 +80,8 @@ def test_the_mean_weight_is_p_of_x(name) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "Riemannian"])
 def test_ways_back_have_one_over_p_of_x(name) -> None:
-    """E[1/w] = 1/p(x) over exact draws of p(z|x): 6 rows, |z| < 4.5 (4e-5 each model), so -ln mean(1/w) lies above
-    ln p(x) in expectation, and so does the mean of ln w."""
+    """E[1/w] = 1/p(x) over exact draws of p(z|x): 6 rows, |z| < 4.5 (4e-5 per model). So -ln mean(1/w) lies above ln
+    p(x) in expectation, and so does the mean of ln w."""
     torch.manual_seed(1)
     model = MODELS[name]().double()
     draws = 1500 if "Riemannian" in name else 20_000
@@ -93,7 +93,7 @@ def test_ways_back_have_one_over_p_of_x(name) -> None:
 
 
 class Adapting(models.Hamiltonian):
-    """Steps that are halved where the energy changed by more than a tenth, as samplers are often tuned on their way."""
+    """Steps that are halved where the energy changed by more than a tenth, as samplers often adapt while they run."""
 
     def leapfrog(self, z, rho, log_density):
         def energy(z, rho):
@@ -106,8 +106,8 @@ class Adapting(models.Hamiltonian):
 
 
 def test_steps_are_not_fitted_to_the_chains_on_their_way() -> None:
-    """Fitting them breaks E[w] = p(x), which the law sees (|z| > 10); here nothing of the model changes in a draw, and
-    what a chain does depends on no other: alone it does the same."""
+    """Adapting steps breaks E[w] = p(x), which this test detects (|z| > 10). In latens no draw changes the model, and a
+    chain depends on no other chain: by itself it takes the same path."""
     options = {"steps": 4, "step_size": 0.2, "anneal": True, "keep": 0.5}
     torch.manual_seed(1)
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_steps_are_not_fitted_to_the_chains_on_their_way() -> None:
 
 @pytest.mark.parametrize("name", ["plain", "Riemannian"])
 def test_a_leapfrog_step_keeps_volume_and_can_be_undone(name) -> None:
-    """|det d(z', rho')/d(z, rho)| = 1 to 1e-10 for a nonlinear density, and the step with rho negated leads back."""
+    """|det d(z', rho')/d(z, rho)| = 1 to 1e-10 for a nonlinear density, and the step with -rho leads back."""
     model = MODELS[name]().double()
     torch.manual_seed(2)
     decoder = nn.Sequential(nn.Linear(Q, 7), nn.Tanh(), nn.Linear(7, 1)).double()
@@ -150,7 +150,8 @@ def test_a_leapfrog_step_keeps_volume_and_can_be_undone(name) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "Riemannian"])
 def test_a_step_changes_the_energy_in_third_order(name) -> None:
-    """H = -ln pi(z) - ln N(rho; 0, G(z)): of an eighth by a step of half the size (from 7 to 9 in the mean of 50)."""
+    """For H = -ln pi(z) - ln N(rho; 0, G(z)), half the step size gives an eighth of the change (a factor of 7 to 9 in
+    the mean of 50)."""
     torch.manual_seed(3)
     z, rho = 0.7 * torch.randn(2, 1, 50, Q, dtype=torch.float64)
 
@@ -169,8 +170,8 @@ def test_a_step_changes_the_energy_in_third_order(name) -> None:
 
 
 def test_a_riemannian_step_keeps_volume_where_forces_are_shortened() -> None:
-    """Forces of 300 to 3,000, shortened to 1/eps: |det| = 1 to 1e-10, undone to 1e-9, and the momentum moves by no more
-    than they and the metric say."""
+    """Forces of 300 to 3,000 are clipped to 1/eps: |det| = 1 to 1e-10, the step is undone to 1e-9, and the momentum
+    changes by no more than the clipped forces and the metric allow."""
     model = riemannian().double()
     torch.manual_seed(2)
     limit = 1 / model.step_size.item()
@@ -194,7 +195,7 @@ def test_a_riemannian_step_keeps_volume_where_forces_are_shortened() -> None:
 
 
 def test_a_draw_is_the_naive_loop_of_its_formulas() -> None:
-    """Tempered leapfrog written out in numpy from the same noise: z, and every term of ln w."""
+    """Tempered leapfrog, written out in numpy with the same noise, gives the same z and every term of ln w."""
     model = MODELS["tempered"]().double()
     torch.manual_seed(3)
     draw = model.draw(t(X), 2)
@@ -225,7 +226,8 @@ def test_a_draw_is_the_naive_loop_of_its_formulas() -> None:
 
 
 def test_an_annealed_draw_is_the_naive_loop_of_its_path() -> None:
-    """ln pi_t = (1 - s) ln q_0 + s ln p(x, z), s = (t/4)^1.7, momenta kept by half, written out in numpy."""
+    """The path is ln pi_t = (1 - s) ln q_0 + s ln p(x, z), s = (t/4)^1.7, with half of each momentum kept, written out
+    in numpy."""
     model = MODELS["annealed"]().double()
     torch.manual_seed(3)
     draw = model.draw(t(X), 2)
@@ -271,7 +273,7 @@ def test_zero_steps_are_the_vae() -> None:
 
 @pytest.mark.parametrize("name", ["tempered", "annealed", "Riemannian"])
 def test_evaluation_has_the_dynamics_of_training(name) -> None:
-    """With and without gradients, in either mode, the same weights; nothing in evaluation keeps a graph."""
+    """Weights are the same with and without gradients, in either mode; nothing in evaluation keeps a graph."""
     model, found = MODELS[name]().double(), []
     for training, on in ((True, True), (True, False), (False, True), (False, False)):
         model.train(training)
@@ -297,7 +299,8 @@ def test_evaluation_has_the_dynamics_of_training(name) -> None:
 
 @pytest.mark.parametrize("name, learned", [("tempered", "raw_tempering"), ("annealed", "log_power")])
 def test_the_gradient_is_that_of_finite_differences(name, learned) -> None:
-    """Of the mean log-weight with respect to what is learned and the posterior's bias, through the dynamics."""
+    """The gradient is that of the mean log-weight with respect to all parameters and the posterior's bias, through the
+    dynamics."""
     model = MODELS[name]().double()
 
     def value() -> torch.Tensor:
@@ -319,7 +322,8 @@ def test_the_gradient_is_that_of_finite_differences(name, learned) -> None:
 
 
 def long(steps: int, power: float) -> tuple[models.Hamiltonian, tuple[np.ndarray, ...]]:
-    """Chains of fixed steps on a linear-Gaussian model of 10 codes, from N(0, I) to precisions of 3 to 180."""
+    """Chains of fixed steps on a linear-Gaussian model with 10 latent dimensions, from N(0, I) to precisions of 3 to
+    180."""
     x, w, b, s2 = laws.toy(8, 12, 10, seed=4)
     q = laws.diagonal_posterior(np.zeros((10, 12)), b, np.ones(10))
     likelihood = conditionals.NormalLikelihood(laws.affine(w, b), variance=s2)
@@ -329,9 +333,9 @@ def long(steps: int, power: float) -> tuple[models.Hamiltonian, tuple[np.ndarray
 
 def test_annealing_forward_and_back_encloses_ln_p() -> None:
     """Bidirectional Monte Carlo (Grosse, Ghahramani & Adams 2015): 64 chains of 4,000 steps, 8 rows. The mean over
-    rows of ln mean w forward, and of -ln mean(1/w) back from exact draws of p(z|x), are within 0.1 nats of ln p(x); in
-    expectation the one is below and the other above, each here to 4.5 standard errors (sd(w) / (mean(w) sqrt 64) of a
-    row; 7e-6); the means of ln w themselves, which lose 0.2 nats, enclose it outright."""
+    rows of ln mean w forward, and of -ln mean(1/w) back from exact draws of p(z|x), are within 0.1 nats of ln p(x). In
+    expectation the first is below and the second above, here each to 4.5 standard errors (sd(w) / (mean(w) sqrt 64) of
+    a row; 7e-6). The means of ln w, which lose 0.2 nats, enclose it without a tolerance."""
     model, (x, w, b, s2) = long(4000, 4.0)
     truth = laws.gaussian_log_likelihood(x, w, b, s2)
     mean, cov = laws.posterior(x, w, b, s2)
@@ -349,7 +353,8 @@ def test_annealing_forward_and_back_encloses_ln_p() -> None:
 
 
 def test_the_path_spends_its_steps_where_the_density_changes() -> None:
-    """From q_0 far wider than p(z|x) equal shares leave 8 nats after 400 steps, shares (t/T)^4 a quarter of them."""
+    """From a q_0 far wider than p(z|x), temperatures t/T leave 8 nats after 400 steps, and (t/T)^4 a quarter of
+    this."""
     lost = {}
     for power in (1.0, 4.0):
         model, toy = long(400, power)

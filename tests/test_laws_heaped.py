@@ -29,7 +29,7 @@ from latens.tensors.numerics import positive
 
 N = 2000
 r = np.random.default_rng(5)
-# values of a column; its atoms (None: every value is one), grid, and range of the others
+# values of a column; its atoms (None: every value is an atom), its grid, and the range of the other values
 COLUMNS: dict[str, tuple[np.ndarray, list[float] | None, float | None]] = {
     "spend": (np.where(r.random(N) < 0.6, 0.0, r.lognormal(3, 1, N).round(2) + 0.01), [0.0], 0.01),
     "not measured": (np.where(r.random(N) < 0.15, -999.0, r.normal(20, 3, N).round(1)), [-999.0], 0.1),
@@ -62,7 +62,7 @@ def heaped(law: Law, loc: Any = 0.3, scale: Any = 0.4, unit: float = 1.0, mixing
 
 
 def grid(law: Law, beyond: float = 6.0) -> np.ndarray:
-    """The places of the law, and beyond its ends others as wide as the last."""
+    """The grid points of the law, extended beyond both ends by points at the same spacing."""
     if law.places:
         v = np.array(law.places)
         steps = 1 + np.arange(np.ceil(beyond * np.ptp(v) / np.diff(v)[[0, -1]].min()))
@@ -91,7 +91,8 @@ def test_atoms_grid_and_range_are_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_whole_mass_is_one(name: str) -> None:
-    """Atoms and places of the grid, or atoms and the integral of the density, counted far beyond the range."""
+    """The sum over atoms and grid points, or over atoms and the integral of the density, extends far beyond the
+    range."""
     law = law_of(COLUMNS[name][0])
     assert law is not None
     for loc, scale, *mixing in [(0.3, 0.4), (0.0, 0.05), TWO]:
@@ -116,7 +117,7 @@ def test_the_whole_mass_is_one(name: str) -> None:
 
 
 def _density(px: Heaped, g: float) -> float:
-    """p(x) |dx/dg| at the value with the score g."""
+    """The density p(x) |dx/dg| at the value with the score g."""
     x = px.margins.value(torch.tensor([g], dtype=torch.float64))
     return float(px.log_prob(x).exp()[0] / px.margins.score(x)[1][0])
 
@@ -156,7 +157,8 @@ def test_beyond_the_range_scores_fall_for_ever(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("scale", "components"), [("learned", 1), ("network", 3)])
 def test_untrained_the_marginal_is_that_of_the_data(name: str, scale: str, components: int) -> None:
-    """A head started at the sample draws its values as often, whatever the code; gradients are finite at the edges."""
+    """A head initialised from a sample draws its values as often as the sample has them, whatever the code; gradients
+    are finite at the edges."""
     values, _, _ = COLUMNS[name]
     law = law_of(values)
     column = ColumnLikelihood("heaped", unit=float(values.std()), law=law, scale=scale, components=components)
@@ -173,7 +175,7 @@ def test_untrained_the_marginal_is_that_of_the_data(name: str, scale: str, compo
     assert all(torch.isfinite(g).all() for g in gradient)
 
 
-def test_what_stands_for_a_law_can_occur() -> None:
+def test_representative_values_of_a_law_can_occur() -> None:
     law = law_of(COLUMNS["not measured"][0])
     assert law is not None
     one = torch.zeros(1, dtype=torch.float64)
@@ -189,7 +191,7 @@ def test_what_stands_for_a_law_can_occur() -> None:
     {"knots": [0, 1], "scores": [0, 1], "atoms": [2, 1], "step": None, "is_complete": False},
     {"knots": [0, float("nan")], "scores": [0, 1], "atoms": [], "step": None, "is_complete": False},
 ])  # fmt: skip
-def test_laws_that_are_none_are_refused(fields: Any) -> None:
+def test_invalid_laws_are_refused(fields: Any) -> None:
     with pytest.raises(InputError, match="without a valid law"):
         Law.from_json(fields)
     with pytest.raises(InputError, match="column 'x' has no law"):
@@ -269,8 +271,8 @@ def test_a_law_is_kept_with_the_schema() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_stay_in_the_range_unless_they_are_extrapolated(name: str) -> None:
-    """None of 10^5 draws lies outside; extrapolated the share outside is the mass that the density has there, that of
-    the logistic tails of T, within 4 standard errors."""
+    """None of 10^5 draws lies outside. With extrapolation, the share outside is the mass of the density there, from the
+    logistic tails of T, within 4 standard errors."""
     law = law_of(COLUMNS[name][0])
     assert law is not None
     for loc, scale in [(0.3, 1.2), (2.5, 0.4)]:
@@ -343,8 +345,9 @@ STRAYS: dict[str, tuple[np.ndarray, list[float], float]] = {
 
 
 @pytest.mark.parametrize("name", STRAYS)
-def test_a_few_values_off_the_grid_do_not_take_it_away(name: str) -> None:
-    """Strays are no atoms, are not drawn, and have the finite mass of the place next to them; places have mass 1."""
+def test_a_few_values_off_the_grid_do_not_remove_it(name: str) -> None:
+    """Values off the grid are not atoms, are not drawn, and have the finite mass of the next grid point; grid points
+    have mass 1."""
     most, strays, step = STRAYS[name]
     values = np.append(most, strays)
     law, alone = law_of(values), law_of(most)
@@ -363,7 +366,7 @@ def test_a_few_values_off_the_grid_do_not_take_it_away(name: str) -> None:
 
 
 def test_values_often_off_the_grid_are_its_end() -> None:
-    """More than 1 % of the rows, or of one value as often as atoms are: a finer grid, or an atom."""
+    """Above 1 % of the rows such values lead to a finer grid; a single value as frequent as atoms becomes an atom."""
     assert law_of(np.append(q.integers(18, 800, N), q.integers(18, 800, N // 20) + 0.5)).step == 0.5
     law = law_of(np.append(q.integers(0, 3000, N), np.full(N // 100, 1234.5)))
     assert law.atoms == (1234.5,) and law.step == 1.0
@@ -381,15 +384,15 @@ def test_strays_come_back_as_they_were() -> None:
 
 
 def _at_shares(px: Heaped, u: torch.Tensor) -> torch.Tensor:
-    """Values at shares of the mass in the range, of each component."""
+    """Values at given shares of the mass in the range, for each component."""
     return px._within(u, px.loc, px.scale, px._limits())
 
 
 @pytest.mark.parametrize("floored", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mixture_is_the_sum_of_its_components(name: str, floored: bool) -> None:
-    """In value, in the shares of the range (by the mass that the components have in it), and in draws: 20,000 of them
-    are within 4 standard errors of the mean."""
+    """This holds for values, for the shares of the range (by the components' masses in it), and for draws: 20,000 are
+    within 4 standard errors of the mean."""
     values, _, _ = COLUMNS[name]
     law = law_of(values)
     assert law is not None
@@ -439,14 +442,14 @@ def test_several_components_are_refused_where_none_can_honour_them() -> None:
 
 
 def mixed(seed: int = 3) -> list[tuple[str, np.ndarray]]:
-    """Columns of several numbers of atoms and knots, with and without a grid."""
+    """Columns with different numbers of atoms and knots, with and without a grid."""
     return [(name, COLUMNS[name][0]) for name in np.random.default_rng(seed).permutation(NAMES)]
 
 
 @pytest.mark.parametrize(("scale", "components"), [("learned", 1), ("network", 1), ("network", 3)])
-def test_columns_together_are_columns_alone(scale: str, components: int) -> None:
+def test_columns_evaluated_together_equal_separate_columns(scale: str, components: int) -> None:
     """Log-densities, means, draws (the value at a share of the mass) and gradients of one padded head of all columns
-    are those of a head for each, in float64."""
+    equal those of one head per column, in float64."""
     torch.set_default_dtype(torch.float64)
     try:
         columns = [ColumnLikelihood("heaped", unit=float(v.std()), law=law_of(v), scale=scale, components=components)
@@ -488,8 +491,8 @@ def test_columns_together_are_columns_alone(scale: str, components: int) -> None
 
 
 @pytest.mark.parametrize("components", [1, 3])
-def test_a_column_of_some_rows_is_what_it_is_among_the_others(components: int) -> None:
-    """Columns with other numbers of atoms, on a grid, on places of their own, without either, with a floor."""
+def test_some_columns_of_a_table_equal_those_of_the_whole(components: int) -> None:
+    """The columns have different numbers of atoms, a grid, separate values, neither, or a floor."""
     laws = [law for values, *_ in COLUMNS.values() if (law := law_of(values)) is not None]
     laws.append(replace(laws[0], floor=laws[0].low - (laws[0].step or 0.0) / 2))
     columns = [ColumnLikelihood("heaped", law=law, scale="network", components=components) for law in laws]
@@ -523,7 +526,7 @@ GRIDS = {
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_grids_of_any_step_and_origin(name: str) -> None:
-    """The step and the origin are those that made the values, and draws lie on them."""
+    """The step and the origin found are those that generated the values, and draws lie on this grid."""
     values, step, origin = GRIDS[name]
     law = law_of(values)
     assert law is not None and law.step == pytest.approx(step, rel=1e-9) and Law.from_json(law.to_json()) == law
@@ -538,7 +541,7 @@ def test_grids_of_any_step_and_origin(name: str) -> None:
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("count", [3, 6, 12, 40])
 def test_no_grid_is_found_by_accident(count: int, seed: int) -> None:
-    """Few whole numbers drawn from a thousand have no coarser step than chance explains once in a million columns."""
+    """A few whole numbers drawn from a thousand get no coarser step, except by chance once in a million columns."""
     r = np.random.default_rng([seed, count])
     values = np.sort(r.choice(np.arange(1.0, 1_000.0), count, replace=False))
     through_zero = grid_of(values, np.ones(count), steps=(10.0, 5.0, 2.5, 2.0, 1.0))
@@ -587,8 +590,8 @@ RADIX = {
 
 @pytest.mark.parametrize("name", ENDINGS)
 def test_last_digits_keep_their_shares(name: str) -> None:
-    """Draws end as the values do: each frequent ending within five standard errors of its share (false alarms below
-    1e-5 a case), of one column that the codes do not inform; values stay what they are."""
+    """Draws of a column that is independent of the codes end as the values do: each frequent ending is within five
+    standard errors of its share (false alarm rate below 1e-5 per case); values of the data are unchanged."""
     values, period, endings = ENDINGS[name]
     column = infer_table(pa.table({"x": values})).field("x")
     law = column.law
@@ -607,15 +610,16 @@ def test_last_digits_keep_their_shares(name: str) -> None:
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_last_digits_that_occur_alike_are_left_alone(name: str) -> None:
-    """Seeded: a distance of 2 / sqrt(n) from even shares is exceeded by chance once in 1,500 columns."""
+    """By chance, a distance of 2 / sqrt(n) from even shares is exceeded once in 1,500 columns; the seed is fixed."""
     law = infer_table(pa.table({"x": PLAIN[name]})).field("x").law
     assert law is None or law.calendar is None
 
 
 @pytest.mark.parametrize("name", RADIX)
 def test_last_digits_that_cannot_occur_do_not(name: str) -> None:
-    """Digits to a base other than ten, of a column that the codes do not inform: draws end in nothing else, have the
-    spread of the values (false alarms below 1e-3 a case, with 2 % for the shape of the margin), and reach both ends."""
+    """For digits to a base other than ten in a column that is independent of the codes, draws have only possible
+    endings, have the spread of the values (false alarm rate below 1e-3 per case, with 2 % for the shape of the margin),
+    and reach both ends."""
     values, period, endings = RADIX[name]
     values = values.astype(float)
     law = infer_table(pa.table({"x": values})).field("x").law

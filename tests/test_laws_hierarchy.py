@@ -1,4 +1,5 @@
-"""Laws of layered codes: one layer is the VAE, two layers meet the truth on a grid, rates, free bits, stages."""
+"""Laws of layered codes: one layer is the VAE, two layers match the exact likelihood on a grid, rates, free bits,
+stages."""
 
 from __future__ import annotations
 
@@ -100,8 +101,8 @@ def test_one_layer_is_the_vae() -> None:
 
 @pytest.mark.parametrize("kind", ["markov", "residual"])
 def test_two_layers_meet_the_truth_on_the_grid(kind) -> None:
-    """E[w] = p(x) with 100,000 draws of 6 rows, |z| < 4.5 (false alarms below 5e-5); the bound within 4 standard errors
-    below the truth; the NLL within its own error."""
+    """E[w] = p(x) with 100,000 draws for each of 6 rows, |z| < 4.5 (false alarm rate below 5e-5); the bound exceeds the
+    truth by at most 4 standard errors; the NLL is within its own error."""
     ladder = two_layers(kind)
     truth = grid_truth(ladder, kind, 401)
     assert truth == pytest.approx(grid_truth(ladder, kind, 301), abs=1e-7)
@@ -112,7 +113,7 @@ def test_two_layers_meet_the_truth_on_the_grid(kind) -> None:
     assert np.abs(laws.z_score(np.exp(log_w - truth), 1.0)).max() < Z
     assert (log_w.mean(0) < truth + 4 * log_w.std(0) / np.sqrt(1e5)).all()
     closed = (draw.log_px - draw.rate()).numpy()
-    assert np.abs(laws.z_score(closed - log_w, 0.0)).max() < Z  # the same bound, its rate in closed form
+    assert np.abs(laws.z_score(closed - log_w, 0.0)).max() < Z  # the same bound with its rate in closed form
     estimate = evaluation.nll(ladder, t(X), k=20_000)
     assert (np.abs(estimate.rows.numpy() + truth) < Z * estimate.row_error.numpy() + 1e-3).all()
 
@@ -179,7 +180,7 @@ def test_a_rate_below_its_floor_counts_as_the_floor_and_has_no_gradient() -> Non
 
 
 def test_the_floor_is_a_bound_of_the_batch() -> None:
-    """Never above the ELBO in the mean over the batch, whatever the floor."""
+    """The mean over the batch is never above the ELBO, whatever the floor."""
     draw = two_layers("residual").draw(t(X), 2)
     values = [objectives.FreeBits(floor).bound(draw).mean().item() for floor in (0.0, 0.1, 1.0, 10.0)]
     assert values == sorted(values, reverse=True)

@@ -1,5 +1,5 @@
-"""Laws of the scores of images: naive twins in plain loops, closed forms of normal densities, unbiasedness, and the
-values of identical, distant and copied rows. All in float64; every seed is fixed.
+"""Laws of the scores of images: naive implementations in plain loops, closed forms for normal densities, unbiasedness,
+and the values for identical, distant and copied rows. All in float64; every seed is fixed.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def test_distances_are_their_definitions(which: str) -> None:
 
 
 def test_the_frechet_distance_of_known_normals_is_closed() -> None:
-    """Of commuting covariances: |m - n|^2 + sum (sqrt(s) - sqrt(t))^2 over their eigenvalues.
-    One is 0, and the root of its rounding error is 1e-8."""
+    """For commuting covariances it is |m - n|^2 + sum (sqrt(s) - sqrt(t))^2 over their eigenvalues. One case is 0, and
+    the root of its rounding error is 1e-8."""
     turn = np.linalg.qr(RNG.normal(size=(4, 4)))[0]
     s, t, m, n = RNG.random(4), np.array([0.0, 1, 2, 3]), RNG.normal(size=4), RNG.normal(size=4)
     found = images.frechet_of_moments(m, turn * s @ turn.T, n, turn * t @ turn.T)
@@ -108,7 +108,7 @@ def test_the_nearest_row_is_that_of_a_loop() -> None:
 
 
 def naive_ssim(x: np.ndarray, y: np.ndarray, extent: float) -> float:
-    """Of one image ``[H, W]``, window by window."""
+    """The SSIM of one image ``[H, W]``, window by window."""
     side = min(11, *(s - (s + 1) % 2 for s in x.shape))
     weight = {(i, j): math.exp(-((i - side // 2) ** 2 + (j - side // 2) ** 2) / 4.5)
               for i in range(side) for j in range(side)}  # fmt: skip
@@ -146,7 +146,7 @@ def test_equal_images_are_perfect_in_any_unit() -> None:
 
 @pytest.fixture(scope="module")
 def evaluated() -> images.ImageEvaluation:
-    """Rows of one mixture of three classes; samples that are perfect, copies, and of one class."""
+    """Scores of rows from a mixture of three classes, for samples that are perfect, copies, or of a single class."""
     rng = np.random.default_rng(5)
     centres = rng.normal(size=(3, 4, 4)) * 4
 
@@ -208,7 +208,7 @@ BAD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("sentence", BAD)
-def test_what_has_no_score_is_one_sentence(sentence: str) -> None:
+def test_impossible_scores_are_refused_in_one_sentence(sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         BAD[sentence]()
     assert str(caught.value) == sentence

@@ -1,4 +1,4 @@
-"""Laws of tables whose columns see those before them."""
+"""Laws of tables whose columns depend on the earlier columns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def float64() -> Iterator[None]:
 
 
 def likelihood(seed: int = 0) -> ColumnsInOrder:
-    """Of four columns with few values, two codes, and random weights."""
+    """A likelihood of four columns with few values, with two codes and random weights."""
     torch.manual_seed(seed)
     outputs = sum(column.outputs for column in COLUMNS)
     part = ColumnsInOrder(nn.Linear(2, outputs), COLUMNS, SEEN, hidden=6)
@@ -52,7 +52,7 @@ def test_the_mass_of_all_rows_is_one(seed: int) -> None:
     assert probabilities(likelihood(seed), torch.randn(2)).sum().item() == pytest.approx(1, abs=1e-12)
 
 
-def test_it_starts_as_columns_apart() -> None:
+def test_it_starts_as_independent_columns() -> None:
     part = likelihood()
     nn.init.zeros_(part.further)
     apart = TableLikelihood(nn.Identity(), COLUMNS)
@@ -63,8 +63,9 @@ def test_it_starts_as_columns_apart() -> None:
     torch.testing.assert_close(part(z).log_prob(VALUES), expected)
 
 
-def test_codes_learn_what_they_would_without_it() -> None:
-    """Gradients in the raw outputs are those of the columns apart; those of the other parts are of ln p(x) itself."""
+def test_codes_learn_as_without_it() -> None:
+    """Gradients of the raw outputs are those of independent columns; gradients of the other parts are those of ln
+    p(x)."""
     part, raw = likelihood(), torch.randn(len(VALUES), sum(column.outputs for column in COLUMNS), requires_grad=True)
     own = [p for name, p in part.named_parameters() if not name.startswith(("network", "heads"))]
     found = torch.autograd.grad(part.distribution(raw, None).log_prob(VALUES).sum(), [raw, *own])
@@ -93,8 +94,8 @@ ALL = [
 
 @pytest.mark.parametrize("restricted", [False, True])
 @pytest.mark.parametrize("holes", [False, True])
-def test_both_likelihoods_at_once_are_each_alone(restricted: bool, holes: bool) -> None:
-    """Values and gradients are those of two passes, whether heads have parameters or none."""
+def test_both_likelihoods_at_once_equal_separate_ones(restricted: bool, holes: bool) -> None:
+    """Values and gradients are those of two passes, whether or not heads have parameters."""
     torch.manual_seed(1)
     allowed = [Allowed(6, (4,), torch.rand(4, 4) > 0.3), Allowed(7, (4, 6), torch.rand(4, 5, 3) > 0.3)]
     for each in allowed:
@@ -115,7 +116,7 @@ def test_both_likelihoods_at_once_are_each_alone(restricted: bool, holes: bool) 
         alone = part.distribution(raw, None).cells(x)
     torch.testing.assert_close(together, alone)
     found = torch.autograd.grad(together.sum(), weights, allow_unused=True)
-    # the same by two passes: the columns apart, and those that see each other with nothing passed on to the raw outputs
+    # the same by two passes: independent columns, then columns that see each other without gradients to the raw outputs
     apart = TableLikelihood(nn.Identity(), ALL, allowed=allowed if restricted else ())
     apart.heads = part.heads
     lead = torch.autograd.grad(apart.distribution(raw, None).cells(x).sum(), weights, allow_unused=True)
@@ -173,8 +174,8 @@ def test_a_column_sees_those_before_it_and_no_other(j: int) -> None:
     assert all((moved[:, i] - cells[:, i]).abs().max() > 1e-3 for i in range(j + 1, 4))
 
 
-def test_what_is_missing_tells_nothing() -> None:
-    """Cells after a missing one are those of a model without its weights; gradients are finite."""
+def test_missing_cells_carry_no_information() -> None:
+    """After a missing cell, the others are as in a model without the weights of that column; gradients are finite."""
     part, z = likelihood(), torch.randn(2).expand(len(VALUES), 2)
     holes = VALUES.clone()
     holes[:, 1] = torch.nan
@@ -187,7 +188,7 @@ def test_what_is_missing_tells_nothing() -> None:
 
 
 @pytest.mark.parametrize("only", [[0], [2], [3], [1, 3]])
-def test_some_columns_alone_are_what_they_are_among_all(only: list[int]) -> None:
+def test_selected_columns_equal_those_among_all(only: list[int]) -> None:
     part, z = likelihood(), torch.randn(len(VALUES), 2)
     px = part(z).base
     assert isinstance(px, latens.distributions.InOrder)
@@ -196,8 +197,9 @@ def test_some_columns_alone_are_what_they_are_among_all(only: list[int]) -> None
     torch.testing.assert_close(found[:, [members.index(j) for j in only]], every[:, only])
 
 
-def test_draws_are_of_the_density() -> None:
-    """Frequencies of the 96 rows in 20,000 draws: each within 4.5 standard errors (false alarms: below 0.1 %)."""
+def test_draws_follow_the_density() -> None:
+    """The frequency of each of the 96 possible rows in 20,000 draws is within 4.5 standard errors (false alarm rate
+    below 0.1 %)."""
     part, z = likelihood(), torch.randn(2)
     p, n = probabilities(part, z), 20_000
     torch.manual_seed(1)
@@ -216,7 +218,7 @@ def test_completed_rows_keep_what_is_observed() -> None:
 
 
 def tied(rows: int) -> pd.DataFrame:
-    """Sizes that are nearly each other, and a price that follows."""
+    """A table with nearly equal sizes and a price that follows from them."""
     r = np.random.default_rng(0)
     size = r.gamma(4, 1, rows)
     long, wide = size + r.normal(0, 0.02, rows), size + r.normal(0, 0.02, rows)

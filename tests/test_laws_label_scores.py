@@ -1,4 +1,4 @@
-"""Laws of the scores of codes against labels: naive twins, and codes whose scores are known."""
+"""Laws of the scores of codes against labels: naive implementations, and codes whose scores are known."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_scores_are_their_definitions(codes: np.ndarray) -> None:
 
 
 def test_the_probe_is_where_its_gradient_vanishes() -> None:
-    """Of the penalised cross-entropy, by the weights of a second descent."""
+    """The gradient is that of the penalised cross-entropy; a second descent gives the same weights."""
     x, y = MIXED[:100], LABELS[:100]
     weight, bias = np.zeros((3, 3)), np.zeros(3)
     for _ in range(20_000):
@@ -77,7 +77,7 @@ def test_classes_far_apart_are_found_and_noise_is_chance() -> None:
         assert (each.linear_probe, each.knn_accuracy) == (1, 1)
         assert each.adjusted_rand_index == pytest.approx(1) == each.normalised_mutual_information
     lost = evaluation.evaluate_labels(NOISE, APART, LABELS).scores
-    # a share of 75 has the standard error 0.054: 4.5 of them
+    # a share of 75 rows has the standard error 0.054: 4.5 of them
     assert lost["codes"].linear_probe == pytest.approx(1 / 3, abs=0.25) and lost["data"].linear_probe == 1
     assert abs(lost["codes"].adjusted_rand_index) < 0.1
 

@@ -1,4 +1,5 @@
-"""Laws of classes next to codes: weights, the exact sum over classes, learning with few labels, gaps from a file."""
+"""Laws of models with classes and codes: weights, the exact sum over classes, learning with few labels, gaps in a
+file."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def model() -> models.Classified:
 
 
 def test_the_mean_weight_is_p_of_x_without_the_class_and_given_it() -> None:
-    """6 rows of which three have a class, 200,000 draws, |z| < 4.5 (4e-5)."""
+    """6 rows, of which three have a class; 200,000 draws, |z| < 4.5 (4e-5)."""
     truth = np.log(np.exp(LOG_PXY).mean(1))
     known = ~np.isnan(GIVEN)
     truth[known] = LOG_PXY[known, GIVEN[known].astype(int)]
@@ -118,7 +119,7 @@ def test_codes_hold_the_class_and_decode_with_it() -> None:
 
 
 def test_few_labels_classify_digits() -> None:
-    """A tenth of the labels, eight epochs: far more right than by chance on the rows whose label was hidden."""
+    """With a tenth of the labels and eight epochs, far more of the hidden labels are right than by chance."""
     digits = load_digits()
     x = torch.as_tensor(digits.data.reshape(-1, 1, 8, 8).astype("uint8"))
     hidden = np.random.default_rng(0).random(len(x)) > 0.1

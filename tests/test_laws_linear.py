@@ -1,5 +1,5 @@
-"""Laws of the linear VAE, where everything is known in closed form: probabilistic PCA, the exact bound and its
-gradients, beta against c and collapse, the optimal variance, and PCA as the linear autoencoder."""
+"""Laws of the linear VAE, for which closed forms are known: probabilistic PCA, the exact bound and its gradients, beta
+compared with c and collapse, the optimal variance, and PCA as the linear autoencoder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def orthogonal_data(n: int, eigenvalues: list[float], seed: int) -> np.ndarray:
 
 
 def cubature(samples: tuple[int, ...], like: Tensor) -> Tensor:
-    """Noise of 2 Z points at +-sqrt(Z) e_i: means of quadratic functions under N(0, I) are exact (degree 3)."""
+    """Noise of 2 Z points at +-sqrt(Z) e_i, for which means of quadratic functions under N(0, I) are exact (degree
+    3)."""
     size = like.shape[-1]
     assert tuple(samples) == (2 * size,)
     points = torch.eye(size, dtype=like.dtype) * size**0.5
@@ -57,7 +58,7 @@ def test_the_exact_elbo_is_the_log_likelihood_at_the_optimum(n, d, q, monkeypatc
     model = laws.linear_vae(w, b, s2, laws.diagonal_posterior(v, b, var))
     monkeypatch.setattr("latens.distributions.normal.standard_normal", cubature)
     objective = objectives.ELBO(samples=2 * q, kl="closed")
-    bound = objective.bound(objective.draw(model, t(x))).detach().numpy()  # the library's draw, its expectation exact
+    bound = objective.bound(objective.draw(model, t(x))).detach().numpy()  # the library's draw, exact in mean
     assert bound.sum() == pytest.approx(ll, abs=1e-8 * n)
     assert bound == pytest.approx(laws.linear_elbo(x, w, b, s2, mean, var), abs=1e-8)
 
@@ -81,8 +82,8 @@ def test_a_rotated_decoder_with_a_diagonal_encoder_loses_what_theory_says(monkey
 
 @pytest.mark.parametrize("variance", ["optimal", "learned"])
 def test_a_trained_linear_vae_is_probabilistic_pca(variance) -> None:
-    """Exact figures are deterministic. The Monte-Carlo ELBO has a standard error from 10 seeds of 20 draws; exceeding
-    the optimum by 4 of them has a false-alarm rate below 1e-3 (t, 9 degrees) even where the gap is zero."""
+    """Exact figures are deterministic. The Monte-Carlo ELBO has a standard error from 10 seeds of 20 draws; it exceeds
+    the optimum by 4 standard errors with a probability below 1e-3 (t, 9 degrees of freedom) even if the gap is zero."""
     n, d, q = 512, 6, 2
     x, *_ = laws.toy(n, d, q, seed=11)
     w, s2, ll = laws.ppca(x, q)
@@ -138,7 +139,8 @@ def test_the_linear_autoencoder_finds_the_pca_subspace_of_digits(q) -> None:
 
 
 def test_the_monte_carlo_elbo_and_its_gradients_are_those_of_the_closed_form() -> None:
-    """5 rows, twice, and 32 coordinates of the gradient, each a two-sided z test at 4.5: false alarms below 3e-4."""
+    """5 rows, twice, and 32 coordinates of the gradient, each a two-sided z test at 4.5: false alarm rate below
+    3e-4."""
     d, q, b_rows = 4, 2, 5
     x, w, b, s2 = laws.toy(b_rows, d, q, seed=5)
     rng = np.random.default_rng(6)
@@ -173,7 +175,8 @@ def test_the_monte_carlo_elbo_and_its_gradients_are_those_of_the_closed_form() -
 
 @pytest.mark.parametrize("m,s", [(0.3, 0.8), (-1.0, 0.5)])
 def test_the_toy_gradient_has_its_closed_form(m, s) -> None:
-    """p = N(0,1), N(z,1): dELBO/dm = x - 2m, dELBO/dln s = 1 - 2 s^2 (two z tests at 4.5: 1.4e-5)."""
+    """With p(z) = N(0,1) and p(x|z) = N(z,1), dELBO/dm = x - 2m and dELBO/dln s = 1 - 2 s^2 (two z tests at 4.5:
+    1.4e-5)."""
     x, mean, log_s = 1.7, torch.tensor([m], dtype=torch.float64), torch.tensor([np.log(s)], dtype=torch.float64)
     mean, log_s = mean.requires_grad_(), log_s.requires_grad_()
     posterior = laws.Fixed(
@@ -196,7 +199,7 @@ EIGENVALUES = [9.0, 5.0, 3.0, 1.5, 0.6, 0.3]
 
 
 class ConstantVariance(nn.Module):
-    """[V x + a, raw h]: the encoder of the linear VAE, its variance one number per dimension."""
+    """The encoder [V x + a, raw h] of the linear VAE, whose variance is one number per dimension."""
 
     def __init__(self, d: int, q: int):
         super().__init__()
@@ -209,7 +212,7 @@ class ConstantVariance(nn.Module):
 
 @functools.cache
 def fit_exactly(beta: float, c: float) -> tuple[np.ndarray, models.VAE]:
-    """L-BFGS on the library's own loss, its expectation made exact by cubature: (data, model)."""
+    """(data, model) after L-BFGS on the library's loss, whose expectation cubature makes exact."""
     torch.manual_seed(0)
     x, d, q = orthogonal_data(40, EIGENVALUES, seed=4), 6, 6
     model = models.VAE(
@@ -266,7 +269,7 @@ def test_beta_and_c_have_the_same_optimum_and_another_value(monkeypatch) -> None
 
 
 def squared_residual(x: np.ndarray, model: models.VAE) -> float:
-    """mean over rows and columns of E_q (x - f(z))^2 for a linear decoder, in closed form."""
+    """The mean over rows and columns of E_q (x - f(z))^2 for a linear decoder, in closed form."""
     net = model.likelihood.network
     w, b = net.weight.detach().numpy(), net.bias.detach().numpy()
     q = model.encode(t(x))
@@ -275,8 +278,8 @@ def squared_residual(x: np.ndarray, model: models.VAE) -> float:
 
 
 def test_the_settled_variance_is_the_mean_square_of_decoded_posterior_samples() -> None:
-    """One latent dimension, 2,000 rows of 20 columns, 64 draws: the settled value has a relative standard error below
-    sqrt(2 / 128,000) / 20 = 2e-4, so the tolerance 1e-3 is 5 of them (6e-7)."""
+    """With one latent dimension, 2,000 rows of 20 columns and 64 draws, the settled value has a relative standard error
+    below sqrt(2 / 128,000) / 20 = 2e-4, so the tolerance 1e-3 is 5 of them (6e-7)."""
     n, d, s = 2000, 20, 64
     x, *_ = laws.toy(n, d, 1, seed=8, noise=0.7)
     torch.manual_seed(0)
@@ -291,7 +294,7 @@ def test_the_settled_variance_is_the_mean_square_of_decoded_posterior_samples() 
     with torch.no_grad():
         at_the_mean = float(((t(x) - model.decode(model.encode(t(x)).mean).mean) ** 2).mean())
     assert at_the_mean < 0.99 * s2  # the value at the mean code is too small
-    # at it, -log p(x|z) averaged over the same expectation is D/2 (ln 2 pi s2 + 1), per row of D columns
+    # with the settled value, the mean of -log p(x|z) is D/2 (ln 2 pi s2 + 1) per row of D columns
     distortion = evaluation.distortion(model, t(x), draws=64).mean().item()
     assert distortion == pytest.approx(d / 2 * (LN_2PI + np.log(s2) + 1), abs=1e-3 * d / 2)
 
@@ -308,7 +311,7 @@ def test_at_the_optimal_variance_the_distortion_is_its_entropy_exactly() -> None
     assert likelihood.variance.item() == pytest.approx(residual, rel=1e-12)
     again = likelihood(draw.z).log_prob(t(x))
     assert -again.mean().item() == pytest.approx(5 / 2 * (np.log(2 * np.pi * residual) + 1), rel=1e-12)
-    # the gradient with the variance held still is that of D/2 ln(mean square), the closed-form optimum put in
+    # the gradient at constant variance is that of D/2 ln(mean square), in which the optimum is inserted
     parameters = list(likelihood.network.parameters()) + list(model.posterior.parameters())
     held = torch.autograd.grad(-again.mean(), parameters, retain_graph=True)
     closed = torch.autograd.grad(5 / 2 * ((t(x) - draw.px.mean) ** 2).mean().log(), parameters)

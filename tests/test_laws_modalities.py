@@ -18,7 +18,7 @@ from latens.data import infer
 from latens.recipes import choices
 
 D, Q = 5, 2
-WIDE = 2.5  # of the variance of each expert, so that weights have a variance
+WIDE = 2.5  # factors on the variance of each expert, so that weights have a finite variance
 X, W, B, S2 = laws.toy(6, D, Q, seed=21)
 CUTS = {"first": slice(0, 2), "second": slice(2, 4), "third": slice(4, 5)}
 MISSING = X.copy()
@@ -30,7 +30,7 @@ PIECES = distributions.Pieces({"first": 2, "second": 2, "third": 1}, -1)
 
 
 def experts() -> dict[str, nn.Module]:
-    """A posterior for each modality: its exact one, widened."""
+    """A posterior for each modality: the exact one, widened."""
     found = {}
     for name, cut in CUTS.items():
         w, b = W[cut], B[cut]
@@ -92,12 +92,12 @@ def test_the_posterior_is_the_naive_product_or_mixture_with_any_modality_missing
         terms = [stats.norm(m, v**0.5).logpdf(z[i]).sum() for m, v in parts]
         assert found[i] == pytest.approx(laws.log_mean_exp(terms), abs=1e-9)
         assert q.mean[i].detach().numpy() == pytest.approx(np.mean([m for m, _ in parts], 0), abs=1e-9)
-    assert np.array_equal(components(kind, MISSING[2])[0][0], np.zeros(Q))  # nothing seen: the prior
+    assert np.array_equal(components(kind, MISSING[2])[0][0], np.zeros(Q))  # nothing observed: the prior
 
 
 @pytest.mark.parametrize("kind", ["poe", "moe", "mopoe", "joint"])
 def test_the_mean_weight_is_p_of_what_is_seen(kind) -> None:
-    """E[w] = p(x_seen), 6 rows of which three have gaps, 200,000 draws, |z| < 4.5 (4e-5 each)."""
+    """E[w] = p(x_observed) for 6 rows, of which three have gaps; 200,000 draws, |z| < 4.5 (4e-5 each)."""
     truth = []
     for row in MISSING:
         o = ~np.isnan(row)
@@ -108,7 +108,7 @@ def test_the_mean_weight_is_p_of_what_is_seen(kind) -> None:
     ratio = np.exp(log_w - truth)
     seen = np.arange(6) != 2
     assert np.abs(laws.z_score(ratio[:, seen], 1.0)).max() < Z
-    assert ratio[:, 2] == pytest.approx(1.0, abs=1e-9)  # q = p, and nothing to explain
+    assert ratio[:, 2] == pytest.approx(1.0, abs=1e-9)  # q = p, and no data to explain
 
 
 @pytest.mark.parametrize("kind", ["poe", "moe", "mopoe", "joint"])
@@ -155,7 +155,7 @@ def test_complete_rows_see_the_joint_posterior_and_experts_learn_to_agree() -> N
 
 
 def test_the_elbo_with_singles_adds_the_bound_of_each_modality_alone() -> None:
-    """With exact noise-free terms: the rate in closed form, the distortion by 4,000 draws, |z| < 4.5."""
+    """The rate is in closed form, the distortion by 4,000 draws, |z| < 4.5."""
     model, objective = vae("poe"), objectives.ELBOWithSingles(samples=4000)
     torch.manual_seed(3)
     draw = objective.draw(model, t(X))

@@ -1,4 +1,5 @@
-"""Recipes that ask something of the scale of data: on tables of numbers as on arrays, and refused with the column."""
+"""Recipes that depend on the scale of data: they work on tables of numbers as on arrays, and name the column
+otherwise."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ def info_of(table: pa.Table) -> tuple[DataInfo, torch.Tensor]:
 
 @pytest.mark.parametrize("name", ["vamp", "hierarchical_vamp"])
 def test_pseudo_inputs_of_a_table_of_numbers_begin_as_rows_and_stay_what_such_columns_hold(name: str) -> None:
-    """In the user's units, whatever the scale on which the encoder sees a column; the mixture over them is the sum of
-    posteriors by hand."""
+    """Pseudo-inputs are in the user's units, whatever the scale on which the encoder sees a column; the mixture over
+    them is the sum of posteriors by hand."""
     info, x = info_of(numbers())
     kinds = [column.kind for column in info.schema.modelled]
     assert kinds[1:] == ["positive", "count"], kinds
@@ -74,8 +75,8 @@ def test_a_table_of_numbers_is_fitted_from_the_command_line(name: str, tmp_path:
 
 
 def test_the_jacobian_along_the_columns_of_a_table_is_in_their_units() -> None:
-    """Of the encoder's map by finite differences of one unit's thousandth, 4,000 random projections within 4.5 standard
-    errors; a table in other units has the same."""
+    """The second route is finite differences of the encoder's map by a thousandth of a unit; 4,000 random projections
+    are within 4.5 standard errors. A table in other units has the same Jacobian."""
     found = []
     for scale in (1.0, 1000.0):
         info, x = info_of(pa.table({name: scale * column for name, column in zip("abc", data(40).T)}))

@@ -1,4 +1,5 @@
-"""Laws of scores of likeness: MS-SSIM against a naive loop, equal images, and no bound on ln p(x) anywhere."""
+"""Laws of perceptual similarity: MS-SSIM equals a naive loop, equal images score 1, and there is no bound on ln
+p(x)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def naive_ms_ssim(x: np.ndarray, y: np.ndarray, span: float, size: int, scales: int) -> float:
-    """One channel, one window at a time."""
+    """MS-SSIM, one channel and one window at a time."""
     at = np.arange(size) - size // 2
     line = np.exp(-(at**2) / (2 * 1.5**2))
     window = np.outer(line, line) / np.outer(line, line).sum()

@@ -50,8 +50,8 @@ def test_masses_of_all_grids_sum_to_one(rows: int, columns: int):
 
 @pytest.mark.parametrize("rows, columns, kernel, layers", [(1, 9, 3, 8), (3, 4, 3, 6), (5, 5, 5, 4), (6, 1, 3, 6)])
 def test_a_position_sees_all_before_it_and_neither_itself_nor_any_after(rows, columns, kernel, layers):
-    """By gradients with respect to the embedded codes: zero exactly from the position itself on, and, with layers
-    enough, not zero for any before (no blind spot)."""
+    """Gradients with respect to the embedded codes are exactly zero from the position itself on and, with enough
+    layers, not zero for any earlier position (no blind spot)."""
     network = made(rows, columns, kernel=kernel, layers=layers).network
     places = rows * columns
     inputs: list[Tensor] = []
@@ -65,7 +65,7 @@ def test_a_position_sees_all_before_it_and_neither_itself_nor_any_after(rows, co
 
 
 def test_the_log_mass_is_the_product_of_conditionals_asked_one_by_one():
-    """Whatever the positions that are not known yet hold."""
+    """Positions that are not known yet may hold anything."""
     density = made(2, 3)
     drawn = density.sample(7, seed=3)
     for string, found in zip(drawn, density.log_prob(drawn)):
@@ -92,7 +92,8 @@ def test_frequencies_of_samples_are_their_masses():
 
 
 def chain(rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Grids 3 x 4 of 4 levels: the first row a chain along itself, each other code one with the code above it."""
+    """Grids of 3 x 4 codes with 4 levels: the first row is a Markov chain, and so is each column, from the code
+    above."""
     z = np.zeros((rows, 3, 4), int)
     z[:, 0, 0] = rng.integers(0, 4, rows)
     for r, c in itertools.product(range(3), range(4)):
@@ -104,9 +105,9 @@ def chain(rows: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def test_the_entropy_of_a_known_chain_is_found():
-    """-ln p of new grids is the chain's entropy ln 4 + 11 H within 4 standard errors and the 0.02 nats per code that
-    3,600 of them leave to be learned. A model of the flattened string with a short reach could not get there: the code
-    above is out of its reach."""
+    """-ln p of new grids is the chain's entropy ln 4 + 11 H, within 4 standard errors plus 0.02 nats per code for
+    learning from 3,600 grids. A model of the flattened string with a short receptive field could not get there: the
+    code above is outside it."""
     rng = np.random.default_rng(0)
     step = -(0.85 * math.log(0.85) + 0.15 * math.log(0.05))
     truth = math.log(4) + 11 * step
@@ -142,8 +143,8 @@ def test_whole_number_codes_of_a_run_are_fitted_kept_and_sampled(recipe: str, tm
 
 
 def test_a_code_of_the_grid_is_of_its_own_part_of_the_image():
-    """With 16 x 16 images and 4 x 4 codes: changing a patch changes codes near it and none far away, and changing a
-    code changes pixels near it and none far away."""
+    """With 16 x 16 images and 4 x 4 codes, changing a patch changes only codes near it, and changing a code changes
+    only pixels near it."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 9, (40, 16, 16)).astype("uint8")
     schema = infer(x)
@@ -163,7 +164,7 @@ def test_a_code_of_the_grid_is_of_its_own_part_of_the_image():
     assert pixels[0, 0] > 0.01 and pixels[-1, -1] < 1e-4
 
 
-def test_what_has_no_grid_is_refused():
+def test_codes_without_a_grid_are_refused():
     info = DataInfo(infer(np.random.default_rng(0).normal(size=(20, 5))), 20)
     with pytest.raises(InputError, match="use the recipe 'vq'"):
         Recipe("vq_grid").build(info)

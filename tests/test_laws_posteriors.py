@@ -1,5 +1,5 @@
-"""Laws of the richer posteriors: flows against autograd's Jacobians and quadrature, covariances against scipy, weights
-of all, noise by rows, and the refinement of a semi-amortised posterior against its optimum."""
+"""Laws of the richer posteriors: flows agree with autograd's Jacobians and quadrature, covariances with scipy, weights
+with p(x), noise follows rows, and a semi-amortised posterior is refined to its optimum."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ WIDE = laws.raw(2.0 * np.linalg.eigvalsh(COV).max() * np.ones(Q), 1e-8)
 
 
 def net(further: np.ndarray) -> nn.Linear:
-    """x -> the exact mean, a raw variance above the exact one, and constants."""
+    """A network from x to the exact mean, a raw variance above the exact one, and constants."""
     bias = np.concatenate([-V @ B, WIDE, further])
     return laws.affine(np.vstack([V, np.zeros((len(bias) - Q, D))]), bias)
 
 
 def flow(steps: list[conditionals.FlowStep], spread: float = 0.5) -> conditionals.FlowPosterior:
-    """Steps bent by random numbers, those of masked networks included."""
+    """A flow whose parameters, including those of masked networks, are perturbed by random numbers."""
     torch.manual_seed(5)
     for p in nn.ModuleList(steps).parameters():
         p.data = torch.randn_like(p) * 0.15
@@ -44,7 +44,7 @@ def flow(steps: list[conditionals.FlowStep], spread: float = 0.5) -> conditional
 
 
 def chained() -> conditionals.ChainedPosterior:
-    """q(a|x) q(b|x, a) over two codes, a little wider than exact."""
+    """The posterior q(a|x) q(b|x, a) over two codes, a little wider than exact."""
     precision = np.linalg.inv(COV)
     first = laws.diagonal_posterior(V[:1], B, 1.3 * COV[:1, 0])
     context = conditionals.PointMassPosterior(laws.affine(V, -V @ B))
@@ -79,8 +79,8 @@ def vae(name: str) -> models.VAE:
 
 @pytest.mark.parametrize("name", [*POSTERIORS, "semi-amortised"])
 def test_the_mean_weight_is_p_of_x(name: str) -> None:
-    """E[w] = p(x), 6 rows, 100,000 draws, |z| < 4.5: false alarms below 4e-5 for each posterior. The weights are tame:
-    their standard deviation is below 4 p(x)."""
+    """E[w] = p(x) for 6 rows and 100,000 draws, |z| < 4.5: false alarm rate below 4e-5 for each posterior. The standard
+    deviation of the weights is below 4 p(x)."""
     model = semi_amortised(steps=40).eval() if name == "semi-amortised" else vae(name)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_the_mean_weight_is_p_of_x(name: str) -> None:
 
 
 def test_exact_posteriors_make_every_weight_p_of_x() -> None:
-    """As a low-rank normal, and as a chain: q(a|x) and q(b|x, a) of the exact normal."""
+    """The exact normal is written as a low-rank normal and as a chain q(a|x) q(b|x, a)."""
     h = 0.5 * np.linalg.eigvalsh(COV).min() * np.ones(Q)
     root = np.linalg.cholesky(COV - np.diag(h))
     further = np.concatenate([laws.raw(h, 1e-8), root.flatten()])
@@ -123,8 +123,8 @@ def test_a_low_rank_normal_is_scipy_s() -> None:
 
 
 def test_a_nearly_flat_low_rank_normal_keeps_its_digits_in_single_precision() -> None:
-    """300 dimensions, variances of 1e-6 next to directions of length 17: its own draws, against scipy on the same
-    float32 numbers. (The difference of two sums of 10^8 was 6 nats off.)"""
+    """In 300 dimensions, with variances of 1e-6 and directions of length 17, log-densities of its draws agree with
+    scipy on the same float32 numbers. (The difference of two sums of 10^8 was 6 nats off.)"""
     torch.manual_seed(0)
     h, u = torch.rand(300) * 1e-4 + 1e-6, torch.randn(300, 3)
     q = distributions.LowRankNormal(torch.zeros(300), h, u)
@@ -227,7 +227,8 @@ def test_the_density_kept_from_drawing_is_the_density_through_the_inverse(name: 
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_has_mass_one_and_its_draws_have_its_density(name: str) -> None:
-    """Trapezoid over a box around all draws; means and products of 50,000 draws against it, 5 numbers at 4.5."""
+    """The trapezoid rule over a box around all draws gives mass 1 and the means and products of 50,000 draws: 5 numbers
+    at 4.5."""
     q = POSTERIORS[name]()(t(X[:1]))
     torch.manual_seed(0)
     with torch.no_grad():
@@ -245,7 +246,7 @@ def test_a_flow_has_mass_one_and_its_draws_have_its_density(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["planar", "radial"])
 def test_gradients_of_a_density_go_through_the_inverse(name: str) -> None:
-    """Central differences of ln q(z) for a z that was not drawn, in every number of the encoder."""
+    """Compare with central differences of ln q(z), for a z that was not drawn, in every number of the encoder."""
     posterior, z = POSTERIORS[name](), t(MEAN + 0.1)
     bias = posterior.network.bias
     [grad] = torch.autograd.grad(posterior(t(X)).log_prob(z).sum(), [bias])
@@ -274,7 +275,7 @@ def test_one_code_is_enough_for_every_flow() -> None:
 
 @pytest.mark.parametrize("name", [*POSTERIORS, "semi-amortised"])
 def test_noise_follows_the_rows(name: str) -> None:
-    """Shared noise gives a row the same draws whatever its neighbours; two processes draw what one would have drawn."""
+    """With shared noise, a row has the same draws whatever its neighbours, and two processes draw what one would."""
     model = (semi_amortised() if name == "semi-amortised" else vae(name)).eval()
 
     def drawn(rows: slice, layout) -> np.ndarray:
@@ -289,7 +290,7 @@ def test_noise_follows_the_rows(name: str) -> None:
     joint = drawn(slice(0, 6), randomness.part(0, 6))
     halves = [drawn(slice(0, 2), randomness.part(0, 6)), drawn(slice(2, 6), randomness.part(2, 6))]
     assert np.concatenate(halves, 1) == pytest.approx(joint, abs=1e-9)
-    assert len(np.unique(joint[..., 0].round(6))) == 24  # every draw of every row its own
+    assert len(np.unique(joint[..., 0].round(6))) == 24  # all draws of all rows differ
 
 
 @pytest.mark.parametrize("name", [*POSTERIORS, "semi-amortised"])
@@ -306,8 +307,8 @@ def test_codes_are_functions_of_the_row_alone(name: str) -> None:
 
 
 def semi_amortised(steps: int = 4, rate: float = 0.3, exact: bool = True) -> models.SemiAmortised:
-    """The linear model with an encoder that is off; ``exact``: noise with the moments of N(0, I), so that the bound of
-    the linear-Gaussian model over it is the closed form."""
+    """The linear model with an inexact encoder. With ``exact``, the noise has the moments of N(0, I), so that the bound
+    of the linear-Gaussian model over this noise is the closed form."""
     torch.manual_seed(0)
     posterior = laws.diagonal_posterior(0.5 * V, B + 0.3, 3 * np.diag(COV))
     likelihood = conditionals.NormalLikelihood(laws.affine(W, B), variance=S2)
@@ -323,7 +324,7 @@ def closed_bound(q: distributions.DiagonalNormal) -> np.ndarray:
 
 
 def test_every_step_raises_the_bound_and_many_reach_its_maximum() -> None:
-    """The maximum over diagonal normals: the exact mean, and 1 / the diagonal of the exact precision."""
+    """The maximum over diagonal normals has the exact mean, and variances 1 / the diagonal of the exact precision."""
     bounds = [closed_bound(models.VAE.encode(semi_amortised(), t(X)))]
     bounds += [closed_bound(semi_amortised(steps).encode(t(X))) for steps in (1, 2, 3, 4, 8)]
     for before, after in itertools.pairwise(bounds):
@@ -350,7 +351,7 @@ def test_evaluation_refines_without_gradients_outside_and_leaves_none_behind() -
 
 
 def test_training_differentiates_through_the_steps() -> None:
-    """Central differences of the refined mean and variance in encoder and decoder, 4 directions."""
+    """Compare with central differences of the refined mean and variance in encoder and decoder, along 4 directions."""
     model = semi_amortised(exact=False).train()
     parameters = [*model.posterior.parameters(), *model.likelihood.network.parameters()]
 

@@ -1,5 +1,5 @@
 """Laws of priors that are learned with the model: mixtures of the model's own posterior, flows, learned rejection and
-two groups of codes, against scipy and quadrature."""
+two groups of codes, checked by scipy and quadrature."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_a_vamp_prior_is_the_mixture_of_the_posteriors_at_its_inputs() -> None:
 
 
 def test_draws_of_a_vamp_prior_come_from_all_inputs_and_the_model_s_own_posterior() -> None:
-    """Few draws at a time as many do: components 8 deviations apart, so that each draw has one origin, with variances
-    from about 1 to 1e-7. Shares of 4,000 draws against the weights (chi-square), each group against its component
-    (Kolmogorov-Smirnov), six tests at 1e-4: a false alarm in 1,600 seeds."""
+    """Components are 8 deviations apart, so that each draw has one origin, with variances from about 1 to 1e-7. The
+    shares of 4,000 draws agree with the weights (chi-square), and each group with its component (Kolmogorov-Smirnov),
+    whether few or many are drawn at a time: six tests at 1e-4, one false alarm in 1,600 seeds."""
     prior = vamp(1)
     with torch.no_grad():
         apart = np.linalg.pinv(prior.posterior.network.weight.numpy()) @ [400.0, -4.0]  # of means, and of raw variances
@@ -167,7 +167,8 @@ def test_an_exemplar_prior_is_normals_around_the_codes_of_rows() -> None:
 
 
 def test_while_training_a_row_is_not_explained_by_itself() -> None:
-    """Rows of which the first is an exemplar, the second is one given twice, the third none; missing cells too."""
+    """The first row is an exemplar, the second is an exemplar that occurs twice, the third is none; cells are missing
+    too."""
     u = U.copy()
     u[2], u[3, 1] = u[1], np.nan
     rows = np.stack([u[0], u[1], U[0] + 1e-3, u[3]])
@@ -185,7 +186,7 @@ def test_while_training_a_row_is_not_explained_by_itself() -> None:
             kept = [m for m in range(K) if not training or m not in mine]
             expected = mixture_density(z[:, i], np.full(len(kept), 1 / len(kept)), loc[kept], np.ones((len(kept), 2)))
             assert draw.log_pz[:, i].detach().numpy() == pytest.approx(expected, abs=1e-9)
-    alike = priors.Exemplar(q, t(u[[0, 0]])).double()  # nothing would be left: all are kept
+    alike = priors.Exemplar(q, t(u[[0, 0]])).double()  # no exemplar would be left: all are kept
     assert alike.without(alike(), t(u[:1])).log_prob(t(z[:, :1])).isfinite().all()
 
 
@@ -199,8 +200,8 @@ def accepting(truncation: int) -> priors.ResampledPrior:
 
 
 def test_the_mean_acceptance_is_the_integral() -> None:
-    """In evaluation over 2^14 fixed points, in training over new ones every time: 4.5 standard errors, the latter over
-    400 steps of 1,024."""
+    """Evaluation takes it over 2^14 fixed points, training over new points in each step: 4.5 standard errors, for
+    training over 400 steps of 1,024 points."""
     prior, a = accepting(10), expit(3 * np.sin(2 * GRID) - 1)
     exact = (stats.norm.pdf(GRID) * a).sum() * STEP
     spread = np.sqrt((stats.norm.pdf(GRID) * (a - exact) ** 2).sum() * STEP)
@@ -216,7 +217,8 @@ def test_the_mean_acceptance_is_the_integral() -> None:
 
 @pytest.mark.parametrize("truncation", [1, 2, 5, 100])
 def test_a_resampled_density_has_mass_one_and_its_draws_follow_it(truncation: int) -> None:
-    """Quadrature with the exact A; 20,000 draws by Kolmogorov-Smirnov at 1e-4, a false alarm in 2,500 seeds."""
+    """Quadrature with the exact mean acceptance; 20,000 draws by Kolmogorov-Smirnov at 1e-4, one false alarm in 2,500
+    seeds."""
     a = expit(3 * np.sin(2 * GRID) - 1)
     exact = (stats.norm.pdf(GRID) * a).sum() * STEP
     prior = accepting(truncation)

@@ -40,7 +40,7 @@ LOG_P = np.array([kalman(x)[0] for x in X])
 
 
 def backward(x: np.ndarray) -> np.ndarray:
-    """Precision and precision-weighted mean of what x_t … x_T say of z_t, ``[T, 2]``."""
+    """Precision and precision-weighted mean of the information that x_t … x_T have about z_t, ``[T, 2]``."""
     found, precision, weighted = np.zeros((T, 2)), 0.0, 0.0
     for step in range(T - 1, -1, -1):
         if step < T - 1:  # through z_{t+1} = A z_t + noise
@@ -52,7 +52,7 @@ def backward(x: np.ndarray) -> np.ndarray:
 
 
 class Affine(nn.Module):
-    """Mean a h and a fixed variance, as g and raw h."""
+    """The output of a network in the layout of a diagonal normal, from a function that gives mean and variance."""
 
     def __init__(self, function):
         super().__init__()
@@ -64,21 +64,22 @@ class Affine(nn.Module):
 
 
 class Keep(nn.Module):
-    """h_t = z_t."""
+    """A recurrent state that keeps the code: h_t = z_t."""
 
     def forward(self, x, h):
         return x[..., -1:]
 
 
 class Emit(nn.Module):
-    """C z_t of every step, from the flat (z_t, h_{t-1})."""
+    """The mean C z_t of every step, from the flat (z_t, h_{t-1})."""
 
     def forward(self, seen):
         return seen.unflatten(-1, (T, 2))[..., :1] @ t(C).T
 
 
 def state_space(kind: str) -> models.Recurrent:
-    """The linear-Gaussian model with q(z_t|z_{t-1}, x_t …): the exact smoother, the filter's step, or a wide one."""
+    """The linear-Gaussian model with q(z_t|z_{t-1}, x_t …): the exact smoother, the filter's step, or a wide
+    posterior."""
 
     def step(both):
         said, h = both[..., :2], both[..., 2:]
@@ -124,7 +125,7 @@ def test_with_the_exact_smoother_every_log_weight_is_the_kalman_filter_s_log_lik
 
 @pytest.mark.parametrize("kind", ["filter", "wide"])
 def test_other_posteriors_give_bounds_below_it_that_importance_weights_close(kind) -> None:
-    """E[w] = p(x) with 200,000 draws, |z| < 4.5; the bound below, and the bound of 64 draws nearer."""
+    """E[w] = p(x) with 200,000 draws, |z| < 4.5; the bound is below ln p(x), and the bound of 64 draws is nearer."""
     model = state_space(kind)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -139,7 +140,7 @@ def test_other_posteriors_give_bounds_below_it_that_importance_weights_close(kin
 
 
 def test_samples_have_the_covariance_of_the_model() -> None:
-    """20,000 sequences; the covariance of all 12 numbers, 78 entries at |z| < 4.5 (false alarms 6e-4)."""
+    """For 20,000 sequences, the covariance of all 12 numbers has 78 entries with |z| < 4.5 (false alarm rate 6e-4)."""
     torch.manual_seed(2)
     found = state_space("filter").sample(20_000).flatten(1).numpy()
     exact = np.kron(COV, C @ C.T) + S2 * np.eye(2 * T)
@@ -149,7 +150,7 @@ def test_samples_have_the_covariance_of_the_model() -> None:
 
 @pytest.mark.parametrize("shape", [(7,), (7, 3), (3, 7, 5)])
 def test_time_is_the_axis_it_says_and_no_step_sees_what_comes(shape) -> None:
-    """What is drawn at a step and its distribution do not depend on later data."""
+    """The draw at a step and its distribution do not depend on later data."""
     x = np.random.default_rng(0).normal(size=(12, *shape)).astype("float32")
     schema = infer(x.transpose(0, 2, 3, 1) if len(shape) == 3 else x)
     if schema.shape != shape:

@@ -1,4 +1,5 @@
-"""What keeps deep stacks of layers steady: norms of their maps against an SVD, and activations at any depth."""
+"""Laws that keep deep stacks of layers stable: norms of their maps equal those of an SVD, and activations keep their
+size."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from latens.recipes import choices
 
 @pytest.mark.parametrize("shape", [(7, 7), (20, 5), (5, 20), (1, 9), (9, 1), (64, 64)])
 def test_the_largest_singular_value_is_the_svd_s(shape: tuple[int, int]):
-    """Random matrices, whose first two values lie close: never above, within a tenth, and to 1e-4 in 2,000 rounds; with
-    a gap of a fifth to 1e-4 in 60, and the gradient is u v^T."""
+    """For random matrices, whose first two singular values are close, the estimate is never above, within a tenth, and
+    to 1e-4 after 2,000 rounds; with a gap of a fifth it is exact to 1e-4 after 60, and the gradient is u v^T."""
     torch.manual_seed(0)
     matrices = torch.randn(30, *shape, dtype=torch.float64)
     truth = torch.linalg.svdvals(matrices)[:, 0]
@@ -76,8 +77,9 @@ def test_the_recipe_pays_for_it():
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_the_stream_stays_of_one_size_however_many_layers_feed_it(network: str):
-    """The last state's mean square under the prior, before training, from 4 to 100 layers or more: of residual layers
-    whose weights are not over sqrt(depth) it grows with their number or faster (here 4 times at the least)."""
+    """The last state's mean square under the prior before training is compared from 4 to 100 layers or more: if the
+    weights of residual layers are not divided by sqrt(depth), it grows at least with their number (here at least 4
+    times)."""
     x = np.random.default_rng(0).integers(0, 9, (40, 8, 8)).astype("uint8")
     schema = infer(x)
     inside = torch.as_tensor(schema.to_model(x))

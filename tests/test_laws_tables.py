@@ -22,7 +22,7 @@ from latens.data.tables import kinds
 from latens.distributions import InUnits
 from latens.errors import InputError
 
-# Densities: parameters of some cells, the same in scipy, and the interval
+# Densities: parameters of some cells, the same distribution in scipy, and the interval
 
 
 @dataclass
@@ -77,8 +77,8 @@ def test_densities_and_moments_are_scipy_s(name) -> None:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_samples_follow_the_density(name) -> None:
-    """20,000 draws per cell against scipy's distribution function, Kolmogorov-Smirnov, p > 1e-5 for each of 4 or 5
-    cells (5e-5 by chance; fixed seed); and log p(x) in float32 is that in float64 to 1e-4 of its size."""
+    """20,000 draws per cell agree with scipy's distribution function by Kolmogorov-Smirnov, p > 1e-5 for each of 4 or 5
+    cells (5e-5 by chance; fixed seed), and log p(x) in float32 equals that in float64 to 1e-4 of its size."""
     row = TABLE[name]
     px, reference = row.make(*map(t, row.parameters)), row.scipy(*row.parameters)
     torch.manual_seed(1)
@@ -141,7 +141,7 @@ def test_continuous_bernoulli_has_mass_one_and_its_known_means() -> None:
         log_c = np.log(2 * np.arctanh(1 - 2 * share) / (1 - 2 * share))
         plain = 0.25 * np.log(share) + 0.75 * np.log(1 - share)
         assert found.log_prob(t(0.25)).item() == pytest.approx(log_c + plain, abs=1e-12)
-        grey = distributions.Bernoulli(t(special.logit(share))).log_prob(t(x))  # a Bernoulli of grey is no density
+        grey = distributions.Bernoulli(t(special.logit(share))).log_prob(t(x))  # no density of grey values
         assert w @ grey.exp().numpy() == pytest.approx(plain_mass, abs=6e-4)
         assert np.exp(-log_c) == pytest.approx(plain_mass, abs=6e-4)
     half = distributions.ContinuousBernoulli(t(0.0)).log_prob(t([0.0, 0.3, 1.0]))  # ln C = ln 2
@@ -190,7 +190,7 @@ def test_negative_binomial_is_the_sum_of_its_factors_for_all_parameters() -> Non
 
 
 def test_extreme_counts_have_finite_gradients_and_keep_their_digits_in_float32() -> None:
-    """The same grid; float32 agrees with float64 to 3e-6 of the size."""
+    """On the same grid of parameters, float32 agrees with float64 to 3e-6 of the size."""
     for name, further in (("NegativeBinomial", ()), ("ZeroInflatedNegativeBinomial", (-1e3, 0.0, 1e3))):
         make = getattr(distributions, name)
         for logit in further or (None,):
@@ -306,7 +306,7 @@ def softplus(v: float) -> float:
 
 
 def column_log_p(column: ColumnLikelihood, raw: np.ndarray, x: float) -> float:
-    """One column by scipy, with everything learned at its start."""
+    """ln p of one column by scipy, with learned parameters at their initial values."""
     name, f = column.family, column.shift + column.unit * raw[0]
     network = column.scale == "network"
     scale = np.sqrt((softplus(raw[-1]) if network else 1.0) ** 2 + 1e-6)
@@ -344,7 +344,7 @@ def column_log_p(column: ColumnLikelihood, raw: np.ndarray, x: float) -> float:
 
 
 def table(rows: int, seed: int = 0) -> tuple[TableLikelihood, Tensor, np.ndarray]:
-    """A likelihood of all families whose network is the identity, raw outputs ``[rows, outputs]`` and data."""
+    """(a likelihood of all families with the identity as its network, raw outputs ``[rows, outputs]``, data)."""
     columns = [MIXED[i] for i in np.random.default_rng(3).permutation(len(MIXED))]
     likelihood = TableLikelihood(nn.Identity(), columns).double()
     torch.manual_seed(seed)
@@ -424,13 +424,13 @@ SHIFTABLE = ("normal", "student_t", "truncated_normal", "beta", "continuous_bern
 
 @pytest.mark.parametrize("name", SHIFTABLE)
 def test_a_change_of_units_changes_log_p_by_the_log_jacobian(name) -> None:
-    """x' = c + k x: ln p' = ln p - ln k; for log-normals x' = k x."""
+    """If x' = c + k x, then ln p' = ln p - ln k; for log-normals x' = k x."""
     column = FAMILIES[name]
     plain = TableLikelihood(nn.Identity(), [column]).double()
     raw = torch.randn(30, column.outputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         x = plain(raw).sample().numpy()
-        if column.low is not None:  # near an edge the digits under a large shift do not suffice for any density
+        if column.low is not None:  # near an edge, float32 has too few digits below a large shift for any density
             x = x.clip(0.99 * column.low + 0.01 * column.high, 0.01 * column.low + 0.99 * column.high)
         for shift, factor in ((0.0, 10.0), (3.0, 0.01), (1.6e9, 1.0)):
             move = lambda v, shift=shift, factor=factor: shift + factor * v
@@ -451,7 +451,8 @@ def test_a_change_of_units_changes_log_p_by_the_log_jacobian(name) -> None:
 
 
 def test_starts_reproduce_the_marginals() -> None:
-    """The mean of each started column is the sample's, and the deviation where it has a scale; with 30 % missing."""
+    """The initial mean of each column is the sample's, and so is the deviation if it has a scale; 30 % of cells are
+    missing."""
     rng = np.random.default_rng(0)
     n = 4000
     sample = {
@@ -655,7 +656,7 @@ def test_shares_of_whole_rows() -> None:
     assert total == pytest.approx(1)
 
 
-CANDIDATES = {  # of values on a grid: values, the same law in scipy
+CANDIDATES = {  # families on a grid: values, and the same law in scipy
     "normal": (lambda rng: rng.normal(5, 3, 4000), lambda v: stats.norm(v.mean(), v.std())),
     "log_normal": (lambda rng: rng.lognormal(1, 0.5, 4000),
                    lambda v: stats.lognorm(np.log(v).std(), 0, np.exp(np.log(v).mean()))),
@@ -665,7 +666,7 @@ CANDIDATES = {  # of values on a grid: values, the same law in scipy
 @pytest.mark.parametrize("step", [0.5, 1.0, 5.0])
 @pytest.mark.parametrize("name", CANDIDATES)
 def test_candidates_are_compared_as_masses_on_the_grid(name: str, step: float) -> None:
-    """Densities have scipy's mass of each place, whatever the unit of the grid."""
+    """Densities have scipy's mass of each grid point, whatever the unit of the grid."""
     draw, of = CANDIDATES[name]
     values = np.maximum(np.rint(draw(np.random.default_rng(1)) / step), 1) * step
     train, test = values[::2], np.unique(values[1::2])

@@ -1,5 +1,5 @@
-"""Laws of the tighter bounds and of the estimators of their gradients: limits and orders against naive loops, closed
-forms of the linear-Gaussian model, and which player is moved by what."""
+"""Laws of the tighter bounds and of the estimators of their gradients: limits and orders by naive loops, closed forms
+of the linear-Gaussian model, and which loss moves which player."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def drawn(k: int, seed: int = 0) -> tuple[models.VAE, models.Draw, np.ndarray]:
 
 
 def naive(log_w: np.ndarray, function) -> np.ndarray:
-    """``function`` of the list of log-weights of each row."""
+    """Apply ``function`` to the list of log-weights of each row."""
     return np.array([function(list(log_w[:, i])) for i in range(log_w.shape[1])])
 
 
@@ -172,7 +172,7 @@ def test_what_the_importance_weighted_family_reports_is_the_bound_and_not_its_su
 
 
 def test_losses_of_every_player_are_means_over_rows() -> None:
-    """Rows given twice leave the losses as they are; a weight of 2 is a row given twice."""
+    """Repeating all rows leaves the losses unchanged; a weight of 2 equals repeating the row."""
     model = diagonal()
     makes = (objectives.StickingTheLanding(3), objectives.DReG(4), objectives.PIWAE(3, 2), objectives.Renyi(0.5, 4),
              objectives.Thermodynamic(4))  # fmt: skip
@@ -239,8 +239,8 @@ def test_sticking_the_landing_has_no_gradient_at_the_exact_posterior_and_the_pla
 @pytest.mark.parametrize("k", [1, 8, 64])
 @pytest.mark.parametrize("anneal", [1.0, 0.4])
 def test_the_doubly_reparametrised_gradient_is_that_of_iwae_in_mean(k: int, anneal: float) -> None:
-    """Two coordinates, six settings, |z| < 4.5 between the two estimators: 8e-5. The mean of DReG itself is many of its
-    standard errors from 0, so that agreement says something."""
+    """Two coordinates, six settings, |z| < 4.5 between the two estimators: 8e-5. The mean of DReG is many of its
+    standard errors from 0, so the agreement is informative."""
     torch.manual_seed(k)
     rows = 400_000 // k
     doubly = per_draw(objectives.DReG(k), rows, player="encoder", anneal=anneal)
@@ -250,9 +250,9 @@ def test_the_doubly_reparametrised_gradient_is_that_of_iwae_in_mean(k: int, anne
 
 
 def test_signal_to_noise_rises_with_k_for_dreg_and_falls_for_iwae() -> None:
-    """|mean| / standard deviation of the gradient in m, at k = 8, 64, 512: 60,000, 20,000 and 4,000 gradients, so that
-    the noise of each ratio, at most 1 / sqrt(rows) and a few per cent, is far below the steps of more than a factor
-    1.5."""
+    """The ratio is |mean| / standard deviation of the gradient in m, at k = 8, 64, 512 from 60,000, 20,000 and 4,000
+    gradients. The noise of each ratio, at most 1 / sqrt(rows) plus a few per cent, is far below the steps of more than
+    a factor of 1.5."""
     torch.manual_seed(2)
     ratios: dict[str, list[float]] = {"DReG": [], "IWAE": []}
     for k, rows in ((8, 60_000), (64, 20_000), (512, 4_000)):
@@ -267,7 +267,7 @@ def test_signal_to_noise_rises_with_k_for_dreg_and_falls_for_iwae() -> None:
 
 
 def test_piwae_moves_the_encoder_by_miwae_alone_and_the_rest_by_iwae_alone() -> None:
-    """What the loop hands each player, against gradients of naive loops over groups of draws; not of their sum."""
+    """The loop's gradient for each player equals that of a naive loop over groups of draws, not that of their sum."""
     k, m = 3, 2
     model, objective = diagonal(), objectives.PIWAE(k, m)
     torch.manual_seed(9)

@@ -1,4 +1,4 @@
-"""Laws of discrepancies between samples: naive loops, closed forms, exact assignment, sorted numbers."""
+"""Laws of discrepancies between samples, checked by naive loops, closed forms, exact assignment and sorted numbers."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def test_mmd_is_that_of_a_naive_loop_over_pairs_of_different_points() -> None:
 
 
 def test_mmd_is_unbiased_between_two_normals() -> None:
-    """E over pairs by quadrature: for independent 1-D normals the difference is normal, and E 2s / (2s + u^2) is an
-    integral. 4,000 batches of 8, |z| < 4.5; the mean over all pairs, i = j too, is too high by far more."""
+    """The expectation over pairs is by quadrature: for independent 1-D normals the difference u is normal, and E 2s /
+    (2s + u^2) is an integral. 4,000 batches of 8, |z| < 4.5; the mean over all pairs, including i = j, is too high by
+    far more."""
     from scipy import integrate, stats
 
     def expected(mean: float, var: float) -> float:
@@ -69,7 +70,7 @@ def test_sliced_distance_along_axes_is_that_of_sorted_columns() -> None:
 
 
 def test_sliced_distance_between_shifted_samples_is_the_squared_shift_over_the_dimensions() -> None:
-    """E (m . theta)^2 = |m|^2 / Z over random lines: 50 of 400 directions each, |z| < 4.5."""
+    """E (m . theta)^2 = |m|^2 / Z over random lines: 50 estimates of 400 directions each, |z| < 4.5."""
     penalty = objectives.SlicedWasserstein(400)
     shift = np.array([1.0, -2.0, 0.5])
     torch.manual_seed(0)
@@ -78,7 +79,7 @@ def test_sliced_distance_between_shifted_samples_is_the_squared_shift_over_the_d
 
 
 def test_sinkhorn_is_the_exact_assignment_as_epsilon_falls() -> None:
-    """exact <= OT_eps <= exact + eps ln n, and the divergence is within eps ln n of it too."""
+    """exact <= OT_eps <= exact + eps ln n, and the divergence is also within eps ln n of the exact value."""
     cost = cdist(A, B, "sqeuclidean")
     rows, columns = linear_sum_assignment(cost)
     exact = cost[rows, columns].mean()
@@ -117,7 +118,8 @@ def test_equal_samples_are_at_no_distance() -> None:
 @pytest.mark.parametrize("make", [objectives.MMD, objectives.SlicedWasserstein, objectives.Sinkhorn])
 @pytest.mark.parametrize("k", [1, 3])
 def test_codes_of_the_prior_are_nearer_than_others_and_the_gradient_leads_there(make, k: int) -> None:
-    """Codes are the rows + an offset: 40 batches of 64 rows; the slope points away from 0 for either sign of it."""
+    """Codes are the rows plus an offset: 40 batches of 64 rows; the slope points away from 0 for either sign of the
+    offset."""
     penalty, z_scores = make(), []
     for offset in (-1.0, 0.0, 1.0):
         model = models.VAE(

@@ -1,5 +1,5 @@
-"""E[w] = p(x) for every recipe whose likelihood is printed, on a world that can be counted: three binary cells have
-eight data, whose probabilities add up to 1 and are the frequencies of the model's own samples."""
+"""E[w] = p(x) for every recipe that prints a likelihood, on data that can be enumerated: three binary cells have eight
+values, whose probabilities add up to 1 and are the frequencies in the model's samples."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from latens.schema import Column
 WORLD = np.array(list(itertools.product((0, 1), repeat=3)), dtype=np.uint8)
 X = torch.as_tensor(WORLD)
 FEWER = {"rhvae": 1000, "poincare_riemannian": 2000, "poincare": 4000, "vrnn": 8000, "flow_prior": 8000}
-# Posteriors that do not reach all codes: their weights miss what lies outside, and add up to less than 1.
+# Posteriors that do not reach all codes: their weights miss the mass outside, and add up to less than 1.
 PARTIAL = {
     "vq": "all mass on one code", "residual_vq": "all mass on one code", "fsq": "all mass on one code",
     "hyperprior": "no mass outside the box of side 1",
 }  # fmt: skip
-ELSEWHERE = {  # weights too wild here, whose law stands in another file; and a normal likelihood, with the vae's parts
+ELSEWHERE = {  # weights vary too much here, so another file has the law; or the parts are those of vae
     "mixture": "priors", "ladder": "laws_hierarchy", "poe": "laws_modalities", "gumbel_softmax": "laws_discrete",
     "sphere": "laws_geometry", "power_spherical": "laws_geometry", "torus": "laws_geometry", "vae_gan": "laws_bounds",
-    "vq_grid": "laws_discrete",  # of images; its parts are those of vq
+    "vq_grid": "laws_discrete",  # for images; its parts are those of vq
 }  # fmt: skip
 LABEL = Column("label", "categorical", "int64", "categorical", (0, 1))
 
 
 def build(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
-    """(the recipe's model in float64, what it is told): all that is learned moved by noise, the posteriors' numbers
-    made small, so that they are wide and the weights tame."""
+    """(the recipe's model in float64, its conditions): noise is added to all parameters, and the posteriors' outputs
+    are made small, so that posteriors are wide and weights vary little."""
     torch.manual_seed(0)
     sample = X.repeat(16, 1)
     info = choices.DataInfo(infer(sample.numpy()), len(sample), sample)
@@ -45,7 +45,7 @@ def build(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
         for part, p in model.named_parameters():
             p += 0.0 if ".below." in part else 0.1 * torch.randn_like(p)
             p *= 0.3 if part.startswith(("posterior", "upward")) else 1.0
-        if name == "vrnn":  # its prior moves with the steps before
+        if name == "vrnn":  # its prior depends on the steps before
             model.posterior[-1].bias[2:] += 1.0
     if hasattr(model, "after_epoch"):
         model.after_epoch()
@@ -54,8 +54,8 @@ def build(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
 
 @pytest.mark.parametrize("name", [row.name for row in TABLE if row.nll is True and row.name not in ELSEWHERE])
 def test_mean_weights_are_the_probabilities_of_the_model_s_samples(name: str) -> None:
-    """8 data, 20,000 draws each and 100,000 samples (fewer where they are costly): each |z| < 4.5 with the errors of
-    both, and the sum of the mean weights against 1; false alarms below 7e-5 a recipe."""
+    """8 values with 20,000 draws each, and 100,000 samples (fewer if costly): each |z| < 4.5 with the errors of both,
+    and so for the sum of the mean weights and 1; false alarm rate below 7e-5 per recipe."""
     (model, told), draws = build(name), FEWER.get(name, 20_000)
 
     def given(rows: int) -> dict[str, torch.Tensor] | None:
@@ -72,8 +72,9 @@ def test_mean_weights_are_the_probabilities_of_the_model_s_samples(name: str) ->
         check(w, seen, WORLD)
 
 
-def test_so_they_are_of_a_deep_convolutional_ladder() -> None:
-    """The sixteen binary pictures of 2 x 2 cells: layers of codes on two grids; 8,000 draws each, 40,000 samples."""
+def test_mean_weights_of_a_deep_convolutional_ladder_are_probabilities() -> None:
+    """The data are the sixteen binary pictures of 2 x 2 cells, with layers of codes on two grids; 8,000 draws each,
+    40,000 samples."""
     world = np.array(list(itertools.product((0, 1), repeat=4)), dtype=np.uint8)
     pictures = world.reshape(-1, 2, 2)
     x = torch.as_tensor(pictures)[:, None]
@@ -97,7 +98,8 @@ def total_of(w: np.ndarray) -> tuple[float, float]:
 
 
 def check(w: np.ndarray, seen: np.ndarray, world: np.ndarray) -> None:
-    """Mean weights add up to 1 and are the shares of the data among samples, within ``Z`` standard errors."""
+    """Check that mean weights add up to 1 and equal the shares of the values among samples, within ``Z`` standard
+    errors."""
     total, error = total_of(w)
     assert abs(total - 1) < Z * error
     share = (seen.astype(np.uint8)[:, None] == world).all(-1).mean(0)

@@ -1,4 +1,5 @@
-"""Linear maps through oneDNN: torch's numbers to rounding, forward, backward, twice backward, captured and batched."""
+"""Linear maps through oneDNN give torch's numbers to rounding: forward, backward, twice backward, captured and
+batched."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ SHAPES = {"small": ((5,), 6, 4), "large": ((128,), 300, 200), "more axes": ((3, 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_numbers_are_those_of_torch(name: str, bias: bool, dtype: torch.dtype):
-    """Values, gradients and gradients of gradients, relative to the largest, held against torch's in float64."""
+    """Values, gradients and gradients of gradients, relative to the largest, equal torch's in float64."""
     lead, inputs, outputs = SHAPES[name]
     torch.manual_seed(0)
     ours = Linear(inputs, outputs, bias=bias, dtype=dtype)
@@ -81,7 +82,7 @@ def test_it_is_captured():
     assert only_linear_maps(nn.Sequential(Linear(300, 200), nn.Flatten())) and not only_linear_maps(net)
 
 
-# How many times batched, from without to within: the axis of (weights, rows) each time.
+# Each level of batching, from the outermost inwards: the batched axes of (weights, rows).
 BATCHED = {
     "weights": [(0, None)], "rows": [(None, 0)], "both": [(0, 0)], "other axes": [(2, 1)],
     "weights, then rows": [(0, None), (None, 0)], "both, then rows": [(0, 0), (None, 0)],

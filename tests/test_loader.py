@@ -34,7 +34,7 @@ def test_every_row_at_most_once_an_epoch_and_in_order_exactly_once(rows: int, si
     assert rows - len(seen) < min(size, rows)
     assert torch.equal(torch.cat([b.rows for b in loader.in_order().batches(0)]), torch.arange(rows))
     over_time = torch.cat([b.rows for epoch in range(40) for b in loader.batches(epoch)])
-    assert len(set(over_time.tolist())) == rows  # what one epoch leaves over, another takes
+    assert len(set(over_time.tolist())) == rows  # rows that one epoch leaves over, another takes
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():

@@ -1,4 +1,4 @@
-"""latens where the system lacks what Linux has."""
+"""latens on systems that lack features of Linux."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_works_without_affinity_locks_and_proc(folder: Path) -> None:
-    """As on macOS: ``os.sched_getaffinity``, ``fcntl``, ``resource`` and ``/proc`` are absent."""
+    """As on macOS, ``os.sched_getaffinity``, ``fcntl``, ``resource`` and ``/proc`` are absent."""
     done = subprocess.run([sys.executable, "-c", ABSENT, *COMMANDS], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert pd.read_csv(folder / "full.csv").notna().all().all()

@@ -1,4 +1,4 @@
-"""Many fits by one command, seeds and sweeps: each is the run that it is by itself, bit for bit."""
+"""Many fits by one command (seeds and sweeps): each run is bit for bit the one that a separate fit makes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class StopAt(Progress):
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with rows of numbers and a table of mixed columns with gaps; the page has its own tests."""
+    """A folder with rows of numbers and a table of mixed columns with gaps; no report is drawn, as it has tests of its
+    own."""
     monkeypatch.setattr("latens.report.write", lambda path, *given, **more: write_text(path, "page"))
     monkeypatch.chdir(tmp_path)
     x = data(80)
@@ -54,7 +55,7 @@ def listing(folder: str) -> list[str]:
 
 
 def outcome(run: str | Path) -> tuple[Any, ...]:
-    """Weights, every round's figures, settings and what is served."""
+    """The weights of a run, every round's figures, settings, and which weights are kept."""
     record, run = read_record(Path(run)), Path(run)
     rounds = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
     settings = {name: value for name, value in record["training"].items() if name != "seed"}
@@ -81,7 +82,8 @@ def test_each_seed_is_the_run_that_it_is_alone(words: tuple[Any, ...], here: Pat
 
 
 def test_seeds_killed_anywhere_and_resumed(tmp_path: Path):
-    """Killed at a file operation, before it or after it, the runs are resumed to the weights they would have had."""
+    """Runs that are killed before or after a file operation are resumed and end with the weights they would have
+    had."""
     words = [sys.executable, str(Path(__file__).with_name("killing.py")), str(tmp_path), "9", "seeds"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -89,8 +91,8 @@ def test_seeds_killed_anywhere_and_resumed(tmp_path: Path):
     assert found["problems"] == [] and found["killed"] >= 6 and found["resumed"] >= 5
 
 
-def test_seeds_that_fail(here: Path):
-    """All are tried; the sentence is that of a single run."""
+def test_failing_seeds_are_reported(here: Path):
+    """All seeds are tried, and the error message is that of a single run."""
     result = call("fit", "x.npy", "--out", "runs", "--seeds", 3, *QUICK, "--learning-rate", 1e30, "--clip", 0)
     assert result.status == 1 and "not finite" in result.sentence and "runs/seed-" in result.sentence
     assert "2 more seeds failed" in result.sentence

@@ -1,4 +1,4 @@
-"""Shares of levels and atoms in samples are those of the data, once a model is trained."""
+"""After training, the shares of levels and atoms in samples are those of the data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def rows(seed: int = 0) -> Tensor:
 
 
 def given(made: Any, z: Tensor) -> tuple[d.Columns, Tensor]:
-    """The columns at codes, given those before them in one draw, and its mask."""
+    """The distribution of the columns at codes, given the earlier columns in one draw, and the mask of that draw."""
     torch.manual_seed(1)
     base = made(z).base
     x = torch.stack([torch.randint(3, (len(z),)).double() if j == 0 else torch.rand(len(z)).round().double()
@@ -73,7 +73,7 @@ def given(made: Any, z: Tensor) -> tuple[d.Columns, Tensor]:
 
 
 def mass(px: d.Columns, j: int, level: float) -> np.ndarray:
-    """That of a level in column j; of an atom, without what the margin has on its place."""
+    """The mass of a level in column j, or of an atom, without the margin's mass at the same value."""
     index, part = next((index.tolist(), part) for index, part in px.parts if j in index)
     if isinstance(part, d.Heaped):
         return part.log_weights[:, index.index(j), 1 + LEVELS[j].index(level)].exp().numpy()
@@ -96,7 +96,8 @@ def test_the_mean_share_over_draws_is_that_of_the_data(kind: str) -> None:
 
 
 def test_a_level_without_rows_and_one_far_from_its_share() -> None:
-    """What the data lack keeps its odds to the first level, and no log weight moves by more than the limit."""
+    """A level that the data lack keeps its odds relative to the first level, and no log weight moves by more than the
+    limit."""
     made, z = likelihood("alone"), torch.randn(200, Z, dtype=torch.float64)
     x = rows()
     x[:, 0] = x[:, 0].clamp_max(1)
@@ -122,7 +123,7 @@ def test_weights_of_files_without_shifts_are_read() -> None:
 
 
 def test_parts_of_ones_own_train_to_their_end_on_rows_with_gaps() -> None:
-    """Such a run has no schema to draw samples from, so nothing is matched."""
+    """Such a run has no schema, so it draws no samples and nothing is matched."""
     posterior = latens.conditionals.DiagonalNormalPosterior(
         nn.Sequential(latens.networks.Standardize(mask=True), nn.Linear(2 * len(COLUMNS), 2 * Z))
     )
@@ -145,8 +146,9 @@ def people(n: int = 700, gaps: bool = False) -> pd.DataFrame:
 
 @pytest.mark.parametrize("gaps", [False, True])
 def test_samples_have_the_shares_of_the_data_whatever_the_likelihood_had(gaps: bool, tmp_path: Path) -> None:
-    """Every log weight a nat off, then matched with 700 draws; 4,000 samples. 5 standard errors of both in eight
-    shares: one false alarm in 200,000. Before, four of the shares are off by more than that; "old" follows from age."""
+    """Every log weight is off by a nat, then matched with 700 draws; there are 4,000 samples. The tolerance of 5
+    standard errors of both for eight shares gives one false alarm in 200,000. Before matching, four of the shares are
+    off by more; "old" follows from age."""
     data = people(gaps=gaps)
     data.to_csv(tmp_path / "people.csv", index=False)
     vae = latens.VAE(epochs=10, random_state=0).fit(data)
@@ -167,7 +169,7 @@ def test_samples_have_the_shares_of_the_data_whatever_the_likelihood_had(gaps: b
     assert not any(off())
 
 
-def test_what_costs_held_out_bound_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shifts_that_cost_held_out_bound_are_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def ruined(self: Any, counts: Any, draws: Any) -> None:

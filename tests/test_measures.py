@@ -61,7 +61,7 @@ def test_factors_of_named_data_are_their_columns() -> None:
 
 
 def test_factors_of_the_run_s_own_rows_are_those_of_its_held_out_rows() -> None:
-    """In order: the factor that is the row's own cell keeps its values, whatever rows were held out."""
+    """Factors are in the order of the rows: they match the cells of the held-out rows."""
     by_column = figures("evaluate", "run", "--factors", "size", "--no-synthetic", *LITTLE)["disentanglement"]
     assert by_column["rows"] == 80
     run = load("run")
@@ -117,7 +117,7 @@ def test_numbers_of_a_table_have_marks_for_levels_and_no_gaps() -> None:
     numbers = measures.numbers_of(rows)
     assert np.isfinite(numbers).all() and len(numbers) == 200
     kinds = len({field.name for field in rows.schema.modelled})
-    assert numbers.shape[1] > kinds  # the levels of kind
+    assert numbers.shape[1] > kinds  # the levels of the column kind
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ ROOT = Path(latens.__file__).parent
 PACKAGES = sorted(path for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__")
 RAISED = {"InputError", "FitError", "Stopped"}
 NAMES = ("AnnData", "Ctrl-C", "CUDA", "HDF5", "IDX", "JSON", "Parquet", "PCA", "Python", "VAE")  # begin with capitals
-SAYS_WHAT_TO_DO = re.compile(r": |must be|did you mean")  # in `wrong` itself
+SAYS_WHAT_TO_DO = re.compile(r": |must be|did you mean")  # contained in `wrong`
 UNSAID = re.compile(r"\bso (many|much|long)\b|leave \S+ away|one a (row|file|part|column)|\bsay --|, as it is told")
 
 
 def pieces(node: ast.expr) -> Iterator[str]:
-    """The texts that an expression can be, with {} for what is only known later."""
+    """The texts that an expression can be, with {} for parts that are only known at run time."""
     match node:
         case ast.Constant(value=str(text)):
             yield text

@@ -38,7 +38,7 @@ def test_notebooks_are_clean_and_explained(path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every cell, in order, with two passes over the data."""
+    """Run every cell in order, with fits of two passes over the data."""
     monkeypatch.chdir(tmp_path)
     code = [source(cell) for cell in cells(path) if cell["cell_type"] == "code"]
     assert sum(line.startswith("epochs = ") for cell in code for line in cell.splitlines()) == 1

@@ -1,5 +1,5 @@
-"""Rows that are strange by a value alone: what is impossible, never seen or beyond the range is named and costs what is
-stated, and takes no other row's score away, whatever the kind of file, in memory and streamed."""
+"""Rows that a single value makes strange: impossible, unseen and out-of-range values are named, cost what is
+documented, and do not affect the scores of other rows, for all kinds of files, in memory and streamed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rows(count: int = N) -> pd.DataFrame:
 
 
 def changed(changes) -> pd.DataFrame:
-    """The first rows, one change in each but the last three."""
+    """The first rows, each with one changed value except the last three."""
     table = rows().head(len(changes) + 3).astype(object)
     for row, (column, value, _) in enumerate(changes):
         table.loc[row, column] = value
@@ -84,7 +84,7 @@ def test_odd_rows_are_strangest_and_named_and_the_others_keep_their_scores(here)
         assert one.reason.startswith(f"{column} is "), case
         assert (one.log_px == -math.inf) == (kind == IMPOSSIBLE) == (one.strangeness == math.inf), case
         assert one.excess_1 > 3, case
-        if column in CONSTANT:  # a stated cost, to the last digit
+        if column in CONSTANT:  # the documented cost, to the last digit
             assert one.log_px - was.log_px == pytest.approx(-math.log(N - HELD + 2), abs=1e-4), case
     np.testing.assert_allclose(found.log_px[-3:], usual.log_px[-3:], atol=1e-4)
     assert found.reason[-3:].isna().all()
@@ -95,8 +95,9 @@ def test_odd_rows_are_strangest_and_named_and_the_others_keep_their_scores(here)
     assert said["standard_error"] == pytest.approx(possible.sem())
 
 
-def test_all_ways_in_give_the_same_scores_and_reasons(here, monkeypatch):
-    """csv, Parquet in memory and streamed in chunks, pandas, polars and a path; of values that all of them can hold."""
+def test_all_kinds_of_input_give_the_same_scores_and_reasons(here, monkeypatch):
+    """The ways are csv, Parquet in memory and streamed in chunks, pandas, polars and a path, for values that all can
+    hold."""
     import polars as pl
 
     can = [each for each in CHANGES if each[0] in ("x", "price", "count", "share", "colour", "word", "seven", "leap")]
@@ -274,13 +275,13 @@ def test_impossible_rows_of_arrays(kind, values, bad):
     with pytest.warns(UserWarning):
         reasons = vae.score_table(other)["reason"].to_pylist()
     assert all(reason.startswith("column_2 is ") for reason in reasons[:3])
-    with pytest.raises(ValueError, match=r"infinity|row \d"):  # what is no score of rows refuses as before
+    with pytest.raises(ValueError, match=r"infinity|row \d"):  # commands that do not score rows refuse as before
         vae.transform(other)
-    with pytest.raises(latens.InputError):  # no row is possible: it is another kind of data
+    with pytest.raises(latens.InputError):  # no row is possible: these are data of another kind
         vae.score_samples(np.full((20, 4), bad[0]))
 
 
-# What is filled
+# Filled cells
 
 
 def test_filled_cells_are_counted_as_they_are_seen_in_what_comes_out(here, monkeypatch):

@@ -1,4 +1,5 @@
-"""The options of training are stated once, in ``Settings``: the command line and the estimator have them from there."""
+"""The options of training are defined once, in ``Settings``; the command line and the estimator take them from
+there."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from latens.training.settings import INNER, Settings
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 SETTINGS = {each.name: each for each in fields(Settings)}
-# a value of each option that it does not take
+# for each option, a value that it refuses
 REFUSED: dict[str, Any] = {
     "epochs": 0, "batch_size": 1.5, "learning_rate": 0, "warmup": 2, "weight_decay": -1, "beta2": 1, "clip": -0.1,
     "skip_norm": float("nan"), "decay": "none", "kl_warmup": 1.1, "average": 1, "patience": -1, "keep": "first",
@@ -52,12 +53,13 @@ def test_settings_refuse_what_they_do_not_take(name: str):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_has_help(name: str):
-    """A sentence each that begins with an imperative; the first one of a command fits the list of commands whole."""
+    """Each help text is a sentence that begins with an imperative; the first sentence of a command fits the list of
+    commands."""
     command = COMMANDS[name]
     assert re.match(r"[A-Z][a-z]+ .*[^.]\.$", command.get_short_help_str(61)), command.get_short_help_str(61)
     for param in command.params:
         assert re.match(r"[A-Z][a-z]+ .*[.!]$", param.help or "", re.DOTALL), param.name
-        assert getattr(param, "is_flag", False) or param.metavar, param.name  # N, FILE, …: no type of Python
+        assert getattr(param, "is_flag", False) or param.metavar, param.name  # N, FILE, …: not a Python type
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -1,4 +1,4 @@
-"""A folder of parts: the bytes of a part follow from its source, the run and the options, whoever writes it."""
+"""A folder of parts: the bytes of a part depend only on its source, the run and the options, not on the process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def table(rows: int, seed: int, **more: Any) -> pa.Table:
-    """Rows of two numbers, one with gaps, and a word; a key that no model reads."""
+    """A table of two numeric columns, one with gaps, a text column, and a key that no model reads."""
     rng = np.random.default_rng(seed)
     b = [None if i % 9 == 4 else float(value) for i, value in enumerate(rng.normal(size=rows))]
     words = np.array(["x", "y", "z"])[rng.integers(0, 3, rows)].tolist()
@@ -42,7 +42,7 @@ def table(rows: int, seed: int, **more: Any) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of a table, one of an array and one of images."""
+    """A folder with runs fitted to a table, an array and images."""
     folder = tmp_path_factory.mktemp("parts")
     before, threads = os.getcwd(), torch.get_num_threads()
     os.chdir(folder)
@@ -83,7 +83,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_part_is_what_the_command_makes_of_its_file(here: Path, name: str):
+def test_a_part_equals_the_output_for_its_file(here: Path, name: str):
     command, *_ = name.split()
     words = COMMANDS[name]
     done(command, "run", "data", "--out", "out", "--workers", 1, *words)
@@ -118,7 +118,7 @@ def test_the_same_bytes_for_any_number_of_workers_and_after_a_loss(here: Path):
     said = done("score", "run", "data", "--out", "out2", "--workers", 1, "--k", 4).out
     assert "4 of 4 parts" in said and "2 parts were there already" in said
     assert contents("out2") == first and os.stat("out2/c.csv").st_mtime_ns == kept
-    csv.write_csv(table(21, 9), "data/c.csv")  # a source that changed is read again
+    csv.write_csv(table(21, 9), "data/c.csv")  # a changed source is read again
     assert "3 parts were there already" in done("score", "run", "data", "--out", "out2", "--workers", 1, "--k", 4).out
     assert len(read_table("out2/c.csv")) == 21
 
@@ -286,7 +286,7 @@ def test_a_folder_that_cannot_be_is_refused(here: Path, fitted: Path):
     done("fit", fitted / "train.parquet", "--out", "other", "--epochs", 1, "--drop", "key", "--latent-dim", 2)
     done("score", "run", "data", "--out", "there", "--workers", 1, "--k", 5)
     for words, expected in REFUSED.items():
-        if "--workers 1" in words:  # each part says it, and then the job
+        if "--workers 1" in words:  # each part reports it, and then the job
             result, left = call(*words.split()), Path("o").exists()
             assert result.status == 2 and not left and re.search(expected, result.sentence), (words, result)
         else:
@@ -299,7 +299,7 @@ def test_a_folder_that_cannot_be_is_refused(here: Path, fitted: Path):
 
 @pytest.fixture
 def many(here: Path) -> Iterator[subprocess.Popen[str]]:
-    """`latens score` of sixty row groups, by two workers, at work."""
+    """A running `latens score` of sixty row groups with two workers."""
     parquet.write_table(table(3000, 7), "many.parquet", row_group_size=50)
     words = ["score", "run", "many.parquet", "--out", "killed/", "--workers", "2", "--k", "100", "--json"]
     process = subprocess.Popen(
@@ -316,7 +316,7 @@ def workers_of(pid: int) -> list[int]:
     return list(map(int, listed))
 
 
-def test_killed_workers_and_killed_jobs_go_on_with_the_same_bytes(many: subprocess.Popen[str]):
+def test_killed_workers_and_killed_jobs_continue_with_the_same_bytes(many: subprocess.Popen[str]):
     assert many.stdout is not None and many.stderr is not None
     begun = [many.stdout.readline() for _ in range(2)]
     os.kill(workers_of(many.pid)[0], signal.SIGKILL)
@@ -332,10 +332,10 @@ def test_killed_workers_and_killed_jobs_go_on_with_the_same_bytes(many: subproce
     done(*words, "--out", "whole/")
     assert contents("killed") == contents("whole")
     entered = [name for name, changed in there.items() if os.stat(Path("killed", name)).st_mtime_ns == changed]
-    assert len(entered) >= len(there) - 2  # those written last may not have been entered
+    assert len(entered) >= len(there) - 2  # the parts written last may be missing from the manifest
 
 
-def test_workers_end_with_a_killed_job_which_goes_on(many: subprocess.Popen[str]):
+def test_workers_end_with_a_killed_job_which_can_be_continued(many: subprocess.Popen[str]):
     assert many.stdout is not None
     many.stdout.readline()
     crew = workers_of(many.pid)

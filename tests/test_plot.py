@@ -1,4 +1,5 @@
-"""Figures for notebooks: every kind of rows, on the axes given, with the numbers that went in; results as frames."""
+"""Figures for notebooks: they take every kind of rows, draw on the given axes and show the right numbers; results as
+frames."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def closed() -> Iterator[None]:
 
 
 def drawn(ax: Any) -> int:
-    """Marks on axes and their insets: lines, patches, images, words."""
+    """The marks on axes and their insets: lines, patches, images, texts."""
     return sum(len(a.lines) + len(a.patches) + len(a.images) + len(a.texts) for a in (ax, *ax.child_axes))
 
 

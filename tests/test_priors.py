@@ -1,5 +1,5 @@
-"""Learned priors: the mixture's density, moments and draws, the likelihood of a linear model under it, and the rule by
-which tables get one."""
+"""Learned priors: density, moments and draws of the mixture, the likelihood of a linear model under it, and the rule
+that gives tables a mixture."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_narrow_components_far_from_0_keep_their_digits_in_single_precision():
 
 
 def test_its_draws_are_from_that_density():
-    """Two Kolmogorov-Smirnov tests at 1e-4 each: a false alarm in 5,000 seeds."""
+    """Two Kolmogorov-Smirnov tests at 1e-4 each: one false alarm in 5,000 seeds."""
     torch.manual_seed(0)
     z = mixture().sample((20_000,)).numpy()
     for axis in range(2):
@@ -109,7 +109,7 @@ def test_tables_of_many_rows_get_a_mixture_and_a_condition_reaches_it():
 
 
 def test_a_unit_is_active_by_the_prior_s_own_scale():
-    """A prior a hundred times narrower than N(0, I) has codes a hundred times narrower, and they are as active."""
+    """With a prior a hundred times narrower than N(0, I), codes are a hundred times narrower and just as active."""
     codes = t(np.random.default_rng(0).normal(scale=0.01, size=(500, 2)) * np.array([1.0, 0.001]))
     assert evaluation.active_units(codes).tolist() == [False, False]
     assert evaluation.active_units(codes, t(np.array([1e-4, 1e-4]))).tolist() == [True, False]

@@ -1,4 +1,4 @@
-"""Two processes give the update of one on the joint batch."""
+"""Two processes make the same update as one process on the joint batch."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_two_processes_give_the_update_of_one_on_the_joint_batch(
     before = state_of(jointly.start(name, dtype))
     for key, tensor in alone["model"].items():
         assert torch.allclose(first[key], tensor, rtol=0, atol=2e-6 if dtype == torch.float32 else 1e-12), key
-    assert max(float((first[key] - before[key]).abs().max()) for key in before) > 1e-3  # it did learn something
+    assert max(float((first[key] - before[key]).abs().max()) for key in before) > 1e-3  # it learned something
     histories = [timeless(loads((folder / f"{case}.{rank}.json").read_text())) for rank in (0, 1)]
     assert histories[0] == histories[1]
     for one, other in zip(histories[0], timeless(alone["history"]), strict=True):
@@ -147,7 +147,7 @@ def test_a_killed_process_ends_the_run_which_the_same_command_takes_up(
     assert (status, killed) == (1, -9) and "another process of this run has ended" in said and "--resume" in said
     run = tmp_path / "died"
     assert latens.runs.record.read_record(run)["status"] != "finished" and (run / "checkpoint" / "state.json").exists()
-    assert jointly.fit(tmp_path, "gaps", run, "--checkpoint-seconds", "0") == 2  # by itself, a command refuses
+    assert jointly.fit(tmp_path, "gaps", run, "--checkpoint-seconds", "0") == 2  # a command outside a launcher refuses
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert jointly.fit(tmp_path, "gaps", run, "--checkpoint-seconds", "0", "--beta", "2") == 2  # another run
     assert "already holds a run" in capsys.readouterr().err
@@ -170,7 +170,7 @@ LAUNCHERS: dict[str, tuple[dict[str, str], tuple[int, bool, str | None]]] = {
 
 
 @pytest.mark.parametrize("case", LAUNCHERS)
-def test_what_a_launcher_started_and_meant(case: str, monkeypatch: pytest.MonkeyPatch):
+def test_environments_of_launchers_are_recognised(case: str, monkeypatch: pytest.MonkeyPatch):
     given, (count, first, said) = LAUNCHERS[case]
     for name in (*launcher.SIZE, *launcher.RANK, "MASTER_ADDR", "SLURM_STEP_NUM_TASKS", "ACCELERATE_MIXED_PRECISION"):
         monkeypatch.delenv(name, raising=False)
@@ -181,7 +181,7 @@ def test_what_a_launcher_started_and_meant(case: str, monkeypatch: pytest.Monkey
     assert found is None if said is None else found is not None and said in found and "torchrun --nproc" in found
 
 
-def test_what_is_no_fit_is_done_by_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_only_fit_runs_in_several_processes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     for rank, count, wanted in (("1", "2", ("", "")), ("0", "2", ("vae", "one of the 2 processes"))):
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setenv("WORLD_SIZE", count)

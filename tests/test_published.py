@@ -1,5 +1,5 @@
-"""The rows of published numbers build and take steps, and their data are those that they name; sprites have their
-factors."""
+"""The rows of published numbers can be built and trained, and their data are those that they name; sprites have the
+right factors."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_every_row_has_a_finite_loss_with_gradients_and_a_figure(bench: ModuleTy
 
 
 def test_removed_cells_are_above_the_mean_and_the_error_is_over_them(bench: ModuleType, data: ModuleType) -> None:
-    """Column means as fill give the errors that Ipsen, Mattei & Frellsen (2021) print for them; the standard error is
-    that of 2,000 bootstraps of rows, within a tenth: six standard errors of a deviation of 2,000."""
+    """Filling with column means gives the errors that Ipsen, Mattei & Frellsen (2021) report; the standard error agrees
+    with 2,000 bootstraps of rows within a tenth, which is six standard errors of their deviation."""
     truth = data.standardised("breast", Path("."))
     holes = data.masked(truth, 15)
     gone = holes.isnan()
@@ -128,7 +128,7 @@ def test_sprites_have_the_factors_that_they_are_asked_for(bench: ModuleType) -> 
     down, right = np.mgrid[:64, :64]
     for image, (shape, scale, orientation, x, y) in zip(sprites.images(rows), sprites.factors(rows)):
         place = sprites.template(shape, scale, orientation)
-        assert image.sum() == place.sum()  # a shift cuts nothing
+        assert image.sum() == place.sum()  # no shift cuts the sprite
         middle = [(grid * image).sum() / image.sum() - (grid * place).sum() / place.sum() for grid in (right, down)]
         assert middle == pytest.approx([x - 16, y - 16])
     areas = np.array([sprites.template(1, scale, 0).sum() for scale in range(6)])

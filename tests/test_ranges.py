@@ -1,4 +1,5 @@
-"""Arrays give back the values that they had: samples stay in the range, on the grid, and among few values."""
+"""Samples of arrays have values that the data could have: in the range, on the grid, or among the few distinct
+values."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ y, x = np.mgrid[:12, :12]
 at = rng.uniform(2, 10, (N, 2, 1, 1))
 spots = np.exp(-((y - at[:, 0]) ** 2 + (x - at[:, 1]) ** 2) / 8)
 gamma = rng.gamma(2, 2, N)
-# name: (array, the step on which its values lie, whether they are all that may occur)
+# name: (array, the step of its grid, whether no other values may occur)
 ARRAYS: dict[str, tuple[np.ndarray, float, bool]] = {
     "16-bit images": ((spots * 999 - 500).astype(np.int16), 1, False),
     "images of 0 and 255": ((spots > 0.4).astype(np.uint8) * 255, 255, True),

@@ -1,4 +1,5 @@
-"""What is said of the recipes: complete, printed, in the pages of the documentation, its ranges those of the code."""
+"""Descriptions of recipes are complete, printed, shown on the site's pages, and state the ranges that the code
+accepts."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def test_a_description_is_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", recipes.CATALOGUE)
-def test_what_is_printed_holds_all_of_it_in_lines_of_a_terminal(name: str) -> None:
+def test_printed_descriptions_are_complete_and_fit_a_terminal(name: str) -> None:
     found, printed = describe(name), done("recipes", name).out
     words = " ".join(printed.split())
     parts = [found.combines, *found.paragraphs, found.when, *found.references, *(each.text for each in found.options)]
@@ -95,7 +96,8 @@ def test_figures_in_nats_are_those_of_the_catalogue() -> None:
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers that an option takes, whole ones alone where ``whole``: from ``low`` (itself or not) to ``high``."""
+    """The numbers that an option takes, from ``low`` to ``high``, each end included or not; only whole numbers if
+    ``whole``."""
 
     whole: bool
     low: float
@@ -104,7 +106,7 @@ class Interval:
     open_high: bool = False
 
     def inside(self) -> list[float]:
-        """The ends where they belong to it, otherwise what is near them; small ones alone."""
+        """The included ends, or numbers near the excluded ones, if they are small."""
         step = 0.01 if self.open_low else 0
         ends = [self.low + step]
         if self.high is not None and self.high <= 1:
@@ -112,7 +114,7 @@ class Interval:
         return [int(each) if self.whole else each for each in ends]
 
     def outside(self) -> list[float]:
-        """Numbers beyond the ends, and where only whole ones are taken one that is none."""
+        """Numbers beyond the ends, and a fraction if only whole numbers are taken."""
         step = 1 if self.whole else 1e-3 * max(1e-4, abs(self.low))
         found: list[float] = [self.low if self.open_low else self.low - step]
         if self.high is not None:
@@ -121,7 +123,7 @@ class Interval:
 
 
 NUMBER = r"(-?[\d,.]*\d(?:e-?\d+)?)"
-FORMS = (  # of words, and which ends do not belong
+FORMS = (  # numbers in words, and words that exclude an end
     (rf"number between {NUMBER} and {NUMBER}", True, True),
     (rf"number above {NUMBER}, at most {NUMBER}", True, False),
     (rf"number above {NUMBER}", True, False),
@@ -133,7 +135,8 @@ FORMS = (  # of words, and which ends do not belong
 
 @cache
 def interval(text: str) -> Interval | str | None:
-    """What a description says of an option's range; the words where an end depends on the data or on other options."""
+    """The range that a description states for an option, or its words if an end depends on the data or other
+    options."""
     for form, open_low, open_high in FORMS:
         if found := re.search(rf"a (whole )?{form}", text):
             low, high = (float(each.replace(",", "")) for each in ([*found.groups()[1:], "inf"])[:2])
@@ -143,7 +146,7 @@ def interval(text: str) -> Interval | str | None:
 
 
 def information(name: str) -> DataInfo:
-    """Data that the recipe takes: images of 8 x 8 where it needs them, otherwise four columns, with a label."""
+    """Data that the recipe takes: images of 8 x 8 if it needs images, otherwise four columns, with a label."""
     labels = torch.arange(24.0) % 3
     images = name in ("vq_grid", "ms_ssim", "feature_reconstruction", "deep_ladder")
     x = torch.as_tensor(data(24, 64 if images else 4), dtype=torch.float32)
@@ -175,7 +178,7 @@ RANGED = [
 
 
 @pytest.mark.parametrize(("name", "option"), RANGED, ids=lambda each: each if isinstance(each, str) else each.name)
-def test_the_range_that_is_said_is_the_range_that_is_taken(name: str, option: Option) -> None:
+def test_the_described_range_is_the_accepted_range(name: str, option: Option) -> None:
     said = interval(option.text)
     assert isinstance(said, Interval)
     taken = {value: builds(name, option, value) for value in said.inside()}

@@ -59,7 +59,8 @@ def test_a_raw_output_is_the_inverse_of_a_positive_number(floor: float, kind: to
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_step_takes_the_moments_of_the_codes_that_each_component_explains(weighted: bool) -> None:
-    """Two draws for each of 80 rows, one more row for each component with its earlier moments, by scipy."""
+    """The step uses two draws for each of 80 rows, and one more row for each component with its earlier moments; scipy
+    checks it."""
     prior, z = mixture(), heaps(40)
     weight = RNG.uniform(0.5, 1.5, 80) if weighted else np.ones(80)
     p = prior()
@@ -78,8 +79,8 @@ def test_a_step_takes_the_moments_of_the_codes_that_each_component_explains(weig
 
 
 def test_steps_raise_the_density_of_the_codes_and_end_at_their_law() -> None:
-    """Without the row of each component the density never falls; that row costs at most its share of 4,000. The
-    mean and the variance of the whole mixture are those of the codes."""
+    """Without the extra row of each component the density never falls; with it, the loss is at most its share of 4,000
+    rows. The mean and the variance of the whole mixture are those of the codes."""
     prior, z = mixture(), heaps(1000)
     found = []
     for _ in range(15):
@@ -110,7 +111,7 @@ def test_a_mixture_of_a_condition_is_left_as_it_is() -> None:
 
 
 def fitted(**more: Any) -> tuple[models.VAE, float, dict[str, Tensor]]:
-    """(the model after training, its held-out bound, its weights before they were refitted)."""
+    """(the model after training, its held-out bound, its weights before the refitting)."""
     model, x = vae(), data(300)
     loop = trainer(model, x[:200], validation=x[200:], epochs=12, seed=3, **more)
     before: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""The report: whole, self-contained, escaped, the same every time, and never a crash."""
+"""The report is complete, self-contained, escaped and reproducible, and never crashes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def table(rows: int = 240) -> np.ndarray:
 
 
 class Page(HTMLParser):
-    """What a browser would be told to load, the sections, and how tags balance."""
+    """A parser that collects what a browser would load and the sections, and checks that tags balance."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -72,7 +72,8 @@ class Page(HTMLParser):
 
 
 def check(text: str, left_out: tuple[str, ...] = ()) -> Page:
-    """The laws of every page: all sections, nothing loaded, no script, tags closed; only ``left_out`` are notes."""
+    """Check the laws of every page: all sections exist, nothing is loaded, no script, tags are closed, and only the
+    sections ``left_out`` are replaced by notes."""
     page = Page(text)
     for key in KEYS:
         assert key in page.ids, key
@@ -220,7 +221,7 @@ def test_parts_of_ones_own() -> None:
 
 
 class Bare(nn.Module):
-    """A model that keeps none of the contract but its parameters."""
+    """A model that has parameters but no other part of the contract."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -352,7 +353,7 @@ def test_a_table_of_every_kind_of_column(mixed_run: tuple[Run, Rows]) -> None:
     assert samples.count("<figure") == len(run.schema.names) == 7
     assert samples.count(", within chance") + samples.count(", more than chance") == 7
     assert ">2021<" in samples, "dates have years for ticks"
-    assert "5 others" not in samples and "6 others" in samples  # of 15 levels nine are named
+    assert "5 others" not in samples and "6 others" in samples  # nine of 15 levels are named
     found = re.findall(r"(?:KS|TV) (\d\.\d+), (more|within)", samples)
     assert len(found) == 7 and found == sorted(found, key=lambda each: (each[1] == "within", -float(each[0])))
     assert section(text, "dependence").count("<svg") == 2
@@ -429,8 +430,8 @@ def test_distances_against_scipy_and_by_hand() -> None:
 
 
 def test_more_than_chance_is_a_test_at_five_percent() -> None:
-    """Under one distribution the test errs in at most 5 % of cases: of 400 at most 33, with a false alarm of 0.3 %
-    (binomial). Of two that differ by 4 standard errors of the mean and more it sees nearly all."""
+    """For samples of one distribution, the test errs in at most 5 % of cases: in at most 33 of 400, with a false alarm
+    rate of 0.3 % (binomial). If two means differ by at least 4 standard errors, it detects nearly all cases."""
     rng = np.random.default_rng(1)
     number_column = Column("x", "continuous", "double", "normal")
     level_column = Column("g", "categorical", "string", "categorical", tuple("abc"))
@@ -491,11 +492,12 @@ def test_names_on_a_map_do_not_cover_each_other() -> None:
         places = figures._apart(named, 0.02)
         gaps = np.abs(places[:, None] - places[None])
         covered = (gaps[..., 0] < 0.02 * (7 * 7 + 8)) & (gaps[..., 1] < 0.02 * 13)
-        assert covered.sum() == len(named)  # each covers itself only
+        assert covered.sum() == len(named)  # each covers only itself
 
 
 def test_the_chart_of_active_units_has_the_threshold_of_their_count() -> None:
-    """A prior that is not of unit variance: codes of a book. What is painted as active is what is counted."""
+    """The codes of a codebook have a prior without unit variance. The dimensions drawn as active are those that are
+    counted."""
     x = table()[:, :4]
     run = fit(x, "vq")
     subject = Subject(run, x, None, None, None)

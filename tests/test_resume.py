@@ -1,4 +1,4 @@
-"""A run that was interrupted, killed, or killed again, and resumed is the run that never was: bit for bit."""
+"""A run that was interrupted or killed, even repeatedly, and resumed equals an uninterrupted run bit for bit."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fit(out: Path, options: dict[str, Any], *, seed: int = 0, **more: Any) -> tu
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page of a run has its own tests, and takes longer than these fits."""
+    """Draw no report: it has tests of its own and takes longer than these fits."""
     monkeypatch.setattr("latens.report.write", lambda path, *given, **more: write_text(path, "page"))
 
 
@@ -65,7 +65,7 @@ def eager_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, number: int, how: str) -> None:
-    """Interrupt the run in (or crash it after) its step of that number, counted from where it starts or resumes."""
+    """Interrupt the run in (or crash it after) its n-th step, counted from where it starts or resumes."""
     update, count = Trainer.update, [0]
 
     def counted(self: Trainer, *given: Any) -> None:
@@ -81,7 +81,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, number: int, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "a crash"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_interrupted_and_resumed_is_uninterrupted(
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     name: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager_backend: None
 ):
     options = OPTIONS[name]
@@ -102,7 +102,7 @@ def test_interrupted_and_resumed_is_uninterrupted(
     assert_same(state_of(objective), state_of(adversary))
     assert timeless(run.history) == timeless(again.history)
     whole, part = outcome(tmp_path / "whole"), outcome(tmp_path / "part")
-    if how == "a crash":  # which differs in checkpoint_seconds
+    if how == "a crash":  # its settings differ in checkpoint_seconds
         whole["record"].pop("training"), part["record"].pop("training")
     assert whole == part
     assert again.served == run.served
@@ -195,7 +195,7 @@ def test_killed_at_every_file_operation_and_resumed(tmp_path: Path):
 
 @pytest.mark.slow
 def test_latens_fit_killed_at_random_moments_and_resumed(tmp_path: Path):
-    """Up to four kills in a row of the real command, each at a random moment after its first step."""
+    """The real command is killed up to four times in a row, each time at a random moment after its first step."""
     words = ["-m", "latens", "fit"]
     options = [
         "digits",

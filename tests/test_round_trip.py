@@ -1,5 +1,6 @@
-"""One wide table with every kind of column, through csv and Parquet, in memory and streamed, and every command: no
-observed cell changes (compared as text in csv), and what is filled or drawn is written as the column is."""
+"""One wide table with every kind of column passes through csv and Parquet, in memory and streamed, and every command:
+no observed cell changes (compared as text in csv), and filled or sampled cells are written in the form of the
+column."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ x = rng.normal(size=N)
 when = pd.Timestamp("2021-03-01") + pd.to_timedelta(rng.integers(0, 900 * 24 * 60, N), unit="min")
 months = pd.date_range("2009-01-01", periods=N, freq="MS")
 NUMBER = r"-?\d+"
-# name: (cells as text, what a cell looks like)
+# name: (cells as text, the pattern of a cell)
 TEXT: dict[str, tuple[list[str], str]] = {
     "dollars": ([f"${abs(v) * 3000:,.2f}" for v in x], r"\$\d{1,3}(,\d{3})*\.\d\d"),
     "euros": ([f"{abs(v) * 30:.2f} €".replace(".", ",") for v in x], r"\d+,\d\d €"),
@@ -137,7 +138,8 @@ def test_a_schema_says_how_columns_are_written(home: Path) -> None:
 
 @pytest.mark.parametrize("form", ["{}", "{:,}", "${}"])
 def test_means_of_counts_are_fractions_in_every_file(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Text holds what Parquet holds, whatever the form of the counts; a column that a count determines has no gaps."""
+    """Text and Parquet hold the same means, whatever the form of the counts; a column that a count determines has no
+    gaps."""
     monkeypatch.chdir(tmp_path)
     r = np.random.default_rng(0)
     n = r.integers(1, 13, 900) * (1 if form == "{}" else 200)

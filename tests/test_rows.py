@@ -1,4 +1,4 @@
-"""Laws of rows and of splits: what data are taken for, what a selection keeps, and which rows are held out."""
+"""Laws of rows and of splits: how data are interpreted, what a selection keeps, and which rows are held out."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def mixed(**more: Any) -> pa.Table:
     return pa.table({"a": rng.normal(size=N), "w": WORDS, "n": np.arange(N) % 5} | more)
 
 
-# What data are taken for
+# How data are interpreted
 
 PIXELS = {f"p{j}": rng.integers(0, 17, N) for j in range(20)}
-TAKEN: dict[str, tuple[type, str, Any]] = {  # data, and the schema: arrays of one scale stay arrays
+TAKEN: dict[str, tuple[type, str, Any]] = {  # data, and the schema: arrays whose columns share a scale stay arrays
     "an array of numbers": (Schema, "continuous", rng.normal(size=(N, 3))),
     "pictures": (Schema, "levels", rng.integers(0, 256, (N, 8, 8)).astype(np.uint8)),
     "a table of pixels": (Schema, "levels", pa.table(PIXELS)),
@@ -50,7 +50,7 @@ TAKEN: dict[str, tuple[type, str, Any]] = {  # data, and the schema: arrays of o
 
 
 @pytest.mark.parametrize("case", TAKEN)
-def test_what_data_are_taken_for(case: str) -> None:
+def test_data_are_interpreted(case: str) -> None:
     kind, word, x = TAKEN[case]
     rows = rows_of(x)
     assert type(rows.schema) is kind and rows.schema.kind == word and len(rows) == len(x)
@@ -131,7 +131,7 @@ def test_labels_are_conditions_where_they_are_asked_for() -> None:
     assert rows.given is not None and rows.given.given_fields[0].levels == ("cat", "dog", "owl")
     assert rows.c["label"].tolist() == codes.tolist()
     more = rows_like(x[:2], rows.schema, rows.given, labels=np.array([0, 1]), label_names=("dog", "owl"))
-    assert more.c["label"].tolist() == [1, 2]  # by their words, whatever the codes
+    assert more.c["label"].tolist() == [1, 2]  # by the words, whatever their codes
     new = rows_like(x[:2], rows.schema, rows.given, labels=np.array([0, 1]), label_names=("dog", "emu"), where="here")
     with pytest.raises(InputError, match=r"here: the condition 'label' of row 1 .* is 'emu', which was never seen"):
         new.c  # noqa: B018
@@ -191,7 +191,7 @@ def test_no_group_is_on_both_sides(column: str, validation: float | str) -> None
     for seed in range(5):
         train, held = sides(N, validation, seed, Split.of("group", COLUMNS[column], "g"))
         assert len(train) and len(held) and not set(values[train]) & set(values[held])
-        assert len(held) <= max(held_out, smallest)  # never more than asked for, where any group is as small as that
+        assert len(held) <= max(held_out, smallest)  # never more than requested if some group is small enough
 
 
 def test_a_large_group_is_not_held_out() -> None:
@@ -201,7 +201,7 @@ def test_a_large_group_is_not_held_out() -> None:
         _, held = sides(1000, 0.1, seed, Split.of("group", groups, "g"))
         assert held.min() >= 900 and len(held) in (50, 100)
     _, held = sides(1000, 0.01, 0, Split.of("group", groups, "g"))
-    assert len(held) == 50  # none fits: the smallest
+    assert len(held) == 50  # no group is small enough: the smallest
 
 
 @pytest.mark.parametrize("column", ["numbers", "truth", "days"])
@@ -263,7 +263,7 @@ print([split_rows(100, 0.2, 3, split)[1].tolist() for split in (None, Split.of("
     assert len(outputs) == 1
 
 
-def test_splits_that_cannot_be() -> None:
+def test_impossible_splits_are_refused() -> None:
     gaps = pa.array(["a", None, "b"])
     for kind, cells, message in (
         ("kind", gaps, "--split must be group=COLUMN, time=COLUMN, stratified=COLUMN, got kind=g"),
@@ -278,7 +278,7 @@ def test_splits_that_cannot_be() -> None:
 
 
 def test_a_run_on_columns_of_every_kind_is_loaded_again(tmp_path):
-    """The soundness of a record is asked of a row that the columns can hold."""
+    """Loading checks a record with a row that its columns can hold."""
     rng = np.random.default_rng(0)
     table = pa.table({
         "tiny": np.exp(rng.normal(size=300) * 2) / 1e7, "share": rng.beta(2, 2, 300), "n": rng.poisson(30, 300),

@@ -1,5 +1,5 @@
-"""Rules between columns: found where they are no accident, kept in the density (normalised over what they allow) and in
-every row that is made, said of rows that break them."""
+"""Rules between columns: they are found if they are not chance, kept in the density (normalised over allowed rows) and
+in every generated row, and named for rows that break them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def frame(n: int = N, seed: int = 0) -> pd.DataFrame:
     })  # fmt: skip
 
 
-RULES = {  # text: how many rows of a frame break it
+RULES = {  # rule as text: how many rows of a frame break it
     "education -> num": lambda t: (t.education.map(dict(zip(LEVELS, range(1, 9)))) != t.num).sum(),
     "end <= closed": lambda t: (t.end > t.closed).sum(),
     "end = start + days": lambda t: ((t.end - t.start).dt.days != t.days).sum(),
@@ -72,7 +72,7 @@ def vae():
     return latens.VAE(2, epochs=2, random_state=0, nll_draws=5).fit(frame())
 
 
-def test_rules_are_found_and_are_no_accident():
+def test_rules_are_found_and_are_not_chance():
     found = {rule.text: rule.reason for rule in schema_of(frame()).rules}
     assert set(found) == set(RULES) and all("by accident 1 in 10^" in reason for reason in found.values())
     described = schema_of(frame()).describe()
@@ -93,7 +93,7 @@ def test_no_rule_is_found_among_independent_columns(seed):
 
 @pytest.mark.parametrize("mean", [45, 47])
 def test_no_order_that_hardly_binds_takes_the_heaps_of_a_column(mean):
-    """A share that is at least 0, and the score that it comes from: they are in order by their scales."""
+    """A share that is at least 0 and the score that it comes from are in order only because of their scales."""
     score = np.random.default_rng(0).normal(size=4000)
     schema = schema_of(pd.DataFrame({"share": np.maximum(np.round(mean + 30 * score, 1), 0), "score": score}))
     assert not schema.rules and schema.field("share").law.atoms == (0,)
@@ -136,7 +136,8 @@ def test_rows_come_back_as_they_are():
 @pytest.mark.parametrize("sign", ["<=", "<"])
 @pytest.mark.parametrize("spread", [0.3, 1.0, 4.0])
 def test_the_density_is_normalised_over_the_allowed_rows(sign, spread):
-    """Every pair of whole numbers, every level with the one value that goes with it; others have no mass."""
+    """The sum is over every pair of whole numbers and every level with the value it determines; other rows have no
+    mass."""
     rng = np.random.default_rng(0)
     a = rng.integers(0, 30, N)
     level = rng.integers(0, 3, N)
@@ -180,7 +181,7 @@ def test_a_row_that_breaks_a_rule_says_so_at_a_stated_cost(vae, column):
         quiet.filter(UserWarning)
         was = vae.score_table(usual)
     assert "which breaks the rule" in found.reason[1] and found.reason.isna().tolist() == [True, False, True]
-    if column != "closed":  # what is bounded is left out of the row's density there
+    if column != "closed":  # there, the row's density leaves out the bounded column
         assert was.log_px[1] - found.log_px[1] == pytest.approx(math.log(N * 0.9 + 2), abs=1e-4)
     np.testing.assert_allclose(found.log_px[[0, 2]], was.log_px[[0, 2]], atol=1e-4)
 
@@ -223,7 +224,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "words"), REFUSED)
-def test_rules_that_cannot_be_are_refused_in_a_sentence(text, words):
+def test_impossible_rules_are_refused_in_a_sentence(text, words):
     with pytest.raises(latens.InputError, match=r"--rule") as found:
         schema_of(frame(), text)
     assert words in str(found.value) and "\n" not in str(found.value)
@@ -263,7 +264,7 @@ UNSEEN = np.setdiff1d(np.arange(3000), held_out_rows(3000, 1500, streams._SAMPLE
 
 
 def _met(n: int, rare: int) -> pd.DataFrame:
-    """Sex and title, of which two pairs never meet, one of them but for ``rare`` rows."""
+    """Sex and title, of which two pairs never occur, except for ``rare`` rows with one of them."""
     rng = np.random.default_rng(0)
     sex = rng.choice(["f", "m"], n)
     title = np.where(sex == "f", rng.choice(["Mrs", "Ms", "Dr"], n), rng.choice(["Mr", "Dr"], n))
@@ -272,13 +273,13 @@ def _met(n: int, rare: int) -> pd.DataFrame:
 
 
 def _but_for(**cells: object) -> pd.DataFrame:
-    """A frame of 3,000 rows, one of them, which is not in the sample, with other cells."""
+    """A frame of 3,000 rows, one of which has other cells and is not in the sample."""
     data = frame(3000)
     data.loc[UNSEEN[0], list(cells)] = list(cells.values())
     return data
 
 
-IN_STREAMS = {  # tables whose rules a sample of half of the rows does not tell
+IN_STREAMS = {  # tables whose rules a sample of half of the rows does not show
     "all hold": frame(3000),
     "a function with a rare source": _but_for(education="z", num=17),
     "a function with a source that is missing once": _but_for(education=None),
@@ -297,7 +298,7 @@ IN_STREAMS = {  # tables whose rules a sample of half of the rows does not tell
 
 
 def _told(schema: Table) -> list[object]:
-    """What rules say of a row, without how often."""
+    """The rules that rows break, without their number."""
     return [(rule.text, getattr(rule, "keys", None), getattr(rule, "values", None), _limits(rule),
              np.isnan(rule.rows).tolist() if hasattr(rule, "rows") else None) for rule in schema.rules]  # fmt: skip
 
@@ -338,7 +339,7 @@ def test_streams_take_rules_that_are_declared(tmp_path, monkeypatch):
         survey(open_stream(str(tmp_path / "t.parquet")), asked)
 
 
-def test_rows_that_break_a_rule_are_said_where_they_are_not_scored(vae):
+def test_rows_that_break_a_rule_are_reported_by_commands_that_do_not_score(vae):
     data = frame(20)
     data.loc[3, "closed"] = pd.Timestamp("2014-01-01")
     rows = rows_like(as_table(data)[0], vae.schema_)

@@ -1,5 +1,5 @@
-"""Rules whose source is a condition: found and declared, kept in the density, in all rows that are made for conditions
-given or drawn, and in graphs; no rule determines a condition."""
+"""Rules whose source is a condition: they are found or declared, kept in the density, in all rows generated for given
+or drawn conditions, and in graphs; no rule determines a condition."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def frame(n: int = N, seed: int = 0) -> pd.DataFrame:
     })  # fmt: skip
 
 
-RULES = {  # text: which rows of a frame break it
+RULES = {  # rule as text: which rows of a frame break it
     "price = 0.15 * minutes + [bike]": lambda t: (t.price - t.bike.map(FARES) - 0.15 * t.minutes).abs() > 0.005001,
     "city -> land": lambda t: t.land != t.city.map(LANDS), "start <= end": lambda t: t.end < t.start,
     "month of start -> month": lambda t: t.month != t.start.dt.month_name(),
@@ -65,7 +65,7 @@ FILLED = [text for text in RULES if " missing " not in text]  # reconstructions 
 
 
 def broken(made: object, texts: object = tuple(RULES)) -> dict[str, int]:
-    """How many rows break each rule that some row breaks; levels as text, dates as timestamps."""
+    """The number of rows that break each broken rule; levels are text, dates are timestamps."""
     t = made.to_pandas() if isinstance(made, pl.DataFrame) else made.copy()
     for name in ("bike", "city", "land", "month", "band", "lane"):
         t[name] = t[name].astype(str)
@@ -97,7 +97,7 @@ def vae():
     return latens.VAE(2, condition=CONDITIONS, epochs=1, random_state=0, nll_draws=5).fit(frame())
 
 
-def test_each_is_found_and_none_determines_a_condition():
+def test_each_rule_is_found_and_none_determines_a_condition():
     schema = schema_of(frame())
     assert broken(frame()) == {} and said(schema) == set(RULES)
     assert not {rule.target for rule in schema.rules} & set(CONDITIONS)
@@ -110,7 +110,8 @@ def test_each_is_found_and_none_determines_a_condition():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_none_is_found_among_columns_with_noise(seed):
-    """As :func:`frame`, with noise of a tenth of its spread on each number and a fifth of the levels exchanged."""
+    """The table is that of :func:`frame`, with noise of a tenth of the spread on each number and a fifth of the levels
+    exchanged."""
     rng, data = np.random.default_rng(seed), frame(seed=seed)
     for name in ("price", "sum", "high"):
         data[name] = (data[name] + rng.normal(size=N) * data[name].std() / 10).round(2)
@@ -177,7 +178,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("text, condition, words", ODD)
-def test_rules_that_cannot_be_are_refused_in_a_sentence(text, condition, words):
+def test_impossible_rules_are_refused_in_a_sentence(text, condition, words):
     data = frame(200).assign(gone=frame(200).lane.mask(np.arange(200) % 3 == 0))
     with pytest.raises(InputError, match=words.replace("[", r"\[")):
         schema_of(data, text, "none", condition=condition)
@@ -191,7 +192,8 @@ def test_each_may_be_declared(text):
 
 @pytest.mark.parametrize("in_order", [False, True])
 def test_the_density_is_normalised_over_the_rows_that_are_allowed(in_order):
-    """For each bike and each low end: all whole numbers from it, all lanes of the bike; other lanes have no mass."""
+    """For each bike and each lower end, the sum is over all whole numbers from there and all lanes of the bike; other
+    lanes have no mass."""
     rng, n = np.random.default_rng(5), 400
     lane, low = frame(n)[["bike", "lane"]], rng.integers(0, 4, n)
     data = lane.assign(low=low, high=low + rng.integers(0, 12, n), minutes=rng.integers(0, 2, n) + 0.5)
@@ -218,7 +220,7 @@ def test_the_density_is_normalised_over_the_rows_that_are_allowed(in_order):
             table = as_table(rows)[0]
             x, c = torch.from_numpy(schema.to_model(table)), schema.conditions_of(table)
             place = schema.names.index("lane")
-            x[:, place] = torch.tensor([float(codes.index(each)) for each in rows.lane])  # the forbidden ones too
+            x[:, place] = torch.tensor([float(codes.index(each)) for each in rows.lane])  # forbidden lanes too
             mass = part(raw.expand(len(x), -1), {name: torch.from_numpy(v) for name, v in c.items()}).log_prob(x).exp()
             forbidden = torch.from_numpy(RULES["bike & lane"](rows).to_numpy())
             assert forbidden.any() and mass[forbidden].sum() == 0
@@ -226,8 +228,8 @@ def test_the_density_is_normalised_over_the_rows_that_are_allowed(in_order):
 
 
 def test_graphs_have_the_cells_and_numbers_of_the_table(vae):
-    """The encoder's input and the decoder's cells, computed on tensors, for conditions as float64; some rows are those
-    of other rows and break rules."""
+    """The encoder's input and the decoder's cells are computed on tensors, with conditions as float64; some rows have
+    cells of other rows and break rules."""
     schema, table, random = vae.run_.schema, as_table(frame())[0], np.random.default_rng(2)
     known = schema.known(dict(zip(table.column_names, table.columns)))
     c = {name: torch.from_numpy(numbers) for name, numbers in known.items()}
@@ -267,7 +269,7 @@ def test_a_report_shows_rows_that_keep_each(vae):
 @pytest.mark.parametrize("kind, word", [(int, "1"), (bool, "true")])
 @pytest.mark.parametrize("columns, how", [(4, "exactly one"), (3, "at most one")])
 def test_indicators_of_which_one_is_1_are_said_once(kind, word, columns, how):
-    """Four makes of car, of which each row has one; at most one where the column of the last is not there."""
+    """Each row has one of four makes of car; without the column of the last make, it has at most one."""
     rng = np.random.default_rng(0)
     make, names = rng.integers(0, 4, N), ("Buick", "Cadillac", "Ford", "Opel")[:columns]
     data = pd.DataFrame({name: (make == j).astype(kind) for j, name in enumerate(names)} | {"x": rng.normal(size=N)})

@@ -1,4 +1,4 @@
-"""The run folder: plain files that say everything, written whole or not at all, and taken up again."""
+"""The run folder: plain files that hold everything, are written completely or not at all, and can be resumed."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 
 def test_own_parts(tmp_path: Path) -> None:
-    """Your own parts are saved and resumed; loading needs them passed in, and never executes anything."""
+    """A user's own parts are saved and resumed; to load them, they must be passed in, and no code is executed."""
     from torch import nn
 
     def model() -> models.VAE:
@@ -106,7 +106,7 @@ def test_own_parts(tmp_path: Path) -> None:
 
 
 def test_code_is_not_executed_because_a_file_names_it(tmp_path: Path) -> None:
-    """A run that names a module is not an invitation to import it."""
+    """If a run's files name a module, it is not imported."""
     record = unseal(Path("own-run/run.json"), "")
     shutil.copytree("own-run", tmp_path / "run")
     Path("wicked_recipes.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
@@ -169,7 +169,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -
 
 
 def test_failed_fits_leave_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what this process made is taken away again, and only while there is nothing to continue from."""
+    """Only files that this process created are removed, and only as long as there is no checkpoint to continue from."""
 
     def stopped(self: object) -> None:
         raise KeyboardInterrupt

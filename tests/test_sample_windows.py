@@ -1,4 +1,5 @@
-"""Samples are drawn and written in windows: a file is that of one window, byte for byte, and memory does not grow."""
+"""Samples are drawn and written in windows: the file equals that of a single window byte for byte, and memory does not
+grow."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ ROWS = 400
 
 
 def mixed(gaps: float = 0.1) -> pa.Table:
-    """Numbers, levels, dates, times and text, with gaps; a dose is there only with its drug."""
+    """A table of numbers, levels, dates, times and text with gaps, in which a dose exists only with its drug."""
     random = np.random.default_rng(0)
     factor = random.standard_normal(ROWS)
     drug = np.array(["none", "a", "b"])[np.digitize(factor, [-0.5, 0.7])]
@@ -42,7 +43,7 @@ def array() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((ROWS, 3)).round(1).astype(np.float32)
 
 
-FITS: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {  # (a file, its suffix, the words of its fit)
+FITS: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {  # (a file, its suffix, the arguments of its fit)
     "columns in order": (lambda path: write_table(path, mixed()), ".parquet", []),
     "columns by codes": (lambda path: write_table(path, mixed()), ".csv", ["--dependence", "codes"]),
     "without gaps": (lambda path: write_table(path, mixed(0).drop_columns(["dose"])), ".csv", []),
@@ -61,7 +62,7 @@ CASES: list[tuple[str, str, list[str]]] = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The run of a case, fitted once."""
+    """The runs of the cases, each fitted once."""
     place = tmp_path_factory.mktemp("samples")
 
     def made(name: str) -> Path:
@@ -83,7 +84,7 @@ def small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
 
 
 def files(run: Path, suffix: str, words: list[str], folder: Path, rows: int = 250) -> list[Any]:
-    """What ``latens sample`` writes in one window, and in windows of 60 rows."""
+    """The files that ``latens sample`` writes in one window and in windows of 60 rows."""
     found = []
     for number, window in enumerate((1 << 17, 60)):
         out = folder / f"{number}{suffix}"
@@ -115,7 +116,7 @@ def test_python_gives_the_rows_of_one_window(runs: Callable[[str], Path], monkey
 
 
 def test_codes_of_a_density_are_drawn_window_by_window(runs: Callable[[str], Path], tmp_path: Path):
-    """The first window is that of the same number of rows; later ones have draws of their own."""
+    """The first window equals a sample of its number of rows; later windows have new draws."""
     run = runs("array")
     done("density", run, "--kind", "mixture")
     _, windows = files(run, ".csv", ["--density", "mixture"], tmp_path)
@@ -134,7 +135,7 @@ def test_rows_that_do_not_fit_on_the_disk_are_refused(runs: Callable[[str], Path
 def test_a_stopped_command_leaves_no_part_of_a_file(
     how: signal.Signals, command: str, runs: Callable[[str], Path], tmp_path: Path
 ):
-    """The signal comes with the second part, when the first is in the temporary file."""
+    """The signal arrives during the second block, when the first is in the temporary file."""
     code = """
 import os, sys
 from latens.cli import main

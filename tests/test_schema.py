@@ -1,4 +1,4 @@
-"""Laws of the schema: what is inferred, the way to the model and back, and what is refused."""
+"""Laws of the schema: what is inferred, how values are converted to the model's form and back, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHAPES = {"vector": (7, 5), "HW": (7, 5, 6), "HWC": (7, 5, 6, 3), "CHW": (7, 3, 
 
 
 def sample(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Values that the dtype can hold and float32 too."""
+    """Values that both the dtype and float32 can hold."""
     rng = np.random.default_rng(0)
     if dtype == "bool":
         return rng.integers(0, 2, shape).astype(bool)
@@ -285,7 +285,7 @@ def test_from_json_refuses(change: dict) -> None:
 
 def test_from_json_names_what_is_missing() -> None:
     good = Schema((2,), "vector", "continuous").to_json()
-    for name in good.keys() - {"span", "constant_values", "ranges"}:  # that older runs do not have
+    for name in good.keys() - {"span", "constant_values", "ranges"}:  # fields that older runs lack
         with pytest.raises(InputError, match=f"lacks {name}"):
             Schema.from_json({key: value for key, value in good.items() if key != name})
     with pytest.raises(InputError, match="mapping"):

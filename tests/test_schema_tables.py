@@ -1,4 +1,5 @@
-"""Laws of a table's schema: cells become numbers and come back as they were; the first that does not fit is named."""
+"""Laws of a table's schema: cells become numbers and are restored unchanged; the first cell that does not fit is
+named."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def holes(cells: Any) -> pa.Array:
 
 
 def whole(dtype: str) -> np.ndarray:
-    """Whole numbers up to the ends of the type, or of what a double holds."""
+    """Whole numbers up to the limits of the type, or of what a double holds."""
     info = np.iinfo(dtype)
     low, high = max(info.min, -(2**53)), min(info.max, 2**53)
     values = rng.integers(low, high, N, dtype=np.int64).astype(dtype)
@@ -49,7 +50,7 @@ WORDS = holes(rng.choice(["x", "größe", "y, z"], N).tolist())
 MOMENTS = holes([MOMENT + dt.timedelta(seconds=int(k)) for k in rng.integers(0, 10**8, N)])
 DAYS = holes([dt.date(1950, 1, 1) + dt.timedelta(int(k)) for k in rng.integers(0, 30_000, N)])
 SIZES = [None if i == 5 else i % 3 for i in range(N)]
-CELLS: dict[str, tuple[str, Any]] = {  # what a column is, and its cells
+CELLS: dict[str, tuple[str, Any]] = {  # type of a column, and its cells
     **{name: ("continuous", holes(whole(name))) for name in ("int8", "int16", "int32", "int64", "uint32", "uint64")},
     **{name: ("count", holes(whole(name))) for name in ("uint8", "uint16")},
     "float32": ("continuous", holes(rng.normal(size=N).astype(np.float32))),
@@ -86,14 +87,15 @@ CELLS: dict[str, tuple[str, Any]] = {  # what a column is, and its cells
 
 
 def beside(cells: pa.Array, name: str = "cells") -> pa.Table:
-    """The cells between two columns of numbers, so that there is always something to model."""
+    """A table with the cells between two numeric columns, so that there is always something to model."""
     x = np.random.default_rng(1).normal(size=(2, len(cells)))
     return pa.table({"first": x[0], name: cells, "last": x[1]})
 
 
 @pytest.mark.parametrize("case", CELLS)
 def test_there_and_back(case: str) -> None:
-    """to_user(to_model(t)) == t: names, order, types and every cell; through JSON, and with the rows cut elsewhere."""
+    """to_user(to_model(t)) == t in names, order, types and every cell, also through JSON and for another split into
+    chunks."""
     kind, cells = CELLS[case]
     table = beside(cells)
     schema = dataclasses.replace(infer_table(table), storage="float64")
@@ -110,7 +112,7 @@ def test_there_and_back(case: str) -> None:
 
 @pytest.mark.parametrize("case", CELLS)
 def test_numbers_are_those_of_arrow(case: str) -> None:
-    """The second route: Python's own values, one by one."""
+    """The second route is Python's values, one by one."""
     kind, cells = CELLS[case]
     if kind in ("constant", "missing"):
         return
@@ -144,7 +146,7 @@ def test_storage_keeps_what_matters() -> None:
     assert schema.to_user(schema.to_model(table)).equals(table)  # rounded as the column was
 
 
-# Back, from numbers that no cell ever had
+# Back from numbers that no cell had
 
 
 def test_numbers_between_come_back_in_the_type() -> None:
@@ -215,7 +217,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_a_column_cannot_hold(case: str) -> None:
+def test_values_that_a_column_cannot_hold_are_refused(case: str) -> None:
     change, message = REFUSED[case]
     schema = infer_table(pa.table(LAW), {"share": "bounded", "positive": "positive", "count": "count"})
     assert schema.storage == "float32" and schema.to_model(pa.table(GOOD)).shape == (4, 6)
@@ -328,7 +330,7 @@ KINDS: dict[str, tuple[str, str, Any]] = {  # kind, likelihood, cells
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_a_column_is(name: str) -> None:
+def test_kinds_of_columns_are_inferred(name: str) -> None:
     kind, family, cells = KINDS[name]
     table = pa.table({"x": r.normal(size=M), name: pa.array(cells, from_pandas=True)})
     field = infer_table(table).field(name)
@@ -349,7 +351,7 @@ def test_many_categories_are_left_out_with_a_reason() -> None:
 
 
 def test_ordered_categories_keep_their_order() -> None:
-    """Without those that no row has; words alone are in the order of their names, numbers in that of their size."""
+    """Levels that no row has are dropped; words without a declared order are sorted by name, numbers by size."""
     table = pa.table({
         "size": coded([i % 2 for i in range(N)], ["M", "S", "XL"], ordered=True), "word": ["b", "a", "c"] * 20,
         "number": [10, 9, -1] * 20,
@@ -400,7 +402,7 @@ ASKED: dict[tuple[str, str], tuple[Any, ...] | str] = {  # (kind, likelihood, lo
 
 
 @pytest.mark.parametrize(("name", "kind"), ASKED, ids=["=".join(said) for said in ASKED])
-def test_what_the_user_says(name: str, kind: str) -> None:
+def test_the_user_overrides_kinds(name: str, kind: str) -> None:
     expected = ASKED[name, kind]
     if isinstance(expected, str):
         with pytest.raises(InputError, match=expected) as caught:
@@ -452,7 +454,7 @@ def test_the_marginal_scores_are_scipys():
 
 
 def _em(x: np.ndarray, df: float) -> tuple[float, float]:
-    """Location and scale of Student's t after 30 steps of EM, in a loop of its own."""
+    """Location and scale of Student's t after 30 steps of EM, in an independent loop."""
     loc, variance = float(np.median(x)), float(np.var(x))
     for _ in range(30):
         w = [(df + 1) / (df + (each - loc) ** 2 / variance) for each in x]

@@ -1,5 +1,5 @@
-"""Scores of rows: p-values that are exchangeable with held-out rows, the column that makes a row strange, and what is
-written."""
+"""Scores of rows: p-values by exchangeability with held-out rows, the column that makes a row strange, and the output
+files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rows(count: int, seed: int) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def run():
     table = as_table(rows(1200, 0))[0]
-    asked = Asked(columns={"c": "negative_binomial"})  # whose own scale is ln(1 + c)
+    asked = Asked(columns={"c": "negative_binomial"})  # a column on the scale ln(1 + c)
     given = rows_of(table, asked=asked)
     return fitting.fit_recipe(given, Recipe("vae"), Settings(seed=0, epochs=20), options={"latent_dim": 2})
 
@@ -46,7 +46,8 @@ def further(run, table: pd.DataFrame):
 
 
 def test_p_values_of_new_rows_are_uniform(run):
-    """1,000 rows of the same law against 1,000: P(p <= a) is a within 4 standard errors of both samples."""
+    """For 1,000 rows and 1,000 reference rows of the same law, P(p <= a) is a within 4 standard errors of both
+    samples."""
     calibration = scoring.calibrate(run, further(run, rows(1000, 1)), k=20)
     p = scoring.score(run, further(run, rows(1000, 2)), 20, calibration).p_values
     for a in (0.01, 0.05, 0.2, 0.5, 0.9):
@@ -65,7 +66,7 @@ def test_the_changed_column_is_named_and_its_row_has_a_small_p_value(run):
 
 
 def test_terms_of_columns_are_the_importance_weighted_ones(run):
-    """Against a naive loop over draws."""
+    """Compare with a naive loop over draws."""
     some = further(run, rows(4, 5))
     found = scoring.column_terms(run, some, k=6)
     with torch.no_grad(), shared():
@@ -105,7 +106,7 @@ def test_scores_of_a_calibration_from_before_views_are_densities(run):
 
 @pytest.mark.parametrize("kinds", [["a", "b", "c", "kind"], ["kind"]])
 def test_the_strangeness_of_a_row_is_that_of_the_row_alone(kinds, run):
-    """Levels alone tie with many samples: rounding in the batch must not decide."""
+    """Rows with only levels tie with many samples, and rounding in the batch must not break these ties."""
     table = rows(300, 3)[kinds]
     one = run if len(kinds) > 1 else fitting.fit_recipe(
         rows_of(as_table(table)[0]), Recipe("vae"), Settings(seed=0, epochs=2), options={"latent_dim": 2}
@@ -171,7 +172,8 @@ def test_evaluate_holds_samples_of_a_table_against_real_rows(tmp_path, monkeypat
 
 
 def test_the_rows_that_are_evaluated_are_those_that_sample_writes(monkeypatch):
-    """With their gaps: structural ones too, in the samples and in the oracle, whose conditions are the rows' own."""
+    """They include gaps, structural ones too, in the samples and in the oracle, whose conditions are those of the
+    rows."""
     rng, n = np.random.default_rng(0), 300
     drug = rng.random(n) < 0.4
     data = pd.DataFrame({
@@ -194,7 +196,7 @@ def test_the_rows_that_are_evaluated_are_those_that_sample_writes(monkeypatch):
 
 
 def test_the_oracle_follows_the_codes_and_the_samples_the_density():
-    """A model whose prior is moved away: the oracle stays near the rows, the samples do not."""
+    """If the model's prior is shifted, the oracle stays near the rows and the samples do not."""
     rng, n = np.random.default_rng(1), 400
     x = rng.normal(size=n)
     data = pd.DataFrame({"x": x, "y": x + 0.1 * rng.normal(size=n), "z": -x + 0.1 * rng.normal(size=n)})

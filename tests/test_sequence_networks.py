@@ -50,7 +50,7 @@ def test_every_row_is_computed_by_itself(length: int):
 
 @both
 def test_every_cell_is_seen_and_every_output_is_reached(length: int, channels: int):
-    """No cell of the sequence without an influence on the code, none of the output without one of the code."""
+    """Every cell of the sequence influences the code, and the code influences every cell of the output."""
     torch.manual_seed(0)
     x = torch.randn(1, length, channels, requires_grad=True)
     (seen,) = torch.autograd.grad(SequenceEncoder((length, channels), 4)(x).sum(), x)
@@ -62,7 +62,7 @@ def test_every_cell_is_seen_and_every_output_is_reached(length: int, channels: i
 
 @pytest.mark.parametrize("length", [17, 100, 1000])
 def test_a_signal_comes_through_the_convolutions(length: int):
-    """At the start the spread between inputs of unit variance stays of order one through all the halvings."""
+    """Before training, the spread between inputs of unit variance stays of order one through all the halvings."""
     torch.manual_seed(0)
     encoder, decoder = SequenceEncoder((length, 3), 16), SequenceDecoder(16, (length, 3))
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_a_signal_comes_through_the_convolutions(length: int):
 
 
 def test_a_shift_in_time_far_from_the_ends_shifts_the_features():
-    """The convolutions are strided by 2**count in all: a shift by that much moves their output by one step."""
+    """The total stride of the convolutions is 2**count, so a shift by as many steps moves their output by one."""
     torch.manual_seed(0)
     encoder = SequenceEncoder((1000, 2), 4).double()
     x = torch.zeros(1, 2, 1024, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Many small fits in several processes: what one process would have made, whatever happens to any of them."""
+"""Many small fits in several processes give what one process would give, even if processes fail or are killed."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_large_models_and_many_rows_are_fitted_in_turn(
     done(*SEVERAL, "--out", "two")
 
 
-def test_a_fit_that_fails_in_another_process_is_told_and_the_others_go_on(here: Path, two_cores: None):
+def test_a_fit_that_fails_in_another_process_is_reported_and_the_others_continue(here: Path, two_cores: None):
     rates = "learning_rate=0.001,0.002,0.003,1e30"
     found = figures("sweep", "x.npy", "--out", "s", "--grid", rates, "--clip", 0, *QUICK)
     assert [row["failed"] is None for row in found["combinations"]] == [True, True, True, False]
@@ -114,12 +114,12 @@ def test_a_fit_that_fails_in_another_process_is_told_and_the_others_go_on(here: 
 
 
 def written() -> list[float]:
-    """When each checkpoint was written last."""
+    """The time at which each checkpoint was last written."""
     return [path.stat().st_mtime for path in sorted(Path("part").glob("seed-*/checkpoint/state.json"))]
 
 
 def steps() -> list[int]:
-    """How far the first run of each process is."""
+    """The step that the first run of each process has reached."""
     states = [Path("part", name, "checkpoint", "state.json") for name in ("seed-0", "seed-1")]
     return [json.loads(state.read_text())["step"] for state in states if state.exists()]
 
@@ -164,7 +164,7 @@ def test_interrupted_all_stop_with_what_they_have_and_one_process_can_go_on(how:
 
 
 @pytest.mark.slow
-def test_another_process_that_ends_is_told_with_the_way_on(here: Path):
+def test_a_process_that_ends_is_reported_with_the_way_to_continue(here: Path):
     process = start(*LONG, "--out", "part")
     wait_for(lambda: len(steps()) == 2 or process.poll() is not None)
     [other] = children(process.pid)
@@ -177,7 +177,7 @@ def test_another_process_that_ends_is_told_with_the_way_on(here: Path):
     assert (Path("part") / "seed-3" / "report.html").exists()
 
 
-def test_what_stops_another_process_is_raised_here(here: Path):
+def test_an_error_that_stops_another_process_is_raised_here(here: Path):
     def answers(jobs: list[dict[str, Any]]) -> Any:
         shared = {"root": "all", "line": "latens go on", "how": {"own": None, "report": False, "k": 0}}
         with many.Others([{"many": shared, "threads": 1, "share": jobs}], 1, "latens go on") as others:

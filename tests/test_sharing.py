@@ -1,5 +1,5 @@
-"""Runs on a hub: a stub on 127.0.0.1 stands for it, and nothing leaves the machine. What is pulled is the run that was
-pushed, only files of a run are taken, and whatever a hub does instead is one sentence."""
+"""Runs on a hub, for which a stub on 127.0.0.1 stands in: nothing leaves the machine. A pulled run is the run that was
+pushed, only files of a run are taken, and every misbehaviour of a hub is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answers)
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.private: dict[str, bool] = {}
-        self.sizes: dict[str, int] = {}  # told in place of the true ones
-        self.status = 0  # of every answer, where not 0
+        self.sizes: dict[str, int] = {}  # sent instead of the true ones
+        self.status = 0  # status of every answer, if not 0
         self.asked: list[str] = []
 
     @property
@@ -132,7 +132,7 @@ def fitted(**more: Any) -> latens.VAE:
     return latens.VAE(latent_dim=2, epochs=2, random_state=0, **more).fit(X)
 
 
-def test_what_is_pulled_is_what_was_pushed(hub: Hub):
+def test_a_pulled_run_equals_the_pushed_run(hub: Hub):
     vae = fitted()
     vae.fit_density(X, "kde")
     vae.save("run")
@@ -168,7 +168,7 @@ def test_paths_and_rows_of_the_machine_stay_there(hub: Hub, tmp_path: Path):
     assert str(record.load("again").history) == str(record.load("run").history)
 
 
-def test_the_card_says_what_the_run_says(hub: Hub):
+def test_the_card_agrees_with_the_run(hub: Hub):
     Path("people.csv").write_text("age,`|<b>x\n" + "".join(f"{20 + i % 30},{'ab'[i % 2]}\n" for i in range(300)))
     done("fit", "people.csv", "--out", "run", "--recipe", "beta_vae", "--beta", "2", "--epochs", "2")
     done("push", "run", "me/mine")
@@ -234,7 +234,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("how", FAULTS)
-def test_what_a_hub_does_instead_is_one_sentence(hub: Hub, how: str):
+def test_misbehaviour_of_a_hub_is_reported_in_one_sentence(hub: Hub, how: str):
     fitted().save("run")
     done("push", "run", "me/mine")
     spoil(hub, how)

@@ -1,6 +1,6 @@
-"""The site's pages: all are in its navigation, what they name exists, and a broken link is found.
+"""The site's pages: all are in the navigation, the names on them exist, and broken links are found.
 
-`make docs` builds it and runs its examples; nothing here needs Sphinx.
+`make docs` builds the site and runs its examples; nothing here needs Sphinx.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def name(path: Path) -> str:
 
 
 def in_navigation() -> set[Path]:
-    """The pages that tables of contents name."""
+    """The pages in tables of contents."""
     found = set()
     for page in PAGES:
         for tree in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL):
@@ -86,14 +86,14 @@ def test_an_example_that_fails_is_an_error(language: str, code: str, tmp_path: P
 
 
 def option_names() -> set[str]:
-    """Those of any command, recipe or kind of density."""
+    """The option names of all commands, recipes and kinds of density."""
     own = {each for command in COMMANDS.values() for p in command.params for each in p.opts + p.secondary_opts}
     built = [*map(recipes.options, recipes.CATALOGUE.values()), *map(densities.options, densities.KINDS)]
     return own | {f"--{each.replace('_', '-')}" for options in built for each in options} | {"--help", "--version"}
 
 
 def calls(text: str) -> Iterator[list[str]]:
-    """The words of each call of latens in the code of a page: in fences, indented blocks and between backticks."""
+    """The arguments of each call of latens in the code of a page: in fences, indented blocks and between backticks."""
     text = text.replace("\\\n", " ")
     code = re.findall(r"^```[^\n]*\n(.*?)^```|^ {4,}([^\n]*\n)", text, flags=re.DOTALL | re.MULTILINE)
     lines = re.findall(r"^\s*(?:\w+=\S+ )?(latens [a-z-].*)$", "".join(map("".join, code)), flags=re.MULTILINE)
@@ -128,7 +128,7 @@ def test_every_file_of_a_run_is_described(tmp_path: Path, monkeypatch: pytest.Mo
 # Links
 
 
-def test_what_is_wrong_with_links_is_found(tmp_path: Path):
+def test_broken_links_are_found(tmp_path: Path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.html").write_text('<h1 id="top"></h1><a href="../a.html#x"></a><a href="#top"></a>')
     (tmp_path / "a.html").write_text('<p id="x"><a href="sub/b.html#top"></a><a href="https://example.org/"></a>')

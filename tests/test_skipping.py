@@ -1,4 +1,5 @@
-"""Updates that are left out (``skip_norm``): the same ones whichever way a step is taken, counted, and said."""
+"""Skipped updates (``skip_norm``): the same ones are skipped however a step is computed, and they are counted and
+reported."""
 
 from __future__ import annotations
 
@@ -25,14 +26,14 @@ LONGEST = 30.0
 
 
 def wild() -> np.ndarray:
-    """Rows of which two are far away: their batches have long gradients."""
+    """Rows of which two are outliers: their batches have long gradients."""
     x = data()
     x[[3, 30]] *= 12
     return x
 
 
 def by_hand(model: models.VAE, longest: float) -> tuple[list[float], list[int]]:
-    """Steps of torch's AdamW, one left out where the norm is not below ``longest``: (norms, steps left out)."""
+    """(gradient norms, skipped steps) of torch's AdamW when steps with a norm not below ``longest`` are skipped."""
     loop = trainer(model, wild(), **PLAN)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
     objective, norms, without = objectives.ELBO(), [], []
@@ -53,7 +54,7 @@ def by_hand(model: models.VAE, longest: float) -> tuple[list[float], list[int]]:
 
 @pytest.mark.parametrize("more", [{}, {"compile": True, "backend": "eager"}], ids=["eager", "captured"])
 def test_a_run_is_adamw_without_the_updates_of_long_gradients(more: dict[str, Any]):
-    """Weights, moments and their corrections are those of a loop that never took them."""
+    """Weights, moments and their corrections are those of a loop that never takes these updates."""
     truth, model = vae(variance=0.1), vae(variance=0.1)
     norms, without = by_hand(truth, LONGEST)
     assert 3 < len(without) < 27 and min(norms) < LONGEST < max(norms)
@@ -80,7 +81,7 @@ def test_a_row_that_is_not_finite_costs_its_batches_alone(more: dict[str, Any]):
 
 
 def test_averages_and_hooks_rest_with_the_weights():
-    """What is never updated is what it was: a codebook, the averaged weights."""
+    """A codebook and averaged weights that are never updated do not change."""
     book = conditionals.Codebook(1, 4, 2)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -124,7 +125,7 @@ def test_a_round_without_an_update_ends_the_run(more: dict[str, Any]):
     assert_same(state_of(model), before)
     x = data()
     x[:] = 1e30
-    with pytest.raises(NonFiniteError, match="not finite"):  # where nothing else was the matter, that is said
+    with pytest.raises(NonFiniteError, match="not finite"):  # if there is no other problem, the message says so
         trainer(vae(variance=0.1), x, skip_norm=1e6, **PLAN, **more).run()
     with pytest.raises(InputError, match="skip_norm"):
         Settings(skip_norm=-1.0)

@@ -1,4 +1,4 @@
-"""Laws of the sources: what is written comes back, and every bad file is refused with one sentence."""
+"""Laws of the sources: written data are read back unchanged, and every bad file is refused with one sentence."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def refusal(path: str | Path, **options: object) -> str:
     return message
 
 
-# What is written comes back
+# Written data are read back unchanged
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -108,7 +108,7 @@ def test_fingerprint_of_a_table_is_of_its_cells() -> None:
     columns = {"n": [1.0, None, 3.0], "word": ["x", None, "y"]}
     table = pa.table(columns)
     again = [
-        pa.concat_tables([table.slice(0, 1), table.slice(1)]),  # cut elsewhere
+        pa.concat_tables([table.slice(0, 1), table.slice(1)]),  # another split into chunks
         pa.table({"n": pa.array([1.0, np.nan, 3.0]), "word": columns["word"]}),  # NaN is a missing cell
         table.slice(0),
     ]
@@ -255,7 +255,7 @@ def test_headers(tmp_path: Path) -> None:
         path.write_text(text)
         source = read(path)
         assert source.names == names and source.x.shape == shape, text
-    path.write_text("kind,1,2\nx,3,4\ny,5,6\n")  # numbers name the columns: the asked-for name gives it away
+    path.write_text("kind,1,2\nx,3,4\ny,5,6\n")  # numbers name the columns: the requested name shows it
     assert read(path, labels="kind").names == ("1", "2")
     path.write_text("5.1,3.5,setosa\n4.9,3.0,virginica\n")
     source = read(path, labels="column_3")
@@ -281,7 +281,7 @@ def test_labels_and_dropped_columns(tmp_path: Path) -> None:
     assert read(late).x.slice(400_000).to_pydict() == {"a": [1], "b": [0.5]}
 
 
-CELLS: dict[str, tuple[str | bytes, dict[str, list[Any]]]] = {  # what cells hold, numbers or not, is data
+CELLS: dict[str, tuple[str | bytes, dict[str, list[Any]]]] = {  # all cells, numbers or not, are data
     "text": ("a,b\n1,2\n3,x y\n", {"a": [1, 3], "b": ["2", "x y"]}),
     "text after a quoted newline": ('"a\nb",c\n1,2\n3,x\n', {"a\nb": [1, 3], "c": ["2", "x"]}),
     "text in a file without header": ("1,2\n3,x\n", {"column_1": [1, 3], "column_2": ["2", "x"]}),

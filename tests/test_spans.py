@@ -1,4 +1,4 @@
-"""Floats on a grid are levels with numbers of their own; floats in a usual range stay in it."""
+"""Floats on a grid become levels with numbers; floats in a common range, such as [0, 1], stay in it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_evenly_spaced_floats_are_levels(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_what_is_on_no_grid_is_continuous_and_clipped(name: str) -> None:
+def test_values_on_no_grid_are_continuous_and_clipped(name: str) -> None:
     x, span = RANGES[name]
     schema = infer(x)
     assert (schema.kind, schema.span) == ("continuous", span), schema.reason

@@ -1,4 +1,4 @@
-"""The story in docs/: its code runs, its pictures exist, its numbers are those of its script, its laws are held."""
+"""The story in docs/: its code runs, its pictures exist, its numbers come from its script, and tests hold its laws."""
 
 from __future__ import annotations
 

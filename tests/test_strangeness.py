@@ -1,4 +1,5 @@
-"""Laws of strangeness: surprises are shares, distances those of loops, and a tight group of rows stays strange."""
+"""Laws of strangeness: surprises are shares, distances equal those of loops, and a tight group of rows stays
+strange."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ def test_surprises_are_shares_and_never_fall(kind: str, n: int) -> None:
 
 
 def test_surprises_of_an_exponential_law_go_on_as_its_tail() -> None:
-    """t(s) = s for Exp(1). From 20,000 references the mean excess of 2,000 has error 2.2 % and t(q) 1 %: four of each
-    at s = 8 are 0.6 nats (false alarm 6e-5)."""
+    """t(s) = s for Exp(1). With 20,000 references, the mean excess of 2,000 has an error of 2.2 % and t(q) one of 1 %:
+    four of each at s = 8 are 0.6 nats (false alarm rate 6e-5)."""
     found = Surprise(np.random.default_rng(0).exponential(size=20_000))(np.array([1.0, 4.0, 8.0]))
     assert found == pytest.approx([1.0, 4.0, 8.0], abs=0.6)
 
@@ -67,7 +68,7 @@ def test_a_level_never_seen_is_farther_than_any_level() -> None:
 
 
 def test_a_tight_group_that_a_density_knows_stays_strange() -> None:
-    """2 % of the samples within 0.05 of one point, where the true density is highest: -ln p(x) calls them usual."""
+    """2 % of the samples lie within 0.05 of one point, where the density is highest, so -ln p(x) calls them usual."""
     rng, dims = np.random.default_rng(0), 4
     usual, group = rng.normal(size=(2000, dims)), 4 + 0.05 * rng.normal(size=(40, dims))
     samples = np.concatenate([usual, group])[rng.permutation(2040)]

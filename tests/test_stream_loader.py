@@ -1,4 +1,4 @@
-"""Batches of data larger than memory: positions, windows, threads."""
+"""Batches of data larger than memory: positions, windows and threads of the loader."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from latens.training import Settings, Trainer
 
 
 class Fake:
-    """Blocks of given sizes, row i being i; counts what is read and how many blocks are alive."""
+    """Blocks of given sizes in which row i holds i; counts what is read and how many blocks are in memory."""
 
     def __init__(self, sizes: list[int], fails: int | None = None):
         self.sizes, self.rows, self.fails = sizes, sum(sizes), fails
@@ -92,7 +92,7 @@ def test_every_row_once_an_epoch_and_no_row_held_out(case: str, shuffle: bool):
     assert len(seen) == len(kept) // loader.batch_size * loader.batch_size
     assert len({*seen}) == len(seen) and {*seen} <= {*kept}
     over_time = {row for epoch in range(60) for row in rows_of([*loader.batches(epoch)])}
-    assert over_time == {*kept}  # what one epoch leaves over, another takes
+    assert over_time == {*kept}  # rows that one epoch leaves over, another takes
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -107,13 +107,13 @@ def test_rows_stay_within_their_window_and_batches_run_on_across_windows(case: s
         at = window.stop
     assert at == loader.rows
     gone = {b for b in range(len(first) - 1) if {*range(first[b], first[b + 1])} <= {*CASES[case][3]}}
-    assert not gone & {*loader.blocks.read_blocks}  # of which nothing is wanted
+    assert not gone & {*loader.blocks.read_blocks}  # blocks of which no row is wanted
 
 
 def test_every_window_has_an_order_of_its_own():
     loader = StreamLoader(Fake([12] * 6), batch_size=12, window=1, window_rows=1)
     orders = {tuple((batch.rows - batch.rows.min()).tolist()) for epoch in (0, 1) for batch in loader.batches(epoch)}
-    assert len(orders) == 12  # two alike of 12!: one chance in 7 million
+    assert len(orders) == 12  # the chance that two of 12! orders agree is one in 7 million
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -175,7 +175,7 @@ def test_the_transform_goes_by_seed_epoch_and_row():
 def test_position_and_row_number_are_uncorrelated():
     """Under a random order of m blocks, the correlation of a row's number with its position has mean 0 and a variance
     of at most 1 / (m - 1) + 1 / (n - 1) (a permutation of m fixed values, and of the rows within). The mean over E
-    epochs is held to 4.5 standard errors: false alarms 7e-6 a case."""
+    epochs is within 4.5 standard errors: false alarm rate 7e-6 per case."""
     epochs = 60
     for blocks, window in ((40, 5), (40, 40), (12, 3)):
         loader = StreamLoader(MemoryBlocks(np.arange(blocks * 25), block_rows=25), batch_size=25, window=window,
@@ -187,8 +187,9 @@ def test_position_and_row_number_are_uncorrelated():
         assert np.mean(np.square(found)) < 3 * variance
 
 
-def test_a_row_may_come_anywhere_and_neighbours_part():
-    """Over 600 seeds the position of a row is uniform, and so is that of its neighbour given it; false alarms 1e-5."""
+def test_a_row_may_come_anywhere_and_neighbours_are_separated():
+    """Over 600 seeds the position of a row is uniform, and so is that of its neighbour given it; false alarm rate
+    1e-5."""
     positions = []
     for seed in range(600):
         loader = StreamLoader(MemoryBlocks(np.arange(24), block_rows=4), batch_size=1, seed=seed, window=6, workers=0)
@@ -200,7 +201,7 @@ def test_a_row_may_come_anywhere_and_neighbours_part():
     assert gaps[0] == 0 and stats.chisquare(gaps[1:]).pvalue > 1e-5
 
 
-# What is in memory, and who works
+# Blocks in memory, and threads
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -217,7 +218,7 @@ def test_two_windows_and_a_block_a_worker_are_in_memory(workers: int, monkeypatc
     windows = loader.windows(0)
     kept = []
     for number, batch in enumerate(loader.batches(0)):
-        kept.append(batch)  # a batch that is kept keeps no window
+        kept.append(batch)  # keeping a batch does not keep its window in memory
         position = (number + 1) * 4 - 1
         in_use = next(w.number for w in windows if w.start <= position < w.stop)
         allowed = sum(len(w.blocks) for w in windows[: in_use + (2 if workers else 1)])
@@ -264,7 +265,7 @@ def test_threads_end(how: str):
 def test_an_error_comes_out_as_itself_and_ends_the_threads(workers: int):
     loader = StreamLoader(Fake([5] * 6, fails=4), batch_size=5, window=2, window_rows=1, shuffle=False, workers=workers)
     batches = loader.batches(0)
-    for first in range(0, 20, 5):  # those of the windows before it
+    for first in range(0, 20, 5):  # the batches of the windows before the error
         assert next(batches).rows.tolist() == [*range(first, first + 5)]
     with pytest.raises(KeyError, match="as itself"):
         next(batches)
@@ -297,14 +298,14 @@ def test_jobs_ahead_are_one_group_ahead():
         ({"window": 0}, "window must be a whole number of blocks from 1"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict, message: str):
+def test_impossible_options_are_refused(options: dict, message: str):
     with pytest.raises(InputError, match=message):
         StreamLoader(MemoryBlocks(np.arange(10)), **{"batch_size": 2} | options)
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_model_trains_on_a_stream_and_continues_exactly():
-    """Training, validation and settling over a stream; half an epoch, then the rest by another trainer."""
+    """Training, validation and the final pass over a stream: one trainer does half an epoch, another the rest."""
     x = torch.from_numpy(data(96)).float()
 
     def trainer(workers: int) -> Trainer:

@@ -1,4 +1,4 @@
-"""`fit --stream` of text: the forms of columns, and the schema, are those that the reader finds over all cells."""
+"""`fit --stream` of text: the forms of columns and the schema are those that reading all cells gives."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def moment(pattern: str, seconds: int = 80_000_000, start: datetime.datetime = S
 
 
 def ascending(pattern: str, seconds: int) -> Cell:
-    """Times in the order of the rows, so that the first windows do not see what the last do."""
+    """Times in ascending order, so that the first windows do not see the values of the last."""
     return lambda random, row: (START + datetime.timedelta(seconds=row * seconds)).strftime(pattern)
 
 
@@ -60,7 +60,7 @@ def gapped(cell: Cell, gap: str = "", share: float = 0.1, late: bool = False) ->
 
 
 def late(cell: Cell, other: str, row: int = ROWS - 7) -> Cell:
-    """A column of which a single cell near the end differs."""
+    """A column in which a single cell near the end differs."""
     return lambda random, at: other if at == row else cell(random, at)
 
 
@@ -153,7 +153,7 @@ def test_windows_give_the_schema_of_the_whole(
 
 
 def test_a_schema_of_more_rows_than_a_sample_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Means, spreads and families come from the same rows."""
+    """Means, spreads and families come from the same sample of rows."""
     monkeypatch.setattr(kinds, "SAMPLE", 300)
     monkeypatch.setattr("latens.data.streams.survey.SAMPLE", 300)
     for table in ("numbers", "gaps", "dates", "times", "levels"):
@@ -175,7 +175,7 @@ def test_parquet_gives_the_schema_of_the_whole(name: str, sample: int, tmp_path:
 
 
 class Given(Lazy):
-    """An array as rows that are made when they are asked for."""
+    """An array as lazy rows, which are made when they are indexed."""
 
     def __init__(self, array: np.ndarray):
         self.array, self.shape, self.kind = array, array.shape, array.dtype
@@ -205,7 +205,7 @@ def arrays() -> dict[str, np.ndarray]:
 def test_a_streamed_or_lazy_array_has_the_ranges_of_all_its_rows(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Also where the sample misses what decides on a grid."""
+    """This holds even if the sample misses the values that decide whether there is a grid."""
     monkeypatch.setattr("latens.data.streams.survey.SAMPLE", 300)
     monkeypatch.setattr("latens.data.streams.sources.BLOCK_ROWS", 128)
     x = arrays()[name]
@@ -241,7 +241,7 @@ def test_a_fit_to_windows_continues_and_goes_from_file_to_file(tmp_path: Path, m
     assert "has changed since" in call("fit", "--resume", tmp_path / "s").err
 
 
-REFUSED: dict[str, tuple[Callable[[bytes], bytes], str]] = {  # (how the file is spoilt, what is said)
+REFUSED: dict[str, tuple[Callable[[bytes], bytes], str]] = {  # (how the file is damaged, what the message says)
     "UTF-16": (lambda data: data.decode().encode("utf-16"), "only the whole file says"),
     "quotes within cells": (lambda data: data.replace(b".1", b'"1'), "only the whole file says"),
     "a text among numbers": (lambda data: data[:-2] + b"x\n", "row 899 is '.*x' .1 of 900 cells is not a number"),
@@ -257,14 +257,14 @@ def test_text_that_cannot_be_streamed_is_refused(name: str, tmp_path: Path):
     answer = call("fit", path, "--out", tmp_path / "run", "--stream")
     assert answer.status == 2 and re.search(message, answer.err) and not (tmp_path / "run").exists()
     if "whole" not in message:
-        assert call("fit", path, "--out", tmp_path / "run").err == answer.err  # what memory says
+        assert call("fit", path, "--out", tmp_path / "run").err == answer.err  # the message of a fit in memory
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
 def test_a_fit_that_would_take_half_of_the_free_memory_streams(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """And says so in one line; text that only the whole file explains is read into memory all the same."""
+    """One line says so; text whose forms only the whole file shows is still read into memory."""
     monkeypatch.setattr(report, "write", blank_page)
     path, text = tmp_path / f"t{suffix}", written("numbers", tmp_path / "t.csv")
     if suffix == ".parquet":

@@ -1,6 +1,6 @@
-"""Data larger than memory, from end to end: what is inferred, fitted, continued and written is what memory would give.
+"""Data larger than memory, from end to end: streams are inferred, fitted, continued and written as in memory.
 
-The sets are small and cut into many blocks; that a set is never held is seen from the pieces alive.
+The data sets are small and cut into many blocks; the number of live pieces shows that no set is held in memory.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def mixed(rows: int = ROWS, seed: int = 0) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of three files, in row groups of 130 rows, and the same rows in one file."""
+    """A folder with a data set of three files, in row groups of 130 rows, and the same rows in one file."""
     place = tmp_path_factory.mktemp("stream")
     table = mixed()
     (place / "set").mkdir()
@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
-    """Small blocks, windows and chunks, and no page."""
+    """Use small blocks, windows and chunks, and draw no report."""
     monkeypatch.setattr(stream_sources.StreamOrder, "__init__", _small_order)
     monkeypatch.setattr(using, "ROWS", 150)
     monkeypatch.setattr(report, "write", blank_page)
@@ -163,7 +163,7 @@ def test_few_pieces_are_alive_at_once(folder: Path, monkeypatch: pytest.MonkeyPa
     gc.collect()
     most[0] = 0
     assert sum(len(batch.rows) for batch in rows.loader(64, 0).batches(0)) == KEPT // 64 * 64
-    assert 1 <= most[0] <= 6  # of two windows of two blocks, as they are encoded
+    assert 1 <= most[0] <= 6  # pieces of two windows of two blocks, as they are encoded
     most[0] = 0
     monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 50)  # parts of fifty rows
     monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: True)
@@ -175,7 +175,7 @@ def test_few_pieces_are_alive_at_once(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 class Stop(Progress):
-    """Interrupts at a step, by the signal of a person."""
+    """A callback that interrupts a fit at a step with the signal of Ctrl-C."""
 
     def __init__(self, at: int):
         self.at = at
@@ -225,7 +225,8 @@ def test_weights_do_not_depend_on_the_number_of_workers(folder: Path, run: Run, 
 
 
 def test_a_window_that_holds_everything_learns_as_memory_does(folder: Path):
-    """Another order of the rows, the same law: bounds on the same held-out rows agree within 0.3 nats of about 12."""
+    """The order of the rows differs, the data do not: bounds on the same held-out rows agree within 0.3 nats of about
+    12."""
     rows = survey(open_stream(str(folder / "set"), order=SMALL))
     settings = Settings(epochs=2, batch_size=64, device="cpu")
     table = rows_of(read_table(folder / "one.parquet"))
@@ -265,7 +266,7 @@ def test_a_row_that_is_not_finite_is_named_by_its_number_in_the_whole(tmp_path: 
 
 
 def both(command: str, run: Run, data: Path, tmp_path: Path, suffix: str, **more: Any) -> list[Any]:
-    """What a command writes from a stream, and in memory."""
+    """The outputs of a command from a stream and in memory."""
     found, figures = [], []
     seed = {} if command in ("reconstruct", "score") else {"seed": 3}
     given = {"encode": {"samples": 0}, "impute": {"uncertainty": None}}.get(command, {}) | seed | more
@@ -347,7 +348,7 @@ def test_uncertainty_and_draws_of_codes(run: Run, folder: Path, tmp_path: Path, 
         using.encode(*given, str(tmp_path / f"{name}.npy"), using.Inputs(), samples=samples, seed=0)
     z, mean = np.load(tmp_path / "z.npy"), np.load(tmp_path / "mean.npy")
     assert z.shape == mean.shape == (ROWS, 2) and (z != mean).all()
-    assert len(np.unique(z - mean, axis=0)) == ROWS  # every chunk has noise of its own
+    assert len(np.unique(z - mean, axis=0)) == ROWS  # every chunk has different noise
 
 
 def test_large_data_are_streamed_by_themselves(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -45,7 +45,7 @@ def parquet(folder: Path, group: int = 10, cuts: tuple[int, ...] = (0, N)) -> Pa
 
 
 def in_memory(folder: Path) -> str:
-    """The files of a folder in fsspec's memory, whose open files share one position."""
+    """The files of a folder in fsspec's memory file system, whose open files share one position."""
     system = fsspec.filesystem("memory")
     for path in folder.iterdir():
         system.pipe_file(f"/{folder.name}/{path.name}", path.read_bytes())
@@ -83,7 +83,7 @@ def test_blocks_are_the_rows_in_order(piece: Any):
         found, rows = piece(block), slice(first, first + size)
         assert rows_of(found).dtype == np.float64 and np.array_equal(rows_of(found), X[rows])
         if isinstance(found, np.ndarray):
-            found.fill(0)  # nobody else's memory
+            found.fill(0)  # memory that is not shared
         else:
             assert np.array_equal(found["label"].to_numpy(), LABEL[rows])
         assert np.array_equal(rows_of(piece(block)), X[rows])
@@ -189,7 +189,7 @@ def changed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_refused_is_said_in_one_sentence(case: str, tmp_path: Path):
+def test_refusals_are_one_sentence(case: str, tmp_path: Path):
     make, message = BAD[case]
     with pytest.raises(InputError, match=message) as caught:
         make(tmp_path)
@@ -200,7 +200,7 @@ def test_what_is_refused_is_said_in_one_sentence(case: str, tmp_path: Path):
 
 
 def test_samples_are_uniform():
-    """Chi-square of how often each of the 66 pairs of 12 rows is chosen; false alarms 1e-5."""
+    """Chi-square of how often each of the 66 pairs of 12 rows is chosen; false alarm rate 1e-5."""
     pairs = np.zeros((12, 12))
     for seed in range(2000):
         a, b = held_out_rows(12, 2, seed)
@@ -220,7 +220,7 @@ def test_held_out_rows_are_distinct_and_increasing(rows: int, count: int):
         assert not np.array_equal(held, held_out_rows(rows, count, seed=4))
 
 
-def test_samples_that_cannot_be_are_refused():
+def test_impossible_samples_are_refused():
     with pytest.raises(InputError, match="11 of 10 rows cannot be held out"):
         held_out_rows(10, 11)
 

@@ -1,4 +1,4 @@
-"""Values without probability under your own likelihood are refused before training and evaluation."""
+"""Values without probability under a user's own likelihood are refused before training and evaluation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def foreign(output: Tensor) -> torch.distributions.Distribution:
     return torch.distributions.Independent(torch.distributions.Bernoulli(logits=output), 1)
 
 
-# likelihood, values that it takes, one that it does not, and what the message says it takes
+# likelihood, values that it takes, a value that it refuses, and what the message says it takes
 LIKELIHOODS = {
     "Bernoulli": (lambda: conditionals.BernoulliLikelihood(net(4)), BITS, 0.5, "0 and 1"),
     "Bernoulli of torch": (lambda: Own(foreign, net(4)), BITS, 2.0, "0 and 1"),

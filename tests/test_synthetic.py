@@ -1,7 +1,6 @@
-"""Laws of the evaluation of synthetic tables: closed forms, scipy and naive loops next to every measure; generators
-whose faults are known must show exactly those.
-
-Stochastic comparisons are with 4 standard errors: two-sided false-alarm rate 6e-5 each. Every seed is fixed.
+"""Laws of the evaluation of synthetic tables: closed forms, scipy and naive loops check every measure, and the measures
+show exactly the faults of generators whose faults are known.  Stochastic comparisons allow 4 standard errors: two-sided
+false alarm rate 6e-5 each. Every seed is fixed.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def changed(table: Frame, **columns: np.ndarray) -> Frame:
 
 
 def sound(found: SyntheticEvaluation) -> SyntheticEvaluation:
-    """Strict JSON, no NaN, printable, and a note wherever something is None."""
+    """Check that a result is strict JSON without NaN, can be printed, and has a note wherever a figure is None."""
     stored = json.dumps(found.to_json(), allow_nan=False)
     assert json.loads(stored)["rows"] == found.rows
     lines = found.lines()
@@ -74,14 +73,15 @@ def perfect(tables: tuple[Frame, Frame]) -> SyntheticEvaluation:
 
 
 def test_a_perfect_generator_gets_the_null(perfect: SyntheticEvaluation) -> None:
-    """4 comparisons with 4 standard errors and one p-value: false alarm 4e-4; the others stay near their null."""
+    """4 comparisons with 4 standard errors and one p-value: false alarm rate 4e-4; the other figures stay near their
+    null."""
     found, closer = perfect.detection, perfect.memorisation["closer"]
     for value, error in ((found.value, found.standard_error), (found.null, found.null_standard_error),
                          (closer.value, closer.standard_error)):  # fmt: skip
         assert value is not None and error is not None
         assert abs(value - 0.5) < 4 * error
     assert perfect.near_copies_p_value > 1e-4
-    # a row of 100 has neither number, and equals another such row: Binomial(300, 0.01) exceeds 12 once in 100,000
+    # one row in 100 has neither number and equals other such rows: Binomial(300, 0.01) exceeds 12 once in 100,000
     assert perfect.memorisation["copies"].value < 0.042 and perfect.memorisation["copies"].null < 0.042
     assert 0.01 <= perfect.memorisation["near_copies"].null < 0.042
     ratio = perfect.memorisation["closest"].value / perfect.memorisation["closest"].null
@@ -138,7 +138,8 @@ def test_near_copies_are_found(tables: tuple[Frame, Frame]) -> None:
 
 
 def test_the_p_value_of_near_copies_is_valid() -> None:
-    """300 tables of a perfect generator: P(p <= a) <= a within 4 standard errors, also where distances are tied."""
+    """Over 300 tables of a perfect generator, P(p <= a) <= a within 4 standard errors, also where distances are
+    tied."""
     rng, p = np.random.default_rng(6), {"numeric": [], "categorical": []}
     for _ in range(300):
         for kind, found in p.items():
@@ -302,7 +303,8 @@ def test_many_columns_are_paired_by_a_fixed_rule_and_many_rows_cut() -> None:
 
 
 def test_a_numeric_target_is_scored_by_its_explained_variance() -> None:
-    """y = 2 x + noise of variance 1: R^2 = 4/5 for the true line; a table with the sign turned does worse than none."""
+    """For y = 2 x + noise of variance 1, R^2 = 4/5 for the true line; a table with the opposite sign does worse than a
+    constant."""
     rng = np.random.default_rng(13)
 
     def line(slope: float) -> Frame:
@@ -353,8 +355,8 @@ def test_tables_that_do_not_fit_are_refused(tables: tuple[Frame, Frame]) -> None
 
 
 def test_the_table_tells_the_oracle_from_the_samples(tables: tuple[Frame, Frame]) -> None:
-    """A perfect likelihood with a density that loses all dependence: the oracle is as held-out rows are, and trees,
-    trend and usefulness find the samples. Ranges are those of the training rows."""
+    """With a perfect likelihood and a density that loses all dependence, the oracle equals held-out rows, and trees,
+    trend and usefulness detect the samples. Ranges are those of the training rows."""
     train, held_out = tables
     fresh, rng = people(21), np.random.default_rng(22)
     loose = frame({name: rng.permutation(values) for name, values in fresh.columns.items()}, KINDS)
@@ -373,7 +375,7 @@ def test_the_table_tells_the_oracle_from_the_samples(tables: tuple[Frame, Frame]
 
 
 def test_shape_counts_gaps_and_range_counts_cells() -> None:
-    """One column of numbers with a fifth missing and one of levels: against hand-made figures."""
+    """The table has a column of numbers with a fifth missing and one of levels; figures computed by hand check it."""
     n = 500
     x, level = np.arange(n) / n, np.arange(n) % 2
     real = frame({"x": x, "level": level}, {"x": "numeric", "level": "categorical"})

@@ -1,4 +1,4 @@
-"""Laws of tables: what is written comes back, and what cannot be a table is refused with one sentence."""
+"""Laws of tables: written tables are read back unchanged, and what cannot be a table is refused with one sentence."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_choices(tmp_path: Path) -> None:
     path = put(tmp_path, "a,b\n1,größe\n".encode("cp1252"))
     assert read_table(path, encoding="cp1252")["b"].to_pylist() == ["größe"]
     assert "there is no encoding 'cp-none'" in refusal(path, encoding="cp-none")
-    path = put(tmp_path, "kind,1,2\n5,3,4\n6,5,6\n")  # numbers name the columns: the asked-for name gives it away
+    path = put(tmp_path, "kind,1,2\n5,3,4\n6,5,6\n")  # numbers name the columns: the requested name shows it
     assert read_table(path, drop="kind").to_pydict() == {"1": [3, 5], "2": [4, 6]}
     late = put(tmp_path, "a,b\n" + "1,2\n" * 400_000 + "1,0.5\n")
     assert read_table(late)["b"][-1].as_py() == 0.5
@@ -262,7 +262,7 @@ def test_packed_text_that_cannot_be_read(tmp_path: Path) -> None:
         assert "is truncated" in refusal(put(tmp_path, pack(rng.bytes(9000).hex().encode())[:-9], name))
 
 
-# What is written comes back
+# Written tables are read back unchanged
 
 TYPED = pa.table({
     "bool": [True, None, False, True],
@@ -285,7 +285,7 @@ def test_round_trip(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"t.{extension}"
     write_table(path, TYPED)
     assert read_table(path).equals(TYPED) and table_names(path) == tuple(TYPED.column_names)
-    for name in TYPED.column_names:  # each alone: a single column has no delimiters, and its gaps are no blank lines
+    for name in TYPED.column_names:  # a single column has no delimiters, and its gaps are not blank lines
         write_table(path, TYPED.select([name]))
         assert read_table(path).equals(TYPED.select([name])), name
     x = rng.integers(0, 2**64, 5000, dtype=np.uint64).view(np.float64)  # numbers of all magnitudes
@@ -330,7 +330,7 @@ def test_writer(tmp_path: Path) -> None:
                 writer.write(batch)
         assert read_table(path).equals(TYPED)
         old = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))  # the next best to a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))  # similar to a full disk
         try:
             with pytest.raises(InputError, match=f"cannot write .*t.{extension} .*: make room"):
                 write_table(path, pa.table({"x": rng.normal(size=50_000)}))
@@ -594,7 +594,7 @@ def test_declared_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     parquet.write_table(pa.table({"x": pa.repeat(0, 20_000_000)}), path)
     monkeypatch.setattr(table_text, "LARGEST", 1000)
     assert "declares 20,000,000 rows" in refusal(path)
-    assert next(table_batches(path)).num_rows == 65536  # a stream needs no more than a batch
+    assert next(table_batches(path)).num_rows == 65536  # a stream needs only one batch in memory
 
 
 @pytest.mark.parametrize("extension", ["parquet", "feather"])
@@ -687,7 +687,7 @@ def test_polars() -> None:
 
 
 def test_the_way_back_loses_nothing() -> None:
-    """Numbers that the old dtype would cut, wrap or forget keep their own dtype."""
+    """Numbers that the old dtype would truncate, wrap or lose keep their own dtype."""
     pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
     old = {"int8": np.array([1, 2], np.int8), "int64": np.array([1, 2]), "bool": np.array([True, False])}
     fields = np.array(list(zip(*old.values())), [(name, values.dtype) for name, values in old.items()])
@@ -742,7 +742,7 @@ def test_arrays_and_mappings() -> None:
     )
 
 
-def test_what_is_a_frame() -> None:
+def test_frames_are_recognised() -> None:
     pd, pl = (pytest.importorskip(name) for name in ("pandas", "polars"))
     frame, table = pd.DataFrame({"a": [1]}), pa.table({"a": [1]})
     yes = [frame, pl.DataFrame(frame), pl.LazyFrame({"a": [1]}), table, table.to_batches()[0], table.to_reader()]

@@ -1,4 +1,5 @@
-"""Laws of columns of text: what all cells are is found, read as values, and written back to the letter."""
+"""Laws of columns of text: the form of all cells is found, cells are read as values, and written back character by
+character."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def day(*args: int) -> dt.date:
     return dt.date(*args)
 
 
-# name: (cells, their values, how the form is described)
+# name: (cells, their values, the description of the form)
 FORMS: dict[str, tuple[list[str], list[Any], str]] = {
     "ISO": (["2021-12-31", "2022-01-05"], [DAY, day(2022, 1, 5)], "%Y-%m-%d"),
     "slashes, year first": (["2021/12/31", "2022/01/05"], [DAY, day(2022, 1, 5)], "%Y/%m/%d"),
@@ -135,7 +136,7 @@ def test_there_and_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_frames_of_text_come_back_as_text(name: str) -> None:
-    """The same cells in a column of text of a frame or a Parquet file: text comes back, gaps stay gaps."""
+    """The same cells as text in a frame or a Parquet file come back as text, and gaps stay gaps."""
     cells, values, _ = FORMS[name]
     table = pa.table({"x": [*cells, None]})
     found = read_columns(table, "the data")
@@ -156,7 +157,7 @@ def test_marks_of_missing_cells(mark: str, name: str) -> None:
     assert found.table["x"].to_pylist() == [*values, None, None, None]
     assert found.notes == (f"column 'x': 2 cells {mark!r} were read as missing",)
     assert found.written(found.table, as_text=True)["x"].to_pylist() == [*cells, mark, mark, ""]
-    assert found.forms["x"].gap == mark  # what new missing cells are written as
+    assert found.forms["x"].gap == mark  # how new missing cells are written
     assert understood(pa.chunked_array([["u", "v", mark]]), "x", "t.csv").values.to_pylist() == ["u", "v", mark]
 
 
@@ -200,7 +201,7 @@ NOTES = {
 
 
 @pytest.mark.parametrize("name", NOTES)
-def test_what_is_told(name: str) -> None:
+def test_given_forms_are_used(name: str) -> None:
     cells, values, message = NOTES[name]
     found = read_columns(pa.table({"x": cells}), "t.csv", is_file=True)
     assert found.table["x"].to_pylist() == values and message in found.notes[0]
@@ -261,7 +262,7 @@ def test_what_settles_two_readings() -> None:
         found = understood(cells, "x", "t.csv", Hints(formats={"x": asked}))
         assert found.values.to_pylist()[0] == first
     both = read_columns(pa.table({"x": cells, "y": ["31/12/2021", "01/01/2022"]}), "t.csv", is_file=True)
-    assert both.table["x"].to_pylist() == [day(2021, 2, 1), day(2021, 4, 3)]  # as the other column has it
+    assert both.table["x"].to_pylist() == [day(2021, 2, 1), day(2021, 4, 3)]  # as in the other column
     known = understood(pa.chunked_array([["31/12/2021"]]), "x", "t.csv").form
     assert understood(cells, "x", "t.csv", Hints(known={"x": known})).values.to_pylist()[0] == day(2021, 2, 1)
     commas = pa.chunked_array([["1,500", "2,250"]])
@@ -303,7 +304,7 @@ def test_zones_that_do_not_exist(zone: str) -> None:
 
 
 def test_zones_with_names() -> None:
-    cells = ["2021-03-28 01:30 Europe/Berlin", "2021-03-28 03:30 Europe/Berlin"]  # an hour that is not there between
+    cells = ["2021-03-28 01:30 Europe/Berlin", "2021-03-28 03:30 Europe/Berlin"]  # between them, an hour does not exist
     found = understood(pa.chunked_array([cells]), "x", "t.csv")
     assert [value.astimezone(UTC).hour for value in found.values.to_pylist()] == [0, 1]
     assert found.form.write(found.values).to_pylist() == cells

@@ -1,4 +1,4 @@
-"""Text goes from file to file in windows: what is written is what memory writes, byte for byte."""
+"""Text goes from file to file in windows: the output equals that of memory byte for byte."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ READ_WHOLE: dict[str, Callable[[], bytes]] = {
     "spaces before quotes": lambda: text(lines()).replace(b",plain,", b', "plain",'),
     "quotes within cells": lambda: text(lines()).replace(b",plain,", b',5" pipe and 6",'),
 }
-LATE: dict[str, Callable[[bytes], bytes]] = {  # what only a late window shows
+LATE: dict[str, Callable[[bytes], bytes]] = {  # text whose form only a late window shows
     "another number form": lambda data: data[:-40] + data[-40:].replace(b"e", b"E"),
     "an open quote": lambda data: data + b'1.00,2,"r,2020-01-01,1e0,plain,true\n',
     "a comment": lambda data: data + b"# the end\n",
@@ -78,7 +78,7 @@ COMMANDS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
-    """Many windows and chunks in a small file."""
+    """Cut a small file into many windows and chunks."""
     monkeypatch.setattr(streams, "WINDOW", 1 << 12)
     monkeypatch.setattr(using, "ROWS", 100)
     monkeypatch.setattr("latens.evaluation.likelihood.ONCE", 512 * 40)
@@ -105,7 +105,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bytes], tup
 
 
 def both(command: str, run: Path, data: Path, out: str, folder: Path, **given: Any) -> tuple[list[bytes], list[bool]]:
-    """What a command writes in memory and streamed, with its answer; whether chunks went through."""
+    """The outputs and answers of a command in memory and streamed, and whether chunks were used."""
     found, streamed = [], []
     for flat in (1 << 40, 0):
         with pytest.MonkeyPatch.context() as patch:

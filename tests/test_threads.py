@@ -1,4 +1,4 @@
-"""A small step takes one thread, and everyone else has theirs back afterwards."""
+"""A small step uses one thread, and other code has its threads back afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latens.training.threads import is_small, threads_for
 
 
 class Watched(nn.Module):
-    """Notes how many threads each step had."""
+    """A model that records the number of threads in each step."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The training loop: schedules, weights that are served, players, hooks, conditions, failures."""
+"""The training loop: schedules, the weights that are kept, players, hooks, conditions, failures."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def test_the_loop_sets_the_schedules_it_promises():
 
 
 @pytest.mark.parametrize("rows", [2, 3, 7, 8, 20, 129, 300, 5120, 60_000])
-def test_what_auto_becomes(rows: int):
+def test_auto_is_resolved_from_the_data(rows: int):
     settled = Settings().settle(rows)
     assert settled.batch_size == balanced_batch(rows) and 1 <= settled.batch_size <= min(128, rows)
     assert rows % settled.batch_size < max(2, rows * 0.05)  # few rows left over
     more = 1.8 if rows >= 10_000 else 1  # dense networks on arrays
     assert settled.epochs == round(more * default_epochs(rows)) and isinstance(settled.compile, bool)
     assert Settings().settle(rows, convolutions=True).epochs == default_epochs(rows)
-    assert settled.settle(rows) == settled  # a resumed run settles nothing anew
+    assert settled.settle(rows) == settled  # a resumed run decides nothing again
     steps = rows // settled.batch_size
     assert (
         epochs_a_round(settled.epochs, steps) * steps >= 25 or epochs_a_round(settled.epochs, steps) >= settled.epochs
@@ -123,7 +123,7 @@ def test_gradients_longer_than_clip_are_scaled_to_it():
         player.update([torch.tensor([3.0, 4.0])], 5.0, 1.0, clip)
         moved.append(
             parameter.detach().norm().item() * 1e6 / 2e-3
-        )  # a huge eps makes Adam follow the gradient's length
+        )  # with a huge eps, Adam's step is proportional to the gradient
     assert moved == pytest.approx([5.0, 1.0, 5.0], rel=1e-3)
 
 
@@ -157,7 +157,8 @@ def test_weight_decay_touches_the_weights_of_linear_and_convolutional_maps_alone
 
 
 def test_weight_two_is_the_row_twice():
-    """The gradient of a full batch with weight 2 on a row is that of the batch with the row twice, noise aside."""
+    """The gradient of a full batch with weight 2 on a row is that of the batch with the row twice, for the same
+    noise."""
     x = torch.as_tensor(data(6), dtype=torch.float64)
     weight = torch.tensor([2.0, 1, 1, 0, 3, 1], dtype=torch.float64)
     double = x.repeat_interleave(weight.long(), 0)
@@ -209,11 +210,11 @@ def test_weighted_figures_still_add_up():
         )
 
 
-# Which weights are served
+# Which weights are kept
 
 
 class Growing(nn.Module):
-    """A decoder's network that gets worse by the step: its bias is set by a hook, not by gradients."""
+    """A decoder's network that gets worse in each step: its bias is set by a hook, not by gradients."""
 
     def __init__(self, bias_at: dict[int, float]):
         super().__init__()
@@ -239,7 +240,7 @@ def growing(bias_at: dict[int, float]) -> models.VAE:
 
 
 def test_early_stopping_keeps_the_best_weights():
-    """100 steps, a round every 25: the third is the best, then two without improvement end the run."""
+    """There is a round every 25 of 100 steps: the third is the best, then two without improvement end the run."""
     x = torch.zeros(4, 1)
     model = growing({25: 2.0, 50: 1.5, 75: 0.25, 100: 1.0, 125: 0.5})
     loop = trainer(model, x, epochs=500, batch_size=4, patience=2, validation=x).run()
@@ -250,7 +251,7 @@ def test_early_stopping_keeps_the_best_weights():
 
 
 def test_a_bound_may_be_as_low_as_it_likes():
-    """-5 x 10^11 nats and less: the best is still the best, and not a number that nobody reached."""
+    """Bounds are -5 x 10^11 nats and less: the best one is kept, not a number that no round reached."""
     x = torch.zeros(4, 1)
     model = growing({25: 2e6, 50: 1e6, 75: 1.5e6})
     loop = trainer(model, x, epochs=75, batch_size=4, patience=0, validation=x).run()
@@ -275,7 +276,7 @@ def test_early_stopping_judges_the_final_objective_and_waits_for_kl_warm_up():
 
 
 def test_one_wild_batch_does_not_choose_the_weights():
-    """Ten batches of held-out rows, one far away: it alone prefers the bias 2, the nine others 0.25."""
+    """One of ten batches of held-out rows is an outlier: it prefers the bias 2, the other nine prefer 0.25."""
     held = torch.zeros(160, 1)
     held[:16] = 1e4
     model = growing({25: 0.25, 50: 2.0})
@@ -285,7 +286,7 @@ def test_one_wild_batch_does_not_choose_the_weights():
 
 
 def test_a_validation_bound_that_is_not_finite_is_not_judged():
-    """A held-out row without a bound makes no weights the best and ends no run."""
+    """A held-out row without a bound neither makes weights the best nor ends the run."""
     x = data()
     held = data(8, seed=1)
     held[3] = 1e30
@@ -340,7 +341,8 @@ def test_the_best_of_averaged_weights_is_an_average():
 
 
 class Adversary(objectives.Objective):
-    """The model pays its bound and the critic's score of its codes; the critic pays minus it."""
+    """The model's loss has minus its bound and the critic's score of its codes; the critic's loss is minus this
+    score."""
 
     def __init__(self, every: int = 1):
         super().__init__()
@@ -407,7 +409,7 @@ def test_players_that_share_a_parameter_and_losses_without_a_player_are_refused(
 
 
 class Hooked(conditionals.NormalLikelihood):
-    """A likelihood that counts what the loop tells it."""
+    """A likelihood that counts the hooks that the loop calls."""
 
     def __init__(self, network: nn.Module):
         super().__init__(network, 0.5)
@@ -431,7 +433,7 @@ def test_hooks_are_called_when_they_are_due():
     model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(network(3, 4)), part)
     trainer(model, data(25), epochs=2, batch_size=12).run()
     step = ("step", [12.0, 1.0])
-    assert part.calls == [step, step, "epoch", step, step, "epoch", ("settle", [25.0, 3.0])]  # every row is settled on
+    assert part.calls == [step, step, "epoch", step, step, "epoch", ("settle", [25.0, 3.0])]  # all rows in the end
 
 
 def test_an_optimal_variance_is_settled_on_the_served_weights_and_all_rows():
@@ -450,7 +452,7 @@ def test_an_optimal_variance_is_settled_on_the_served_weights_and_all_rows():
 
 
 class TwoModalities(nn.Module):
-    """q(z | image, counts, label): a posterior over a mapping x that reads a condition."""
+    """q(z | image, counts, label): a posterior for a mapping x that also reads a condition."""
 
     reads = ("label",)
 
@@ -610,7 +612,7 @@ def test_the_captured_step_gives_the_numbers_of_the_eager_one(name: str):
         except InputError as error:
             if "--condition" in str(error):
                 pytest.skip(str(error))
-            x = torch.as_tensor(data(20, 64), dtype=torch.float32).view(20, 1, 8, 8)  # one for images alone
+            x = torch.as_tensor(data(20, 64), dtype=torch.float32).view(20, 1, 8, 8)  # one graph for images alone
             schema = latens.data.infer(x.numpy())
             model, objective = recipe.build(latens.recipes.choices.DataInfo(schema, 20, x))
         if compiled and getattr(model, "compile_mode", "full") != "full":
