@@ -23,10 +23,10 @@ nitpicky = True
 
 # Markdown
 myst_enable_extensions = ["deflist", "dollarmath", "fieldlist"]
-myst_dmath_allow_digits = False  # "$5 and $6" are no formula
+myst_dmath_allow_digits = False  # "$5 and $6" is not a formula
 myst_dmath_allow_space = False
 myst_heading_anchors = 4
-smartquotes = False  # quotes in a line of help are those to type
+smartquotes = False  # quotes in a help text are shown as typed
 
 # Docstrings
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -35,7 +35,7 @@ napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-autodoc_inherit_docstrings = False  # those of torch say how modules are called
+autodoc_inherit_docstrings = False  # torch's docstrings, which describe how modules are called
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 160
 add_module_names = False

@@ -1,4 +1,4 @@
-"""Write the pictures of the first ten minutes: the reports of its two runs, as a browser shows them.
+"""Write the pictures of the page "The first ten minutes": the reports of its two runs, as a browser shows them.
 
     python docs/make_pictures.py
 

@@ -38,8 +38,8 @@ def _index(found: list[Description]) -> str:
     """The table of contents."""
     parts = [
         f"{NOTE}# Recipes",
-        "Every published model that latens has, by family. `latens recipes` lists them in a terminal, "
-        "`latens recipes NAME` prints what is written here; figures on Fashion-MNIST are in "
+        "These are the published models in latens, by family. `latens recipes` lists them in a terminal, and "
+        "`latens recipes NAME` prints the description shown here; figures on Fashion-MNIST are in "
         "[the catalogue](../catalogue.md).",
     ]
     for family, about in families().items():

@@ -2,9 +2,10 @@
 
     python docs/make_story.py      # about five minutes on one core
 
-The page's Python blocks are run as they stand; what they leave is measured, drawn and kept in story.json. A number in
-the page is followed by a comment that names its result, ``0.35<!-- learned_c -->``, and is rewritten with as many
-decimals as it has. The stills of the slider stand between ``<!-- stills -->`` and ``<!-- /stills -->``.
+The page's Python blocks are run unchanged; the variables that they set are measured, drawn, and the results kept in
+story.json. A number in the page is followed by a comment that names its result, ``0.35<!-- learned_c -->``, and is
+rewritten with the same number of decimals. The stills of the slider stand between ``<!-- stills -->`` and ``<!--
+/stills -->``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from latens import evaluation
 HERE = Path(__file__).parent
 PAGE, RESULTS, PICTURES = HERE / "story.md", HERE / "story.json", HERE / "images" / "story"
 
-# Okabe & Ito (2008), shifted to one lightness, so that they stand out as well from white as from black
+# Okabe & Ito (2008), shifted to one lightness, so that they are equally visible on white and on black
 INK, AE_ORANGE, VAE_BLUE, PCA_GREEN = "#757b84", "#d55e00", "#1a80bf", "#00936b"
 CLASSES = ["#1a80bf", "#d55e00", "#00936b", "#b8689a", "#a87500", "#2f92cc", "#7a6fd8", "#8c8300", "#c2486f", "#757b84"]
 INSIDE_95 = 5.991**0.5  # radius of the disc with 95 % of N(0, I) in the plane
@@ -47,12 +48,13 @@ STYLE = {
 
 
 def code_of(text: str) -> list[str]:
-    """The Python blocks of a page. Their fences say "py": a build of the site runs "python", and these take minutes."""
+    """The Python blocks of a page. They are marked "py", because a build of the site runs "python" blocks and these
+    take minutes."""
     return re.findall(r"```py\n(.*?)```", text, flags=re.DOTALL)
 
 
 def with_numbers(text: str, results: Mapping[str, float]) -> str:
-    """The page with each marked number as it is in the results, with as many decimals as it has.
+    """The page with each marked number replaced by its result, with the same number of decimals.
 
     >>> with_numbers("c = 0.30<!-- c -->, 1,000<!-- rows --> rows", {"c": 0.3518, "rows": 1437})
     'c = 0.35<!-- c -->, 1,437<!-- rows --> rows'
@@ -66,7 +68,7 @@ def with_numbers(text: str, results: Mapping[str, float]) -> str:
 
 
 def stills(results: Mapping[str, float]) -> str:
-    """The stills of the slider, in a row, each with what it shows in words."""
+    """The stills of the slider, one after another, each with a description."""
     lines = []
     for key in (key for key in results if key.startswith("sweep_rate_")):
         c = key.removeprefix("sweep_rate_").replace("_", ".")
@@ -86,24 +88,24 @@ def with_stills(text: str, results: Mapping[str, float]) -> str:
 
 
 def squared_error(rows: Any, again: Any) -> float:
-    """Mean over rows of |x - x'|^2."""
+    """The mean over rows of |x - x'|^2."""
     return float(((np.asarray(rows) - np.asarray(again)) ** 2).sum(1).mean())
 
 
 def angle(model: Any, pca: Any) -> float:
-    """Largest principal angle between a linear decoder's plane and PCA's, degrees."""
+    """The largest principal angle between the planes of a linear decoder and of PCA, in degrees."""
     weight = model.likelihood.network.weight.detach().numpy()
     return float(np.degrees(subspace_angles(weight, pca.components_.T)[0]))
 
 
 def eigenvalues(s: dict[str, Any]) -> np.ndarray:
-    """Variances of the digits along their principal directions, in the unit of c."""
+    """The variances of the digits along their principal directions, in the unit of c."""
     unit = float(s["vae"].model_.likelihood.unit)
     return np.linalg.eigvalsh(np.cov(s["x"].T, bias=True)) / unit**2
 
 
 def prices(exchange: Mapping[float, tuple[float, float]]) -> dict[str, float]:
-    """Slopes of the rate between neighbouring c, and -1 / 2c at their geometric mean."""
+    """The slopes of the rate between neighbouring values of c, and -1 / 2c at their geometric mean."""
     found, kept = {}, list(exchange.items())
     for (low, (rate, error)), (high, (next_rate, next_error)) in pairwise(kept):
         found[name("slope", low)] = (rate - next_rate) / (error - next_error)
@@ -117,7 +119,8 @@ def name(what: str, c: float) -> str:
 
 
 def measure(s: dict[str, Any]) -> dict[str, float]:
-    """The numbers of the page, from what its code left; what only pictures need is put there too."""
+    """The numbers of the page, from the variables that its code set; variables that only pictures need are added to
+    these."""
     x, held_out, curve, pca = s["x"], s["held_out"], s["curve"], s["PCA"](1).fit(s["curve"])
     s["angles"] = {n: angle(s["linear_autoencoder"](n), s["pca"]) for n in (1, 2, 5, 10, 20, 50)}
     s["angles"][100] = angle(s["linear"], s["pca"])
@@ -150,7 +153,7 @@ def compared(s: dict[str, Any]) -> dict[str, float]:
     """The table at the end: PCA, autoencoder and VAE with 16 dimensions."""
     x, held_out = s["x"], s["held_out"]
     pca, varying = evaluation.PCABaseline(16).fit(x), x.std(0) > 0
-    density = evaluation.PCABaseline(16).fit(x[:, varying])  # as the VAE's, which has no density of constant pixels
+    density = evaluation.PCABaseline(16).fit(x[:, varying])  # as for the VAE, which has no density of constant pixels
     random = pca.decode(np.random.default_rng(0).normal(size=(500, 16)))
     pictures = {"held_out": held_out, "pca": random, "ae": s["nonsense"], "vae": s["new"]}
     return {f"{name}_nearest": s["nearest"](each) for name, each in pictures.items()} | {
@@ -164,7 +167,7 @@ def compared(s: dict[str, Any]) -> dict[str, float]:
 
 
 def drawn(values: Any, colour: str) -> np.ndarray:
-    """Digits as ink of one colour on a faint tile, ``[N, 8, 8, 4]``."""
+    """Digits in one colour on a faint tile, ``[N, 8, 8, 4]``."""
     ink = np.clip(np.asarray(values, dtype=float).reshape(-1, 8, 8) / 16, 0, 1)
     rgb = np.broadcast_to(matplotlib.colors.to_rgb(colour), (*ink.shape, 3))
     return np.concatenate([rgb, (0.07 + 0.93 * ink)[..., None]], -1)
@@ -182,13 +185,13 @@ def montage(ax: Axes, tiles: np.ndarray, columns: int, title: str = "") -> None:
 
 
 def numerals(ax: Axes, codes: np.ndarray, labels: np.ndarray, size: float = 26) -> None:
-    """Codes in the plane, each the digit that it is of."""
+    """Draw codes in the plane; each is shown as its digit."""
     for k in range(10):
         ax.scatter(*codes[labels == k].T, marker=f"${k}$", s=size, color=CLASSES[k], linewidths=0)
 
 
 def plane(ax: Axes, reach: float | None = None, title: str = "", *, prior: bool = True) -> None:
-    """Axes of codes in the plane, with one scale, and the disc with 95 % of the prior."""
+    """Set up axes for codes in the plane, with equal scales and the disc that holds 95 % of the prior."""
     note = "     (dashed: 95 % of the prior)" if prior else ""
     ax.set(xlabel=f"$z_1${note}", ylabel="$z_2$", aspect="equal", title=title)
     if prior:
@@ -366,7 +369,7 @@ FIGURES = {
 
 
 def save(picture: str) -> None:
-    """The current figure as a file, hundredths of a point being enough."""
+    """Save the current figure to a file, with coordinates rounded to hundredths of a point."""
     path = PICTURES / f"{picture}.svg"
     plt.savefig(path, metadata={"Date": None, "Creator": None})
     plt.close()
@@ -374,7 +377,7 @@ def save(picture: str) -> None:
 
 
 def draw_all(s: dict[str, Any], results: Mapping[str, float], pictures: Iterable[str] = FIGURES) -> None:
-    """Every picture of the page."""
+    """Draw every picture of the page."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     s["pairs"] = [0, 3]
     with plt.rc_context(STYLE):

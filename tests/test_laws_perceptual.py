@@ -56,7 +56,7 @@ def image_info(side: int = 8) -> latens.recipes.choices.DataInfo:
 
 
 @pytest.mark.parametrize("name", ["ms_ssim", "feature_reconstruction"])
-def test_a_score_of_likeness_has_a_rate_and_no_bound(name: str):
+def test_a_similarity_score_has_a_rate_and_no_bound(name: str):
     info = image_info()
     x = info.sample
     model, objective = recipes.Recipe(name, latent_dim=3).build(info)

@@ -1,4 +1,4 @@
-"""What each example of a page prints and draws, put below it when the site is built; a failing one fails the build.
+"""Put the output of each example of a page below it when the site is built; a failing example fails the build.
 
 A notebook is a page: its cells are Markdown and examples.
 """
@@ -21,11 +21,11 @@ from sphinx.util import logging
 
 log = logging.getLogger(__name__)
 LANGUAGES = ("bash", "python")
-APART = ("story",)  # pages whose code a script of their own runs, for their pictures and numbers
+APART = ("story",)  # pages whose code is run by a separate script, for their pictures and numbers
 
 
 class Outputs(SphinxTransform):
-    """Runs the examples of a page in order, in a folder of their own."""
+    """Runs the examples of a page in order, in a separate folder."""
 
     default_priority = 500
 
@@ -45,7 +45,7 @@ class Outputs(SphinxTransform):
 
 
 def shown(output: Any) -> list[nodes.Node]:
-    """Text and pictures as nodes; the pictures are in the page."""
+    """Text and pictures as nodes; pictures are embedded in the page."""
     parts: list[nodes.Node] = []
     if text := output.text.strip("\n"):
         block = nodes.literal_block(text, text, language="text")
@@ -53,9 +53,9 @@ def shown(output: Any) -> list[nodes.Node]:
     for name, content in output.pictures.items():
         address = base64.b64encode(content).decode()
         width = int.from_bytes(content[16:20], "big")  # of the PNG, in pixels
-        if name.startswith("figure "):  # of matplotlib: inverted on dark pages, legible on narrow ones
+        if name.startswith("figure "):  # pictures of matplotlib: inverted on dark pages, legible on narrow ones
             kind, size = "drawn figure", f' style="min-width: {round(0.55 * width)}px"'
-        else:  # pictures of small pixels are enlarged
+        else:  # small pictures are enlarged
             kind, size = "drawn", "" if width >= 400 else f' width="{width * (640 // width)}"'
         html = f'<div class="{kind}"><img alt="{escape(name)}"{size} src="data:image/png;base64,{address}"></div>'
         parts.append(nodes.raw("", html, format="html"))
@@ -63,7 +63,7 @@ def shown(output: Any) -> list[nodes.Node]:
 
 
 class Notebook(MystParser):
-    """A notebook as Markdown, its code as examples; what was saved of their outputs is left out."""
+    """A notebook as Markdown, with its code as examples; saved outputs are left out."""
 
     supported = ("notebook",)
 
@@ -76,7 +76,7 @@ class Notebook(MystParser):
 
 
 def setup(app: Any) -> dict[str, bool]:
-    importlib.import_module("latens.api.estimator")  # once, and not in each process that reads pages
+    importlib.import_module("latens.api.estimator")  # once, not in each process that reads pages
     app.add_source_suffix(".ipynb", "notebook")
     app.add_source_parser(Notebook)
     app.add_transform(Outputs)

@@ -1,7 +1,7 @@
 """Formulas as MathML, made when the site is built: a browser draws them, and no script is loaded.
 
-A browser takes the heights of subscripts and superscripts from its font for mathematics. Where none is installed, it
-hardly lowers a subscript. So the site has a font of its own for these heights alone, without a single letter.
+A browser takes the heights of subscripts and superscripts from its font for mathematics. If none is installed, it
+hardly lowers a subscript. So the site has its own font for these heights only, which contains no letters.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REWRITTEN = (
     (r"(?<=[A-Za-z0-9})])\s*(?=\\(?:ln|log|exp|det)(?![a-z]))", r"\\,"),
     (r"\\(ln|log|exp|det|tanh|sin|cos)(?=\s*(?:[A-Za-z0-9]|\\(?!left|[Bb]ig|limits|[^a-zA-Z])))", r"\\\1\\,"),
 )
-# a bar with a superscript is stretched for that alone, and would not match its partner
+# a bar with a superscript would be stretched, and would not match its partner
 FENCE = re.compile(r'<mo((?: class="\w+")?)>‖</mo>')
 SCRIPTS = {  # in thousandths of the font's size
     "SubscriptShiftDown": 210, "SubscriptTopMax": 370, "SubscriptBaselineDropMin": 160, "SuperscriptShiftUp": 360,
@@ -37,7 +37,7 @@ PLAIN = ("Script", "DelimitedSubFormula", "DisplayOperatorMin", "RadicalDegree")
 
 
 def mathml(tex: str, node: nodes.Element | None, block: bool) -> str:
-    """The formula as one <math> element; a warning, and its source, where it cannot be read."""
+    """The formula as one <math> element; if it cannot be read, a warning and its source."""
     for pattern, replacement in REWRITTEN:
         tex = re.sub(pattern, replacement, tex)
     try:
@@ -58,7 +58,7 @@ def block(writer: Any, node: nodes.math_block) -> None:
 
 
 def font() -> Any:
-    """A font of a blank, with the heights of subscripts and superscripts."""
+    """A font with only a blank, and the heights of subscripts and superscripts."""
     from fontTools.fontBuilder import FontBuilder  # comes with matplotlib
     from fontTools.pens.ttGlyphPen import TTGlyphPen
     from fontTools.ttLib import newTable

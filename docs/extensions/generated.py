@@ -1,4 +1,4 @@
-"""What pages hold that is written from the code: commands with their options, and the settings of training.
+"""The parts of pages that are generated from the code: commands with their options, and the settings of training.
 
 ``<!-- generated -->`` in a page is replaced before it is read.
 """
@@ -15,12 +15,12 @@ MARK = "<!-- generated -->"
 
 
 def in_words(text: str) -> str:
-    """A help text as Markdown: what the user writes stands as code."""
+    """A help text as Markdown, with the user's input as code."""
     return re.sub(r"(?<![`\w-])(--?[a-z][\w-]*(?:[= ][A-Z]+)?)(?![`\w-])", r"`\1`", " ".join(text.split()))
 
 
 class Help:
-    """Stands in for click's formatter: the options that a command's help lists, as Markdown."""
+    """A replacement for click's formatter: it writes the options in a command's help as Markdown."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -35,7 +35,7 @@ class Help:
 
 
 def commands() -> str:
-    """Each command: how it is called, what it does, its options under the titles of its help."""
+    """For each command: its usage, what it does, and its options under the titles of its help."""
     from typer.main import get_command
 
     from latens.cli.main import app
@@ -51,7 +51,7 @@ def commands() -> str:
 
 
 def settings() -> str:
-    """The fields of ``Settings``: default, help, values."""
+    """The fields of ``Settings``, with default, help and values."""
     from latens.training.settings import Settings
 
     parts = []

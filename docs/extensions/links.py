@@ -1,4 +1,4 @@
-"""After the build: every link between pages leads to a page and an anchor that are there, and nothing on a page is
+"""A check after the build: every link between pages leads to an existing page and anchor, and nothing on a page is
 loaded from elsewhere. Links to other sites are not followed."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "link
 
 
 class Page(HTMLParser):
-    """Anchors of a page, its links, and what it loads."""
+    """The anchors of a page, its links, and the files that it loads."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Page(HTMLParser):
 
 
 def faults(folder: Path) -> list[str]:
-    """A sentence for each link of the pages in a folder that leads nowhere, and each thing loaded from elsewhere."""
+    """A sentence for each broken link of the pages in a folder, and for each file loaded from elsewhere."""
     pages = {path.resolve(): Page(path) for path in sorted(folder.rglob("*.html"))}
     found = []
     for path, page in pages.items():

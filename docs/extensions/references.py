@@ -1,5 +1,5 @@
-"""References in docstrings: names that the reference has are links, other names of latens and of other libraries are
-words, and a name of latens that does not exist is a warning."""
+"""References in docstrings: names in the reference become links, other names of latens and of other libraries become
+plain text, and a name of latens that does not exist gives a warning."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def exists(dotted: str) -> bool:
 
 
 def missing(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> nodes.Node | None:
-    """The words alone, of Python's names but for those under latens that are not there."""
+    """Plain text for an unresolved Python name; None for a name under latens that does not exist."""
     target = node["reftarget"]
     known = node.get("refdomain") == "py" and (not target.startswith("latens.") or exists(target))
     return content if known else None
 
 
 def signature(app: Any, what: str, name: str, found: Any, options: Any, given: str, returned: str) -> Any:
-    """A class without arguments has none, whatever torch's base class takes."""
+    """Show no arguments for a class without arguments, whatever torch's base class takes."""
     any_at_all = what == "class" and re.fullmatch(r"\(\*args(: [\w~.]+)?, \*\*kwargs(: [\w~.]+)?\)", given or "")
     return ("()", returned) if any_at_all else None
 

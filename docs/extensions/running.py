@@ -1,6 +1,5 @@
-"""Examples of a page: found in its Markdown or notebook, and run in order, in one folder and one Python scope.
-
-A fence that is marked ``bash`` or ``python`` is an example; one that is not to be run has another mark.
+"""The examples of a page: they are found in its Markdown or notebook, and run in order, in one folder and one Python
+scope.  A code block marked ``bash`` or ``python`` is an example; a block that should not run has another mark.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ SHELL = re.compile(r"[|<>;&*$]")
 
 @dataclass
 class Output:
-    """What an example printed, and the pictures (PNG) that it drew or wrote."""
+    """The text that an example printed, and the pictures (PNG) that it drew or wrote."""
 
     text: str = ""
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -41,7 +40,7 @@ def examples(path: Path) -> list[tuple[str, str]]:
 
 
 class Session:
-    """Runs the examples of one page; ``RuntimeError`` with what was printed where one fails."""
+    """Runs the examples of one page; raises ``RuntimeError`` with the printed text if one fails."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

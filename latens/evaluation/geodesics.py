@@ -1,4 +1,4 @@
-"""Shortest ways between codes where a model has a metric over them."""
+"""Geodesics, the shortest curves between codes, for models that have a metric over codes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 InverseMetric = Callable[[Tensor], Tensor]  # [N, D] -> [N, D, D]
 
-SEGMENTS = 64  # straight pieces of a way
-PLACES = 512  # a way is measured at this many places, or more
+SEGMENTS = 64  # straight pieces of a curve
+PLACES = 512  # the length of a curve is measured at this many points, or more
 ROUNDS = 300  # the most steps of the descent
 
 
@@ -27,20 +27,20 @@ def curve_length(inverse: InverseMetric, points: Tensor) -> Tensor:
 
 
 def geodesic(inverse: InverseMetric, first: Tensor, second: Tensor, steps: int = 11) -> Tensor:
-    r"""The shortest ways between codes, from two ``[N, D]`` to ``[steps, N, D]``, at a constant speed in the metric G.
+    r"""The shortest curves between codes, from two ``[N, D]`` to ``[steps, N, D]``, at constant speed in the metric G.
 
     .. math:: \min_z \int_0^1 \sqrt{\dot z(t)^\top G(z(t))\, \dot z(t)}\; dt, \qquad z(0) = a, \; z(1) = b
 
-    The straight line, as a polygon of 64 pieces, descends in its energy, whose minimum is the shortest way at a
-    constant speed (Shao, Kumar & Fletcher 2018). So a way is never longer than the straight line, and no small change
-    shortens it; a shorter way that is far from it can be missed.
+    The straight line, as a polygon of 64 pieces, is improved by descent in its energy, whose minimum is the shortest
+    curve at constant speed (Shao, Kumar & Fletcher 2018). So a curve is never longer than the straight line, and no
+    small change shortens it; a shorter curve that is far from it can be missed.
 
     Args:
         inverse: the function from z ``[N, D]`` to :math:`G^{-1}(z)` ``[N, D, D]``, such as the method
             ``inverse_metric`` of the model of rhvae.
         first: the codes a.
         second: the codes b.
-        steps: the number of points of a way, with both ends.
+        steps: the number of points of a curve, including both ends.
 
     >>> import torch
     >>> flat = lambda z: torch.eye(2).expand(len(z), 2, 2)
@@ -49,14 +49,14 @@ def geodesic(inverse: InverseMetric, first: Tensor, second: Tensor, steps: int =
             [1., 2.],
             [2., 4.]])
     """
-    ways = []
+    curves = []
     with torch.no_grad():
         for ends in torch.stack([first, second], 1):
             straight = _spread(inverse, ends, SEGMENTS + 1)
-            way = _descended(inverse, straight)
-            shortest = min(straight, way, key=lambda points: float(curve_length(inverse, points)))
-            ways.append(_spread(inverse, shortest, steps))
-    return torch.stack(ways, 1)
+            curve = _descended(inverse, straight)
+            shortest = min(straight, curve, key=lambda points: float(curve_length(inverse, points)))
+            curves.append(_spread(inverse, shortest, steps))
+    return torch.stack(curves, 1)
 
 
 def _lengths(inverse: InverseMetric, points: Tensor) -> Tensor:

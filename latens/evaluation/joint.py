@@ -81,7 +81,8 @@ def require_real_codes(model: nn.Module) -> None:
     reason = _why_not(model)
     if reason is not None:
         raise InputError(
-            f"codes cannot be moved or placed for {type(model).__name__}: {reason}", "estimate the NLL with iw instead"
+            f"this estimate cannot choose codes for {type(model).__name__}: {reason}",
+            "estimate the NLL with iw instead",
         )
 
 

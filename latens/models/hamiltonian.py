@@ -291,7 +291,7 @@ class RiemannianHamiltonian(Hamiltonian):
     Two of the three parts of a step are implicit, and solved by ``iterations`` rounds of a fixed-point iteration. Only
     as far as this has converged is volume preserved and the bound exact; in each round, an error shrinks by about the
     factor eps. A force (gradient of ln pi) longer than 1/eps, as from an untrained decoder of many cells, is shortened
-    to that length, so that no step runs away. This still preserves volume, as any force does that depends only on z.
+    to that length, so that no step diverges. This still preserves volume, as any force does that depends only on z.
 
     Args:
         prior: p(z).

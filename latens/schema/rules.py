@@ -736,8 +736,8 @@ class Combinations(Rule):
 
     @property
     def exclusive(self) -> str:
-        """"exactly one" or "at most one" if so many of the columns, which have two levels, have their second level;
-        else ""."""
+        """"exactly one" or "at most one", if all columns have two levels and the rule says that this many of them have
+        their second level; else ""."""
         ones, possible = np.indices(self.sizes).sum(0).ravel(), np.array([n is not None for n in self.counts])
         ways = {"exactly one": ones == 1, "at most one": ones <= 1}
         return next((how for how, is_one in ways.items() if set(self.sizes) == {2} and (possible == is_one).all()), "")

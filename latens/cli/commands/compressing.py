@@ -184,8 +184,8 @@ def _savings(run: Run, found: Packed, rows: Any, before: int) -> tuple[list[str]
 
 
 def _ideal(run: Run, rows: Any) -> float:
-    """-ELBO in bits per row, with ln p as the log of a mass: for a column on a grid, the model's ln p may be the log of
-    the place's mass per unit."""
+    """-ELBO in bits per row, with all ln p as logarithms of masses. (For a column on a grid, the model's own ln p may
+    be the logarithm of the mass of a grid point divided by the step.)"""
     bits = -evaluation.elbo(run.model, rows.inside, rows.c).elbo / math.log(2)
     if not isinstance(schema_of(run), Table):
         return bits

@@ -248,7 +248,7 @@ def read_for(
     if labels is None and _is_label_column(run, names):
         labels = str(run.data["labels"])
     elif labels in there:
-        raise InputError(f"--labels {labels} takes out a column that the model reads", "omit --labels")
+        raise InputError(f"--labels {labels} would remove a column that the model reads", "omit --labels")
     spare = (set(names) - known if there else gone) - {"", labels}
     drop = [name for name in names if name in spare]
     like = schema.fields if isinstance(schema, Table) else ()

@@ -37,9 +37,7 @@ class ImageFolder(Found):
         label_names: the names of the subfolders, or None.
         row_names: the paths of the files relative to the folder, separated by "/"; "name#2" is the second page.
         fingerprint: SHA-256 of the form of ``x``, the names of the files, and their bytes. If the files exceed 2 GiB,
-            it
-            uses their sizes and times instead of their bytes.
-        notes: what was done to the images, in sentences.
+        their sizes and times are used instead of their bytes. notes: what was done to the images, in sentences.
         skipped: the files that were left out as damaged, each with the reason.
     """
 
@@ -58,8 +56,7 @@ def image_folder(
     are left out. If every image is gray, the array is gray. It is 16-bit if all images are 16-bit, and has the values 0
     and 1 if all images are black and white. If any image has colours, the array is RGB. Transparent images are laid on
     white, unless all have transparency and at least one is in colour (then RGBA). With ``size``, images of other sizes
-    are scaled to cover it (Lanczos, aspect ratio kept)
-    image lies next to them.
+    are scaled to cover it, with their aspect ratio (Lanczos), and cropped around the centre.
 
     Args:
         path: the folder, or one file.

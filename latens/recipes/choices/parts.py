@@ -204,7 +204,7 @@ def perceptual_for(info: DataInfo, latent_dim: int, network: str, score: str, we
     schema = info.schema
     if not schema.is_image or not isinstance(schema, Schema):
         raise InputError(
-            f"a score of likeness needs images, and these data have {info.columns} columns", "use the recipe 'vae'"
+            f"a similarity score needs images, and these data have {info.columns} columns", "use the recipe 'vae'"
         )
     shift, unit = standardisation(info)
     net, _ = _decoder(info, network_kind(info, network), latent_dim, info.shape)
