@@ -104,8 +104,8 @@ def isolation_forest(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarr
 
 
 def pyod_vae(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-    """Scores of the VAE of PyOD (Zhao, Nasrullah & Li 2019), which standardises and pulls its rate to ``capacity`` = 0:
-    the squared error of one noisy reconstruction."""
+    """Scores of the VAE of PyOD (Zhao, Nasrullah & Li 2019): the squared error of one noisy reconstruction. This VAE
+    standardises its input and pulls its rate to ``capacity`` = 0."""
     if importlib.util.find_spec("pyod") is None:
         raise Absent("PyOD's VAE needs the package pyod: pip install -r bench/requirements.txt")
     from pyod.models.vae import VAE
@@ -144,7 +144,7 @@ def _named(name: str) -> str:
 
 
 def _family(data: str) -> str:
-    """The method's name on the command line."""
+    """The name of the data set on the command line."""
     return data.split()[0]
 
 

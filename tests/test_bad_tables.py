@@ -190,7 +190,7 @@ def test_columns_without_any_cell_are_filled(name: str) -> None:
     assert not pd.read_csv("i.csv").drop(columns=["none", "id", "one"]).isna().any(axis=None)
 
 
-def test_a_split_that_was_asked_for_is_made() -> None:
+def test_a_requested_split_is_made() -> None:
     """Small data have no held-out rows by default, but a split that is asked for is made."""
     refused("fit", "onerow.csv", "--out", "x", "--epochs", 1, "--split", "group=one")
     done("fit", "few.csv", "--out", "few-run", "--epochs", 1, "--split", "group=g")

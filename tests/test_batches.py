@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_batch_becomes_what_the_command_writes(run: Path, name: str, tmp_path: Path):
+def test_the_batch_functions_give_what_the_command_writes(run: Path, name: str, tmp_path: Path):
     rows = parquet.read_table(run.parent / "rows.parquet")
     made = getattr(latens, name)(run, keep=["key"], **OPTIONS[name])
     command, *words = COMMANDS[name]
@@ -70,7 +70,7 @@ def test_mistakes(run: Path):
         latens.encoder(run)(rows.drop_columns(["word"]))
 
 
-def test_ray_writes_the_bytes_of_processes(run: Path, tmp_path: Path):
+def test_ray_writes_the_same_bytes_as_local_processes(run: Path, tmp_path: Path):
     given = ("score", run, run.parent / "rows.parquet", "--k", 3, "--workers", 2)
     try:
         import ray  # noqa: F401

@@ -65,7 +65,7 @@ CASES = {  # rows -> {measure: (least, most)}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_measures_tell_what_is_wrong_with_rows(case: str, measures: ModuleType) -> None:
+def test_measures_distinguish_faults_of_rows(case: str, measures: ModuleType) -> None:
     train, held = people(1200, 1), people(1200, 2)
     make, wanted = CASES[case]
     found = measures.measured(train, held, make(train), "rich", RULES, 0)

@@ -30,7 +30,7 @@ CALENDARS = {
 
 
 @pytest.mark.parametrize("name", CALENDARS)
-def test_dates_come_back_on_their_days(name: str) -> None:
+def test_dates_are_restored_on_their_days(name: str) -> None:
     """Compare with the nearest date of the calendar, found by brute force."""
     dates = CALENDARS[name].to_numpy().astype("datetime64[D]")
     days = dates.astype(np.int64).astype(float)
@@ -103,7 +103,7 @@ CLOCKS = {
 
 
 @pytest.mark.parametrize("name", CLOCKS)
-def test_times_of_the_day_come_back_with_their_shares(name: str) -> None:
+def test_times_of_the_day_are_restored_with_their_shares(name: str) -> None:
     """Numbers spread evenly over the range give each time of day and each day of the week its share (chi-squared, false
     alarm rate 1e-4 per case), and values of the data are unchanged."""
     values = CLOCKS[name]

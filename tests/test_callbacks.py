@@ -115,7 +115,7 @@ def own_parts() -> tuple[Any, Any]:
     return latens.models.VAE(latens.priors.StandardNormal(2), posterior, likelihood), latens.objectives.ELBO()
 
 
-def test_an_error_in_a_callback_ends_the_run_which_continues_to_the_same_bits(tmp_path: Path):
+def test_a_run_ended_by_a_callback_error_continues_to_the_same_bits(tmp_path: Path):
     common: dict[str, Any] = {"epochs": 6, "batch_size": 9, "validation": 0.2, "checkpoint_seconds": 0}
     whole = latens.train(*own_parts(), X, out=tmp_path / "whole", **common)
     notes, later = Notes(fail=13), Notes()
@@ -195,7 +195,13 @@ def test_the_command_line_tracks_a_run_and_its_continuation(kept: type[Kept], tm
     assert len({id(each) for each in kept.made}) >= 2
 
 
-def test_a_tracker_that_is_missing_or_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_tracker_that_is_missing_or_fails_is_reported_in_one_sentence(
+
+
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+
+
+):
     monkeypatch.chdir(tmp_path)
     fit = ("fit", "iris", "--out", "run", "--epochs", "1", "--latent-dim", "1", "--track")
     monkeypatch.setattr(tracking, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: None)))
@@ -203,7 +209,7 @@ def test_a_tracker_that_is_missing_or_fails_is_one_sentence(tmp_path: Path, monk
     assert refused(*fit, "x") == "there is no tracker 'x': name one of tensorboard, wandb, mlflow, trackio"
 
 
-def test_a_tracker_that_cannot_start_is_one_sentence(kept: type[Kept], tmp_path: Path):
+def test_a_tracker_that_cannot_start_is_reported_in_one_sentence(kept: type[Kept], tmp_path: Path):
     with pytest.raises(InputError) as error:
         latens.train(*own_parts(), X, out=tmp_path / "run", epochs=1, callbacks=[Tracker("wandb", fails=True)])
     said = "the tracker wandb cannot start (RuntimeError: no key was found): set it up, or fit without it"

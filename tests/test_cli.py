@@ -139,7 +139,7 @@ def test_paths_with_spaces_and_dashes(tmp_path: Path) -> None:
     assert f"latens fit --resume {shlex.quote(str(out))}" in refused("fit", "iris", "--out", out)
 
 
-def test_demo_is_not_run_over_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_does_not_overwrite_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files next to an earlier demo's run survive the next demo; `make demo` runs the demo itself."""
     from latens.cli.commands import comparing
 
@@ -190,7 +190,7 @@ print("imported:", heavy, status)
         ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", None]),
     ],
 )
-def test_idle_threads_sleep_after_a_moment_unless_the_user_says_otherwise(given: dict, found: list) -> None:
+def test_idle_threads_sleep_after_a_moment_unless_the_user_changes_this(given: dict, found: list) -> None:
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     code = f"import json, os, latens.cli.main; print(json.dumps([*map(os.environ.get, {names})]))"
     clean = {name: value for name, value in environment().items() if name not in names}

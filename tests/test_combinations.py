@@ -154,7 +154,7 @@ def test_combinations_are_found_with_their_chance_and_stored(vae) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_none_is_found_among_independent_levels_or_rare_ones(seed: int) -> None:
+def test_no_rule_is_found_among_independent_or_rare_levels(seed: int) -> None:
     r, n = np.random.default_rng(seed), 2000
     levels = [f"l{k}" for k in range(30)]
     data = pd.DataFrame({name: r.choice(levels, n, p=r.dirichlet(np.ones(30))) for name in "abcd"})
@@ -178,7 +178,7 @@ def test_samples_imputed_cells_and_reconstructions_are_possible(dependence: str,
     assert shares.abs().max() < 0.2
 
 
-def test_as_few_impossible_cells_as_possible_get_another_level() -> None:
+def test_as_few_impossible_cells_as_possible_change_their_level() -> None:
     """Later columns change first, and take frequent levels first; allowed cells and given cells stay."""
     rules = [Combinations("b", ("a",), "", (5, None, 3, 4, 2, 9), (2, 3)),
              Combinations("c", ("b",), "", (9, 9, 9, None, 9, 9), (3, 2))]  # fmt: skip

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "in_place")
 FEW = ("--latent-dims", 2, "--epochs", 1, "--k", 2)
 
 
-def test_each_recipe_is_compared_with_the_densities_for_its_codes(tmp_path: Path):
+def test_each_recipe_is_sampled_from_the_densities_for_its_codes(tmp_path: Path):
     """Real codes of an autoencoder and whole-number codes of a codebook are each drawn from their densities and their
     prior, in the figures and on the page."""
     page = tmp_path / "page.html"

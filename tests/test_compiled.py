@@ -24,7 +24,7 @@ from latens.training.players import PlayerOptimizer, norm_of
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"lr": 0.05, "betas": (0.5, 0.9), "eps": 1e-3}])
-def test_compiled_and_eager_steps_are_torch_s_adamw(clip: float, options: dict):
+def test_compiled_and_eager_steps_agree_with_torch_adamw(clip: float, options: dict):
     """After 20 steps in float64 with a changing learning rate, weights agree to 1e-12, and so do the moments."""
 
     def net() -> nn.Module:
@@ -112,7 +112,13 @@ def test_partial_libraries_of_a_killed_run_do_no_harm(tmp_path: Path, monkeypatc
     assert printed[0] == printed[1]
 
 
-def test_a_cache_that_cannot_be_written_or_is_held_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_cache_that_cannot_be_written_or_is_locked_does_not_stop_a_run(
+
+
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+
+
+):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").write_text("")
@@ -134,7 +140,7 @@ def test_many_models_are_compiled_in_one_process():
         assert trainer(vae(seed=seed), data(20), epochs=1, batch_size=10, compile=True, backend="eager").run().finished
 
 
-def test_an_error_of_the_step_itself_is_the_error_that_is_seen():
+def test_an_error_of_the_step_itself_is_the_one_that_is_reported():
     def step(x: torch.Tensor) -> torch.Tensor:
         return x @ torch.zeros(3, 3)
 

@@ -264,7 +264,7 @@ def blocks_of_counts() -> sparse.csr_array:
     return sparse.csr_array(found)
 
 
-def test_an_archive_comes_back_with_all_of_its_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_archive_is_restored_with_all_of_its_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Arrays keep their names and order; to write a single array would lose the others, so it is refused."""
     monkeypatch.chdir(tmp_path)
     x = drawn("levels", 60)
@@ -286,7 +286,7 @@ def test_an_archive_comes_back_with_all_of_its_arrays(tmp_path: Path, monkeypatc
     assert "parts" in refused("compress", "run", "z.npz", "--out", "z.latens")
 
 
-def test_labels_and_names_of_rows_come_back_as_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_labels_and_names_of_rows_are_restored_as_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     x, words = drawn("levels", 60), np.array(["é", "b c"] * 30)
     np.save("x.npy", x)
@@ -313,7 +313,7 @@ def test_images_that_reading_changed_are_refused(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("form", ["csr", "csc", "coo"])
-def test_a_sparse_matrix_comes_back_as_one(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_sparse_matrix_is_restored_as_a_sparse_matrix(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     x = blocks_of_counts().asformat(form)
     sparse.save_npz("x.npz", x)
@@ -422,7 +422,7 @@ def test_a_frame_is_restored_with_values_types_gaps_order_and_index(name: str, o
     pd.testing.assert_frame_equal(codec.decode(codec.encode(x)), x, check_freq=False)
 
 
-def test_a_row_index_without_a_name_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_row_index_without_a_name_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """pandas and R write such an index by default, of numbers or of text."""
     monkeypatch.chdir(tmp_path)
     for name, index in (("numbers", range(1, 61)), ("words", [f"row {i}" for i in range(60)])):
@@ -435,7 +435,7 @@ def test_a_row_index_without_a_name_comes_back(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("extension", ["csv", "parquet", "feather"])
-def test_a_file_of_a_table_comes_back(
+def test_a_compressed_table_file_is_restored(
     extension: str, of_people: latens.VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -452,7 +452,7 @@ def test_a_file_of_a_table_comes_back(
     refused("decompress", "run", "x.latens", "--out", "z.npy")
 
 
-def test_a_table_of_scikit_learn_comes_back_even_next_to_a_folder_of_its_name(
+def test_a_scikit_learn_table_is_restored_even_next_to_a_folder_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -463,7 +463,7 @@ def test_a_table_of_scikit_learn_comes_back_even_next_to_a_folder_of_its_name(
         assert latens.data.read(f"y.{extension}").x.equals(latens.data.read("iris").x)
 
 
-def test_a_file_of_types_is_written_as_text_where_its_values_are_the_same_there(
+def test_a_typed_file_is_written_as_text_if_text_keeps_its_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -530,7 +530,7 @@ def test_what_a_head_or_an_array_claims_is_checked_before_memory_is_taken_for_it
         tracemalloc.stop()
 
 
-def test_a_column_of_no_type_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_column_without_a_type_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     table = pa.table({"a": np.arange(60) % 7, "none": pa.nulls(60), "w": ["x", "y"] * 30})
     parquet.write_table(table, "x.parquet")
@@ -555,7 +555,7 @@ def test_the_bound_of_a_grid_is_in_bits_of_its_places(tmp_path: Path, monkeypatc
     assert abs(found[0]["ideal_bits_per_row"] / found[1]["ideal_bits_per_row"] - 1) < 0.03
 
 
-def test_a_mixed_table_of_columns_in_order_under_a_mixture_comes_back():
+def test_a_mixed_table_with_columns_in_order_and_a_mixture_prior_is_restored():
     x = people(400)[["age", "price", "cut", "yes", "n", "gap", "text"]]
     recipe = latens.Recipe("vae", prior="mixture", dependence="autoregressive")
     codec = latens.VAE(latent_dim=2, epochs=1, random_state=0, recipe=recipe).fit(x).codec()

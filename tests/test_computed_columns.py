@@ -88,7 +88,7 @@ def test_each_rule_is_found_and_is_not_chance():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_none_is_found_among_columns_with_noise(seed):
+def test_no_rule_is_found_among_noisy_columns(seed):
     """The table is that of :func:`frame`, with noise of a tenth of the spread on each computed number and a fifth of
     the levels exchanged."""
     rng, data = np.random.default_rng(seed), frame(seed=seed)
@@ -117,7 +117,7 @@ def test_rows_of_any_numbers_keep_each():
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "float32"])
-def test_rows_come_back_as_they_are(library):
+def test_rows_are_restored_as_they_are(library):
     data = frame()
     if library == "float32":
         data = data.astype(dict.fromkeys(("height", "weight", "score", "unit"), "float32"))

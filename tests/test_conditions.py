@@ -77,7 +77,7 @@ def test_samples_of_diamonds_have_the_marginals_of_each_cut():
             assert shares[0].sub(shares[1], fill_value=0).abs().sum() / 2 < 0.06, (cut, name)
 
 
-def test_a_number_can_be_given_and_what_is_not_given_is_drawn_from_the_data(fitted):
+def test_a_condition_can_be_given_or_is_drawn_from_the_data(fitted):
     vae, _ = fitted
     early, late = (vae.sample(800, given={"year": y}, random_state=0) for y in (0.0, 10.0))
     assert (early.year == 0).all() and set(early.cut) == {"fair", "good", "ideal"}

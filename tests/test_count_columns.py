@@ -80,7 +80,7 @@ def fitted(request: Any) -> tuple[int, dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_counts_come_back_as_they_are(fitted: tuple[int, dict[str, np.ndarray]], name: str) -> None:
+def test_counts_are_restored_as_they_were(fitted: tuple[int, dict[str, np.ndarray]], name: str) -> None:
     """Mean, deviation and the shares of the three most frequent values are within four standard errors for a sample of
     as many rows: if the draws were independent rows, one of 150 comparisons would fail in 1 % of all runs."""
     rows, every = fitted

@@ -68,7 +68,7 @@ def test_rows_and_summaries_are_those_of_the_dense_matrix(form: str, dtype: str)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "uint8", "bool"])
-def test_counts_come_back_in_their_dtype(dtype: str, tmp_path: Path):
+def test_counts_are_restored_in_their_dtype(dtype: str, tmp_path: Path):
     x = np.random.default_rng(0).poisson(1.0, (60, 9)).astype(dtype)
     matrix, mean = sparse.csr_array(x), dtype if dtype.startswith("float") else "float32"
     vae = latens.VAE(latent_dim=2, epochs=1, random_state=0).fit(matrix)
@@ -130,7 +130,7 @@ def test_a_loader_gives_the_batches_of_the_dense_matrix(shuffle: bool):
         assert len(pairs) == len(dense) and all(torch.equal(a.x, b.x) for a, b in pairs)
 
 
-def test_values_that_are_no_numbers_are_refused_with_their_place():
+def test_values_that_are_not_numbers_are_refused_with_their_position():
     for bad in (np.nan, np.inf):
         x = counts().astype(float)
         x[4, 7] = bad
@@ -560,7 +560,7 @@ def test_codes_of_an_anndata_are_kept_in_its_obsm(tmp_path: Path, layer: str | N
     assert np.array_equal(direct, z)
 
 
-def test_codes_are_stored_only_where_they_can_be_kept():
+def test_codes_are_stored_only_if_the_data_can_keep_them():
     x = counts()
     vae = latens.VAE(**QUICK).fit(annotated(x))
     view = annotated(x, is_view=True, isbacked=True)
@@ -568,7 +568,7 @@ def test_codes_are_stored_only_where_they_can_be_kept():
         (x, "k", "key_added is for an AnnData, and X is of the type ndarray: omit it, and keep what returns"),
         (annotated(x), "a/b", "key_added must be a name like 'X_latens', got 'a/b'"),
         (annotated(x), 3, "key_added must be a name like 'X_latens', got 3"),
-        (view, "k", r"the data are a view of an AnnData in a file, which cannot keep codes: pass X.to_memory\(\)"),
+        (view, "k", r"the data are a view of a file-backed AnnData, which cannot store codes: pass X.to_memory\(\)"),
     ):
         with pytest.raises(InputError, match=said):
             vae.transform(data, key_added=key)
@@ -612,7 +612,8 @@ def test_encode_adds_codes_to_a_copy_of_an_h5ad(tmp_path: Path, monkeypatch: pyt
     with h5py.File("a.h5ad", "r+") as file:
         file["obsm"] = np.zeros((CELLS, 2))
     for words, said in (
-        ("x.npy --out c.h5ad", "cannot write c.h5ad: codes are added to an .h5ad, and x.npy is not one: write a .npy"),
+        ("x.npy --out c.h5ad",
+         "cannot write c.h5ad: only an .h5ad can be copied with codes, and x.npy is not one: write a .npy"),
         ("a.h5ad --out c.h5ad", "a.h5ad: obsm is a link, or has an old form: write the file again with anndata"),
         ("b.h5ad --out c --key k", "--key names codes in an .h5ad, and c is not one: omit --key, or write an .h5ad"),
         ("b.h5ad --out c.h5ad --key a/b", "the key of codes must be a name like X_latens, got 'a/b'"),

@@ -153,7 +153,7 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_datasets_without_rows_of_one_form_are_refused(name: str):
+def test_datasets_whose_rows_differ_in_form_are_refused(name: str):
     data, said = BAD[name]
     for attempt in (lambda: VAE(**QUICK).fit(data), lambda: latens.train(own_model(), objectives.ELBO(), data)):
         with pytest.raises(InputError) as error:

@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_fitted_kept_loaded_and_sampled(kind: str, run: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_is_fitted_stored_loaded_and_sampled(kind: str, run: Path, monkeypatch: pytest.MonkeyPatch):
     """A density is loaded without another fit, with bit-identical tensors, log-densities and samples."""
     first = figures("density", run, "--kind", kind, *SMALL[kind])
     assert first["fitted"] and first["rows"] == 150 and np.isfinite(first["held_out"])
@@ -78,7 +78,7 @@ def test_other_options_or_weights_fit_anew(run: Path):
     assert densities.load(run, "mixture", loaded.model) is None
 
 
-def test_unfitted_ones_are_fitted_on_first_use(run: Path):
+def test_an_unfitted_density_is_fitted_on_first_use(run: Path):
     done("sample", run, "--density", "kde", "-n", 3, "--out", run / "x.csv")
     assert (run / "densities" / "kde.json").exists()
 
@@ -190,7 +190,7 @@ class Books(nn.Module):
         return chosen
 
 
-def test_codes_of_a_book_are_whole_numbers_and_come_back_as_entries():
+def test_codes_of_a_book_are_whole_numbers_and_are_restored_as_entries():
     """The two positions always agree in the data; in samples they agree too, and are entries of the codebook."""
     books = Books()
 

@@ -121,7 +121,7 @@ def test_docstrings_are_read_as_they_are_written(package: Path) -> None:
         ("@property\ndef f(self): 'The ``a: b`` of it.'", []),
     ],
 )
-def test_a_docstring_that_is_misread_is_noticed(code: str, expected: list[str]) -> None:
+def test_a_misread_docstring_is_detected(code: str, expected: list[str]) -> None:
     assert misread(code) == expected
 
 

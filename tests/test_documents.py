@@ -81,7 +81,7 @@ def blocks(path: Path) -> list[str]:
     return [textwrap.dedent(block).strip() for block in found]
 
 
-def test_code_of_the_walk_through_is_that_of_the_tree() -> None:
+def test_the_code_of_the_walk_through_equals_the_source_files() -> None:
     shown = [block for block in blocks(ROOT.parent / "CONTRIBUTING.md") if re.match(r"def |class ", block)]
     tree = "\n".join(path.read_text("utf-8") for path in ROOT.rglob("*.py"))
     assert len(shown) == 2

@@ -52,7 +52,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_recipe_of_a_package_is_like_any_other_where_it_is_named(site: Path):
+def test_a_recipe_of_a_package_can_be_named_like_any_other_recipe(site: Path):
     install(site, "smalls", {"small": "smalls:small", "vae": "smalls:small", "odd": "smalls"})
     assert list(recipes.installed()) == ["small"]  # a name of the catalogue stays its own
     listed = done("recipes").out

@@ -240,7 +240,7 @@ def test_columns_of_a_frame_are_checked_by_name():
 
 
 @pytest.mark.parametrize("shape", [(24, 6, 5), (24, 6, 5, 1), (24, 6, 5, 3), (24, 3, 6, 5), (24, 13, 14)])
-def test_pictures_come_back_in_their_own_layout_and_type(shape: tuple[int, ...]):
+def test_pictures_are_restored_in_their_own_layout_and_type(shape: tuple[int, ...]):
     x = pictures(*shape)
     vae = VAE(**QUICK).fit(x)
     assert vae.transform(x).shape == (24, 2) and vae.transform(x).dtype == np.float32
@@ -256,7 +256,7 @@ def test_pictures_come_back_in_their_own_layout_and_type(shape: tuple[int, ...])
         vae.transform(x[:, :-1])
 
 
-def test_columns_come_back_in_their_own_type():
+def test_columns_are_restored_in_their_own_type():
     for dtype in (np.float32, np.float64):
         x = rows().astype(dtype)
         vae = VAE(**QUICK).fit(x)

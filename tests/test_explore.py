@@ -69,7 +69,7 @@ def block(page: Path, name: str) -> np.ndarray:
 # The content of the page
 
 
-def test_a_page_names_no_address_and_may_ask_none(folder: Path):
+def test_a_page_names_no_address_and_may_contact_none(folder: Path):
     for name in ("digits", "mixed"):
         text = (folder / f"{name}.html").read_text("utf-8")
         assert "connect-src 'none'" in text
@@ -77,7 +77,7 @@ def test_a_page_names_no_address_and_may_ask_none(folder: Path):
         assert not re.findall(r"https?://", text)
 
 
-def test_a_page_holds_the_codes_cells_and_numbers_of_rows(folder: Path):
+def test_a_page_contains_the_codes_cells_and_row_numbers(folder: Path):
     from sklearn.datasets import load_digits
 
     page = folder / "digits.html"
@@ -395,7 +395,7 @@ def test_kept_samples_of_a_table_are_downloaded_as_they_are_decoded(folder: Path
 
 
 @pytest.mark.browser
-def test_the_way_of_a_model_with_a_metric_is_its_geodesic(folder: Path, browser: Tab):
+def test_the_path_of_a_model_with_a_metric_is_its_geodesic(folder: Path, browser: Tab):
     random, page = np.random.default_rng(0), folder / "ring.html"
     angle = random.uniform(0, 2 * np.pi, 50)
     np.save(folder / "ring.npy", np.c_[np.cos(angle), np.sin(angle)] + 0.05 * random.normal(size=(50, 2)))
@@ -556,7 +556,7 @@ def test_the_process_decodes_behind_its_token_and_gives_nothing_else(server: Ser
 
 
 @pytest.mark.browser
-def test_a_page_of_the_process_decodes_there(server: Server, browser: Tab):
+def test_a_page_served_by_a_process_decodes_in_that_process(server: Server, browser: Tab):
     browser.log.clear()
     browser.open(server.address)
     browser.until("document.documentElement.dataset.ready")

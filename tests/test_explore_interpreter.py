@@ -136,7 +136,7 @@ def distance(space: str, c: float, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("space, c", [
     ("UniformSphere", 1.0), ("UniformTorus", 1.0), ("BallNormal", 1.0), ("BallNormal", 0.25), ("BallNormal", 9.0),
 ])  # fmt: skip
-def test_curved_ways_go_at_one_speed_and_no_further_than_they_must(space: str, c: float):
+def test_curved_paths_have_constant_speed_and_the_least_length(space: str, c: float):
     random, shares = np.random.default_rng(0), np.array([0.0, 0.2, 0.5, 0.9, 1.0])
     ends = random.normal(size=(2, 6))
     if space == "BallNormal":

@@ -263,7 +263,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
 }  # fmt: skip
 
 
-def test_a_foreign_density_whose_codes_are_no_numbers_is_refused(run: Path) -> None:
+def test_a_foreign_density_whose_codes_are_not_numbers_is_refused(run: Path) -> None:
     record_of = run / "densities" / "kde.json"
     found = unseal(record_of, "")
     path = run / "densities" / found["tensors"]

@@ -105,7 +105,7 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VAE]:
 
 
 @pytest.mark.parametrize("state", ["fresh", "loaded"])
-def test_every_type_of_pandas_comes_back(fits: dict[str, VAE], state: str) -> None:
+def test_every_type_of_pandas_is_restored(fits: dict[str, VAE], state: str) -> None:
     frame = pd.DataFrame(PANDAS | {"x": Z})
     frame.index = pd.Index(RNG.permutation(N), name="who")
     gaps = holed(frame)
@@ -147,7 +147,7 @@ def gappy(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=table.column_names)
 
 
-def test_every_type_of_arrow_and_polars_comes_back() -> None:
+def test_every_type_of_arrow_and_polars_is_restored() -> None:
     enum = pl.Series("enum", np.array(["u", "v"])[LEVEL % 2].tolist(), dtype=pl.Enum(["q", "u", "v"]))
     table = pa.table({n: c for n, c in ARROW.items() if n not in ("wide decimals", "dates")})
     polars, gaps_of_polars = pl.from_arrow(table), pl.from_arrow(gappy(table))
@@ -169,7 +169,7 @@ def test_every_type_of_arrow_and_polars_comes_back() -> None:
                 assert None not in after and all(b is None or a == b for a, b in zip(after, before)), name
 
 
-def test_nanoseconds_come_back_and_are_described() -> None:
+def test_nanoseconds_are_restored_and_described() -> None:
     r = np.random.default_rng(0)
     table = pa.table({
         "time": pa.array(r.integers(0, 86_400 * 10**9, 60)).cast(pa.time64("ns")),
@@ -182,7 +182,7 @@ def test_nanoseconds_come_back_and_are_described() -> None:
     assert "time is 23:59:59.999999, above the largest value" in vae.score_table(high)["reason"][0].as_py()
 
 
-def test_structured_arrays_and_lists_come_back() -> None:
+def test_structured_arrays_and_lists_are_restored() -> None:
     fields = {
         "s": "M8[s]",
         "D": "M8[D]",
@@ -312,7 +312,7 @@ def test_rows_keep_their_index(small: VAE, kind: str) -> None:
     assert small.sample(3).index.equals(pd.RangeIndex(3))
 
 
-def test_frames_of_whole_numbers_on_one_scale_come_back_as_frames() -> None:
+def test_frames_of_whole_numbers_on_one_scale_are_restored_as_frames() -> None:
     frame = pd.DataFrame(RNG.integers(0, 2, (N, 4)), columns=list("abcd"), index=RNG.permutation(N))
     vae = VAE(latent_dim=1, epochs=1, network="linear", random_state=0).fit(frame)
     assert vae.impute(frame).equals(frame) and vae.sample(3).columns.equals(frame.columns)
@@ -366,7 +366,7 @@ def test_a_csv_keeps_the_column_without_a_name(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     "notes", [b"[]", b'"x"', b"{", b'{"index_columns": 3}', b'{"columns": [1]}', b'{"columns": [{"field_name": []}]}']
 )
-def test_notes_of_pandas_are_not_trusted(notes: bytes) -> None:
+def test_metadata_of_pandas_are_not_trusted(notes: bytes) -> None:
     assert index_names(pa.schema([("a", pa.int8())], {b"pandas": notes})) == []
 
 
@@ -474,7 +474,7 @@ def test_dates_without_marks_stay_dates_where_gaps_make_floats_of_them(dtype: st
 
 
 @pytest.mark.parametrize("fit_to, bad", [("int64", 20211399), ("int64", 3), ("float64", 1.5), ("float64", 20211399.0)])
-def test_a_number_that_is_no_date_takes_no_other_score(fit_to: str, bad: float) -> None:
+def test_a_number_that_is_not_a_date_does_not_change_other_scores(fit_to: str, bad: float) -> None:
     frame = pd.DataFrame({"day": COMPACT.astype(fit_to), "x": Z})
     vae, other = fitted(frame), frame.copy()
     other.loc[3, "day"] = bad
@@ -511,7 +511,7 @@ def test_hours_that_clocks_show_twice_are_kept() -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_columns_of_lists_are_left_out_where_they_may_be(library: str) -> None:
+def test_columns_of_lists_are_left_out_if_that_is_allowed(library: str) -> None:
     frame = pd.DataFrame({"x": Z, "kind": np.array(list("abc"))[LEVEL]})
     odd, plain = LIBRARIES[library](frame.assign(odd=[[1, 2]] * N)), LIBRARIES[library](frame)
     vae = fitted(plain)

@@ -100,7 +100,7 @@ def test_functions_are_short_plain_and_of_few_parameters(what: str):
         ("match a:\n  case 1: pass\n  case 2: pass\n  case _: pass", 3),
     ],
 )
-def test_complexity_is_the_number_of_ways(code: str, expected: int):
+def test_complexity_is_the_number_of_paths(code: str, expected: int):
     body = "\n".join(f"  {line}" for line in code.splitlines())
     function = ast.parse(f"def f():\n{body}").body[0]
     assert isinstance(function, Function) and complexity(function) == expected

@@ -53,7 +53,7 @@ def test_cells_are_missing_as_often_and_where_the_data_have_gaps(recipe: str | l
     pd.testing.assert_frame_equal(new, vae.sample(800, random_state=1))
 
 
-def test_the_command_line_draws_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_draws_gaps_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = structural()
     data.to_parquet("d.parquet")
@@ -65,7 +65,7 @@ def test_the_command_line_draws_them_too(tmp_path: Path, monkeypatch: pytest.Mon
         assert len(new) == 300 and not new["age"].isna().any()
 
 
-def test_trees_see_only_what_is_drawn_before() -> None:
+def test_trees_depend_only_on_columns_drawn_before() -> None:
     x = r.normal(size=(500, 40))
     x[:, 1][x[:, 0] > 0] = np.nan
     x[:, 2][np.isnan(x[:, 1]) | (x[:, 30] > 1)] = np.nan
@@ -79,7 +79,7 @@ def test_trees_see_only_what_is_drawn_before() -> None:
 
 
 @pytest.mark.parametrize("gaps", [True, False])
-def test_values_that_go_with_gaps_come_back_where_columns_see_each_other(gaps: bool) -> None:
+def test_values_that_go_with_gaps_are_restored_if_columns_depend_on_each_other(gaps: bool) -> None:
     """A third of the people left a survey: their later answers are missing, and a column after these is 0. Shares must
     agree within 0.05, five standard errors of 3,000 draws."""
     r = np.random.default_rng(0)

@@ -144,7 +144,7 @@ def asked(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_draws_are_counts_and_means_are_means(holder: str):
+def test_draws_are_counts_and_their_means_are_the_means(holder: str):
     vae, x = fitted(holder), HOLDERS[holder](COUNTS, NAMES)
     for found in (vae.reconstruct(x), vae.sample(200, mean=True), vae.inverse_transform(vae.transform(x))):
         assert abs(dense(found).mean() - COUNTS.mean()) < 0.2 and (dense(found) % 1 != 0).mean() > 0.9
@@ -175,7 +175,7 @@ def test_smoothing_adds_half_a_count(part: Any, offset: str | None):
     assert torch.allclose(found, right, rtol=1e-6)
 
 
-def test_samples_keep_the_totals_where_most_genes_were_never_seen():
+def test_samples_keep_the_totals_even_if_most_genes_were_never_seen():
     x = (np.random.default_rng(0).random((480, 200)) < 0.001).astype("float32")
     assert (x.sum(0) == 0).mean() > 0.5
     new = latens.VAE(latent_dim=2, random_state=0, epochs=20).fit(sparse.csr_matrix(x)).sample(4000, random_state=0)
@@ -185,7 +185,7 @@ def test_samples_keep_the_totals_where_most_genes_were_never_seen():
     assert not new[:, x.sum(0) == 0].any()
 
 
-def test_weights_from_before_smoothing_are_read():
+def test_weights_saved_before_smoothing_existed_are_read():
     new = torch.nn.Sequential(conditionals.PoissonLikelihood(torch.nn.Linear(2, 3), smoothing=0.1))
     old = {name: tensor.clone() for name, tensor in state_of(new).items() if not name.endswith("smoothing")}
     again = torch.nn.Sequential(conditionals.PoissonLikelihood(torch.nn.Linear(2, 3)))

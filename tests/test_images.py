@@ -207,7 +207,7 @@ def test_a_palette_with_transparency(tmp_path: Path):
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "tif", "webp"])
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_exif_orientation_is_undone(tmp_path: Path, extension: str, turn: int):
+def test_exif_orientation_is_applied(tmp_path: Path, extension: str, turn: int):
     """Images are blocks of 8 x 8, which JPEG preserves; the second routes are PIL, and numpy for orientation 6."""
     blocks = np.kron(np.array([[0, 90, 200], [40, 130, 255]], np.uint8), np.ones((8, 8), np.uint8))
     exif = Image.Exif()
@@ -246,7 +246,7 @@ def test_scaled_images_of_every_mode_keep_their_kind_of_values(tmp_path: Path):
         (tmp_path / "flat" / f"{folder.name}.png").unlink()
 
 
-def test_the_first_frame_of_several(tmp_path: Path):
+def test_the_first_of_several_frames_is_read(tmp_path: Path):
     frames = [Image.fromarray(np.full(SHAPE, value, np.uint8)) for value in (10, 200)]
     for extension in ("gif", "tif", "webp", "png"):
         options: dict[str, Any] = {"lossless": True} if extension == "webp" else {}
@@ -254,7 +254,7 @@ def test_the_first_frame_of_several(tmp_path: Path):
         assert (image_folder(tmp_path / extension).x == 10).all(), extension
 
 
-def test_a_file_is_what_its_bytes_say_and_never_a_script(tmp_path: Path):
+def test_a_file_is_recognised_by_its_bytes_and_is_never_a_script(tmp_path: Path):
     x = levels(*SHAPE)
     save(tmp_path / "a.jpg", x, format="PNG")
     assert np.array_equal(image_folder(tmp_path).x[0], x)
@@ -460,7 +460,7 @@ STACKS = {"tif": {}, "gif": {}, "png": {}, "webp": {"lossless": True}}
 
 
 @pytest.mark.parametrize("extension", STACKS)
-def test_pages_are_rows_or_said_to_be_left_out(extension: str, tmp_path: Path) -> None:
+def test_pages_are_rows_or_are_reported_as_left_out(extension: str, tmp_path: Path) -> None:
     shape = (5, 6, 7, 3) if extension == "webp" else (5, 6, 7)
     pages = np.random.default_rng(0).integers(0, 256, shape, dtype="uint8")
     pages[..., 0, 0] = 255 if extension == "webp" else pages[..., 0, 0]

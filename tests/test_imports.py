@@ -73,12 +73,12 @@ def test_a_command_that_only_computes_imports_no_other_large_package(words: str,
 
 
 @pytest.mark.parametrize("words", ["sample table --n 5 --out s.csv", "evaluate table table.csv --k 2"])
-def test_a_command_that_draws_nothing_imports_no_report(words: str, folder: Path):
+def test_a_command_without_a_report_does_not_import_the_report(words: str, folder: Path):
     assert [name for name in imported(words, folder) if name.startswith("latens.report.")] == []
 
 
 @pytest.mark.parametrize("path", LATE, ids=lambda path: str(path.parent.relative_to(ROOT.parent)))
-def test_what_arrives_late_is_what_types_are_checked_with(path: Path):
+def test_late_imports_are_those_that_type_checkers_see(path: Path):
     package = importlib.import_module(".".join(path.parent.relative_to(ROOT.parent).parts))
     body = ast.parse(path.read_text("utf-8")).body
     block = next(node for node in body if isinstance(node, ast.If))
@@ -98,7 +98,7 @@ def test_what_arrives_late_is_what_types_are_checked_with(path: Path):
         package.nothing  # noqa: B018
 
 
-def test_the_ending_of_a_part_may_be_left_off() -> None:
+def test_the_extension_of_a_part_may_be_omitted() -> None:
     assert conditionals.Normal is conditionals.NormalLikelihood
     assert conditionals.DiagonalNormal is conditionals.DiagonalNormalPosterior
     assert priors.NormalMixture is priors.NormalMixturePrior

@@ -198,7 +198,7 @@ def test_observed_cells_columns_and_types_stay_and_no_gap_is_left():
     assert again.equals(filled)
 
 
-def test_matrices_with_gaps_come_back_as_matrices():
+def test_matrices_with_gaps_are_restored_as_matrices():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(60, 4)).astype(np.float32)
     x[rng.random(x.shape) < 0.3] = np.nan

@@ -59,7 +59,7 @@ def test_a_critics_loss_leaves_nothing_in_the_model_and_the_models_nothing_in_th
     assert all(p.grad is None for p in critic) and any(p.grad is not None for p in model.parameters())
 
 
-def test_the_decoder_of_a_vae_gan_is_moved_towards_what_passes_and_the_encoder_is_not() -> None:
+def test_in_a_vae_gan_the_critic_moves_the_decoder_and_not_the_encoder() -> None:
     """The gradients that the loop applies equal those of each term by itself: cosine +1, equal norms."""
     model, objective = built("vae_gan", weight=0.0)
     players = objective.players(model)

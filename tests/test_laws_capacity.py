@@ -43,7 +43,7 @@ def rates_by_hand(model: models.VAE, x: torch.Tensor) -> np.ndarray:
     return found
 
 
-def test_the_loss_is_dupont_s_at_any_weight_of_the_schedule():
+def test_the_loss_is_that_of_dupont_at_any_weight_of_the_schedule():
     """The loss is distortion + w |rate of numbers - C a| + w |rate of categories - D a|, by hand; a single sum of both
     rates would let one use the other's capacity."""
     model, x = joint(), torch.as_tensor(data(20))

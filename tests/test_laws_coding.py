@@ -111,7 +111,7 @@ def test_with_the_exact_posterior_data_take_their_own_information() -> None:
     assert left == SEED and np.array_equal(found, x)
 
 
-def test_digits_take_the_bound_that_is_printed() -> None:
+def test_the_length_of_compressed_digits_is_near_the_bound() -> None:
     """For 300 binarised digits with codes in 1,024 bins of equal prior mass, the length is within 1 % of -ELBO and 4.5
     standard errors of one draw per row, and within 0.2 % of -ln w at the codes used."""
     torch.manual_seed(0)

@@ -106,7 +106,7 @@ def test_uniform_numbers_are_uniform_and_uncorrelated_over_rows_columns_and_seed
         assert abs(np.corrcoef(a, b)[0, 1]) * np.sqrt(len(a)) < Z
 
 
-def test_processes_draw_their_share_of_the_joint_noise() -> None:
+def test_each_process_draws_its_share_of_the_joint_noise() -> None:
     like = torch.zeros(7, 3)
     torch.manual_seed(1)
     joint = randomness.standard_normal((4,), like)

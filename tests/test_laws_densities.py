@@ -97,7 +97,7 @@ def test_sample_moments_of_the_mixture_within_four_standard_errors():
     assert np.abs(z_score(products, np.array([1.0, 1.0, 0.0]))).max() < 4
 
 
-def test_mixture_is_the_sum_of_its_parts():
+def test_a_mixture_is_the_sum_of_its_parts():
     """Compare with scipy, component by component, for very different units; two clusters are found as two
     components."""
     rng = np.random.default_rng(0)

@@ -100,7 +100,7 @@ def test_jacobian_penalties_can_be_taken_where_gradients_are_off(make) -> None:
     assert on.item() == off.item() and not off.requires_grad
 
 
-def test_code_energy_is_minus_the_log_density_of_scipy() -> None:
+def test_code_energy_equals_minus_the_log_density_of_scipy() -> None:
     model = autoencoder()
     for prior, density in ((priors.StandardNormal(2), stats.norm), (priors.Laplace(2), stats.laplace)):
         model.prior = prior.double()

@@ -96,7 +96,7 @@ def test_stratified_shares_are_within_five_percent_of_the_exact_mixture(posterio
     assert batches < 200 or abs(found.mean() - truth) < 0.05 * truth
 
 
-def test_other_shares_are_not_near_where_posteriors_are_far_apart() -> None:
+def test_plain_shares_are_biased_if_posteriors_are_far_apart() -> None:
     """This is what 1/N in a wrong column does: the share of row i itself is that of any other row."""
     given = separated(10_000)
     truth, _ = exact(*given, 500)
@@ -207,7 +207,7 @@ def test_covariance_penalties_are_those_of_numpy(within: bool) -> None:
 # Rates
 
 
-def test_a_rate_that_is_asked_for_costs_the_distortion_of_the_linear_curve() -> None:
+def test_a_chosen_rate_costs_the_distortion_of_the_linear_curve() -> None:
     """Reverse water-filling at level b c gives rate = sum ln(lam_i / b c) / 2 over lam_i > b c and distortion = sum
     min(lam_i, b c) / 2c + d/2 ln 2 pi c. After training, both are within 0.05 nats."""
     rng = np.random.default_rng(0)

@@ -382,7 +382,7 @@ def test_a_million_draws_have_the_declared_variance() -> None:
     assert normal.data_variance.item() == pytest.approx(9 * 0.16, rel=1e-6)
 
 
-def test_normal_posteriors_have_scipy_s_density_and_entropy() -> None:
+def test_normal_posteriors_have_the_density_and_entropy_of_scipy() -> None:
     rng = np.random.default_rng(0)
     mean, a = rng.normal(size=3), rng.normal(size=(3, 3))
     cov = a @ a.T + 0.2 * np.eye(3)
@@ -581,7 +581,7 @@ def test_discretised_logistic_parameters_lie_on_the_axis_before_the_event(compon
     assert found == pytest.approx(expected, abs=1e-7)
 
 
-def test_the_logarithm_of_a_small_share_is_numpy_s() -> None:
+def test_the_logarithm_of_a_small_share_agrees_with_numpy() -> None:
     """ln(1 - exp(-t)) from ln t for t from 1e-40 to 30, to 1e-12 of its value, also where the series takes over."""
     logs = np.concatenate([np.linspace(-92, 3.4, 500), np.log(1e-4) + np.array([-1e-3, -1e-9, 0.0, 1e-9])])
     value = np.exp(logs)

@@ -55,7 +55,7 @@ def test_annealing_lands_on_ln_p_where_weights_of_the_encoder_do_not(off, widen)
     assert (found.rows.shape, found.k, found.temperatures) == ((64,), 16, 60)
 
 
-def test_with_one_temperature_annealing_is_importance_weighting_with_as_many_draws() -> None:
+def test_with_one_temperature_annealing_equals_importance_weighting() -> None:
     """The weights are then p(x, z) / q(z|x) of the initial draws: the effective sample size, averaged over 64 rows,
     agrees with that of ``nll`` within 4.5 standard errors of the difference."""
     model = linear(0.3)
@@ -65,7 +65,7 @@ def test_with_one_temperature_annealing_is_importance_weighting_with_as_many_dra
     assert math.isnan(one.acceptance)
 
 
-def test_a_move_leaves_its_density_as_it_is() -> None:
+def test_a_move_keeps_its_density() -> None:
     """From exact draws of p(z|x), moves at beta = 1 keep mean and covariance: 4,000 chains of one row with 20 moves of
     a large step size; 3 + 9 moments at 4.5 standard errors, 8e-5."""
     torch.manual_seed(0)
@@ -188,14 +188,14 @@ def test_weights_of_every_proposal_have_the_mean_p_of_x(proposal) -> None:
     assert (found.mixed is None) == (proposal == "encoder")
 
 
-def test_auto_keeps_the_encoder_where_it_is_the_posterior() -> None:
+def test_auto_keeps_the_encoder_if_it_equals_the_posterior() -> None:
     exact = laws.linear_vae(W[:, :1], B, S2, laws.diagonal_posterior(*_best_of(W[:, :1]))).double()
     found = evaluation.nll(exact, t(X), 100, proposal="auto")
     assert found.mixed is not None and not found.mixed.any()
     assert torch.equal(found.rows, evaluation.nll(exact, t(X), 100).rows)
 
 
-def test_auto_takes_the_mixture_only_where_its_tail_is_lighter() -> None:
+def test_auto_chooses_the_mixture_only_if_its_tail_is_lighter() -> None:
     """Three rows: q bad and the mixture good, both bad and the mixture worse, q good."""
     tails = [t([0.9, 0.9, 0.1]), t([0.2, 1.5, 0.0])]
     joint = LogJoint(linear(), t(X[:3]))

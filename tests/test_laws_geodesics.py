@@ -61,7 +61,7 @@ def grid_length(inverse: Inverse, a: np.ndarray, b: np.ndarray, n: int = 73, rea
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_geodesic_is_as_short_as_the_shortest_way_on_a_grid(seed: int):
+def test_a_geodesic_is_as_short_as_the_shortest_path_on_a_grid(seed: int):
     """Ways on the grid are at most about a hundredth longer than they must be, as they go in few directions."""
     inverse, *_ = learned(seed)
     wanted, ends = grid_length(inverse, *2 * np.random.default_rng(seed).normal(size=(2, 2)))

@@ -332,7 +332,7 @@ def _coded(prior: nn.Module, posteriors: Callable[[Tensor], Distribution]) -> mo
 
 @pytest.mark.parametrize("kind", SPHERES)
 @pytest.mark.parametrize(("kappa", "active"), [(0.5, 0), (1.5, 0), (16.0, 16)])
-def test_directions_without_a_rate_are_no_active_units(kind, kappa: float, active: int):
+def test_directions_without_a_rate_are_not_active_units(kind, kappa: float, active: int):
     """For 2,000 uniform directions of R^16, Var E[z_i|x] is A^2 / 16, where A is the mean length; A^2 > 0.01 from kappa
     1.62 on for the von Mises-Fisher (1.68 for the power spherical), where the rate is 0.08 nats."""
     rng = np.random.default_rng(0)

@@ -79,7 +79,7 @@ def test_the_mean_weight_is_p_of_x(name) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "Riemannian"])
-def test_ways_back_have_one_over_p_of_x(name) -> None:
+def test_the_reverse_paths_estimate_one_over_p_of_x(name) -> None:
     """E[1/w] = 1/p(x) over exact draws of p(z|x): 6 rows, |z| < 4.5 (4e-5 per model). So -ln mean(1/w) lies above ln
     p(x) in expectation, and so does the mean of ln w."""
     torch.manual_seed(1)
@@ -194,7 +194,7 @@ def test_a_riemannian_step_keeps_volume_where_forces_are_shortened() -> None:
         assert (step(end * flip) * flip).detach().numpy() == pytest.approx(start.numpy(), abs=1e-9)
 
 
-def test_a_draw_is_the_naive_loop_of_its_formulas() -> None:
+def test_a_draw_equals_a_naive_loop_over_its_formulas() -> None:
     """Tempered leapfrog, written out in numpy with the same noise, gives the same z and every term of ln w."""
     model = MODELS["tempered"]().double()
     torch.manual_seed(3)

@@ -156,7 +156,7 @@ def test_beyond_the_range_scores_fall_for_ever(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("scale", "components"), [("learned", 1), ("network", 3)])
-def test_untrained_the_marginal_is_that_of_the_data(name: str, scale: str, components: int) -> None:
+def test_before_training_the_marginal_is_that_of_the_data(name: str, scale: str, components: int) -> None:
     """A head initialised from a sample draws its values as often as the sample has them, whatever the code; gradients
     are finite at the edges."""
     values, _, _ = COLUMNS[name]
@@ -259,7 +259,7 @@ def test_scores_of_values_beyond_the_range_are_finite_and_lower(fitted: tuple[pd
     assert np.isfinite(scores).all() and (np.diff(scores) < 0).all()
 
 
-def test_a_law_is_kept_with_the_schema() -> None:
+def test_a_law_is_stored_with_the_schema() -> None:
     schema = infer_table(pa.Table.from_pandas(frame(), preserve_index=False))
     again = type(schema).from_json(json.loads(json.dumps(schema.to_json())))
     assert again == schema and again.field("reading").law.atoms[0] == -999
@@ -365,14 +365,14 @@ def test_a_few_values_off_the_grid_do_not_remove_it(name: str) -> None:
     assert law.low >= values.min() and law.high <= values.max()
 
 
-def test_values_often_off_the_grid_are_its_end() -> None:
+def test_a_grid_ends_if_values_are_often_off_it() -> None:
     """Above 1 % of the rows such values lead to a finer grid; a single value as frequent as atoms becomes an atom."""
     assert law_of(np.append(q.integers(18, 800, N), q.integers(18, 800, N // 20) + 0.5)).step == 0.5
     law = law_of(np.append(q.integers(0, 3000, N), np.full(N // 100, 1234.5)))
     assert law.atoms == (1234.5,) and law.step == 1.0
 
 
-def test_strays_come_back_as_they_were() -> None:
+def test_strays_are_restored_as_they_were() -> None:
     data = pd.DataFrame({"price": q.lognormal(3, 1, 300).round(2), "age": q.integers(18, 80, 300).astype(float)})
     data.loc[[3, 7], "price"], data.loc[[5], "age"], data.loc[[0, 9], "age"] = [9.995, 3.333], 20.5, np.nan
     vae = latens.VAE(random_state=0, epochs=2).fit(data)

@@ -220,7 +220,7 @@ def test_the_mean_weight_of_two_stages_is_p_of_x() -> None:
     assert np.abs(laws.z_score(samples, B)).max() > 20
 
 
-def test_neither_stage_is_moved_by_the_loss_of_the_other() -> None:
+def test_neither_stage_gets_a_gradient_from_the_loss_of_the_other() -> None:
     model, _ = staged()
     objective = objectives.TwoStageELBO()
     draw = objective.draw(model, t(X))

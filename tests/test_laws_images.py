@@ -55,7 +55,7 @@ def naive_neighbours(real: np.ndarray, fake: np.ndarray, k: int) -> tuple[float,
 
 
 @pytest.mark.parametrize("which", SETS)
-def test_distances_are_their_definitions(which: str) -> None:
+def test_distances_equal_their_definitions(which: str) -> None:
     a, b = SETS[which]
     assert evaluation.frechet_distance(a, b) == pytest.approx(naive_frechet(a, b), rel=1e-6)
     assert evaluation.kernel_distance(a, b) == pytest.approx(naive_kernel(a, b), rel=1e-10)

@@ -152,7 +152,7 @@ def test_scales_at_their_floor_are_those_of_the_heads_that_serve() -> None:
 
 
 @pytest.mark.parametrize(("rows", "columns", "in_order"), [(2400, 5, True), (1900, 5, False), (2400, 70, False)])
-def test_it_is_the_default_of_tables_with_rows_enough_and_not_too_many_columns(
+def test_it_is_the_default_for_tables_with_many_rows_and_few_columns(
     rows: int, columns: int, in_order: bool
 ) -> None:
     torch.set_default_dtype(torch.float32)

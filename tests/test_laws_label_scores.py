@@ -45,7 +45,7 @@ def naive_agreement(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("codes", [APART, MIXED, NOISE], ids=["apart", "mixed", "noise"])
-def test_scores_are_their_definitions(codes: np.ndarray) -> None:
+def test_scores_equal_their_definitions(codes: np.ndarray) -> None:
     known, new = slice(0, 100), slice(100, 150)
     for k in (1, 2, 5):
         found = evaluation.knn_accuracy(codes[known], LABELS[known], codes[new], LABELS[new], k=k)
@@ -88,7 +88,7 @@ def test_units_and_words_do_not_matter() -> None:
     assert found.table()[1][:2] == ["codes", "3"] and len(found.table()) == 4
 
 
-def test_halves_hold_every_class_and_share_no_row() -> None:
+def test_halves_contain_every_class_and_share_no_row() -> None:
     classes = np.array([0] * 7 + [1] * 4 + [2])
     first, second = scores.stratified_halves(classes)
     assert sorted([*first, *second]) == list(range(12))
@@ -106,7 +106,7 @@ def test_halves_hold_every_class_and_share_no_row() -> None:
         (APART[:3], LABELS[:3], "every class of the labels has one row: give more rows of each class"),
     ],
 )
-def test_what_has_no_scores_is_one_sentence(codes: np.ndarray, labels: np.ndarray, sentence: str) -> None:
+def test_what_has_no_scores_is_reported_in_one_sentence(codes: np.ndarray, labels: np.ndarray, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         evaluation.evaluate_labels(codes, APART[: len(codes)], labels)
     assert str(caught.value) == sentence

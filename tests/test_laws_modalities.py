@@ -112,7 +112,7 @@ def test_the_mean_weight_is_p_of_what_is_seen(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["poe", "moe", "mopoe", "joint"])
-def test_a_modality_left_out_of_the_mapping_is_one_of_rows_without_values(kind) -> None:
+def test_a_modality_left_out_of_the_mapping_counts_as_missing_in_all_rows(kind) -> None:
     model = vae(kind)
     x = X.copy()
     x[:, CUTS["second"]] = np.nan

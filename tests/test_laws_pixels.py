@@ -49,7 +49,7 @@ def test_masses_of_all_grids_sum_to_one(rows: int, columns: int):
 
 
 @pytest.mark.parametrize("rows, columns, kernel, layers", [(1, 9, 3, 8), (3, 4, 3, 6), (5, 5, 5, 4), (6, 1, 3, 6)])
-def test_a_position_sees_all_before_it_and_neither_itself_nor_any_after(rows, columns, kernel, layers):
+def test_a_position_depends_only_on_earlier_positions(rows, columns, kernel, layers):
     """Gradients with respect to the embedded codes are exactly zero from the position itself on and, with enough
     layers, not zero for any earlier position (no blind spot)."""
     network = made(rows, columns, kernel=kernel, layers=layers).network

@@ -106,7 +106,7 @@ def test_exact_posteriors_make_every_weight_p_of_x() -> None:
 # Low rank
 
 
-def test_a_low_rank_normal_is_scipy_s() -> None:
+def test_a_low_rank_normal_agrees_with_scipy() -> None:
     rng = np.random.default_rng(0)
     loc, h, u = rng.normal(size=(3, 5)), rng.uniform(0.2, 2, (3, 5)), rng.normal(size=(3, 5, 2))
     q, z = distributions.LowRankNormal(t(loc), t(h), t(u)), rng.normal(size=(4, 3, 5)) * 2
@@ -173,7 +173,7 @@ def transforms() -> dict[str, d.Transform]:
 
 
 @pytest.mark.parametrize("name", transforms())
-def test_log_determinants_are_autograd_s_and_the_inverse_goes_back(name: str) -> None:
+def test_log_determinants_agree_with_autograd_and_the_inverse_undoes_the_map(name: str) -> None:
     transform = transforms()[name]
     u = t(np.random.default_rng(0).normal(size=(5, 4, 3)))
     z, log_det = transform.forward(u)
@@ -193,7 +193,7 @@ def test_log_determinants_are_autograd_s_and_the_inverse_goes_back(name: str) ->
     assert again.detach().numpy() == pytest.approx(log_det.detach().numpy(), abs=1e-8)
 
 
-def test_a_planar_step_is_the_published_map_and_radial_too() -> None:
+def test_planar_and_radial_steps_are_the_published_maps() -> None:
     rng = np.random.default_rng(1)
     v, w, b, u = rng.normal(size=3), rng.normal(size=3), 0.3, rng.normal(size=3)
     step = d.Planar(t(v), t(w), t(b))

@@ -156,7 +156,7 @@ def test_inputs_are_seen_under_the_conditions_of_their_rows() -> None:
 # Exemplars
 
 
-def test_an_exemplar_prior_is_normals_around_the_codes_of_rows() -> None:
+def test_an_exemplar_prior_is_a_mixture_of_normals_around_the_codes_of_rows() -> None:
     prior = priors.Exemplar(posterior(2), t(U)).double()
     with torch.no_grad():
         prior.log_scale.fill_(np.log(0.7))
@@ -166,7 +166,7 @@ def test_an_exemplar_prior_is_normals_around_the_codes_of_rows() -> None:
     assert prior().log_prob(t(z)).detach().numpy() == pytest.approx(expected, abs=1e-9)
 
 
-def test_while_training_a_row_is_not_explained_by_itself() -> None:
+def test_during_training_a_row_is_not_explained_by_itself() -> None:
     """The first row is an exemplar, the second is an exemplar that occurs twice, the third is none; cells are missing
     too."""
     u = U.copy()
@@ -259,7 +259,7 @@ def test_a_flow_prior_has_mass_one_and_its_draws_follow_it(dim: int) -> None:
     assert stats.kstest(cdf, "uniform").pvalue > 1e-4
 
 
-def test_a_flow_prior_is_that_of_the_condition() -> None:
+def test_a_flow_prior_depends_on_the_condition() -> None:
     torch.manual_seed(0)
     column = laws.Fixed(lambda c: c["w"].unsqueeze(-1))
     prior = priors.FlowPrior(2, 2, 4, network=column, context=1, reads=("w",)).double()

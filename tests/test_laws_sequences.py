@@ -174,7 +174,7 @@ def test_time_is_the_axis_it_says_and_no_step_sees_what_comes(shape) -> None:
 
 
 @pytest.mark.parametrize("network", ["recurrent", "conv", "linear"])
-def test_one_code_a_sequence_with_every_network(network) -> None:
+def test_every_network_gives_one_code_per_sequence(network) -> None:
     x = np.random.default_rng(0).normal(size=(12, 9, 3)).astype("float32")
     schema = infer(x)
     inside = torch.as_tensor(schema.to_model(x))

@@ -20,7 +20,7 @@ from latens.recipes import choices
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (20, 5), (5, 20), (1, 9), (9, 1), (64, 64)])
-def test_the_largest_singular_value_is_the_svd_s(shape: tuple[int, int]):
+def test_the_largest_singular_value_agrees_with_the_svd(shape: tuple[int, int]):
     """For random matrices, whose first two singular values are close, the estimate is never above, within a tenth, and
     to 1e-4 after 2,000 rounds; with a gap of a fifth it is exact to 1e-4 after 60, and the gradient is u v^T."""
     torch.manual_seed(0)

@@ -60,7 +60,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_densities_and_moments_are_scipy_s(name) -> None:
+def test_densities_and_moments_agree_with_scipy(name) -> None:
     row = TABLE[name]
     px, reference = row.make(*map(t, row.parameters)), row.scipy(*row.parameters)
     x = np.array([reference.ppf(q) for q in (1e-5, 0.01, 0.2, 0.5, 0.9, 0.999)])
@@ -170,7 +170,7 @@ GRID = np.array(np.meshgrid([1e-8, 1e-2, 1, 30, 1e4, 1e8], [1e-8, 1e-2, 0.5, 3, 
 MU, THETA, X = GRID.reshape(3, -1)
 
 
-def test_negative_binomial_is_scipy_s_where_scipy_is_exact() -> None:
+def test_negative_binomial_agrees_with_scipy_if_scipy_is_exact() -> None:
     mild = (MU >= 1e-2) & (MU <= 30) & (THETA >= 0.5) & (THETA <= 3) & (X <= 5)
     mu, theta, x = MU[mild], THETA[mild], X[mild]
     found = distributions.NegativeBinomial(t(np.log(mu)), t(np.log(theta))).log_prob(t(x)).numpy()
@@ -225,7 +225,7 @@ def test_large_theta_is_poisson_and_small_theta_all_zeros() -> None:
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.5, 7.25])
-def test_values_that_are_no_counts_have_no_mass(value) -> None:
+def test_values_that_are_not_counts_have_no_mass(value) -> None:
     zero = t([0.0])
     for px in (distributions.Poisson(zero), distributions.NegativeBinomial(zero, zero),
                distributions.ZeroInflatedNegativeBinomial(zero, zero, zero)):  # fmt: skip
@@ -382,7 +382,7 @@ def test_a_row_is_the_sum_of_its_observed_columns_by_scipy() -> None:
     assert np.isfinite(px.base.log_prob(px.base.fill).detach().numpy()).all()
 
 
-def test_single_precision_gives_the_numbers_of_double() -> None:
+def test_single_precision_gives_the_results_of_double_precision() -> None:
     likelihood, raw, x = table(5)
     expected = likelihood(raw).cells(t(x)).detach().numpy()
     single = TableLikelihood(nn.Identity(), likelihood.columns)
@@ -576,7 +576,7 @@ def test_other_numbers_of_outputs_and_of_columns_are_refused() -> None:
         distributions.Columns([(torch.tensor([0]), distributions.Poisson(torch.zeros(1)))], 2)
 
 
-def test_whole_numbers_may_be_of_any_storage_type() -> None:
+def test_whole_numbers_may_have_any_storage_type() -> None:
     likelihood = TableLikelihood(nn.Identity(), list(FAMILIES.values()))
     raw = torch.randn(3, likelihood.outputs, generator=torch.Generator().manual_seed(0))
     x = torch.tensor([170, 3, 7, 2, 40, 3, 0, 5, 1, 3, 4, 0]).expand(3, -1)

@@ -17,7 +17,7 @@ def images(n: int = 23) -> torch.Tensor:
     return torch.arange(n * 12).view(n, 3, 4).to(torch.uint8)
 
 
-def test_eight_bit_data_stay_eight_bit_and_come_as_whole_batches():
+def test_eight_bit_data_stay_eight_bit_and_form_whole_batches():
     x = images()
     for batch in ArrayLoader(x, batch_size=5).batches(0):
         assert batch.x.dtype == torch.uint8
@@ -27,14 +27,14 @@ def test_eight_bit_data_stay_eight_bit_and_come_as_whole_batches():
 
 
 @pytest.mark.parametrize(("rows", "size"), [(23, 5), (23, 23), (23, 100), (24, 8), (2, 1)])
-def test_every_row_at_most_once_an_epoch_and_in_order_exactly_once(rows: int, size: int):
+def test_every_row_occurs_at_most_once_per_epoch_and_in_order_exactly_once(rows: int, size: int):
     loader = ArrayLoader(torch.arange(rows), batch_size=size)
     seen = torch.cat([b.rows for b in loader.batches(3)])
     assert len(seen) == len(loader) * min(size, rows) and len(set(seen.tolist())) == len(seen)
     assert rows - len(seen) < min(size, rows)
     assert torch.equal(torch.cat([b.rows for b in loader.in_order().batches(0)]), torch.arange(rows))
     over_time = torch.cat([b.rows for epoch in range(40) for b in loader.batches(epoch)])
-    assert len(set(over_time.tolist())) == rows  # rows that one epoch leaves over, another takes
+    assert len(set(over_time.tolist())) == rows  # a row that one epoch leaves out is used in another
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
@@ -75,7 +75,7 @@ def test_weights_have_mean_one_over_the_data():
         ArrayLoader(torch.arange(4), weight=torch.zeros(4), batch_size=4)
 
 
-def test_trees_that_disagree_on_the_rows_are_refused():
+def test_trees_with_different_numbers_of_rows_are_refused():
     with pytest.raises(ValueError, match="same number of rows"):
         ArrayLoader(torch.zeros(4), {"label": torch.zeros(5)}, batch_size=2)
 

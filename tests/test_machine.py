@@ -56,7 +56,7 @@ def test_every_command_works_without_affinity_locks_and_proc(folder: Path) -> No
     assert len(np.load(folder / "z.npy")) == len(pd.read_csv(folder / "scores.csv")) == 90
 
 
-def test_free_memory_is_the_least_that_machine_and_control_group_leave(tmp_path):
+def test_free_memory_is_the_smaller_of_what_the_machine_and_the_control_group_have_left(tmp_path):
     from latens.machine.memory import free_memory, memory
 
     nothing = str(tmp_path / "nothing")

@@ -38,8 +38,8 @@ class StopAt(Progress):
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with rows of numbers and a table of mixed columns with gaps; no report is drawn, as it has tests of its
-    own."""
+    """A folder with rows of numbers and a table of mixed columns with gaps. A stub replaces the report, which has its
+    own tests."""
     monkeypatch.setattr("latens.report.write", lambda path, *given, **more: write_text(path, "page"))
     monkeypatch.chdir(tmp_path)
     x = data(80)
@@ -55,7 +55,7 @@ def listing(folder: str) -> list[str]:
 
 
 def outcome(run: str | Path) -> tuple[Any, ...]:
-    """The weights of a run, every round's figures, settings, and which weights are kept."""
+    """The weights of a run, the figures of every round, the settings, and which weights are kept."""
     record, run = read_record(Path(run)), Path(run)
     rounds = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
     settings = {name: value for name, value in record["training"].items() if name != "seed"}
@@ -69,7 +69,7 @@ def outcome(run: str | Path) -> tuple[Any, ...]:
     ("x.npy",), ("t.csv", "--weight-decay", 0.1, "--average", 0.9, "--kl-warmup", 0.5),
     ("x.npy", "--recipe", "iwae", "--epochs", 60, "--patience", 1, "--learning-rate", 0.05),
 ], ids=["numbers", "mixed columns with gaps", "early stopping"])  # fmt: skip
-def test_each_seed_is_the_run_that_it_is_alone(words: tuple[Any, ...], here: Path):
+def test_each_seed_gives_the_same_run_as_a_separate_fit(words: tuple[Any, ...], here: Path):
     found = figures("fit", *words[:1], "--out", "all", "--seeds", 3, *QUICK, *words[1:])
     for seed in range(3):
         alone = figures("fit", *words[:1], "--out", f"alone-{seed}", "--seed", seed, *QUICK, *words[1:])
@@ -101,7 +101,7 @@ def test_failing_seeds_are_reported(here: Path):
 # Sweeps
 
 
-def test_a_sweep_is_its_fits(here: Path):
+def test_a_sweep_gives_the_figures_of_separate_fits(here: Path):
     grid = ("--grid", "beta=0.5,2", "--grid", "learning_rate=0.001,0.01")
     found = figures("sweep", "x.npy", "--out", "all", *grid, "--seeds", 2, *QUICK)
     assert len(found["combinations"]) == 4
@@ -126,7 +126,7 @@ def test_a_sweep_is_its_fits(here: Path):
     assert page.count("<svg") == 4 and "learning_rate = 0.01" in page and page.count('class="best"') == 5
 
 
-def test_a_sweep_names_the_best_for_a_person_and_takes_structures(here: Path):
+def test_a_sweep_prints_the_best_combination_and_can_vary_the_size_of_the_code(here: Path):
     text = done("sweep", "x.npy", "--out", "s", "--grid", "latent_dim=1,2", "--nll", "--seeds", 2, *QUICK).out
     assert "best by the bound on held-out rows: latent_dim = " in text and "nll" in text
     assert "holds the runs of a sweep" in refused("evaluate", "s")

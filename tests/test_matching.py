@@ -111,7 +111,7 @@ def test_a_level_without_rows_and_one_far_from_its_share() -> None:
     assert np.log(after[2] / after[3] * before[3] / before[2]) == pytest.approx(-2, abs=1e-6)
 
 
-def test_weights_of_files_without_shifts_are_read() -> None:
+def test_weights_saved_before_shifts_existed_are_read() -> None:
     made, old = likelihood("in order"), likelihood("in order")
     with torch.no_grad():
         made.served[0].offset += 1
@@ -122,7 +122,7 @@ def test_weights_of_files_without_shifts_are_read() -> None:
     assert old.served[0].offset.min() == 1
 
 
-def test_parts_of_ones_own_train_to_their_end_on_rows_with_gaps() -> None:
+def test_user_parts_train_to_the_end_on_rows_with_gaps() -> None:
     """Such a run has no schema, so it draws no samples and nothing is matched."""
     posterior = latens.conditionals.DiagonalNormalPosterior(
         nn.Sequential(latens.networks.Standardize(mask=True), nn.Linear(2 * len(COLUMNS), 2 * Z))

@@ -137,6 +137,6 @@ def test_numbers_of_a_table_have_marks_for_levels_and_no_gaps() -> None:
         ("seeds --samples", "--samples is for one run, and seeds has several: name one, as in seeds/seed-0"),
     ],
 )
-def test_what_cannot_be_scored_is_one_sentence(words: str, sentence: str, folder: Path) -> None:
+def test_what_cannot_be_scored_is_reported_in_one_sentence(words: str, sentence: str, folder: Path) -> None:
     found = refused("evaluate", *words.split(), "--no-synthetic", *LITTLE)
     assert found.startswith(sentence.format(folder)), found

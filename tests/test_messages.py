@@ -69,7 +69,7 @@ def test_every_message_has_the_form(package: Path) -> None:
     [["The file is empty", "give another"], ["it is empty."], ["it is empty. Give another: x"], ["it is empty"],
      ["it is empty", "leave --layout away"]],
 )  # fmt: skip
-def test_a_message_of_another_form_is_noticed(arguments: list[str]) -> None:
+def test_a_message_of_the_wrong_form_is_detected(arguments: list[str]) -> None:
     assert list(faults([[each] for each in arguments]))
 
 
@@ -87,7 +87,7 @@ def test_a_message_of_another_form_is_noticed(arguments: list[str]) -> None:
         ("sample run -q", "there is no option -q: `latens COMMAND --help` lists them"),
     ],
 )
-def test_words_that_a_command_does_not_take_are_refused_in_the_same_form(
+def test_arguments_that_a_command_does_not_take_are_refused_in_the_same_form(
     words: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words.split()) == 2

@@ -176,7 +176,7 @@ def test_one_impossible_row_alone_and_arrays_of_scores(here):
 
 
 @pytest.mark.parametrize(("column", "value"), [("price", 0.0), ("x", "word"), ("day", "monday"), ("count", 0.5)])
-def test_a_column_that_holds_nothing_possible_is_another_column(here, column, value):
+def test_a_column_of_impossible_values_is_refused_by_name(here, column, value):
     rows().head(20).assign(**{column: value}).to_csv("other.csv", index=False)
     assert repr(column) in refused("score", "run", "other.csv", "--out", "s.csv")
 
@@ -211,7 +211,7 @@ def test_first_columns_come_first_whatever_their_excess():
 # Arrays
 
 
-def test_a_constant_has_no_density_and_another_value_a_stated_cost():
+def test_a_constant_has_no_density_and_another_value_has_a_stated_cost():
     torch.manual_seed(0)
     base = d.Normal(torch.randn(5, 3).double(), torch.tensor(0.4).double())
     shift, unit = torch.tensor([1.0, 7.0, 0.0]).double(), torch.tensor([2.0, 1.0, 0.5]).double()
@@ -284,7 +284,7 @@ def test_impossible_rows_of_arrays(kind, values, bad):
 # Filled cells
 
 
-def test_filled_cells_are_counted_as_they_are_seen_in_what_comes_out(here, monkeypatch):
+def test_the_count_of_filled_cells_is_that_of_the_output(here, monkeypatch):
     table = rows(60).head(30).astype(object)
     table.loc[::3, "x"] = table.loc[::4, "colour"] = table.loc[::5, "word"] = table.loc[::7, "seven"] = None
     table.loc[1, "colour"] = "purple"
@@ -311,7 +311,7 @@ def test_filled_cells_are_counted_as_they_are_seen_in_what_comes_out(here, monke
     ({"price": "6995.094812"}, "price is 6995.094812, above the largest value seen in fitting ($6,995.09)"),
     ({"n": "2.5"}, "n is 2.5, a level that was never seen in fitting"),
 ])  # fmt: skip
-def test_a_reason_shows_values_in_full_where_the_form_would_round_them(tmp_path, monkeypatch, cell, reason):
+def test_a_reason_shows_in_full_the_values_that_rounding_would_hide(tmp_path, monkeypatch, cell, reason):
     monkeypatch.chdir(tmp_path)
     z = np.random.default_rng(0).normal(size=60)
     prices = [f"${p:,.2f}" for p in [*abs(z[1:] * 900), 6995.09]]
@@ -326,7 +326,7 @@ def test_a_reason_shows_values_in_full_where_the_form_would_round_them(tmp_path,
     assert pd.read_csv("o.csv")["reason"][3] == reason
 
 
-def test_the_cell_that_is_no_number_is_named_and_not_the_first(tmp_path, monkeypatch):
+def test_the_cell_that_is_not_a_number_is_named_instead_of_the_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frame = pd.DataFrame({"x": np.random.default_rng(0).normal(size=60), "n": np.arange(60) % 3})
     frame.to_parquet("t.parquet")

@@ -83,7 +83,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_part_equals_the_output_for_its_file(here: Path, name: str):
+def test_a_part_of_the_output_equals_the_output_for_its_file(here: Path, name: str):
     command, *_ = name.split()
     words = COMMANDS[name]
     done(command, "run", "data", "--out", "out", "--workers", 1, *words)
@@ -275,7 +275,7 @@ REFUSED = {
 }
 
 
-def test_a_folder_that_cannot_be_is_refused(here: Path, fitted: Path):
+def test_an_impossible_folder_is_refused(here: Path, fitted: Path):
     for name in ("full", "edited", "empty", "twins", "year/word=x"):
         Path(name).mkdir(parents=True)
     Path("full/notes.txt").write_text("mine")

@@ -78,7 +78,7 @@ def drawn(ax: Any) -> int:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_every_figure_of_every_kind_of_rows_is_on_the_axes_given(name: str, fitted: Any) -> None:
+def test_every_chart_of_every_kind_of_rows_is_drawn_on_the_given_axes(name: str, fitted: Any) -> None:
     vae, rows = fitted(name), ROWS[name]
     for figure in FIGURES:
         more: Any = {"calibration": {"reference": rows}, "traversals": {"dimensions": [1, 0]}}.get(figure, {})
@@ -142,7 +142,7 @@ def test_arrays_are_drawn_as_they_are() -> None:
     assert len(plot.traversals(walk.astype(np.uint8)).get_yticklabels()) == 3
 
 
-def test_images_are_in_their_places() -> None:
+def test_images_appear_at_their_positions() -> None:
     images = ROWS["grey"][:5]
     shown = np.asarray(plot.samples(images).images[0].get_array())
     whole = images.astype(float) / images.max() * 255
@@ -150,7 +150,7 @@ def test_images_are_in_their_places() -> None:
     assert (shown[:, 6, -1] == 0).all() and (shown[:, :6, -1] == 255).all()
 
 
-def test_columns_come_in_the_order_asked_for(fitted: Any) -> None:
+def test_columns_have_the_requested_order(fitted: Any) -> None:
     ax = plot.columns(fitted("table"), ROWS["table"], names=["kind", "a $x$ b"])
     assert [inset.get_title(loc="left").split("\n")[0] for inset in ax.child_axes] == ["kind", "a $x$ b"]
     shares = [bar.get_width() for bar in ax.child_axes[0].patches[:3]]
@@ -202,7 +202,7 @@ WRONG: list[tuple[str, Callable[[latens.VAE], Any], str]] = [
 
 
 @pytest.mark.parametrize("call, said", [pytest.param(*each[1:], id=f"{each[0]} {i}") for i, each in enumerate(WRONG)])
-def test_wrong_input_is_one_sentence(call: Callable[[latens.VAE], Any], said: str, fitted: Any) -> None:
+def test_wrong_input_is_reported_in_one_sentence(call: Callable[[latens.VAE], Any], said: str, fitted: Any) -> None:
     before = pyplot.get_fignums()
     with pytest.raises(ValueError, match=said) as error:
         call(fitted("numbers"))

@@ -139,7 +139,7 @@ def test_two_processes_learn_what_one_learns_from_files(name: str, two: tuple[Pa
         assert torch.allclose(joint[key], tensor, rtol=0, atol=1e-5), key
 
 
-def test_a_killed_process_ends_the_run_which_the_same_command_takes_up(
+def test_a_killed_process_ends_the_run_and_the_same_command_continues_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     jointly.write_data(tmp_path)

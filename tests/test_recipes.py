@@ -206,12 +206,18 @@ def test_machines_get_the_same() -> None:
     assert one["options"][1]["default"] == 4.0 and one["formulas"] and one["plain"][0].startswith("maximise")
 
 
-def test_an_unknown_name_is_refused_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_is_refused_and_the_nearest_name_is_suggested(
+
+
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+
+
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert refused("recipes", "beta_vee").startswith("unknown recipe 'beta_vee' (did you mean beta_vae")
 
 
-def test_a_recipe_of_ones_own_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_recipe_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text('def small(info, *, width: int = 3):\n    """A small one."""\n')
     monkeypatch.syspath_prepend(tmp_path)

@@ -92,7 +92,7 @@ def test_steps_raise_the_density_of_the_codes_and_end_at_their_law() -> None:
     assert p.variance.detach().numpy() == pytest.approx(flat.var(0), rel=0.02)
 
 
-def test_a_component_without_rows_stays_and_one_of_equal_rows_keeps_a_variance() -> None:
+def test_a_component_without_rows_stays_and_a_component_of_equal_rows_keeps_a_variance() -> None:
     prior = mixture()
     with torch.no_grad():
         prior.start[0, 1:3] = 1000.0
@@ -104,7 +104,7 @@ def test_a_component_without_rows_stays_and_one_of_equal_rows_keeps_a_variance()
     assert p.component_variance.min() >= 1e-4 and p.log_prob(t(np.ones(Z))).isfinite()
 
 
-def test_a_mixture_of_a_condition_is_left_as_it_is() -> None:
+def test_a_mixture_that_depends_on_a_condition_is_left_as_it_is() -> None:
     prior = priors.NormalMixturePrior(Z, J, torch.nn.Linear(1, J * (1 + 2 * Z)), ("g",))
     p = priors.NormalMixturePrior(Z, J)()
     assert prior.seen(SimpleNamespace(p=p, codes=torch.zeros(1, 2, Z), weight=None)) is None

@@ -360,7 +360,13 @@ def test_a_table_of_every_kind_of_column(mixed_run: tuple[Run, Rows]) -> None:
     assert text == report.render(run, rows), "the page must be the same for the same run"
 
 
-def test_the_page_begins_with_what_was_learnt_how_good_it_is_and_what_to_distrust(mixed_run: tuple[Run, Rows]) -> None:
+def test_the_page_begins_with_what_was_learnt_how_good_it_is_and_what_to_distrust(
+
+
+    mixed_run: tuple[Run, Rows]
+
+
+) -> None:
     run, rows = mixed_run
     subject = Subject(run, rows, None, None, None)
     first = report.render(run, rows).split("</h1>")[1].split("</p>")[0]
@@ -373,7 +379,7 @@ def test_the_page_begins_with_what_was_learnt_how_good_it_is_and_what_to_distrus
         run.warnings.pop()
 
 
-def test_a_column_that_a_rule_writes_says_so(mixed_run: tuple[Run, Rows]) -> None:
+def test_a_column_that_a_rule_determines_is_marked(mixed_run: tuple[Run, Rows]) -> None:
     run, _ = mixed_run
     assert isinstance(run.schema, Table)
     column = run.schema.outer_by_name["price"]
@@ -463,7 +469,7 @@ def test_more_than_chance_is_a_test_at_five_percent() -> None:
     ],
     ids=lambda each: each.name if isinstance(each, Column) else "",
 )
-def test_an_axis_holds_all_but_the_tails(column: Column, values: np.ndarray) -> None:
+def test_an_axis_covers_all_but_the_tails(column: Column, values: np.ndarray) -> None:
     axis = charts.Axis.of(column, values)
     edges = axis.edges()
     assert np.isfinite(edges).all() and (np.diff(edges) > 0).all() and 2 <= len(edges) <= charts.BINS + 3
@@ -477,7 +483,7 @@ def test_an_axis_holds_all_but_the_tails(column: Column, values: np.ndarray) -> 
         charts.scatter(axis, seen, seen, "no crash")
 
 
-def test_levels_beyond_ten_are_joined() -> None:
+def test_levels_after_the_tenth_are_joined() -> None:
     column = Column("g", "categorical", "string", "categorical", tuple(f"l{i:02d}" for i in range(30)))
     codes = np.repeat(np.arange(30.0), np.arange(1, 31))
     names, (first, second) = marginals.grouped(column, codes, codes[::-1])
@@ -540,7 +546,7 @@ def test_the_page_shows_the_name_of_a_file_and_its_path_to_the_pointer(mixed_run
 
 
 @pytest.mark.browser
-def test_a_browser_opens_it_without_a_complaint(
+def test_a_browser_opens_the_page_without_errors(
     image_run: Run, digits: tuple[np.ndarray, np.ndarray], compared: Comparison, tmp_path: Path
 ) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -153,7 +153,7 @@ def test_one_process_at_a_time_works_on_a_run(tmp_path: Path):
     fit(tmp_path / "run", {}, resume=True)
 
 
-def test_a_warm_start_begins_with_the_other_runs_weights(tmp_path: Path):
+def test_a_warm_start_begins_with_the_weights_of_the_other_run(tmp_path: Path):
     rows = rows_of(data(60))
     settings = Settings(epochs=2, batch_size=20, device="cpu")
     first = fitting.fit_recipe(rows, Recipe("vae", latent_dim=2), settings, out=tmp_path / "first", validation=0.0)

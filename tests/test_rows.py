@@ -110,7 +110,7 @@ def test_columns_are_found_by_name_or_by_place() -> None:
         array_of(pa.table({k: v for k, v in PIXELS.items() if k != "p7"}), pixels, "here")
 
 
-def test_taking_rows_takes_all_that_belongs_to_them() -> None:
+def test_taking_rows_also_takes_everything_that_belongs_to_them() -> None:
     table, labels = mixed(), np.arange(N) % 7
     rows = rows_of(table, asked=Asked(condition=("w",)), labels=labels)
     index = [5, 3, 3, 250]
@@ -277,7 +277,7 @@ def test_impossible_splits_are_refused() -> None:
         split_rows(100, 0.1, 0, Split.of("group", np.zeros(100), "g"))
 
 
-def test_a_run_on_columns_of_every_kind_is_loaded_again(tmp_path):
+def test_a_run_with_columns_of_every_kind_can_be_loaded(tmp_path):
     """Loading checks a record with a row that its columns can hold."""
     rng = np.random.default_rng(0)
     table = pa.table({
@@ -292,7 +292,7 @@ def test_a_run_on_columns_of_every_kind_is_loaded_again(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [0, 2**40])
-def test_some_rows_are_those_rows_copied_or_not(limit: int, monkeypatch: pytest.MonkeyPatch):
+def test_selected_rows_are_the_same_whether_copied_or_not(limit: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("latens.data.lazy.COPIED_BYTES", limit)
     x = torch.arange(30.0).reshape(10, 3)
     few = some(x, torch.tensor([7, 2, 2]))

@@ -92,7 +92,7 @@ def test_no_rule_is_found_among_independent_columns(seed):
 
 
 @pytest.mark.parametrize("mean", [45, 47])
-def test_no_order_that_hardly_binds_takes_the_heaps_of_a_column(mean):
+def test_an_order_that_rarely_matters_does_not_remove_the_heaps_of_a_column(mean):
     """A share that is at least 0 and the score that it comes from are in order only because of their scales."""
     score = np.random.default_rng(0).normal(size=4000)
     schema = schema_of(pd.DataFrame({"share": np.maximum(np.round(mean + 30 * score, 1), 0), "score": score}))
@@ -121,7 +121,7 @@ def test_rows_of_any_numbers_keep_every_rule():
     assert {text: broken(table) for text, broken in (RULES | ORDER).items()} == dict.fromkeys(RULES | ORDER, 0)
 
 
-def test_rows_come_back_as_they_are():
+def test_rows_are_restored_as_they_are():
     data = frame()
     schema, (table, back) = schema_of(data), as_table(data)
     read = Table.from_json(json.loads(json.dumps(schema.to_json())))
@@ -171,7 +171,7 @@ CHANGES = {  # column, value, the column named
 
 
 @pytest.mark.parametrize("column", CHANGES)
-def test_a_row_that_breaks_a_rule_says_so_at_a_stated_cost(vae, column):
+def test_a_row_that_breaks_a_rule_is_named_and_has_a_stated_cost(vae, column):
     usual = frame()[frame().num != 3].head(3).reset_index(drop=True)
     odd = usual.copy()
     odd.loc[1, column] = CHANGES[column]
@@ -382,7 +382,7 @@ def test_orders_of_every_kind_of_column_are_found_and_kept(name):
     assert (made.low <= made.high).all() and made.high.max() <= max(data.high.dropna().max(), made.low.max())
 
 
-def test_a_sum_is_found_among_gaps_and_fills_them():
+def test_a_sum_is_found_in_spite_of_gaps_and_fills_them():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(N, 3))
     x[:, 2] = x[:, 0] + x[:, 1]

@@ -109,7 +109,7 @@ def test_each_rule_is_found_and_none_determines_a_condition():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_none_is_found_among_columns_with_noise(seed):
+def test_no_rule_is_found_among_noisy_columns(seed):
     """The table is that of :func:`frame`, with noise of a tenth of the spread on each number and a fifth of the levels
     exchanged."""
     rng, data = np.random.default_rng(seed), frame(seed=seed)

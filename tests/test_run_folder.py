@@ -58,7 +58,7 @@ def test_no_file_is_pickle() -> None:
             assert start[:1] != b"\x80" and start != b"PK", path
 
 
-def test_given_options_are_kept_and_automatic_ones_said(tmp_path: Path) -> None:
+def test_given_options_are_kept_and_automatic_ones_are_reported(tmp_path: Path) -> None:
     done("fit", "few.npy", "--out", tmp_path / "run", "--beta", 2, "--latent-dim", 2, *SHORT)
     assert runs.read_record(tmp_path / "run")["recipe"]["options"] == {"beta": 2, "latent_dim": 2}
     run = runs.load(tmp_path / "run")

@@ -97,7 +97,7 @@ def files(run: Path, suffix: str, words: list[str], folder: Path, rows: int = 25
 
 
 @pytest.mark.parametrize(("name", "suffix", "words"), CASES, ids=lambda each: "".join(each) if each else "")
-def test_a_file_of_many_windows_is_that_of_one(
+def test_a_file_of_many_windows_equals_a_file_of_one_window(
     name: str, suffix: str, words: list[str], runs: Callable[[str], Path], tmp_path: Path
 ):
     whole, windows = files(runs(name), suffix, words, tmp_path)

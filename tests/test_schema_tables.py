@@ -149,7 +149,7 @@ def test_storage_keeps_what_matters() -> None:
 # Back from numbers that no cell had
 
 
-def test_numbers_between_come_back_in_the_type() -> None:
+def test_numbers_between_grid_points_are_restored_in_their_type() -> None:
     """Whole numbers are rounded and kept in range, codes are levels, NaN is a null."""
     cases: list[tuple[Any, float, Any]] = [
         (holes(whole("int8")), 1e9, 127), (holes(whole("int8")), -1e9, -128), (holes(whole("int64")), 1e30, None),
@@ -237,7 +237,7 @@ def test_two_columns_of_one_name() -> None:
         Table((Column("a", "count", "int64", "poisson"), Column("a", "text", "string")))
 
 
-def test_conditions_are_whole_and_known() -> None:
+def test_conditions_are_complete_and_known() -> None:
     schema = infer_table(pa.table(LAW), condition=["word", "number"])
     c = schema.conditions_of(pa.table(GOOD))
     assert list(c) == ["word", "number"] and c["word"].tolist() == [0, 1, 2, 0]
@@ -416,7 +416,7 @@ def test_the_user_overrides_kinds(name: str, kind: str) -> None:
     assert [(f.name, f.kind) for f in infer_table(SAID, {name: kind}).fields if f.name != name] == others
 
 
-def test_tables_that_have_nothing_to_model() -> None:
+def test_tables_with_nothing_to_model_are_refused() -> None:
     for table, message in (
         (pa.table({"a": ["x"] * 5}), "no column is left to model .a: always x"),
         (pa.table({"a": [1.5]}), "at least 2 rows, got n_samples=1"),
@@ -441,7 +441,7 @@ def test_a_schema_says_what_was_seen() -> None:
     assert rows_of(SAID, asked=Asked({"w": "drop"}, ("n",))).schema == infer_table(SAID, {"w": "drop"}, condition=["n"])
 
 
-def test_the_marginal_scores_are_scipys():
+def test_the_marginal_scores_agree_with_scipy():
     from scipy import stats
 
     from latens.data.tables.kinds import _normal, _student_t

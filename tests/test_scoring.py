@@ -93,7 +93,7 @@ def test_calibration_survives_its_file(run, tmp_path):
         scoring.read_calibration(tmp_path)
 
 
-def test_scores_of_a_calibration_from_before_views_are_densities(run):
+def test_a_calibration_without_views_scores_by_density(run):
     calibration = scoring.calibrate(run, further(run, rows(100, 1)), k=20)
     assert calibration.views and scoring.Calibration.from_json(calibration.to_json()).views
     old = scoring.Calibration.from_json(calibration.to_json() | {"format": 1})

@@ -67,14 +67,14 @@ def start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def test_as_many_processes_as_cores_with_two_fits_each(monkeypatch: pytest.MonkeyPatch):
+def test_there_are_at_most_as_many_processes_as_cores_with_two_fits_each(monkeypatch: pytest.MonkeyPatch):
     assert [workers.shared_by(jobs, 2) for jobs in (1, 2, 3, 4, 5, 400)] == [1, 1, 1, 2, 2, 2]
     assert [workers.shared_by(jobs, 64) for jobs in (1, 5, 40)] == [1, 2, workers.MOST]
     monkeypatch.setattr(sys, "executable", "")
     assert workers.shared_by(40, 2) == 1
 
 
-def test_shares_leave_what_one_process_leaves(here: Path, two_cores: None):
+def test_shares_leave_the_same_state_as_one_process(here: Path, two_cores: None):
     two = figures(*SEVERAL, "--out", "two")
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
@@ -125,7 +125,7 @@ def steps() -> list[int]:
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_none_lives_on_and_all_is_resumed(here: Path):
+def test_killed_at_random_moments_no_process_survives_and_all_jobs_are_resumed(here: Path):
     whole, _ = start(*LONG, "--out", "whole").communicate(timeout=300)
     moments, killed = random.Random(0), 0
     for _ in range(3):
@@ -150,7 +150,7 @@ def test_killed_at_random_moments_none_lives_on_and_all_is_resumed(here: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
-def test_interrupted_all_stop_with_what_they_have_and_one_process_can_go_on(how: str, here: Path):
+def test_after_an_interrupt_all_processes_stop_and_one_process_can_continue(how: str, here: Path):
     process = start(*LONG, "--out", "part")
     wait_for(lambda: len(steps()) == 2 or process.poll() is not None)
     [other] = children(process.pid)
@@ -215,7 +215,7 @@ def test_the_cores_are_shared_too(monkeypatch: pytest.MonkeyPatch):
      (("sweep", "x.npy", "--grid", "beta=1,2", "--grid", "latent_dim=1,2", *map(str, QUICK)), 1, 1),
      (("sweep", "x.npy", "--grid", "beta", "--grid", "latent_dim=1,2,3,4"), 1, 0)],
 )  # fmt: skip
-def test_those_begun_early_are_taken_or_ended(
+def test_workers_started_early_are_taken_or_ended(
     words: tuple[str, ...], begun: int, taken: int, here: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
@@ -227,7 +227,7 @@ def test_those_begun_early_are_taken_or_ended(
     assert [process.poll() for process in started] == [0] * taken + [-signal.SIGTERM] * (begun - taken)
 
 
-def test_one_that_waits_ends_with_the_process_that_began_it():
+def test_a_waiting_worker_ends_with_the_process_that_started_it():
     code = "from latens.cli import workers; p = workers.start(1); print(p.pid); import os; os.kill(os.getpid(), 9)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     wait_for(lambda: not is_alive(int(said.stdout)))

@@ -154,7 +154,7 @@ def test_a_pulled_run_equals_the_pushed_run(hub: Hub):
     assert not any("densities" in path for path in hub.repositories["me/mine"])
 
 
-def test_paths_and_rows_of_the_machine_stay_there(hub: Hub, tmp_path: Path):
+def test_local_paths_and_rows_are_not_uploaded(hub: Hub, tmp_path: Path):
     place = tmp_path / "secret"
     place.mkdir()
     np.save(place / "x.npy", X)
@@ -234,7 +234,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("how", FAULTS)
-def test_misbehaviour_of_a_hub_is_reported_in_one_sentence(hub: Hub, how: str):
+def test_errors_of_a_hub_are_reported_in_one_sentence(hub: Hub, how: str):
     fitted().save("run")
     done("push", "run", "me/mine")
     spoil(hub, how)

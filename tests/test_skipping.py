@@ -68,7 +68,7 @@ def test_a_run_is_adamw_without_the_updates_of_long_gradients(more: dict[str, An
 
 
 @pytest.mark.parametrize("more", [{}, {"compile": True, "backend": "eager"}], ids=["eager", "captured"])
-def test_a_row_that_is_not_finite_costs_its_batches_alone(more: dict[str, Any]):
+def test_a_row_that_is_not_finite_costs_only_its_own_batches(more: dict[str, Any]):
     x = data()
     x[7] = 1e30
     model = vae(variance=0.1)
@@ -131,7 +131,7 @@ def test_a_round_without_an_update_ends_the_run(more: dict[str, Any]):
         Settings(skip_norm=-1.0)
 
 
-def test_the_command_line_counts_and_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_command_line_reports_the_count_of_skipped_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     fit = ("fit", "digits", "--epochs", "2", "--batch-size", "128", "--out")
     found = figures(*fit, "run", "--skip-norm", "37.9")

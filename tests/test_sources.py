@@ -85,7 +85,7 @@ def test_round_trip(tmp_path: Path, extension: str, dtype: str) -> None:
         infer(source.x)
 
 
-def test_arrays_as_others_write_them(tmp_path: Path) -> None:
+def test_arrays_written_by_other_programs(tmp_path: Path) -> None:
     x = values("float64", (5, 4))
     for name, array in {"fortran": np.asfortranarray(x), "big": x.astype(">f8"), "strided": x[:, ::2]}.items():
         np.save(tmp_path / f"{name}.npy", array)

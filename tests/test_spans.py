@@ -81,7 +81,7 @@ def test_a_stream_is_seen_as_an_array_is(name: str, tmp_path: Path) -> None:
     assert (found.kind, found.levels, found.span) == (whole.kind, whole.levels, whole.span)
 
 
-def test_a_grid_that_the_sample_shows_and_other_rows_break_is_none(tmp_path: Path) -> None:
+def test_a_grid_that_later_rows_break_is_not_a_grid(tmp_path: Path) -> None:
     x = rng.integers(0, 5, (30_000, 20)) / 4
     x[:, 0] = 0.5
     x[29_999, 1] = 0.6180339

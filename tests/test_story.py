@@ -28,7 +28,7 @@ def script() -> ModuleType:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_code_of_the_page_leaves_what_its_pictures_and_numbers_need(script: ModuleType, tmp_path: Path) -> None:
+def test_minified_page_code_keeps_what_its_pictures_and_numbers_need(script: ModuleType, tmp_path: Path) -> None:
     scope: dict[str, object] = {}
     for block in script.code_of(TEXT.replace('epochs = "auto"', "epochs = 1")):
         exec(compile(block, PAGE.name, "exec"), scope)

@@ -75,7 +75,7 @@ def rows_of(batches: list[Batch]) -> list[int]:
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("case", CASES)
-def test_every_row_once_an_epoch_and_no_row_held_out(case: str, shuffle: bool):
+def test_every_row_occurs_once_per_epoch_and_no_held_out_row_does(case: str, shuffle: bool):
     loader = make(case, shuffle)
     kept = sorted({*range(loader.blocks.rows)} - {*CASES[case][3]})
     batches = [*loader.batches(3)]
@@ -145,7 +145,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 
 @pytest.mark.parametrize("size", [1, 4, 35, 99])
-def test_in_order_it_is_the_loader_of_arrays(size: int):
+def test_without_shuffling_it_equals_the_loader_of_arrays(size: int):
     x, c = torch.rand(35, 3), {"label": torch.arange(35)}
     arrays = ArrayLoader(x, c, batch_size=size, shuffle=False, seed=6, transform=binarize)
     stream = StreamLoader(MemoryBlocks(x, c, block_rows=8), batch_size=size, seed=6, transform=binarize, window_rows=9)
@@ -273,7 +273,7 @@ def test_an_error_comes_out_as_itself_and_ends_the_threads(workers: int):
     assert not readers()
 
 
-def test_jobs_ahead_are_one_group_ahead():
+def test_jobs_are_at_most_one_group_ahead():
     begun: list[int] = []
 
     def job(number: int) -> int:
@@ -329,7 +329,7 @@ def test_a_model_trains_on_a_stream_and_continues_exactly():
     assert_same(first.run().model.state_dict(), whole.model.state_dict())
 
 
-def test_readers_take_one_core_each_and_leave_the_caller_s():
+def test_readers_take_one_core_each_and_leave_one_to_the_caller():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

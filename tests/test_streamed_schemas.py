@@ -152,7 +152,7 @@ def test_windows_give_the_schema_of_the_whole(
     assert found == whole
 
 
-def test_a_schema_of_more_rows_than_a_sample_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_schema_of_more_rows_than_the_sample_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Means, spreads and families come from the same sample of rows."""
     monkeypatch.setattr(kinds, "SAMPLE", 300)
     monkeypatch.setattr("latens.data.streams.survey.SAMPLE", 300)

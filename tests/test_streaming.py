@@ -129,7 +129,13 @@ def test_the_schema_of_an_array_is_that_of_memory(name: str, tmp_path: Path):
     assert torch.equal(x.nan_to_num(-9.0), whole.inside[:].nan_to_num(-9.0)) and x.dtype == whole.inside.dtype
 
 
-def test_a_table_of_pixels_is_an_array_whose_extremes_no_sample_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_table_of_pixels_is_an_array_and_no_sample_misses_its_extremes(
+
+
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+
+
+):
     pixels = np.random.default_rng(0).integers(0, 9, (1000, 18))
     pixels[:, 3], pixels[777, 5] = 4, 16
     table = pa.table({f"p{j}": column for j, column in enumerate(pixels.T)})
@@ -196,7 +202,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("at", [10, 20])
-def test_a_fit_that_was_stopped_mid_epoch_ends_as_if_it_had_not_been(
+def test_a_fit_stopped_mid_epoch_ends_as_if_it_had_not_been_stopped(
     folder: Path, tmp_path: Path, at: int, run: Run, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as patch:
@@ -224,7 +230,7 @@ def test_weights_do_not_depend_on_the_number_of_workers(folder: Path, run: Run, 
     assert same(found[0], found[1]) and same(found[0], found[2]) and same(found[0], state_of(run.model))
 
 
-def test_a_window_that_holds_everything_learns_as_memory_does(folder: Path):
+def test_a_window_that_holds_all_rows_learns_as_in_memory(folder: Path):
     """The order of the rows differs, the data do not: bounds on the same held-out rows agree within 0.3 nats of about
     12."""
     rows = survey(open_stream(str(folder / "set"), order=SMALL))
@@ -255,7 +261,7 @@ def test_seeds_hold_out_rows_of_their_own(folder: Path, tmp_path: Path):
     assert len(numbers) == 2 and numbers[0] != numbers[1]
 
 
-def test_a_row_that_is_not_finite_is_named_by_its_number_in_the_whole(tmp_path: Path):
+def test_a_row_that_is_not_finite_is_named_by_its_number_in_the_data(tmp_path: Path):
     table = pa.table({"a": np.r_[np.zeros(700), np.inf, np.zeros(499)], "b": np.arange(ROWS) / 7})
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=500)
     with pytest.raises(InputError, match=r"row 700 is not finite"):
@@ -351,7 +357,7 @@ def test_uncertainty_and_draws_of_codes(run: Run, folder: Path, tmp_path: Path, 
     assert len(np.unique(z - mean, axis=0)) == ROWS  # every chunk has different noise
 
 
-def test_large_data_are_streamed_by_themselves(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_large_data_are_streamed_without_an_option(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):
     assert stream_for(run, str(folder / "set")) is None
     assert figures_for(run, str(folder / "set"))[1] == str(folder / "set")
     monkeypatch.setattr(stream_sources, "free_memory", lambda: 100_000)

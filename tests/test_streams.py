@@ -90,7 +90,7 @@ def test_blocks_are_the_rows_in_order(piece: Any):
         first = rows.stop
 
 
-def test_columns_come_in_the_order_asked_for(tmp_path: Path):
+def test_columns_have_the_requested_order(tmp_path: Path):
     for most_rows in (100, 4):
         blocks = ParquetBlocks(parquet(tmp_path / "p"), ["c", "a"], most_rows=most_rows)
         assert blocks.schema.names == blocks.table(1).column_names == ["c", "a"]
@@ -225,7 +225,7 @@ def test_impossible_samples_are_refused():
         held_out_rows(10, 11)
 
 
-def test_a_fingerprint_notices_changed_files_and_no_other_place(tmp_path: Path):
+def test_a_fingerprint_changes_with_the_files_and_not_with_their_location(tmp_path: Path):
     folder = parquet(tmp_path / "p", 10, (0, 20, N))
     first = fingerprint_files([folder])
     assert fingerprint_files(reversed([*folder.iterdir()])) == first == fingerprint_files([in_memory(folder)])

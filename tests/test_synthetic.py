@@ -72,7 +72,7 @@ def perfect(tables: tuple[Frame, Frame]) -> SyntheticEvaluation:
 # Generators
 
 
-def test_a_perfect_generator_gets_the_null(perfect: SyntheticEvaluation) -> None:
+def test_a_perfect_generator_gets_the_null_distribution(perfect: SyntheticEvaluation) -> None:
     """4 comparisons with 4 standard errors and one p-value: false alarm rate 4e-4; the other figures stay near their
     null."""
     found, closer = perfect.detection, perfect.memorisation["closer"]
@@ -163,7 +163,7 @@ def test_a_seed_gives_the_same_figures_and_column_order_does_not_matter() -> Non
 
 
 @pytest.mark.parametrize("shift", [-3.0, 0.01, 250.0])
-def test_a_shifted_column_is_off_by_its_shift(shift: float) -> None:
+def test_a_shifted_column_has_its_shift_as_the_distance(shift: float) -> None:
     train, held_out = people(7, 60), people(8, 60)
     found = evaluate_synthetic(train, held_out, changed(train, age=train.columns["age"] + shift))
     expected = abs(shift) / np.nanstd(train.columns["age"])

@@ -686,7 +686,7 @@ def test_polars() -> None:
     assert back(pa.table({"a": ["word"]})).to_dict(as_series=False) == {"a": ["word"]}
 
 
-def test_the_way_back_loses_nothing() -> None:
+def test_the_way_back_is_exact() -> None:
     """Numbers that the old dtype would truncate, wrap or lose keep their own dtype."""
     pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
     old = {"int8": np.array([1, 2], np.int8), "int64": np.array([1, 2]), "bool": np.array([True, False])}

@@ -135,7 +135,7 @@ def test_there_and_back(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_frames_of_text_come_back_as_text(name: str) -> None:
+def test_frames_of_text_are_restored_as_text(name: str) -> None:
     """The same cells as text in a frame or a Parquet file come back as text, and gaps stay gaps."""
     cells, values, _ = FORMS[name]
     table = pa.table({"x": [*cells, None]})

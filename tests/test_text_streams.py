@@ -133,7 +133,7 @@ def test_windows_give_what_memory_gives(name: str, command: str, given: Any, run
 
 
 @pytest.mark.parametrize("name", READ_WHOLE)
-def test_text_that_windows_might_cut_otherwise_is_read_whole(name: str, runs: Any, tmp_path: Path):
+def test_text_that_windows_might_cut_wrongly_is_read_as_a_whole(name: str, runs: Any, tmp_path: Path):
     data, run = runs(name, READ_WHOLE[name]())
     found, streamed = both("reconstruct", run, data, "o.csv", tmp_path)
     assert streamed == [False, False] and found[0] == found[1]
@@ -190,7 +190,7 @@ def test_windows_cover_every_byte_and_end_where_records_end(size: int, tmp_path:
     assert sum(stream.sizes) == ROWS
 
 
-def test_commands_say_the_same_streamed(runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_commands_print_the_same_for_streamed_data(runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data, run = runs("plain", FILES["plain"]())
     said = []
     for flat in (0, 1 << 40):

@@ -55,7 +55,7 @@ def test_the_size_is_counted_in_rows_and_weights():
     assert not is_small(nn.Conv1d(1, 1, 3), 1)
 
 
-def test_a_run_that_fails_gives_the_threads_back(two_threads: None):
+def test_a_run_that_fails_restores_the_threads(two_threads: None):
     model = latens.models.VAE(
         latens.priors.StandardNormal(2), latens.conditionals.DiagonalNormalPosterior(nn.Linear(3, 4)),
         latens.conditionals.NormalLikelihood(nn.Linear(2, 3)),

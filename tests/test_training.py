@@ -41,7 +41,7 @@ def test_the_learning_rate_warms_up_and_then_goes_down_to_zero(decay: str):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 100, 1001])
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.5, 0.99, 1.0])
-def test_kl_warm_up_grows_from_near_zero_and_always_finishes_before_the_last_step(steps: int, fraction: float):
+def test_kl_warm_up_starts_near_zero_and_always_finishes_before_the_last_step(steps: int, fraction: float):
     settings = Settings(kl_warmup=fraction)
     weights = [anneal_at(step, steps, settings) for step in range(steps)]
     assert weights[-1] == 1.0 and all(0 < w <= 1 for w in weights)
@@ -127,7 +127,7 @@ def test_gradients_longer_than_clip_are_scaled_to_it():
     assert moved == pytest.approx([5.0, 1.0, 5.0], rel=1e-3)
 
 
-def test_weight_decay_touches_the_weights_of_linear_and_convolutional_maps_alone():
+def test_weight_decay_applies_only_to_the_weights_of_linear_and_convolutional_maps():
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -250,7 +250,7 @@ def test_early_stopping_keeps_the_best_weights():
     assert trainer(growing({}), x, epochs=100, batch_size=4, patience=0, validation=x).run().step == 100  # 0: never
 
 
-def test_a_bound_may_be_as_low_as_it_likes():
+def test_the_best_bound_is_kept_however_low_it_is():
     """Bounds are -5 x 10^11 nats and less: the best one is kept, not a number that no round reached."""
     x = torch.zeros(4, 1)
     model = growing({25: 2e6, 50: 1e6, 75: 1.5e6})
@@ -428,7 +428,7 @@ class Hooked(conditionals.NormalLikelihood):
         self.calls.append(("settle", observed.tolist()))
 
 
-def test_hooks_are_called_when_they_are_due():
+def test_hooks_are_called_at_the_right_steps():
     part = Hooked(network(2, 3))
     model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(network(3, 4)), part)
     trainer(model, data(25), epochs=2, batch_size=12).run()
@@ -499,7 +499,7 @@ def two() -> models.VAE:
     return models.VAE(priors.StandardNormal(2), TwoModalities(), TwoLikelihoods())
 
 
-def test_a_mapping_of_modalities_with_a_condition_trains_like_any_x(tmp_path):
+def test_a_mapping_of_modalities_with_a_condition_trains_like_any_other_x(tmp_path):
     x, c = modalities()
     model = two()
     run = latens.train(
@@ -566,7 +566,7 @@ def test_a_huge_value_stops_the_run_naming_term_step_and_the_users_rows(tmp_path
 
 
 @pytest.mark.parametrize("gradient", [False, True])
-def test_a_part_that_fails_for_one_row_is_traced_to_it(gradient: bool):
+def test_a_failure_for_one_row_is_traced_to_that_row(gradient: bool):
     x = data(40).astype(np.float32)
     model = vae(variance=0.1)
     model.posterior.network = Poisoned(model.posterior.network, float(x[21, 0]), gradient)

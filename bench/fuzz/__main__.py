@@ -24,9 +24,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-# limits per case: seconds; bytes above the memory at the start; bytes above the address space at the start
+# limits per case: seconds; bytes of memory above those at the start; bytes of address space above those at the start
 SECONDS, BYTES, ROOM = 20, 300_000_000, 6_000_000_000
-WAITS = 15  # the limit on the clock in units of ``SECONDS``: for a case that waits, and for busy machines
+WAITS = 15  # the wall-clock limit in units of ``SECONDS``; large, since a case may wait and the machine may be busy
 NOT_FOUND = ("not enough memory", "does not fit in memory")
 
 

@@ -714,7 +714,7 @@ def _require_obsm(X: Any, key: Any) -> None:
     if not isinstance(key, str) or not key or "/" in key:
         raise InputError(f"key_added must be a name like 'X_latens', got {key!r}")
     if getattr(X, "is_view", False) and getattr(X, "isbacked", False):
-        raise InputError("the data are a view of an AnnData in a file, which cannot keep codes", "pass X.to_memory()")
+        raise InputError("the data are a view of a file-backed AnnData, which cannot store codes", "pass X.to_memory()")
 
 
 def _plain(value: Any) -> Any:

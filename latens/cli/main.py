@@ -249,7 +249,7 @@ def evaluate(
         option(
             "--samples",
             help="For arrays and images, compare samples with real rows: Fréchet and kernel distance, precision, "
-            "recall, density, coverage, copies; of images also PSNR and SSIM of reconstructions. Takes minutes.",
+            "recall, density, coverage, copies; for images also PSNR and SSIM of reconstructions. Takes minutes.",
         ),
     ] = False,
     density: Annotated[

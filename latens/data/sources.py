@@ -43,8 +43,8 @@ from latens.schema.arrow import listed
 
 EMBEDDED = ("digits", "wine", "breast_cancer", "iris", "diabetes")  # data sets that scikit-learn ships
 FORMATS = (
-    ".npy, .npz, .csv, .tsv, .txt, .dat, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), .gz of the text and IDX "
-    "ones, or a folder of images, .parquet or .csv files"
+    ".npy, .npz, .csv, .tsv, .txt, .dat, .parquet, .feather, .h5ad, IDX (*idx*, *-ubyte), text or IDX with .gz, "
+    "or a folder of images, .parquet or .csv files"
 )
 IMAGES = (".tif", ".tiff", ".gif", ".webp", ".png")  # one file with such an extension may hold several pages
 READING = ("size", "skip_bad", "pages", "encoding", "layer", "text", "levels", "formats", "na")  # stored with a run
@@ -108,15 +108,14 @@ def read(
             subfolders are labels, or of ``.parquet`` files; or one of digits, wine, breast_cancer, iris, diabetes.
         labels: a column of a table, a key of the .npz, a column of an .h5ad's obs, or a file with one value per row.
             Words become codes.
-        drop: columns to leave out. Columns of a file without a header are column_1, column_2, ...; a first column
-            without a name is a row index and left out.
-        reading: a mapping of options. For a folder of images: ``size`` (height, width), ``skip_bad``, and ``pages``
-            (each page is a row). For a csv: ``encoding``. For an .h5ad: ``layer``. For columns of text: ``text`` (the
-            names of columns of words), ``levels`` (the levels of columns, by name), ``formats`` and ``na``.
-        like: the columns of a run; text is read as it was in their fit.
+        drop: columns to leave out. Columns of a file without a header are named column_1, column_2, ...; a first column
+        without a name is a row index, which is left out. reading: a mapping of options. For a folder of images:
+        ``size`` (height, width), ``skip_bad``, and ``pages`` (each page is a row). For a csv: ``encoding``. For an
+        .h5ad: ``layer``. For columns of text: ``text`` (the names of columns of words), ``levels`` (the levels of
+        columns, by name), ``formats`` and ``na``. like: the columns of a run; text is read as it was in their fit.
         lenient: whether cells that cannot be read in that way count as missing and are listed in ``found.unread``.
-        keep_text: whether the original cells of text are kept, in ``found.text``.
-        index: whether a Parquet table keeps its row index, in front; see :func:`latens.data.read_table`.
+        keep_text: whether the original cells of text are kept, in ``found.text``. index: whether a Parquet table keeps
+        its row index, in front; see :func:`latens.data.read_table`.
 
     Raises:
         InputError: the file is missing, damaged or of an unknown format; the message names the file and the position.
@@ -403,7 +402,7 @@ def _embedded(name: str, drop: tuple[str, ...], label: str | None) -> Found:
     names = () if name == "digits" else tuple(map(str, data["feature_names"]))
     for column in drop:
         if column not in names:
-            there = f"name one of {listed(names)}" if names else "omit --drop, as it has pixels"
+            there = f"name one of {listed(names)}" if names else "omit --drop: pixels have no names"
             raise InputError(f"{name} has no column {column!r} to drop", there)
     keep = [j for j, column in enumerate(names) if column not in drop]
     if names and not keep:

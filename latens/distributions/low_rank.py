@@ -64,7 +64,7 @@ class LowRankNormal(Located):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """ln q(z), in nats, ``[...]``."""
-        # r^T (I + A A^T)^-1 r = min_w |r - A w|^2 + |w|^2, so an error of rounding in w enters only squared
+        # r^T (I + A A^T)^-1 r = min_w |r - A w|^2 + |w|^2, so a rounding error in w has only a squared effect
         white = ((value - self.loc) / self.diagonal.sqrt()).unsqueeze(-1)  # ... x Z x 1
         along = torch.cholesky_solve(self._scaled.mT @ white, self._inner)  # ... x R x 1
         distance = (white - self._scaled @ along).square().sum((-2, -1)) + along.square().sum((-2, -1))

@@ -49,8 +49,8 @@ def gumbel_softmax(
     worst of the categorical recipes, 75 nats behind straight_through.
 
     Args:
-        latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
-            columns.
+        latent_dim: Number of categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the
+            number of columns.
         categories: Categories of each variable, a whole number from 2.
         temperature: τ of the posterior, a number from 0.4 to 1,000; lower is nearer to categories and has noisier
             gradients.
@@ -87,8 +87,8 @@ def straight_through(
     has a better bound, at four times the time.
 
     Args:
-        latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
-            columns.
+        latent_dim: Number of categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the
+            number of columns.
         categories: Categories of each variable, a whole number from 2.
         temperature: Temperature of the relaxation that gives the gradient, a number above 0.
 
@@ -122,8 +122,8 @@ def reinforce(
     straight_through and vimco after 468 steps.
 
     Args:
-        latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
-            columns.
+        latent_dim: Number of categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the
+            number of columns.
         categories: Categories of each variable, a whole number from 2.
         samples: K, the draws of z for each row, a whole number from 2.
 
@@ -156,8 +156,8 @@ def vimco(
     of the recipes with purely discrete codes, at five times the time of vae.
 
     Args:
-        latent_dim: Categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
-            columns.
+        latent_dim: Number of categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the
+            number of columns.
         categories: Categories of each variable, a whole number from 2.
         k: Draws of z for each row, a whole number from 2.
 
@@ -211,9 +211,9 @@ def vq(
     --kind autoregressive`). Draws from its uniform prior are poor until such a density is fitted.
 
     Args:
-        latent_dim: V, the positions, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
-            columns.
-        codes: K, the codes of the book, a whole number from 2.
+        latent_dim: V, the number of positions, a whole number from 1 to 65,536; auto: the smaller of 16 and the number
+            of columns.
+        codes: K, the number of codes in the book, a whole number from 2.
         code_dim: Dimensions of a code, a whole number from 1.
         commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.
         decay: Share of the moving averages that is kept in a step, a number between 0 and 1; none: the gradient moves
@@ -243,14 +243,14 @@ def vq_grid(
 
         z_v = \text{the code nearest to}\ f_v(x) \ \text{of}\ e_1, \dots, e_K, \quad v \ \text{a position of the grid}
 
-    Use it when images should be reconstructed closely from few bits: on Fashion-MNIST its error is close to that of ae,
-    with a sixteenth of the parameters and fifteen times the processor time of vae. Samples need a density of its grids
-    of codes (`latens density RUN --kind pixelcnn`).
+    Use it when images should be reconstructed closely from few bits: on Fashion-MNIST its error is close to that of ae.
+    Compared with vae, it has a sixteenth of the parameters and takes fifteen times the processor time. Samples need a
+    density of its grids of codes (`latens density RUN --kind pixelcnn`).
 
     Args:
         latent_dim: Dimensions of a code, a whole number from 1 to 65,536.
         halvings: How often the sides of the image are halved, a whole number from 0; auto: until a side is near 7.
-        codes: K, the codes of the book, a whole number from 2.
+        codes: K, the number of codes in the book, a whole number from 2.
         commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.
         decay: Share of the moving averages that is kept in a step, a number between 0 and 1.
 
@@ -284,10 +284,10 @@ def residual_vq(
     Fashion-MNIST it reconstructs better than vq, with a higher rate and a worse NLL.
 
     Args:
-        latent_dim: V, the positions, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of
-            columns.
-        levels: L, the books, a whole number from 1 to 1,000.
-        codes: K, the codes of each book, a whole number from 2.
+        latent_dim: V, the number of positions, a whole number from 1 to 65,536; auto: the smaller of 16 and the number
+            of columns.
+        levels: L, the number of books, a whole number from 1 to 1,000.
+        codes: K, the number of codes in each book, a whole number from 2.
         code_dim: Dimensions of a code, a whole number from 1.
         commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.
         decay: Share of the moving averages that is kept in a step, a number between 0 and 1.
@@ -367,7 +367,7 @@ def joint_vae(
 
     Args:
         latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
-        variables: Categorical variables, a whole number from 1 to 1,000.
+        variables: Number of categorical variables, a whole number from 1 to 1,000.
         categories: Categories of each variable, a whole number from 2.
         temperature: Temperature of the relaxation that gives the gradient, a number above 0.
 
@@ -403,7 +403,7 @@ def joint_capacity_vae(
 
     Args:
         latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
-        variables: Categorical variables, a whole number from 1 to 1,000.
+        variables: Number of categorical variables, a whole number from 1 to 1,000.
         categories: Categories of each variable, a whole number from 2.
         temperature: Temperature of the relaxation that gives the gradient, a number above 0.
         capacity: C_z, the rate of the numbers at the end of warm-up, nats per row, a number from 0.

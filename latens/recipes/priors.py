@@ -174,7 +174,7 @@ def flow_prior(
     and its draws are nearly as good as those of vamp, at twice the time of vae.
 
     Args:
-        steps: Couplings, a whole number from 1 to 1,000.
+        steps: Number of couplings, a whole number from 1 to 1,000.
         bins: Bins of each spline, on [-5, 5], a whole number from 2 to 1,000.
 
     References:

@@ -18,7 +18,7 @@ def work(size: Size, batch: int = 512):
 
 
 def some(size: Size, batch: int = 512):
-    """A contender on a fifth of the rows, because it takes a minute per epoch."""
+    """The work on a fifth of the rows, for contenders that take a minute per epoch."""
     from dataclasses import replace
 
     whole = work(size, batch)

@@ -30,11 +30,11 @@ Grid = dict[str, list[Any]]
 
 
 def grid_of(words: list[str], recipe: str) -> Grid:
-    """{option: values} of words such as "beta=0.5,1,2".
+    """{option: values} from arguments such as "beta=0.5,1,2".
 
     Raises:
-        InputError: an option belongs neither to training nor to the recipe, has no values, has a value twice, or has
-            numbers and other words as values.
+        InputError: an option belongs neither to training nor to the recipe, has no values, has a value twice, or mixes
+        numbers and words.
     """
     if not words:
         raise InputError("a sweep needs --grid OPTION=VALUE,VALUE", "for example --grid beta=0.5,1,2")

@@ -60,7 +60,7 @@ def tables_below(root: Path) -> tuple[str, list[str]]:
         what = f"{root} holds {first} and {other}, and the files of a table must have one format"
         raise InputError(what, "leave one format in the folder")
     if kinds and (root / "_delta_log").is_dir():
-        raise InputError(f"{root} is a Delta table, of which some files may be out of date", "save it as Parquet")
+        raise InputError(f"{root} is a Delta table, and some of its files may be outdated", "save it as Parquet")
     return next(iter(kinds.items()), ("", []))
 
 

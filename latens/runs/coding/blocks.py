@@ -111,7 +111,7 @@ class Bits:
         """
         body, own, theirs = data[:-16], data[-16:-8], data[-8:]
         if len(data) < 24 or _digest(body) != own:
-            raise Damaged("a checksum does not agree")
+            raise Damaged("a checksum does not match")
         stack, rounding, sizes, dim, lent = _opened(body, count, count * width)
         if max(sizes) > self._most(width):
             raise Damaged("the head of a block is impossible")

@@ -62,7 +62,7 @@ class Container:
             less = end + 8 > len(data)
             raise InputError(f"the file is {'cut off' if less else 'followed by other data'}", _REMEDY)
         if _digest(data[at:end]) != data[end:]:
-            raise damaged("a checksum does not agree")
+            raise damaged("a checksum does not match")
         return cls(head, blocks, data[at:end])
 
 
@@ -77,7 +77,7 @@ def _head(data: bytes) -> tuple[dict[str, Any], int]:
     if len(data) < end + 8:
         raise InputError("the file is cut off", _REMEDY)
     if size > MOST_HEAD or _digest(data[12:end]) != data[end : end + 8]:
-        raise damaged("a checksum does not agree")
+        raise damaged("a checksum does not match")
     try:
         opened = zlib.decompressobj()
         text = opened.decompress(data[12:end], MOST_HEAD)

@@ -51,7 +51,7 @@ class Alphabet(ABC):
         """Take (whole numbers ``[B, dim]``, components ``[B]``) from the stack."""
 
     def pop_component(self, stack: Stack, z: Tensor, rounding: Rounding) -> np.ndarray | None:
-        """Take components ``[B]`` from the stack, by their shares in p(z); None if there are no components."""
+        """Take components ``[B]`` from the stack, with probability p(component|z); None if there are none."""
         return None
 
     def push_component(self, stack: Stack, z: Tensor, which: np.ndarray | None, rounding: Rounding) -> None:
@@ -146,7 +146,7 @@ def _log_shares(p: d.OneHot) -> np.ndarray:
 
 
 class Bins(Alphabet):
-    """Real numbers as bins. If p is a mixture, bits for the component come back too.
+    """Real numbers as bins. If p is a mixture, the bits spent on the component are recovered too.
 
     Args:
         p: the prior's distribution, over codes ``[Z]`` or ``[B, Z]``; float64.
@@ -201,7 +201,7 @@ class Bins(Alphabet):
         return stack.pop(self.normals.of(rows, which).find, rows * dim).reshape(rows, dim), which
 
     def pop_component(self, stack: Stack, z: Tensor, rounding: Rounding) -> np.ndarray | None:
-        """Take components ``[B]`` from the stack, by their shares in p(z); None if there are no components."""
+        """Take components ``[B]`` from the stack, with probability p(component|z); None if there are none."""
         if not isinstance(self.p, d.NormalMixture):
             return None
         return stack.pop(self._component_shares(z, rounding).find, len(z), turned=True)
@@ -243,7 +243,7 @@ class Normals:
         self.log_scale = rounding((variance.sqrt() / prior.unit).log().numpy(), SCALE)
 
     def of(self, rows: int, which: np.ndarray | None = None) -> NormalBins:
-        """The bins of ``rows`` x Z cells; if there are components, by the component of each row."""
+        """The bins of ``rows`` x Z cells; if there are components, each row uses the normals of its component."""
         found = [part[..., which, :] if which is not None else np.broadcast_to(part, (rows, part.shape[-1]))
                  for part in (self.location, self.log_scale)]  # fmt: skip
         return NormalBins(_bins()[0], *(part.reshape(-1) for part in found))
