@@ -14,10 +14,10 @@ sizes are not mixed. The figures, computed on test images to which nothing was f
 * error: root mean square of (x - reconstruction) / 255, where x is reconstructed from the posterior mean.
 * Frechet (classifier features): |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) between test images and as many samples (the
   mean of p(x|z)), where m and S are mean and covariance of the 64 features before the last layer of a small classifier
-  that   is trained here on the ten classes of all training images, with seed 0. It is not FID, whose features are
+  that is trained here on the ten classes of all training images, with seed 0. It is not FID, whose features are
   Inception's. "null": the distance between test images and as many training images; "mixture": samples whose codes are
-  drawn from a mixture of normals that is fitted to the codes of training images. * seconds: processor seconds of the
-  fit on one thread; parameters: their number in the model.
+  drawn from a mixture of normals that is fitted to the codes of training images.
+* seconds: processor seconds of the fit on one thread; parameters: their number in the model.
 """
 
 from __future__ import annotations

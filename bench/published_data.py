@@ -40,8 +40,9 @@ class Parts:
     Attributes:
         train: training rows.
         validation: as :func:`latens.train` takes it.
-        test: rows to measure on.     transform: applied to training rows.     truth: the complete test rows, if cells
-        were removed from ``test``.
+        test: rows to measure on.
+        transform: applied to training rows.
+        truth: the complete test rows, if cells were removed from ``test``.
     """
 
     train: torch.Tensor

@@ -28,10 +28,13 @@ class Row:
         data: "mnist" or "fashion", and after a dash "dynamic" (drawn anew in each epoch, test rows once), "static" (the
             files of Larochelle & Murray 2011) or "raw" (8 bits); or a table, and "mnar".
         network: the network, in words.
-        build: a function from training rows to (model, objective).     epochs: the length of our schedule.     theirs:
-        the schedule of the source, in words.     k: draws of the importance-weighted estimate or of an imputation; 0
-        for minus the ELBO in bits per dimension.     value: the published value.     source: the publication of the
-        value.     settings: options of :func:`latens.train`.
+        build: a function from training rows to (model, objective).
+        epochs: the length of our schedule.
+        theirs: the schedule of the source, in words.
+        k: draws of the importance-weighted estimate or of an imputation; 0 for minus the ELBO in bits per dimension.
+        value: the published value.
+        source: the publication of the value.
+        settings: options of :func:`latens.train`.
     """
 
     data: str

@@ -24,7 +24,7 @@ FLAGS = (
 
 
 def chromium() -> str:
-    """The path of a Chromium; skips the test where none is installed."""
+    """The path of Chromium; skips the test if it is not installed."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         pytest.skip("no chromium, chromium-browser or google-chrome on the path")

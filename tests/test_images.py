@@ -1,4 +1,4 @@
-"""Laws of lazy leaves and folders of images: pixels equal those of the files, whatever their mode and format, in memory
+"""Laws of lazy arrays and folders of images: pixels equal those of the files, whatever their mode and format, in memory
 or a batch at a time; every bad file is refused by name, or left out and counted."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ refusal = partial(refusal_of, image_folder)
 
 
 class Held(Lazy):
-    """An array that acts as a lazy leaf."""
+    """An array that acts as a lazy array."""
 
     def __init__(self, x: np.ndarray):
         self.x, self.shape, self.kind = x, x.shape, x.dtype
@@ -240,7 +240,7 @@ def test_scaled_images_of_every_mode_keep_their_kind_of_values(tmp_path: Path):
         assert torch.equal(lazy.x[:], torch.from_numpy(found.x))
         assert mode != "1" or set(np.unique(found.x)) <= {0, 1}
         flat = Image.new(mode, (9, 9), 1 if mode == "1" else 40)
-        save(tmp_path / "flat" / f"{folder.name}.png", flat)  # what is even stays so
+        save(tmp_path / "flat" / f"{folder.name}.png", flat)  # a uniform image stays uniform
         one = image_folder(tmp_path / "flat", size=3).x[0]
         assert (one == one[..., :1, :1]).all()
         (tmp_path / "flat" / f"{folder.name}.png").unlink()

@@ -320,7 +320,7 @@ BAD_TABLES = {
     "blank": ("\n\n", "no rows"),
     "open quote": ('a,b\n1,"2\n3,4\n', "unexpected end of data"),
     "latin-1": ("größe,b\n1,2\n".encode("latin-1"), r"line 1: byte 2 \(0xf6\) is not UTF-8 text: .*--encoding"),
-    "zeros": (b"\0" * 100, "zero bytes"),
+    "zeros": (b"\0" * 100, "NUL bytes"),
 }  # fmt: skip
 
 

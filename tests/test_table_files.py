@@ -202,7 +202,7 @@ BAD = {
     "open quote": ('a,b\n1,"2\n3,4\n', "line 3: unexpected end of data"),
     "latin-1": ("a,b\n1,größe\n".encode("latin-1"), r"line 2: byte 8 \(0xf6\) is not UTF-8 .* --encoding"),
     "UTF-16, cut": (b"\xff\xfea", "not utf-16"),
-    "zeros": (b"\0" * 100, "zero bytes"),
+    "zeros": (b"\0" * 100, "NUL bytes"),
     "parquet": (b"PAR1....PAR1", "is not a csv but a parquet file"),
     "Excel": (b"PK\x03\x04", "an Excel workbook"),
 }  # fmt: skip

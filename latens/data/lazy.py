@@ -88,7 +88,7 @@ class Lazy(ABC):
 
 
 class Subset(Lazy):
-    """A view of some rows of a lazy leaf: row i is ``lazy[rows[i]]``.
+    """A view of some rows of a lazy array: row i is ``lazy[rows[i]]``.
 
     >>> class Numbers(Lazy):
     ...     shape, kind = (9,), np.dtype("int64")
@@ -116,7 +116,7 @@ class Subset(Lazy):
 
 
 class LazyTensor(Lazy):
-    """A tensor as a lazy leaf, so that some of its rows can be a :class:`Subset` instead of a copy."""
+    """A tensor as a lazy array, so that some of its rows can be a :class:`Subset` instead of a copy."""
 
     def __init__(self, tensor: Tensor):
         self.array = tensor.detach().cpu().numpy()
@@ -128,8 +128,8 @@ class LazyTensor(Lazy):
 
 
 def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
-    """The rows ``index`` ``[B]`` of a tensor or a lazy leaf ``[N, ...]``: a copy if they are few rows of a tensor, else
-    a view."""
+    """The rows ``index`` ``[B]`` of a tensor or a lazy array ``[N, ...]``: a copy if they are few rows of a tensor,
+    otherwise a view."""
     if isinstance(x, Lazy):
         return Subset(x, index)
     few = x[:1].numel() * x.element_size() * len(index) < COPIED_BYTES or x.device.type != "cpu"
@@ -137,7 +137,7 @@ def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
 
 
 class View(Lazy):
-    """A lazy leaf whose rows have another event shape (with the same number of cells) or another type.
+    """A lazy array whose rows have another event shape (with the same number of cells) or another type.
 
     Gray images ``N x H x W`` become the model's ``N x 1 x H x W``, and 16-bit levels become floats. Raises
     ``ValueError`` if the number of cells differs.

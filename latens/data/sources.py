@@ -109,13 +109,14 @@ def read(
         labels: a column of a table, a key of the .npz, a column of an .h5ad's obs, or a file with one value per row.
             Words become codes.
         drop: columns to leave out. Columns of a file without a header are named column_1, column_2, ...; a first column
-        without a name is a row index, which is left out. reading: a mapping of options. For a folder of images:
-        ``size`` (height, width), ``skip_bad``, and ``pages`` (each page is a row). For a csv: ``encoding``. For an
-        .h5ad: ``layer``. For columns of text: ``text`` (the names of columns of words), ``levels`` (the levels of
-        columns, by name), ``formats`` and ``na``. like: the columns of a run; text is read as it was in their fit.
+            without a name is a row index, which is left out.
+        reading: a mapping of options. For a folder of images: ``size`` (height, width), ``skip_bad``, and ``pages``
+            (each page is a row). For a csv: ``encoding``. For an .h5ad: ``layer``. For columns of text: ``text`` (the
+            names of columns of words), ``levels`` (the levels of columns, by name), ``formats`` and ``na``.
+        like: the columns of a run; text is read as it was in their fit.
         lenient: whether cells that cannot be read in that way count as missing and are listed in ``found.unread``.
-        keep_text: whether the original cells of text are kept, in ``found.text``. index: whether a Parquet table keeps
-        its row index, in front; see :func:`latens.data.read_table`.
+        keep_text: whether the original cells of text are kept, in ``found.text``.
+        index: whether a Parquet table keeps its row index, in front; see :func:`latens.data.read_table`.
 
     Raises:
         InputError: the file is missing, damaged or of an unknown format; the message names the file and the position.

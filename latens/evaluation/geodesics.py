@@ -15,7 +15,7 @@ ROUNDS = 300  # the most steps of the descent
 
 
 def curve_length(inverse: InverseMetric, points: Tensor) -> Tensor:
-    r"""The length of a polygon ``[N, D]`` of codes in the metric G: the sum over small straight steps
+    r"""The length of a polyline ``[N, D]`` of codes in the metric G: the sum over small straight steps
     :math:`\delta` of :math:`\sqrt{\delta^\top G(z)\, \delta}`, with z in the middle of each.
 
     Args:
@@ -31,7 +31,7 @@ def geodesic(inverse: InverseMetric, first: Tensor, second: Tensor, steps: int =
 
     .. math:: \min_z \int_0^1 \sqrt{\dot z(t)^\top G(z(t))\, \dot z(t)}\; dt, \qquad z(0) = a, \; z(1) = b
 
-    The straight line, as a polygon of 64 pieces, is improved by descent in its energy, whose minimum is the shortest
+    The straight line, as a polyline of 64 pieces, is improved by descent in its energy, whose minimum is the shortest
     curve at constant speed (Shao, Kumar & Fletcher 2018). So a curve is never longer than the straight line, and no
     small change shortens it; a shorter curve that is far from it can be missed.
 
@@ -60,7 +60,7 @@ def geodesic(inverse: InverseMetric, first: Tensor, second: Tensor, steps: int =
 
 
 def _lengths(inverse: InverseMetric, points: Tensor) -> Tensor:
-    """The lengths of the small steps of a polygon, ``[(N - 1) n]``, of which each piece has n."""
+    """The lengths of the small steps of a polyline, ``[(N - 1) n]``, of which each piece has n."""
     n = max(8, PLACES // (len(points) - 1))
     offsets = (torch.arange(n, dtype=points.dtype) + 0.5) / n
     steps = points[1:] - points[:-1]
@@ -75,7 +75,7 @@ def _metric_times(inverse: InverseMetric, z: Tensor, v: Tensor) -> Tensor:
 
 
 def _spread(inverse: InverseMetric, points: Tensor, count: int) -> Tensor:
-    """``count`` points of a polygon at equal distances in the metric; the ends stay."""
+    """``count`` points of a polyline at equal distances in the metric; the ends stay."""
     gone = torch.cat([points.new_zeros(1), _lengths(inverse, points).cumsum(0)])
     n = (len(gone) - 1) // (len(points) - 1)
     wanted = torch.linspace(0, 1, count, dtype=points.dtype) * gone[-1]
@@ -89,7 +89,7 @@ def _spread(inverse: InverseMetric, points: Tensor, count: int) -> Tensor:
 
 
 def _descended(inverse: InverseMetric, points: Tensor) -> Tensor:
-    """The polygon after a descent in its energy, the sum of delta^T G delta over its pieces.
+    """The polyline after a descent in its energy, the sum of delta^T G delta over its pieces.
 
     A step solves the tridiagonal system of springs whose strength is that of the metric along each piece.
     """
@@ -120,6 +120,6 @@ def _descended(inverse: InverseMetric, points: Tensor) -> Tensor:
 
 
 def _energies(inverse: InverseMetric, points: Tensor) -> Tensor:
-    """delta^T G(z) delta of each piece of a polygon, with z in its middle."""
+    """delta^T G(z) delta of each piece of a polyline, with z in its middle."""
     steps = points[1:] - points[:-1]
     return (steps * _metric_times(inverse, (points[1:] + points[:-1]) / 2, steps)).sum(-1)

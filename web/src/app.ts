@@ -1,4 +1,4 @@
-// The page: a map, the decoded code, and panels that ask the two about each other.
+// The page: a map, the decoded code, and panels that relate the two.
 
 import { palette, scaleOf, type Scale } from "./colours";
 import type { Decoded, Decoder } from "./decoder";
@@ -167,7 +167,7 @@ export class App {
     });
   }
 
-  /** A range or a level of one value; the other points are hidden. */
+  /** A range or a level of one value; points outside it are hidden. */
   #filters(): void {
     const { values } = this.about.rows;
     const box = $("filter");
@@ -309,7 +309,7 @@ export class App {
     this.map.draw();
   }
 
-  /** Names of few levels, at the medians of their points. */
+  /** The names of the levels, if they are few, at the medians of their points. */
   #labels(): void {
     const about = this.colouring();
     this.map.labels = [];
@@ -336,7 +336,7 @@ export class App {
     box.replaceChildren(h("span", this.show.said(about, scale.low)), h("i.ramp", { style: `background:linear-gradient(90deg,${stops})` }), h("span", this.show.said(about, scale.high)), h("span.note", about.name));
   }
 
-  /** The place of a code on the map. */
+  /** The position of a code on the map. */
   placeOf(z: ArrayLike<number>): { x: number; y: number } | null {
     const { plane } = this;
     if (plane.axes) {
@@ -351,7 +351,7 @@ export class App {
     return { x: middle(plane.x), y: middle(plane.y) };
   }
 
-  /** The code at a place of the map: what its axes fix, and the other dimensions as the reader asked. */
+  /** The code at a position on the map: the axes fix some dimensions, and the reader chooses the others. */
   codeAt(x: number, y: number): Float64Array {
     const { plane, rows } = this;
     const z = this.state.rest === "kept" && plane.axes ? Float64Array.from(this.state.z) : Float64Array.from(this.about.dimensions.mean);
@@ -407,13 +407,13 @@ export class App {
     if (!here) this.#here = null;
     this.state.z = Float64Array.from(z);
     this.#asked = true;
-    if (this.#framed) return; // once a frame, and at once where none waits
+    if (this.#framed) return; // draw once per frame
     this.#framed = true;
     requestAnimationFrame(() => { this.#framed = false; if (this.#asked && !this.#decoding) void this.update(); });
     if (!this.#decoding) void this.update();
   }
 
-  /** Decode the current code and show it; while that takes time, only the newest code waits. */
+  /** Decode the current code and show it; meanwhile, only the newest code waits. */
   async update(): Promise<void> {
     if (this.#decoding) { this.#asked = true; return; }
     this.#decoding = true;
@@ -501,7 +501,7 @@ export class App {
     this.map.drawMarks();
   }
 
-  /** Rings around rows, and a line between codes. */
+  /** Draw rings around rows, and a line between codes. */
   outline(rows: readonly number[], path: readonly ArrayLike<number>[] = []): void {
     this.#lines = rows.filter((i) => i < this.plane.count).map((i) => ({ x: this.plane.x[i]!, y: this.plane.y[i]!, kind: "near" as const }));
     this.map.path = path.map((z) => this.placeOf(z)!);
@@ -518,7 +518,7 @@ export class App {
     (this.#tabs.find((t) => t.id === "kept") as Panel & { add(rows: ArrayLike<number>[]): void }).add(rows);
   }
 
-  /** Bring the open panel up to date, once the hand rests. */
+  /** Update the open panel once the pointer rests. */
   refresh(): void {
     const open = this.#tabs.find((t) => t.id === this.state.tab);
     if (!open) return;

@@ -1,4 +1,4 @@
-// Colours of points: ten for levels, a ramp for numbers, each legible on light and dark.
+// Colours of points: ten for levels and a ramp for numbers, all legible on light and dark pages.
 
 import type { Rows } from "./rows";
 import type { ValueAbout } from "./page";
@@ -7,7 +7,7 @@ type Rgb = [number, number, number];
 
 const STOPS: Rgb[] = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [243, 221, 37]];
 
-/** A point of a viridis-like ramp, t in [0, 1], lifted from the darkest tones on a dark page. */
+/** A point of a viridis-like ramp, t in [0, 1], without the darkest tones on a dark page. */
 export function ramp(t: number, dark: boolean): Rgb {
   const at = (dark ? 0.18 + 0.82 * t : 0.94 * t) * (STOPS.length - 1);
   const i = Math.min(STOPS.length - 2, Math.floor(at));
@@ -27,7 +27,7 @@ export function palette(): Rgb[] {
 
 export interface Scale { tones: Uint8Array; palette: Rgb[]; low: number; high: number }
 
-/** Tones of all points by one of their values; missing ones are grey, the last tone. */
+/** The tones of all points, by one of their values; points without a value get the last tone, grey. */
 export function scaleOf(rows: Rows, about: ValueAbout): Scale {
   const n = rows.count;
   const tones = new Uint8Array(n);

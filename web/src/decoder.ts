@@ -1,4 +1,4 @@
-// From codes to rows in their units: by the graph in the page, or by the local process that the page came from.
+// Decodes codes to rows in their units, with the graph in the page or through the local process that serves the page.
 
 import { run } from "./graph";
 import type { GraphAbout, Page } from "./page";
@@ -22,7 +22,7 @@ export class Decoder {
     return new Decoder(page, page.about.graph ? await constantsOf(page, page.about.graph) : []);
   }
 
-  /** Rows of codes [N][Z], under these conditions: one number each for all rows, or one per row. */
+  /** The rows of the codes [N][Z]; each condition is one number for all rows, or one number per row. */
   async decode(codes: readonly Numbers[], conditions: readonly Numbers[]): Promise<Decoded[]> {
     if (!codes.length) return [];
     const found = this.page.about.graph ? this.#local(codes, conditions) : await this.#remote(codes, conditions);
@@ -35,7 +35,7 @@ export class Decoder {
     });
   }
 
-  /** Each output for all rows, of all inputs [N][...], in the graph's order. */
+  /** The outputs for all rows of the inputs [N][...], in the order of the graph. */
   compute(inputs: readonly Numbers[]): Record<string, Data> {
     const graph = this.page.about.graph!;
     const tensors = graph.inputs.map(([kind, shape], i) => {

@@ -1,13 +1,13 @@
-// Elements in few words.
+// Short functions that make elements of the page.
 
 type Child = Node | string | number | null | undefined | false;
 type Props = Record<string, unknown>;
 type Tags = HTMLElementTagNameMap;
 
-/** The element of an id. */
+/** The element with this id. */
 export const $ = (id: string): HTMLElement => document.getElementById(id)!;
 
-/** An element `tag#id.class.class`, with properties (`on…`: listeners), and children, of which empty ones are left out. */
+/** An element `tag#id.class.class` with properties (`on…`: listeners) and children; empty children are left out. */
 export function h<K extends keyof Tags>(what: K | `${K}#${string}` | `${K}.${string}`, ...rest: (Props | Child)[]): Tags[K] {
   const [, tag, id, classes] = /^(\w+)(?:#([^.]+))?(.*)$/.exec(what) as unknown as [string, K, string?, string?];
   const found = document.createElement(tag);
@@ -48,7 +48,7 @@ export function download(name: string, content: Blob): void {
 export const csv = (rows: readonly (readonly unknown[])[]): Blob =>
   new Blob([rows.map((row) => row.map((v) => (/[",\n]/.test(String(v)) ? `"${String(v).replace(/"/g, '""')}"` : String(v))).join(",")).join("\n") + "\n"], { type: "text/csv" });
 
-/** A whole number with its thousands apart. */
+/** A whole number, its thousands separated. */
 export const whole = (n: number): string => n.toLocaleString("en");
 
 export function number(v: number, digits = 3): string {

@@ -3,7 +3,7 @@
 import { operators, type Value } from "./operators";
 import type { Kind, Tensor } from "./tensor";
 
-/** {r: i}: the i-th value; anything else stands for itself, lists item by item. */
+/** {r: i} stands for the i-th value; anything else stands for itself, and a list for its items. */
 export type Argument = number | boolean | string | null | { r: number } | { x: string } | Argument[];
 
 export interface Node {
@@ -37,7 +37,7 @@ export function run(program: Program, constants: readonly Tensor[], inputs: read
 
 const remembered = new WeakMap<Program, number[][]>();
 
-/** For each node the values that no later one reads, so that memory is given back. */
+/** For each node, the values that no later node reads, so that their memory can be freed. */
 function lastUses(program: Program): number[][] {
   let found = remembered.get(program);
   if (found) return found;

@@ -1,4 +1,4 @@
-// In a browser: the page. Elsewhere (node): the interpreter by itself, for tests.
+// Starts the page in a browser; elsewhere (node) it exports the interpreter alone, for tests.
 
 import { App } from "./app";
 import { $ } from "./dom";
@@ -16,13 +16,13 @@ async function start(): Promise<void> {
   const app = await App.start(page, Decoder.open(page));
   const places = new Map(Array.from(app.rows.numbers, (number, i) => [number, i]));
   globalThis.latens = {
-    /** Rows of these codes [N][Z], in the units of the data: objects of columns for a table, else their cells. */
+    /** Rows of these codes [N][Z], in the units of the data: objects of columns for a table, otherwise their cells. */
     async decode(codes: number[][]): Promise<unknown[]> {
       const width = app.state.z.length;
       if (!codes.every((code) => code.length === width && code.every(Number.isFinite))) throw new TypeError(`codes must be lists of ${width} numbers`);
       return (await app.decode(codes)).map((x) => app.show.plain(x));
     },
-    /** The current code; setting it goes there. */
+    /** The current code; setting it moves the page to that code. */
     get z(): number[] { return Array.from(app.state.z); },
     set z(code: number[]) {
       if (code.length !== app.state.z.length || !code.every(Number.isFinite)) throw new TypeError(`a code must be a list of ${app.state.z.length} numbers`);

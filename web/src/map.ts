@@ -1,4 +1,4 @@
-// The map: points on a canvas, as dots or, where they overlap, as density; pan, zoom, pointing and lasso.
+// The map: points on a canvas, drawn as dots or (if they overlap) as a density, with pan, zoom, pointing and lasso.
 
 import { Places } from "./places";
 import type { Plane } from "./rows";
@@ -19,7 +19,7 @@ export interface Hooks {
   moved(): void;
 }
 
-const DOTS = 20_000; // points in view, above which they are drawn as density
+const DOTS = 20_000; // more points than this in view are drawn as a density
 
 export class PointMap {
   view: View = { x: 0, y: 0, scale: 1 };
@@ -40,7 +40,7 @@ export class PointMap {
   #pending = 0;
   #lassoed: { x: number; y: number }[] = [];
   readonly #fingers = new Map<number, { x: number; y: number }>();
-  /** Where a finger came down, until it moves: a second one may follow, to zoom. */
+  /** Where a finger touched the map, until it moves: a second finger may follow, to zoom. */
   #still: { x: number; y: number } | null = null;
   #dragged: "decode" | "move" | "lasso" | "pinch" | null = null;
   #places: Places | null = null;
@@ -108,13 +108,13 @@ export class PointMap {
 
   drawMarks(): void { if (!this.#pending) this.#drawOver(); }
 
-  /** The point nearest to a place on the screen within `reach` pixels, or -1. */
+  /** The point nearest to a position on the screen, within `reach` pixels; -1 if there is none. */
   near(px: number, py: number, reach = 12): number {
     const at = this.toPlane(px, py);
     return this.nearest(at.x, at.y, 1, (i) => this.muted?.[i] !== 2, reach / this.view.scale)[0]?.i ?? -1;
   }
 
-  /** The points nearest to a place on the plane. */
+  /** The points nearest to a position on the plane. */
   nearest(...asked: Parameters<Places["nearest"]>): ReturnType<Places["nearest"]> {
     return this.#places!.nearest(...asked);
   }
@@ -152,7 +152,7 @@ export class PointMap {
     this.#drawLabels(ctx);
   }
 
-  /** Behind the points: the prior's circles, and the axes through zero. */
+  /** Draw what lies behind the points: the circles of the prior, and the axes through zero. */
   #drawScene(ctx: CanvasRenderingContext2D): void {
     ctx.strokeStyle = this.#colour("--line");
     ctx.fillStyle = this.#colour("--muted");

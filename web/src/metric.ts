@@ -1,4 +1,4 @@
-// Shortest ways in a metric that the model learned around some codes: G⁻¹(z) = Σ S_i exp(-|z - c_i|² / T²) + λ I.
+// Shortest curves in a metric that the model learned around some codes: G⁻¹(z) = Σ S_i exp(-|z - c_i|² / T²) + λ I.
 
 import type { Page } from "./page";
 import { straight } from "./space";
@@ -53,7 +53,7 @@ export class Metric {
     return x;
   }
 
-  /** The energy δᵀ G(z) δ of each piece of a polygon, with z in its middle, and its slope at each corner. */
+  /** The energy δᵀ G(z) δ of each piece of a polyline, with z in its middle, and the gradient at each corner. */
   #energies(points: readonly Code[], slopes?: Float64Array[]): Float64Array {
     const n = this.#n;
     return Float64Array.from({ length: points.length - 1 }, (_, p) => {
@@ -63,7 +63,7 @@ export class Metric {
       const near = this.#near(middle);
       const pull = this.#times(near, step);
       if (slopes) {
-        const turn = new Float64Array(n); // half the slope with respect to the middle
+        const turn = new Float64Array(n); // half the gradient with respect to the middle
         for (let i = 0; i < near.length; i++) {
           let form = 0;
           for (let r = 0; r < n; r++) for (let c = 0; c < n; c++) form += pull[r]! * pull[c]! * this.squares[(i * n + r) * n + c]!;
@@ -86,7 +86,7 @@ export class Metric {
     });
   }
 
-  /** Points of a polygon at equal distances in the metric, and its length. */
+  /** Points of a polyline at equal distances in the metric, and its length. */
   #spread(points: readonly Code[]): { points: Float64Array[]; length: number } {
     const each = Math.max(8, 512 / (points.length - 1));
     const distances = this.#distances(points, each);
@@ -102,7 +102,7 @@ export class Metric {
     }) };
   }
 
-  /** The polygon after a descent in its energy, each step of which weighs its pieces by their springs. */
+  /** The polyline after a descent in its energy; each step weights the pieces by their springs. */
   #descended(start: Float64Array[]): Float64Array[] {
     let [points, size] = [start, 1];
     for (let round = 0; round < ROUNDS; round++) {
@@ -124,7 +124,7 @@ export class Metric {
     return points;
   }
 
-  /** The code at a share of the way from a to b, which is at most as long as the straight line. */
+  /** The code at a fraction of the curve from a to b, which is at most as long as the straight line. */
   at(a: Code, b: Code, t: number): Float64Array {
     const ends = `${Array.from(a)};${Array.from(b)}`;
     if (ends !== this.#ends) {

@@ -1,4 +1,4 @@
-// The operators of core ATen that decoders are made of. Each takes its arguments in the order of its schema.
+// The core ATen operators that decoders use. Each takes its arguments in the order of its schema.
 
 import { digamma, erf, lgamma, round, softplus } from "./special";
 import {
@@ -81,7 +81,7 @@ const spread = (root: boolean): Operator => ([x, dims, keep], { correction }) =>
   });
 };
 
-/** f changes each row along an axis in place. */
+/** Apply f, which changes a row in place, to each row along an axis. */
 function along(x: Tensor, dim: number, kind: Kind, f: (row: Float64Array) => void): Tensor {
   const d = axis(dim, x.rank);
   const steps = strides(x.shape)[d] ?? 1;
@@ -152,7 +152,7 @@ function bmm(a: Tensor, b: Tensor): Tensor {
   return new Tensor(out, [s, m, n], a.kind);
 }
 
-/** Convolutions of one or two axes, by gathering (or, transposed, scattering) one place of the kernel at a time. */
+/** Convolutions over one or two axes: gather (or, transposed, scatter) for one position of the kernel at a time. */
 const convolution: Operator = ([input, weight, bias, stride, padding, dilation, transposed, extra, groups]) => {
   let [x, w] = [T(input), T(weight)];
   const flat = x.rank === 3;
@@ -176,7 +176,7 @@ const convolution: Operator = ([input, weight, bias, stride, padding, dilation, 
   const out = make(x.kind, B * O * oh * ow);
   const places = kh * kw;
   const [inside, outside] = [H * W, oh * ow];
-  // the small side of the map, at which the product with the kernel is taken
+  // the smaller side of the map, on which the product with the kernel is computed
   const side = back ? inside : outside;
   const sum = new Float64Array(side);
   const gathered = back ? null : new Float32Array(cg * places * side);
@@ -277,7 +277,7 @@ const groupNorm: Operator = ([x, weight, bias, B, C, n, groups, eps]) => {
   return [channels(each, (c) => [weight ? T(weight).data[c]! : 1, bias ? T(bias).data[c]! : 0])];
 };
 
-// Shapes and places
+// Shapes and indexing
 
 const sliced: Operator = ([x, dim, start, end, step]) => {
   const t = T(x);
@@ -333,7 +333,7 @@ const split: Operator = ([x, sizes, dim]) => {
   let at = 0;
   return each.map((size) => sliced([x, N(dim), at, (at += size)], {}));
 };
-/** x at rows `index` of an axis, index having a shape of its own. */
+/** x at rows `index` of an axis, where `index` can have any shape. */
 function taken(x: Tensor, dim: number, index: Tensor): Tensor {
   const d = axis(dim, x.rank);
   const [outer, n, inner] = [count(x.shape.slice(0, d)), x.shape[d]!, count(x.shape.slice(d + 1))];
@@ -357,7 +357,7 @@ const gathered: Operator = ([x, dim, index]) => {
   }
   return new Tensor(out, at.shape, t.kind);
 };
-/** x[i, j, …] with tensors of places, which broadcast, in some of the axes (`null`: the whole axis). */
+/** x[i, j, …] with tensors of indices in some axes, which broadcast (`null`: the whole axis). */
 const indexed: Operator = ([x, list]) => {
   let t = T(x);
   const given = list as unknown as (Tensor | null)[];
@@ -380,7 +380,7 @@ const indexed: Operator = ([x, list]) => {
   const order = found.shape.map((_, d) => d);
   return permute(found, [...order.slice(m, m + lead), ...order.slice(0, m), ...order.slice(m + lead)]);
 };
-/** x with `source` at x[i, j, …], or added there. */
+/** x with `source` written to x[i, j, …], or added to it. */
 const indexPut: Operator = ([x, list, source, add]) => {
   const t = T(x);
   const each = new Tensor(make("i", t.data.length).map((_, i) => i), t.shape, "i");
@@ -456,7 +456,7 @@ const clamped: Operator = ([x, low, high]) => {
   if (high !== null && high !== undefined) t = paired(t, high, (v, w) => (v > w ? w : v), t.kind);
   return t;
 };
-/** Each pixel repeated: output sizes, or factors where there are none. */
+/** Repeats each pixel, by the sizes of the output or, if these are not given, by factors. */
 const nearest: Operator = ([x, sizes, factors]) => {
   let t = T(x);
   const out = sizes ? L(sizes) : L(factors).map((f, i) => Math.floor(t.shape[i + 2]! * f));
@@ -476,7 +476,7 @@ const triangle = (keeps: (row: number, column: number) => boolean): Operator => 
 };
 
 export const operators: Record<string, Operator> = {
-  // numbers that shapes are made of
+  // sizes in shapes
   "sym_size.int": ([x, d]) => T(x).shape[axis(N(d), T(x).rank)],
   "python.mul": ([a, b]) => N(a) * N(b),
   "python.add": ([a, b]) => N(a) + N(b),
@@ -484,7 +484,7 @@ export const operators: Record<string, Operator> = {
   "python.floordiv": ([a, b]) => Math.floor(N(a) / N(b)),
   "python.mod": ([a, b]) => remainder(N(a), N(b)),
   "python.getitem": ([a, i]) => (a as readonly Value[])[N(i)],
-  // each number by itself
+  // elementwise, one argument
   neg: unary((x) => -x, true), abs: unary(Math.abs, true), sign: unary(Math.sign, true), exp: unary(Math.exp),
   expm1: unary(Math.expm1), log: unary(Math.log), log1p: unary(Math.log1p), log2: unary(Math.log2),
   log10: unary(Math.log10), sqrt: unary(Math.sqrt), rsqrt: unary((x) => 1 / Math.sqrt(x)), sin: unary(Math.sin),
@@ -509,7 +509,7 @@ export const operators: Record<string, Operator> = {
     Number.isNaN(v) ? N(nan) : v === Infinity ? N(high, 3.4028234663852886e38) : v === -Infinity ? N(low, -3.4028234663852886e38) : v),
   isnan: test(Number.isNaN), isinf: test((x) => Math.abs(x) === Infinity), isfinite: test(Number.isFinite),
   logical_not: test((x) => !x), bitwise_not: ([x]) => map(T(x), T(x).kind, (v) => (T(x).kind === "b" ? Number(!v) : ~v)),
-  // pairs
+  // elementwise, two arguments
   add: scaled(1), sub: scaled(-1), rsub: ([a, b], named) => scaled(-1)([b, a], named), mul: binary((x, y) => x * y),
   div: divide, pow: ([a, b]) => paired(a, b, (x, y) => x ** y), atan2: binary(Math.atan2), fmod: binary((x, y) => x % y),
   remainder: binary(remainder), floor_divide: binary((x, y) => Math.floor(x / y)), hypot: binary(Math.hypot),
@@ -551,7 +551,7 @@ export const operators: Record<string, Operator> = {
   native_layer_norm: ([x, shape, weight, bias, eps]) => [normalised(T(x), L(shape).map((_, i) => i - L(shape).length),
     N(eps), weight ? T(weight) : null, bias ? T(bias) : null)],
   native_group_norm: groupNorm, _native_batch_norm_legit_no_training: batchNorm,
-  // shapes and places
+  // shapes and indexing
   view: ([x, shape]) => T(x).view(L(shape)), permute: ([x, order]) => permute(T(x), L(order)),
   transpose: ([x, a, b]) => {
     const order = T(x).shape.map((_, d) => d);

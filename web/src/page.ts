@@ -1,4 +1,4 @@
-// What the page holds: facts as JSON, and arrays as text (base64 of gzip of their bytes, plane after plane).
+// The data in the page: facts as JSON, and arrays as text (base64 of their gzipped bytes, plane after plane).
 
 import type { Program } from "./graph";
 import type { MetricAbout } from "./metric";
@@ -7,9 +7,9 @@ import type { Kind } from "./tensor";
 export interface Column {
   name: string; kind: string; levels: string[]; low: number | null; high: number | null; decimals: number | null;
   time: string; type: string;
-  /** How numbers are written: text around the digits, and how many decimals where each has as many. */
+  /** How numbers are written: the text around the digits and, if all have the same number, the decimals. */
   before: string; after: string; places: number | null;
-  /** Where the decoder's deviation and probabilities of levels stand, if it says any. */
+  /** Where the deviations and the probabilities of levels are in the decoder's output, if it has any. */
   deviation: number | null; levels_at: number | null;
 }
 export interface ValueAbout { name: string; levels: string[]; low: number; high: number; step: number; missing: number; block: string }
@@ -54,7 +54,7 @@ async function unzipped(bytes: Uint8Array): Promise<Uint8Array> {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** The numbers of half precision, by their 16 bits. */
+/** The half-precision numbers, indexed by their 16 bits. */
 function halves(bits: Uint16Array): Float32Array {
   const wide = new Uint32Array(bits.length);
   const found = new Float32Array(wide.buffer);

@@ -1,4 +1,4 @@
-// The panels: sliders, traversals, a row and its neighbours, the selection, paths and arithmetic, lists, samples, what was kept.
+// The panels: sliders, traversals, a row and its neighbours, the selection, paths, arithmetic, lists, samples, kept codes.
 
 import type { App } from "./app";
 import { button, csv, download, h, menu, number, whole } from "./dom";
@@ -15,7 +15,7 @@ export function panels(app: App): Panel[] {
   return found;
 }
 
-/** Thumbnails that go to their code when clicked. */
+/** Thumbnails; a click on one moves the page to its code. */
 function tiles(app: App, items: readonly { x: ArrayLike<number> | null; z?: Code; row?: number; text?: string; label: string }[], go = true): HTMLElement {
   return h("div", { className: `tiles ${app.about.data.kind}` }, ...items.map((item) => h("button.tile", { type: "button", title: item.label, "aria-label": item.label, disabled: !go && item.row === undefined, onclick: () => { if (item.row !== undefined) app.pick(item.row); else if (item.z) app.setCode(item.z); } }, item.x ? app.show.small(item.x, item.label) : h("span.words", item.label), item.text ? h("small", item.text) : null)));
 }
@@ -23,7 +23,7 @@ function tiles(app: App, items: readonly { x: ArrayLike<number> | null; z?: Code
 const note = (text: string): HTMLElement => h("p.note", text);
 const dashed = (app: App): HTMLElement | null => (app.about.data.kind === "sequence" ? note("Dashed: the datum. Solid: decoded.") : null);
 
-/** A row as shown: its cells, or its code decoded where the page lacks them. */
+/** A row as it is shown: its cells or, if the page lacks them, its decoded code. */
 async function shown(app: App, rows: readonly number[]): Promise<{ x: ArrayLike<number>; isDatum: boolean }[]> {
   const lacking = rows.filter((i) => !app.rows.datum(i));
   const conditions = await app.conditionsOf(lacking);
@@ -145,7 +145,7 @@ function selection(app: App): Panel {
   } };
 }
 
-/** The mean of each cell over these rows; of a column with levels, the most frequent one. */
+/** The mean of each cell over these rows; for a column with levels, the most frequent level. */
 function averageOf(app: App, rows: readonly number[]): Float64Array | null {
   const [sum, seen] = [new Float64Array(app.decoder.width), new Float64Array(app.decoder.width)];
   for (const i of rows) app.rows.datum(i)!.forEach((v, j) => { if (!Number.isNaN(v)) { sum[j]! += v; seen[j]!++; } });
@@ -158,7 +158,7 @@ function averageOf(app: App, rows: readonly number[]): Float64Array | null {
   }) : null;
 }
 
-/** Every value and code by how far the selection's mean lies from that of the rest, in standard deviations. */
+/** All values and codes, sorted by the distance of the selection's mean from that of the rest, in deviations. */
 function differences(app: App, inside: Uint8Array): HTMLElement {
   const lines: { name: string; own: string; rest: string; effect: number }[] = [];
   const compare = (n: number, at: (i: number) => number): { own: number; rest: number; effect: number } => {

@@ -1,8 +1,8 @@
-// The points of a plane in square cells, so that the nearest to a place are found without a walk over all of them.
+// The points of a plane, sorted into square cells, so that those nearest to a position are found without visiting all.
 
 import type { Plane } from "./rows";
 
-const EACH = 8; // points of a cell, on average
+const EACH = 8; // points per cell, on average
 
 export class Places {
   readonly #size: number;
@@ -44,7 +44,7 @@ export class Places {
     const [cx, cy] = [cell(px, this.#low[0], this.#across), cell(py, this.#low[1], this.#up)];
     const found: { i: number; square: number }[] = [];
     let worst = reach * reach;
-    // ring after ring of cells, until the next one is further away than what was found
+    // visit ring after ring of cells, until the next ring is farther away than the points found
     for (let r = 0; r <= Math.max(this.#across, this.#up) && Math.max(0, r - 1) * this.#size <= Math.sqrt(worst); r++) {
       for (let v = Math.max(0, cy - r); v <= Math.min(this.#up - 1, cy + r); v++) {
         const step = Math.abs(v - cy) === r || r === 0 ? 1 : 2 * r;

@@ -1,4 +1,4 @@
-// The rows of the page: their codes, cells, places on maps, and a number or level each for every colouring.
+// The rows of the page: their codes, cells and positions on maps, and their numbers or levels for every colouring.
 
 import { whole } from "./dom";
 import type { Block, MapAbout, Page, ValueAbout } from "./page";
@@ -9,7 +9,7 @@ export interface Plane {
   y: Float32Array;
   count: number;
   names: [string, string];
-  /** The part of a code that a place fixes: axes of the plane in the space of active dimensions, and its origin. */
+  /** The part of a code that a position fixes: axes of the plane in the space of active dimensions, and its origin. */
   axes: number[][] | null;
   origin: number[];
 }
@@ -50,7 +50,7 @@ export class Rows {
     return z;
   }
 
-  /** The cells of a row in their units; null where the page lacks them. */
+  /** The cells of a row in their units; null if the page lacks them. */
   datum(row: number): Float64Array | null {
     const about = this.page.about.rows.cells;
     if (!this.cells || !about || row >= this.kept) return null;

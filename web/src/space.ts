@@ -19,7 +19,7 @@ function onSphere(a: Code, b: Code, t: number): Float64Array {
   return Float64Array.from(a, (v, i) => wa * v + wb * b[i]!);
 }
 
-/** The shortest way on each circle of a torus. */
+/** The shortest curve on each circle of a torus. */
 function onTorus(a: Code, b: Code, t: number): Float64Array {
   const found = new Float64Array(a.length);
   for (let i = 0; i < a.length; i += 2) found.set(onSphere([a[i]!, a[i + 1]!], [b[i]!, b[i + 1]!], t), i);

@@ -1,4 +1,4 @@
-// Dense tensors, row after row, and the few ways of walking over them that every operator is made of.
+// Dense tensors in row-major order, and the few loops over them that all operators use.
 
 export type Data = Float32Array | Float64Array | Uint8Array;
 /** f: float32, d: float64, i: whole numbers (kept in float64, exact to 2^53), b: truth values. */

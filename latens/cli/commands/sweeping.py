@@ -34,7 +34,7 @@ def grid_of(words: list[str], recipe: str) -> Grid:
 
     Raises:
         InputError: an option belongs neither to training nor to the recipe, has no values, has a value twice, or mixes
-        numbers and words.
+            numbers and words.
     """
     if not words:
         raise InputError("a sweep needs --grid OPTION=VALUE,VALUE", "for example --grid beta=0.5,1,2")

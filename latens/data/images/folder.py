@@ -1,4 +1,4 @@
-"""Read a folder of images as one array, or as a lazy leaf that decodes one batch at a time; subfolders are labels.
+"""Read a folder of images as one array, or as a lazy array that decodes one batch at a time; subfolders are labels.
 
 Files are not trusted: formats are found from the contents, and sizes are read from headers before decoding.
 """
@@ -37,7 +37,8 @@ class ImageFolder(Found):
         label_names: the names of the subfolders, or None.
         row_names: the paths of the files relative to the folder, separated by "/"; "name#2" is the second page.
         fingerprint: SHA-256 of the form of ``x``, the names of the files, and their bytes. If the files exceed 2 GiB,
-        their sizes and times are used instead of their bytes. notes: what was done to the images, in sentences.
+            their sizes and times are used instead of their bytes.
+        notes: what was done to the images, in sentences.
         skipped: the files that were left out as damaged, each with the reason.
     """
 

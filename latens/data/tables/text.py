@@ -418,7 +418,7 @@ def _utf8(data: bytes, where: str, encoding: str | None) -> bytes:
         advice = "name its encoding with --encoding (often cp1252)" if encoding is None else "name another --encoding"
         raise InputError(f"{where}, line {line}: {byte} is not {encoding or 'UTF-8'} text", advice) from error
     if "\0" in text:
-        raise InputError(f"{where} is not a text file, as it holds zero bytes", "save it as a UTF-8 csv")
+        raise InputError(f"{where} is not a text file, as it contains NUL bytes", "save it as a UTF-8 csv")
     if encoding is None:
         return data.removeprefix(b"\xef\xbb\xbf")
     return text.removeprefix("\ufeff").encode("utf-8")
