@@ -115,9 +115,10 @@ def table(lines: dict[str, dict[str, Any]]) -> str:
     whole = [name for name, line in lines.items() if all(line[part].get("error", 1) <= MOST for part in PARTS)]
     worst = [max(lines[name][part]["error"] for name in whole) for part in PARTS]
     text = [
-        f"All three graphs of {len(whole)} of the {len(lines)} recipes measured are written and pass: in ONNX "
-        f"Runtime encoders equal torch to {worst[0]:.0e} and decoders to {worst[1]:.0e} of a column's range, scorers "
-        f"to {worst[2]:.0e} of the nats (`python bench/exports.py`: an epoch on digits, seven other rows). The others:",
+        f"For {len(whole)} of the {len(lines)} recipes that were measured, all three graphs agree with torch in ONNX "
+        f"Runtime: encoders to {worst[0]:.0e} and decoders to {worst[1]:.0e} of a column's range, scorers to "
+        f"{worst[2]:.0e} of the nats (`python bench/exports.py` fits one epoch to digits and compares seven other "
+        "rows). The remaining recipes:",
         "", "| recipe | encoder | decoder | scorer |", "|---|---|---|---|",
     ]  # fmt: skip
     for name, line in lines.items():

@@ -124,7 +124,7 @@ def test_png_is_a_grid(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "x.png").size == (3 * 9 - 1, 2 * 9 - 1)
 
 
-def test_json_is_pure(tmp_path: Path) -> None:
+def test_standard_output_has_only_json(tmp_path: Path) -> None:
     """What a user's recipe prints goes to standard error."""
     words = ("fit", "few.npy", "--out", tmp_path / "run", *SHORT, "--recipe", "own_recipes:talking", "--json")
     result = done(*words)
@@ -169,7 +169,7 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("words", ["--help", "--version", "fit --help", "evaluate --help", ""])
-def test_help_is_light(words: str) -> None:
+def test_help_imports_no_heavy_package(words: str) -> None:
     code = f"""
 import sys
 from latens.cli.main import app, main

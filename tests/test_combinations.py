@@ -220,7 +220,7 @@ def test_combinations_that_all_occur_are_refused() -> None:
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_the_command_line_keeps_them(form: str, tmp_path, monkeypatch) -> None:
+def test_the_command_line_keeps_impossible_combinations_out(form: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = people(1500)
     getattr(data, f"to_{form}")(f"t.{form}", index=False)

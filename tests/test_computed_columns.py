@@ -100,11 +100,11 @@ def test_no_rule_is_found_among_noisy_columns(seed):
 
 
 @pytest.mark.parametrize("text", RULES)
-def test_samples_and_reconstructions_keep_each(made, text):
+def test_samples_and_reconstructions_keep_each_rule(made, text):
     assert [RULES[text](rows) for rows in made] == [0, 0]
 
 
-def test_rows_of_any_numbers_keep_each():
+def test_rows_of_any_numbers_keep_each_rule():
     schema = schema_of(frame())
     rng = np.random.default_rng(0)
     low, high = (np.array([getattr(f, end) if f.levels is None else code for f in schema.modelled], dtype=float)
@@ -130,7 +130,7 @@ def test_rows_are_restored_as_they_are(library):
     pd.testing.assert_frame_equal(again, pl.from_pandas(data).to_pandas() if library == "polars" else data, rtol=1e-6)
 
 
-def test_filled_cells_keep_each_and_those_that_are_told_are_exact(vae):
+def test_filled_cells_keep_each_rule_and_computed_cells_are_exact(vae):
     data = frame(300, seed=2)
     rng, holes = np.random.default_rng(0), data.copy()
     for name in holes.columns:

@@ -334,7 +334,7 @@ def test_runs_of_several_seeds_are_not_linked(run: Path) -> None:
         assert "seed-0 is a link" in call(*words).sentence
 
 
-def test_names_control_neither_the_terminal_nor_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_cannot_control_the_terminal_or_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     name, level = "\x1b[31m<script>alert(1)</script>", "\x1b]0;title\x07<img src=x>"
     lines = [f"{j % 7}.{j % 5},{('b', level)[j % 2]}" for j in range(40)]

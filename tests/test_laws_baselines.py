@@ -98,7 +98,7 @@ def test_a_cell_that_cannot_exist_says_why() -> None:
 
 
 @pytest.mark.usefixtures("one_thread", "in_place")
-def test_compare_takes_them() -> None:
+def test_compare_accepts_all_baselines() -> None:
     few = ("--latent-dims", "1,2", "--epochs", 1, "--k", 2, "--recipes", "vae")
     found = figures("compare", "levels.npy", "--validation", "levels.npy", "--baselines", "all", *few)["baselines"]
     names = [row["name"] for row in found]

@@ -273,7 +273,7 @@ def test_miwae_and_ciwae_meet_their_limits() -> None:
         assert mixed == pytest.approx(0.5 * elbo + 0.5 * found, abs=1e-9)
 
 
-def test_the_evaluated_elbo_is_the_objective_s_and_its_terms_add_up() -> None:
+def test_the_evaluated_elbo_equals_the_objective_and_its_terms_add_up() -> None:
     """elbo with 4,000 draws against the closed form, 6 rows, |z| < 4.5 with the spread of one draw (4e-5)."""
     model = vae("diagonal")
     found = evaluation.elbo(model, t(X), draws=4000)

@@ -63,7 +63,7 @@ def test_a_blurred_density_is_a_difference_of_distribution_functions(c: int) -> 
 
 @pytest.mark.parametrize("s", [1e-3, 0.1, 1.0, 30.0, 1e4])
 @pytest.mark.parametrize("z", [0.0, 0.4999, 0.5, 3.0, -80.0])
-def test_it_keeps_its_digits_and_gradients_for_narrow_and_wide_normals(s: float, z: float) -> None:
+def test_the_interval_keeps_its_digits_and_gradients_for_narrow_and_wide_normals(s: float, z: float) -> None:
     for dtype, within in ((torch.float64, 1e-9), (torch.float32, 2e-5)):
         at, spread = torch.tensor([z], dtype=dtype).requires_grad_(), torch.tensor([[s]], dtype=dtype).requires_grad_()
         zero = torch.zeros(1, 1, dtype=dtype)

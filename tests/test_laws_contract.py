@@ -64,7 +64,7 @@ def test_a_score_depends_on_no_other_row_on_no_order_and_no_batch(kind) -> None:
     assert len(np.unique(independent.round(9))) == 9  # without shared noise, equal rows get different noise
 
 
-def test_scores_leave_the_caller_s_generator_and_mode_alone() -> None:
+def test_scores_leave_the_generator_and_the_mode_of_the_caller_alone() -> None:
     model = sloppy("diagonal").train()
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -308,7 +308,7 @@ def test_training_takes_trees() -> None:
     assert np.isfinite(run.history[-1]["validation_bound"])
 
 
-def test_functions_of_trees() -> None:
+def test_functions_of_trees_of_tensors() -> None:
     tree = {"b": torch.arange(6).view(3, 2), "a": (torch.zeros(3), {"c": torch.ones(3, 1)}), "n": None}
     assert [leaf.dim() for leaf in trees.leaves(tree)] == [1, 2, 2] and trees.rows(tree) == 3
     taken = trees.take(tree, torch.tensor([2, 0]))
@@ -416,7 +416,7 @@ def test_a_loss_leaves_nothing_in_the_other_player() -> None:
     assert all(p.grad is None for p in [*model.parameters(), *penalty.parameters()])
 
 
-def test_the_decoder_s_adversarial_gradient_points_the_intended_way() -> None:
+def test_the_adversarial_gradient_of_the_decoder_has_the_intended_sign() -> None:
     model, objective, penalty = adversarial(1.0)
     plain = objectives.ELBO()
     torch.manual_seed(0)

@@ -52,7 +52,7 @@ def test_the_mass_of_all_rows_is_one(seed: int) -> None:
     assert probabilities(likelihood(seed), torch.randn(2)).sum().item() == pytest.approx(1, abs=1e-12)
 
 
-def test_it_starts_as_independent_columns() -> None:
+def test_heads_in_order_start_as_independent_columns() -> None:
     part = likelihood()
     nn.init.zeros_(part.further)
     apart = TableLikelihood(nn.Identity(), COLUMNS)
@@ -131,7 +131,7 @@ def test_both_likelihoods_at_once_equal_separate_ones(restricted: bool, holes: b
         torch.testing.assert_close(torch.zeros(()) + (0 if whole is None else whole), expected + torch.zeros(()))
 
 
-def test_it_starts_with_the_marginals_of_a_sample() -> None:
+def test_heads_in_order_start_with_the_marginals_of_a_sample() -> None:
     columns = [ColumnLikelihood("normal", shift=1.0, unit=2.0), ColumnLikelihood("categorical", levels=3)]
     sample = torch.stack([1.0 + 0.5 * torch.randn(500), torch.randint(0, 3, (500,)).double()], -1)
     part, apart = (
@@ -242,7 +242,7 @@ def test_tied_columns_gain_from_it_in_bound_samples_and_imputation() -> None:
     assert error < 0.3 and filled["wide"][::2].equals(held["wide"][::2])
 
 
-def test_it_is_an_option_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dependence_is_an_option_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_default_dtype(torch.float32)
     monkeypatch.chdir(tmp_path)
     tied(300).to_csv("t.csv", index=False)

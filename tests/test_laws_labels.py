@@ -150,7 +150,7 @@ def test_gaps_in_a_label_column_from_a_file(tmp_path: Path, monkeypatch: pytest.
     done("sample", "run", "-n", "5", "--out", "new.csv", "--set", "kind=b")
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_requests_are_refused() -> None:
     x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
     info = choices.DataInfo(infer(x), 20, torch.as_tensor(x))
     number = latens.schema.Column("age", "continuous", "double", "normal")

@@ -77,7 +77,7 @@ def test_a_vamp_prior_is_the_mixture_of_the_posteriors_at_its_inputs() -> None:
     assert all(g.abs().max() > 1e-3 for g in grads), parameters.keys()  # posterior, inputs and weights all learn
 
 
-def test_draws_of_a_vamp_prior_come_from_all_inputs_and_the_model_s_own_posterior() -> None:
+def test_draws_of_a_vamp_prior_come_from_the_posteriors_at_all_inputs() -> None:
     """Components are 8 deviations apart, so that each draw has one origin, with variances from about 1 to 1e-7. The
     shares of 4,000 draws agree with the weights (chi-square), and each group with its component (Kolmogorov-Smirnov),
     whether few or many are drawn at a time: six tests at 1e-4, one false alarm in 1,600 seeds."""
@@ -134,7 +134,7 @@ def test_a_shared_posterior_is_saved_once_and_counted_once() -> None:
 
 
 @pytest.mark.parametrize("kind", ["real", "count"])
-def test_pseudo_inputs_begin_as_rows_in_the_data_s_units(kind: str) -> None:
+def test_pseudo_inputs_begin_as_rows_in_the_units_of_the_data(kind: str) -> None:
     x = 1e4 + 300 * U if kind == "real" else np.random.default_rng(0).poisson(6, size=(K, D)).astype(float)
     schema = infer(x) if kind == "real" else infer(x.astype(int), kind="count")
     info = DataInfo(schema, K, torch.as_tensor(x, dtype=torch.float32))

@@ -108,7 +108,7 @@ def state_space(kind: str) -> models.Recurrent:
     return model.double()
 
 
-def test_with_the_exact_smoother_every_log_weight_is_the_kalman_filter_s_log_likelihood() -> None:
+def test_with_the_exact_smoother_every_log_weight_is_the_log_likelihood_of_the_kalman_filter() -> None:
     joint = [
         stats.multivariate_normal(np.zeros(2 * T), np.kron(COV, C @ C.T) + S2 * np.eye(2 * T)).logpdf(x.ravel())
         for x in X
@@ -149,7 +149,7 @@ def test_samples_have_the_covariance_of_the_model() -> None:
 
 
 @pytest.mark.parametrize("shape", [(7,), (7, 3), (3, 7, 5)])
-def test_time_is_the_axis_it_says_and_no_step_sees_what_comes(shape) -> None:
+def test_time_is_the_documented_axis_and_no_step_depends_on_later_steps(shape) -> None:
     """The draw at a step and its distribution do not depend on later data."""
     x = np.random.default_rng(0).normal(size=(12, *shape)).astype("float32")
     schema = infer(x.transpose(0, 2, 3, 1) if len(shape) == 3 else x)

@@ -21,8 +21,9 @@ from latens.recipes import choices
 
 @pytest.mark.parametrize("shape", [(7, 7), (20, 5), (5, 20), (1, 9), (9, 1), (64, 64)])
 def test_the_largest_singular_value_agrees_with_the_svd(shape: tuple[int, int]):
-    """For random matrices, whose first two singular values are close, the estimate is never above, within a tenth, and
-    to 1e-4 after 2,000 rounds; with a gap of a fifth it is exact to 1e-4 after 60, and the gradient is u v^T."""
+    """For random matrices, whose first two singular values are close, the estimate is never too large, at most a tenth
+    too small, and right to 1e-4 after 2,000 rounds. If the second value is a fifth smaller, the estimate is right to
+    1e-4 after 60 rounds, and the gradient is u v^T."""
     torch.manual_seed(0)
     matrices = torch.randn(30, *shape, dtype=torch.float64)
     truth = torch.linalg.svdvals(matrices)[:, 0]
@@ -77,9 +78,9 @@ def test_the_recipe_pays_for_it():
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_the_stream_stays_of_one_size_however_many_layers_feed_it(network: str):
-    """The last state's mean square under the prior before training is compared from 4 to 100 layers or more: if the
-    weights of residual layers are not divided by sqrt(depth), it grows at least with their number (here at least 4
-    times)."""
+    """Before training, the mean square of the last state under the prior is about the same for 4 layers as for 100 or
+    more. If the weights of residual layers were not divided by sqrt(depth), it would grow at least with the number of
+    layers (here at least fourfold)."""
     x = np.random.default_rng(0).integers(0, 9, (40, 8, 8)).astype("uint8")
     schema = infer(x)
     inside = torch.as_tensor(schema.to_model(x))

@@ -85,7 +85,7 @@ def test_renyi_is_the_naive_loop_meets_its_limits_and_falls_with_alpha() -> None
         assert (value(low) > value(high)).all()
 
 
-def test_the_renyi_bound_tends_to_log_p_less_renyi_s_divergence() -> None:
+def test_the_renyi_bound_tends_to_log_p_minus_the_renyi_divergence() -> None:
     """D_a(q||p) of two normals: a/2 d' S^-1 d + ln[|S| / (|S_q|^(1-a) |S_p|^a)] / (2 (1 - a)), S = (1 - a) S_q + a S_p;
     200 groups of 2,000 draws, whose bias, chi2 / (2 k (1 - a)), is 1e-3 of a nat at most; 4.5 standard errors."""
     a, q_cov = 0.5, np.diag(WIDE)

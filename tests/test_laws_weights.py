@@ -53,7 +53,7 @@ def build(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor] | None]:
 
 
 @pytest.mark.parametrize("name", [row.name for row in TABLE if row.nll is True and row.name not in ELSEWHERE])
-def test_mean_weights_are_the_probabilities_of_the_model_s_samples(name: str) -> None:
+def test_mean_weights_are_the_probabilities_of_samples_of_the_model(name: str) -> None:
     """8 values with 20,000 draws each, and 100,000 samples (fewer if costly): each |z| < 4.5 with the errors of both,
     and so for the sum of the mean weights and 1; false alarm rate below 7e-5 per recipe."""
     (model, told), draws = build(name), FEWER.get(name, 20_000)

@@ -48,7 +48,7 @@ def test_the_numbers_are_those_of_torch(name: str, bias: bool, dtype: torch.dtyp
         assert a.shape == b.shape and (a.double() - b).abs().amax() <= tolerance * b.abs().amax() if b.numel() else True
 
 
-def test_large_products_take_the_other_way_and_small_ones_do_not(way: str, monkeypatch: pytest.MonkeyPatch):
+def test_large_products_use_onednn_and_small_ones_do_not(way: str, monkeypatch: pytest.MonkeyPatch):
     seen = []
     monkeypatch.setattr("latens.networks.linear.product", lambda x, w: seen.append(len(x)) or linear(x, w))
     layer = Linear(256, 128)

@@ -116,7 +116,7 @@ def test_transforms_are_what_they_say():
     assert added.min() >= 0 and added.max() < 1 and abs(added.mean() - 0.5) < 4.5 / (12 * added.numel()) ** 0.5
 
 
-def test_the_training_loaders_transform_changes_with_the_epoch_and_the_validation_loaders_does_not():
+def test_transforms_change_with_the_epoch_in_training_and_not_in_validation():
     x = torch.rand(8, 5)
     for shuffle in (True, False):
         loader = ArrayLoader(x, batch_size=8, shuffle=shuffle, transform=binarize)

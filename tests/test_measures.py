@@ -60,7 +60,7 @@ def test_factors_of_named_data_are_their_columns() -> None:
     assert np.shape(found["disentanglement"]["dci"]["importance"]) == (2, 2)
 
 
-def test_factors_of_the_run_s_own_rows_are_those_of_its_held_out_rows() -> None:
+def test_factors_of_the_rows_of_a_run_are_those_of_its_held_out_rows() -> None:
     """Factors are in the order of the rows: they match the cells of the held-out rows."""
     by_column = figures("evaluate", "run", "--factors", "size", "--no-synthetic", *LITTLE)["disentanglement"]
     assert by_column["rows"] == 80

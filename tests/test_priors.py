@@ -47,7 +47,7 @@ def test_narrow_components_far_from_0_keep_their_digits_in_single_precision():
     assert found(t(z).float()).numpy() == pytest.approx(exact, rel=1e-5)
 
 
-def test_its_draws_are_from_that_density():
+def test_draws_of_the_mixture_have_its_density():
     """Two Kolmogorov-Smirnov tests at 1e-4 each: one false alarm in 5,000 seeds."""
     torch.manual_seed(0)
     z = mixture().sample((20_000,)).numpy()
@@ -69,7 +69,7 @@ def test_rows_with_a_condition_have_mixtures_of_their_own():
     assert p.sample((500,)).mean((0, 2)).numpy() == pytest.approx([(WEIGHTS @ MEANS).mean()] * 1 + [100], abs=2)
 
 
-def test_a_linear_model_under_a_mixture_has_a_mixture_s_likelihood():
+def test_the_likelihood_of_a_linear_model_under_a_mixture_is_a_mixture():
     """p(x) = sum_j w_j N(W m_j + b, W S_j W' + c I): the importance-weighted estimate agrees within 4 errors."""
     rng = np.random.default_rng(0)
     w, b, c = rng.normal(size=(3, 2)), rng.normal(size=3), 0.5
@@ -108,7 +108,7 @@ def test_tables_of_many_rows_get_a_mixture_and_a_condition_reaches_it():
         priors.NormalMixturePrior(2, 0)
 
 
-def test_a_unit_is_active_by_the_prior_s_own_scale():
+def test_a_unit_is_active_on_the_scale_of_the_prior():
     """With a prior a hundred times narrower than N(0, I), codes are a hundred times narrower and just as active."""
     codes = t(np.random.default_rng(0).normal(scale=0.01, size=(500, 2)) * np.array([1.0, 0.001]))
     assert evaluation.active_units(codes).tolist() == [False, False]

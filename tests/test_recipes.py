@@ -59,7 +59,7 @@ def test_printed_descriptions_are_complete_and_fit_a_terminal(name: str) -> None
 
 
 @pytest.mark.parametrize("name", recipes.CATALOGUE)
-def test_its_examples_name_options_and_values_that_it_takes(name: str) -> None:
+def test_examples_of_a_recipe_name_its_options_and_valid_values(name: str) -> None:
     found = describe(name)
     words = shlex.split(found.example)
     assert words[:5] == ["latens", "fit", "digits", "--recipe", name] and words[-2:] == ["--out", "run"]

@@ -205,7 +205,7 @@ def test_a_large_group_is_not_held_out() -> None:
 
 
 @pytest.mark.parametrize("column", ["numbers", "truth", "days"])
-def test_held_out_rows_are_the_latest(column: str) -> None:
+def test_in_a_split_by_time_the_latest_rows_are_held_out(column: str) -> None:
     cells = COLUMNS[column]
     values = cells if isinstance(cells, np.ndarray) else np.array(cells.to_pylist())
     for validation in (0.1, 0.5):

@@ -186,7 +186,7 @@ def test_a_row_that_breaks_a_rule_is_named_and_has_a_stated_cost(vae, column):
     np.testing.assert_allclose(found.log_px[[0, 2]], was.log_px[[0, 2]], atol=1e-4)
 
 
-def test_filled_cells_keep_every_rule_and_those_that_are_told_are_exact(vae):
+def test_filled_cells_keep_every_rule_and_computed_cells_are_exact(vae):
     data = frame(200, seed=1)
     rng, holes = np.random.default_rng(0), frame(200, seed=1)
     for name in holes.columns.difference(["dose", "drug"]):

@@ -141,7 +141,7 @@ def test_the_estimator_keeps_each(vae, library):
 
 
 @pytest.mark.parametrize("kind, stream", [("csv", ()), ("parquet", ("--stream",))])
-def test_the_command_line_keeps_each(kind, stream, tmp_path, monkeypatch):
+def test_the_command_line_keeps_each_rule(kind, stream, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data, holes, words = frame(), with_holes(frame()), [w for name in CONDITIONS for w in ("--condition", name)]
     for name, table in (("t", data), ("holes", holes)):
@@ -253,7 +253,7 @@ def test_graphs_have_the_cells_and_numbers_of_the_table(vae):
     np.testing.assert_allclose(made, numbers, rtol=1e-6, equal_nan=True)
 
 
-def test_a_report_shows_rows_that_keep_each(vae):
+def test_a_report_shows_rows_that_keep_each_rule(vae):
     rows = rows_of(as_table(frame())[0], None, Asked({}, tuple(CONDITIONS)))
     subject, schema = Subject(vae.run_, rows, None, None, None), vae.run_.schema
     columns = dict(zip(schema.outer_by_name, subject.shown.T))

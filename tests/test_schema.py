@@ -90,7 +90,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("case", KINDS)
-def test_kind_levels_storage(case: str) -> None:
+def test_kind_levels_and_storage_are_inferred(case: str) -> None:
     x, kind, levels, storage = KINDS[case]
     schema = infer(x)
     assert (schema.kind, schema.levels, schema.storage) == (kind, levels, storage), schema.reason
@@ -202,7 +202,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_infer_refuses(case: str) -> None:
+def test_infer_refuses_invalid_arrays(case: str) -> None:
     x, message = REFUSED[case]
     with pytest.raises(InputError, match=message) as caught:
         infer(x)

@@ -172,7 +172,7 @@ def test_evaluate_holds_samples_of_a_table_against_real_rows(tmp_path, monkeypat
 
 
 def test_the_rows_that_are_evaluated_are_those_that_sample_writes(monkeypatch):
-    """They include gaps, structural ones too, in the samples and in the oracle, whose conditions are those of the
+    """Samples and the oracle have gaps, also those that the condition implies; the oracle has the conditions of the
     rows."""
     rng, n = np.random.default_rng(0), 300
     drug = rng.random(n) < 0.4

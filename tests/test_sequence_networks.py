@@ -117,7 +117,7 @@ def test_a_capturable_step():
     assert torch.allclose(captured(x), decoder(encoder(x)), atol=1e-6)
 
 
-def test_it_learns_to_tell_sequences_apart():
+def test_a_recurrent_model_learns_to_tell_sequences_apart():
     """Sines of different frequency and phase through a code of four numbers: most of the variance is explained."""
     torch.manual_seed(0)
     t = torch.linspace(0, 1, 50)

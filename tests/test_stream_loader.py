@@ -156,7 +156,7 @@ def test_without_shuffling_it_equals_the_loader_of_arrays(size: int):
             assert torch.equal(a.x, b.x) and torch.equal(a.c["label"], b.c["label"]) and torch.equal(a.rows, b.rows)
 
 
-def test_the_transform_goes_by_seed_epoch_and_row():
+def test_the_transform_depends_on_seed_epoch_and_row():
     x = torch.full((64, 8), 0.5)
 
     def passed(epoch: int, **options) -> torch.Tensor:
@@ -247,7 +247,7 @@ def readers() -> list[str]:
 
 
 @pytest.mark.parametrize("how", ["exhausted", "closed", "collected", "never begun"])
-def test_threads_end(how: str):
+def test_the_threads_of_a_loader_end(how: str):
     loader = make("even", workers=3)
     batches = loader.batches(0)
     if how == "exhausted":

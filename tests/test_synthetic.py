@@ -1,6 +1,7 @@
 """Laws of the evaluation of synthetic tables: closed forms, scipy and naive loops check every measure, and the measures
-show exactly the faults of generators whose faults are known.  Stochastic comparisons allow 4 standard errors: two-sided
-false alarm rate 6e-5 each. Every seed is fixed.
+show exactly the faults of generators whose faults are known.
+
+Stochastic comparisons allow 4 standard errors: two-sided false alarm rate 6e-5 each. Every seed is fixed.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_kl_warm_up_starts_near_zero_and_always_finishes_before_the_last_step(st
         assert weights[0] <= 0.5
 
 
-def test_the_loop_sets_the_schedules_it_promises():
+def test_the_loop_sets_the_documented_schedules():
     seen: list[tuple[float, float]] = []
     model = vae()
     run = trainer(model, data(), epochs=5, kl_warmup=0.5, warmup=0.2, learning_rate=0.01)

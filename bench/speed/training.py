@@ -22,8 +22,8 @@ PEERS = {  # module, function
 
 
 def contenders(work: Callable[[Size], Any], *peers: str, **plain: dict[str, Any]) -> dict[str, Build]:
-    """The contenders: latens with its default choice, compiled and eager; plain loops, whose options ``plain`` holds by
-    name; further ``peers``."""
+    """The contenders: latens with its default choice, compiled and eager; one plain loop for each mapping of options in
+    ``plain``; and further ``peers``."""
     made = {name: _build(work, "peers.ours", "training", settings) for name, settings in LATENS.items()}
     made |= {
         "plain" if name == "plain" else f"plain, {name.replace('_', ' ')}":

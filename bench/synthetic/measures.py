@@ -25,7 +25,7 @@ BALLS = 10_000  # rows used for alpha-precision and beta-recall
 NEIGHBOURS = 4_000  # number of rows whose closest row is searched
 BINS = 10
 HEAP = 0.01  # a number in at least this share of the training rows is a heap
-LEVELS = 200  # rows that trees tell apart
+LEVELS = 200  # the levels of a column that trees tell apart: the most frequent ones
 
 
 def scorer() -> str:
@@ -66,7 +66,7 @@ def measured(
     real, kept, drawn = frames(*shuffled)
     count = min(kept.rows, drawn.rows, real.rows, ROWS)
     every, some = drawn.take(slice(real.rows)), drawn.take(slice(count))
-    half = kept.rows // 2 if floor else 0  # the floor's two halves: rows, and others
+    half = kept.rows // 2 if floor else 0  # the floor takes one half of the held-out rows as rows, the other as others
     useful_real = usefulness(real, kept, target, seed)
     useful = useful_real if floor else usefulness(every, kept, target, seed)
     names = list(real.columns)

@@ -1,5 +1,7 @@
 """The examples of a page: they are found in its Markdown or notebook, and run in order, in one folder and one Python
-scope.  A code block marked ``bash`` or ``python`` is an example; a block that should not run has another mark.
+scope.
+
+A code block marked ``bash`` or ``python`` is an example; a block that should not run has another mark.
 """
 
 from __future__ import annotations

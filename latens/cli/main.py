@@ -452,7 +452,7 @@ def report(
         bool, option("--samples", help="For arrays and images, add scores of samples (as `latens evaluate --samples`).")
     ] = False,
     gaps: Annotated[
-        bool, option("--gaps", help="Add where the bound is lost (as `latens evaluate --gaps`). Takes minutes.")
+        bool, option("--gaps", help="Add where the bound loses nats (as `latens evaluate --gaps`). Takes minutes.")
     ] = False,
     labels: Labels = None,
     reading: Any = None,

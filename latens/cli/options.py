@@ -184,7 +184,7 @@ ESTIMATES = group(
     ("temperatures", int, 200, "N", "Anneal over N temperatures for ais and the certificate, at least 1."),
     ("certificate", int, 0, "N", "Bound ln p(x) from both sides for N rows drawn from the model; 0: do not."),
     ("gaps", bool, False, None,
-     "Show where the bound is lost: approximation, amortisation, mutual information, prior. Takes minutes."),
+     "Show where the bound loses nats: approximation, amortisation, mutual information, prior. Takes minutes."),
     title="Likelihood",
 )  # fmt: skip
 TRAINING: Group = {each.name: trained_with(each) for each in fields(Settings) if each.name not in INNER}

@@ -154,8 +154,7 @@ def kde(codes: Codes, *, bandwidth: float | str = "auto") -> KernelDensity:
     Args:
         codes: the codes to which it is fitted.
         bandwidth: a number > 0; "auto" is a fraction of Scott's M^(-1 / (D + 4)), chosen so that held-out codes are
-            most
-            likely.
+            most likely.
     """
     good = bandwidth == "auto" or (is_number(bandwidth) and float(bandwidth) > 0)
     require(good, "bandwidth", "'auto' or a positive number", bandwidth)

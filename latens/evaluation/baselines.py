@@ -130,8 +130,7 @@ class Sides:
         train, test: the rows in the model's numbers.
         shift, unit: centre and scale of the data, ``[D]``. Densities are fitted to (x - shift) / unit; figures are in
             the units of x.
-        step: the distance between levels; 0 for continuous values. If it is positive, densities are fitted to x + step
-            u
+        step: distance between levels; 0 for continuous values. If it is positive, densities are fitted to x + step u
             with u in [0, 1), so the figure is an upper bound on -ln P(x) of the levels (Theis et al. 2016).
         levels: the number of levels, or None.
         seed: the seed of u, of the choice of rows, and of the starts.

@@ -1,4 +1,4 @@
-"""Where the bound is lost: the gap to ln p(x) of single rows, and the two parts of the rate."""
+"""Where the bound loses nats: the gap to ln p(x) of single rows, and the two parts of the rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section on the scores of an evaluation: known factors, labels, samples of arrays, where the bound is lost."""
+"""The section on the scores of an evaluation: known factors, labels, samples of arrays, where the bound loses nats."""
 
 from __future__ import annotations
 
@@ -69,4 +69,4 @@ def _losses(found: Sequence[Any]) -> str:
         "plus KL(q(z) || p(z)), which a prior fitted to the codes would save."
     )
     lines = [pair for each in found for pair in each.lines()]
-    return f"<h3>Where the bound is lost</h3>{how(text)}{pairs_table(lines)}"
+    return f"<h3>Where the bound loses nats</h3>{how(text)}{pairs_table(lines)}"

@@ -2,10 +2,9 @@
 
 A rule removes one column, its *target*, from what is modelled, or replaces it by the part that the rule does not
 determine. A total is computed from its parts; an end is modelled as its difference from the start. The density of a row
-that satisfies
-the rules is the density of its remaining columns (the map between the two has Jacobian 1), so it is normalised over
-such rows. A rule on combinations of levels keeps the target and normalises its likelihood over the levels that the
-other columns allow (:class:`latens.conditionals.Allowed`).
+that satisfies the rules is the density of its remaining columns (the map between the two has Jacobian 1), so it is
+normalised over such rows. A rule on combinations of levels keeps the target and normalises its likelihood over the
+levels that the other columns allow (:class:`latens.conditionals.Allowed`).
 
 In this module, numbers are ``{column: [N]}`` float64 in the user's units, with codes for levels and NaN for gaps.
 """

@@ -1,4 +1,4 @@
-"""What the columns of a table are, and how an arrow table becomes numbers, and numbers an arrow table.
+"""What the columns of a table are, and how an Arrow table is converted to numbers and back.
 
 A :class:`Table` describes mixed columns as a :class:`latens.schema.Schema` describes an array of one kind of values. It
 turns an arrow table into ``[N, D]`` numbers in the user's units (codes for levels, NaN for missing cells), and numbers

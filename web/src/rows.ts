@@ -131,7 +131,7 @@ export class Rows {
   }
 }
 
-/** The places of the k smallest numbers, in order. */
+/** The positions of the k smallest numbers, in order. */
 export function smallest(numbers: ArrayLike<number>, k: number, of: (i: number) => boolean = () => true): number[] {
   const found: number[] = [];
   let worst = Infinity;

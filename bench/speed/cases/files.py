@@ -1,6 +1,8 @@
 """encode and sample by the command line, from .npy to .npy, including imports, compared with only the network's
-products.  The plain script uses the same number of linear maps of the same sizes and does nothing else: it reads,
-multiplies in blocks and writes.
+products.
+
+The plain script uses the same number of linear maps of the same sizes and does nothing else: it reads, multiplies in
+blocks and writes.
 """
 
 from functools import partial

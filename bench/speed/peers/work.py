@@ -10,7 +10,7 @@ from speed.networks import Network
 
 @dataclass(frozen=True)
 class Work:
-    """The work: ``epochs`` passes over ``x`` (float32, or 8-bit where a peer takes it) in batches, with Adam at 1e-3.
+    """The work: ``epochs`` passes over ``x`` (float32, or 8-bit if a peer takes it) in batches, with Adam at 1e-3.
 
 ``loss`` is "bernoulli" (x in [0, 1]), "normal" with variance 1, or "counts" (negative binomial; only for latens and
 scVI). ``unit`` is that of a repetition's figure: "rows/s", or "ms" per step.

@@ -89,7 +89,7 @@ def _losses(
     run: Run, rows: Rows, figures: evaluation.Evaluation, how: evaluation.Estimator, seed: int, certificate: int,
     gaps: bool,
 ) -> Iterator[tuple[str, Any]]:  # fmt: skip
-    """Where the bound is lost, and how far the NLL may be off, if they were asked for."""
+    """Where the bound loses nats, and how far the NLL may be off, if they were asked for."""
     if gaps:
         if figures.estimate is None:
             raise InputError("the gaps need an estimate of the NLL", "pass --k of at least 1, or --nll ais")

@@ -165,7 +165,7 @@ class ParquetStream(Stream):
         wanted = None if columns is None else list(columns)
         names = [n for n in chosen(stored, list(drop), wanted, self.origin) if wanted or n not in of_index]
         if not names:
-            raise InputError(f"{self.origin} has no column besides the index of its rows", "give it one")
+            raise InputError(f"{self.origin} has no column besides the index of its rows", "add a column")
         read = [n for n in of_index if index and n not in names] + names
         some = None if read == stored else read
         self._blocks = ParquetBlocks(

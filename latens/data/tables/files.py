@@ -235,7 +235,7 @@ class _Files:
         if columns is None:
             names = [name for name in of_index if index and name in names] + [n for n in names if n not in of_index]
             if set(names) <= set(of_index):
-                raise InputError(f"{where} has no column besides the index of its rows", "give it one")
+                raise InputError(f"{where} has no column besides the index of its rows", "add a column")
         return names
 
     def key_columns(self, stored: Sequence[str]) -> dict[str, pa.Array]:

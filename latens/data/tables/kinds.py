@@ -2,10 +2,10 @@
 
 One pass reads every cell, piece by piece, so tables larger than memory are treated in the same way as small tables.
 Quantiles come from a sample of rows. A column's density is chosen among candidates. Each is fitted to one half of the
-sample, in closed
-form or by a few steps of EM, and scored on the other half. The candidates are marginal densities, because the choice
-rests on support and tails, which the latent variable rarely changes. A score is the mean of ln p in nats per cell,
-where p is the mass of the value's place if the column has a grid, and otherwise the density in the column's unit.
+sample, in closed form or by a few steps of EM, and scored on the other half. The candidates are marginal densities,
+because the choice rests on support and tails, which the latent variable rarely changes. A score is the mean of ln p in
+nats per cell, where p is the mass of the value's place if the column has a grid, and otherwise the density in the
+column's unit.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class Bits:
             first -= size
         found = np.concatenate(parts[::-1])
         if _digest(found.astype("<i8").tobytes()) != theirs:
-            raise Damaged("the rows do not have their checksum")
+            raise Damaged("the checksum of the rows does not match")
         left = np.array_equal(stack.heads, first_heads(len(stack.heads)))
         if not left or not np.array_equal(stack.words, borrowed(lent)[::-1]):
             raise Damaged("something is left over")

@@ -93,7 +93,7 @@ def new_folder(out: str | Path) -> Iterator[Path]:
     if target.is_file():
         raise InputError(f"{out} is a file", "name a folder for the export")
     if target.is_dir() and any(target.iterdir()):
-        raise InputError(f"{out} already has files in it", "name another folder, or remove it")
+        raise InputError(f"{out} already has files in it", "name another folder, or remove this one")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
