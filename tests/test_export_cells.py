@@ -31,6 +31,7 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     left, right = random.negative_binomial(1, 0.01, (2, N))
     school = random.integers(0, 4, N)
     ward = random.choice(["births", "heart", "bones"], N)
+    opened = (start.astype("M8[m]") + random.integers(0, 1440, N)).astype("M8[s]")
     bike, ridden = random.integers(0, 3, N), random.integers(1, 95, N)
     return {
         "columns": {
@@ -55,6 +56,12 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
                      "year": start.astype("datetime64[Y]").astype(int) + 1970,
                      "month": start.astype("datetime64[M]").astype(int) % 12 + 1,
                      "weekend": (start.astype(int) + 3) % 7 > 4},
+        "dates": {"opened": opened, "day": start,
+                  "time": pa.array((opened.astype(int) % 86_400).astype(np.int32), pa.time32("s")),
+                  "week": start - (start.astype(int) + 3) % 7, "month": start.astype("M8[M]").astype("M8[D]"),
+                  "last": (start.astype("M8[M]") + 1).astype("M8[D]") - 1,
+                  "first": start.astype("M8[Y]").astype("M8[D]"),
+                  "day_of_year": (start - start.astype("M8[Y]")).astype(int) + 1},
         "combinations": {"ward": ward, "sex": np.where(ward == "births", "f", random.choice(["f", "m"], N))},
     }  # fmt: skip
 

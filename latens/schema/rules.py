@@ -79,6 +79,9 @@ class Rule:
         """
         return False
 
+    def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
+        """Write the missing cells that the other cells of the rule determine, in place."""
+
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
         """Make rows whose gaps were filled satisfy the rule, in place.
 
@@ -104,7 +107,9 @@ class Rule:
         """The rule, of any class, that :meth:`to_json` wrote; ``InputError`` if the fields are not valid."""
         try:
             own = dict(fields)
-            kinds: tuple[type[Rule], ...] = (Order, Function, Intervals, DatePart, Formula, Missing, Combinations)
+            kinds: tuple[type[Rule], ...] = (
+                Order, Function, Intervals, DatePart, DateEdge, Formula, Missing, Combinations,
+            )  # fmt: skip
             kind = {each.kind: each for each in kinds}[own.pop("rule")]
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
             if isinstance(values.get("difference"), dict):
@@ -182,6 +187,11 @@ class Order(Rule):
         values = np.stack([values_of(fields[name], u[name]) for name in self.sources])
         return np.fmax.reduce(values, 0)
 
+    @property
+    def least(self) -> float:
+        """The smallest difference that was seen."""
+        return self.difference.low or 0.0
+
     def _is_code(self, numbers: np.ndarray) -> np.ndarray:
         codes = np.array(self.codes)
         apart = np.abs(numbers[..., None] - codes)
@@ -240,7 +250,7 @@ class Order(Rule):
                 continue
             alone = len(self.sources) == 1 and name in left
             free = alone & (u[name] == fields[name].settled(left.get(name, own)))  # not yet moved by another rule
-            made = np.where(free, settled_values(fields[name], own - apart), source)
+            made = np.where(free, settled_values(fields[name], own - apart), np.fmin(source, own - self.least))
             if fields[name].kind in CODED:  # take the largest level that does not exceed the target
                 levels = levels_as_numbers(fields[name])
                 made = levels[(np.searchsorted(levels, np.fmin(made, own), "right") - 1).clip(0)]
@@ -281,6 +291,14 @@ def step_of(column: Column) -> float | None:
     if column.law is not None and column.law.step:
         return column.law.step
     return None if column.decimals is None else 10.0**-column.decimals
+
+
+def on_grid(column: Column, numbers: np.ndarray) -> np.ndarray:
+    """The nearest numbers on the grid of the column, ``[N]``; unchanged if it has none."""
+    if (step := step_of(column)) is None:
+        return numbers
+    origin = 0.0 if column.law is None else column.law.origin
+    return origin + np.round((numbers - origin) / step) * step
 
 
 @dataclass(frozen=True)
@@ -349,6 +367,13 @@ class Function(Rule):
         missing = np.isnan(source) & ~np.isnan(own)
         if missing.any() and None not in self.keys:
             u[self.sources[0]] = np.where(missing, self.inverse(own, only=True), source)
+
+    def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
+        """Write a missing target whose source is known, and a missing source that the target determines, in place."""
+        source, own = seen[self.sources[0]], seen[self.target]
+        seen[self.target] = np.where(np.isnan(own) & ~np.isnan(source), self.of(source)[0], own)
+        if None not in self.keys:
+            seen[self.sources[0]] = np.where(np.isnan(source), self.inverse(own, only=True), source)
 
     def inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
         """For each value of the target, the most frequent source; NaN if there is none or, with ``only``, several."""
@@ -423,7 +448,10 @@ class Intervals(Function):
         u[self.target] = np.where(np.isnan(own), self.of(source)[0], own)
 
 
-DATE_PARTS = {"month": 366.0, "day": 31.0, "weekday": 7.0, "hour": 1.0, "minute": 1 / 24}  # days with all values of it
+DATE_PARTS = {  # the days that have all values of a part
+    "month": 366.0, "day of year": 366.0, "week of year": 371.0, "day": 31.0, "weekday": 7.0, "hour": 1.0,
+    "minute": 1 / 24,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -432,7 +460,7 @@ class DatePart(Function):
     weekday is 5 or 6 (Monday is 0), weekend is true.
 
     Args:
-        part: "month", "day" (of the month), "weekday", "hour" or "minute".
+        part: "month", "day of year", "week of year" (ISO 8601), "day" (of the month), "weekday", "hour" or "minute".
     """
 
     part: str = ""
@@ -449,9 +477,15 @@ class DatePart(Function):
         """The rule as a user writes it, "month of day -> season"."""
         return f"{self.part} of {super().text}"
 
+    @property
+    def is_part(self) -> bool:
+        """Whether the target is the part itself, so that parts that were not seen are known too."""
+        return self.keys == self.values
+
     def of(self, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(the target for each date ``[N]``, NaN if unknown; mask of the known dates)."""
-        return super().of(part_of(source, self.part))
+        part = part_of(source, self.part)
+        return (part, ~np.isnan(part)) if self.is_part else super().of(part)
 
     def inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
         """NaN, as many dates have the same target."""
@@ -468,9 +502,10 @@ class DatePart(Function):
         return ~known & ~np.isnan(source)
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Move a filled date to the nearest date with the target seen; compute a filled target, in place."""
+        """Move a filled date to the nearest hour or minute with the target seen (for days see :func:`settle_dates`);
+        compute a filled target, in place."""
         name, own = self.sources[0], seen[self.target]
-        step = {"hour": 1 / 24, "minute": 1 / 1440}.get(self.part, 1.0)
+        step = {"hour": 1 / 24, "minute": 1 / 1440}.get(self.part, np.inf)
         for k in range(round(DATE_PARTS[self.part] / step) + 1):
             for apart in (k * step, -k * step):
                 other = np.isnan(seen[name]) & ~np.isnan(own) & (self.of(u[name])[0] != own)
@@ -495,11 +530,182 @@ def part_of(days: Any, part: str) -> Any:
     day = minutes // 1440
     if part == "weekday":
         return (day + 3) % 7
+    if part == "week of year":  # the week belongs to the year of its Thursday
+        return (part_of(day - (day + 3) % 7 + 3, "day of year") - 1) // 7 + 1
     era = (day + 719_468) % 146_097
     year = (era - era // 1460 + era // 36_524 - era // 146_096) // 365
     in_year = era - (365 * year + year // 4 - year // 100)
     month = (5 * in_year + 2) // 153
+    if part == "day of year":
+        leap = (year % 4 == 0) & ((year % 100 != 0) | (year == 0))
+        return in_year - 305 + (month < 10) * (365 + leap)
     return in_year - (153 * month + 2) // 5 + 1 if part == "day" else month + 3 - 12 * (month // 10)
+
+
+SPANS = {  # the most days of each span
+    "hour": 1 / 24, "day": 1.0, "week": 7.0, "week from Sunday": 7.0, "month": 31.0, "quarter": 92.0, "year": 366.0,
+}  # fmt: skip
+DATE_EDGES = (
+    "date", "time", *(f"start of {span}" for span in SPANS if span != "day"),
+    *(f"end of {span}" for span in SPANS if SPANS[span] >= 7),
+)  # fmt: skip
+
+
+def start_of(days: Any, span: str) -> Any:
+    """The start of the hour, day, week, …, of dates in days since 1970-01-01, an array or tensor ``[N]``; NaN remains
+    NaN.
+
+    >>> date = np.array([np.datetime64("2024-02-29")]).astype(float) + 0.75
+    >>> [str(start_of(date, span).astype("M8[D]")[0]) for span in ("day", "week", "month", "quarter", "year")]
+    ['2024-02-29', '2024-02-26', '2024-02-01', '2024-01-01', '2024-01-01']
+    """
+    if span == "hour":
+        return (days * 24 + 1e-9) // 1 / 24
+    day = (days + 1e-10) // 1
+    if span in ("week", "week from Sunday"):
+        return day - (day + (3 if span == "week" else 4)) % 7
+    if span == "day":
+        return day
+    if span == "year":
+        return day - part_of(day, "day of year") + 1
+    start = day - part_of(day, "day") + 1
+    if span == "quarter":
+        back = (part_of(start, "month") - 1) % 3
+        for k in range(2):
+            start = start - (back > k) * part_of(start - 1, "day")
+    return start
+
+
+def edge_of(days: Any, edge: str) -> Any:
+    """What a :class:`DateEdge` gives for dates in days since 1970-01-01, an array or tensor ``[N]``; NaN remains NaN.
+
+    >>> date = np.array([np.datetime64("2024-02-29")]).astype(float) + 0.75
+    >>> edge_of(date, "time").tolist(), str(edge_of(date, "end of month").astype("M8[D]")[0])
+    ([64800.0], '2024-02-29')
+    """
+    if edge == "time":
+        return (days - start_of(days, "day")) * 86_400
+    side, _, span = edge.partition(" of ")
+    start = start_of(days, span or "day")
+    return start_of(start + SPANS[span], span) - 1 if side == "end" else start
+
+
+@dataclass(frozen=True)
+class DateEdge(Rule):
+    """The target is the date of the source, its time of day, or the start or last day of its week, month, quarter or
+    year: if opened is 2024-02-29 17:30, day is 2024-02-29.
+
+    Args:
+        edge: one of ``DATE_EDGES``, for example "date", "time", "start of hour" or "end of month".
+    """
+
+    edge: str = ""
+
+    kind: ClassVar[str] = "date edge"
+    reproduces: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.edge not in DATE_EDGES or len(self.sources) != 1:
+            raise InputError(f"dates have no {self.edge!r}", f"name one of {', '.join(DATE_EDGES)}")
+
+    @property
+    def text(self) -> str:
+        """The rule as a user writes it, "start of month of day -> month"."""
+        return f"{self.edge} of {named(self.sources[0])} -> {named(self.target)}"
+
+    def of(self, source: np.ndarray) -> np.ndarray:
+        """The target for each date ``[N]``."""
+        return np.asarray(edge_of(source, self.edge))
+
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows whose target is another date or time than that of the source."""
+        with np.errstate(invalid="ignore"):
+            return np.abs(u[self.target] - self.of(u[self.sources[0]])) > self.slack
+
+    @property
+    def slack(self) -> float:
+        """How far apart two equal targets may be by rounding, in seconds for times of day and in days for dates."""
+        return 1e-4 if self.edge == "time" else 1e-9
+
+    def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
+        """Write a missing target whose source is known, in place."""
+        own = seen[self.target]
+        seen[self.target] = np.where(np.isnan(own), self._settled(seen[self.sources[0]], fields), own)
+
+    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
+        """Remove the target, in place."""
+        del u[self.target]
+
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Compute the target from the source, in place; returns False, as no target is out of range."""
+        u[self.target] = self._settled(u[self.sources[0]], fields)
+        return False
+
+    def _settled(self, source: np.ndarray, fields: Fields) -> np.ndarray:
+        made, column = self.of(source), fields[self.target]
+        return made if column.decimals is None else np.round(made, column.decimals)
+
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Move a filled date into the span that the target seen names; compute a filled target, in place."""
+        name, own = self.sources[0], seen[self.target]
+        date = u[name]
+        if self.edge == "time":
+            moved = start_of(date, "day") + own / 86_400
+        else:
+            span = self.edge.partition(" of ")[2] or "day"
+            start = start_of(own, span)
+            last = start_of(start + SPANS[span], span) - (step_of(fields[name]) or 1 / 86_400)
+            moved = np.minimum(start + date - start_of(date, span), last)
+        u[name] = np.where(np.isnan(seen[name]) & ~np.isnan(own), on_grid(fields[name], moved), date)
+        u[self.target] = np.where(np.isnan(own), self._settled(u[name], fields), own)
+
+
+MOST_DAYS = 800  # a filled date is moved by at most this many days
+
+
+def settle_dates(
+    rules: Sequence[Rule], u: ColumnNumbers, seen: ColumnNumbers, given: ColumnNumbers, fields: Fields
+) -> None:  # fmt: skip
+    """Move each filled date in ``u`` to the nearest day on which all rules about it hold, and write it to ``seen``, in
+    place, if one of its parts is among the ``given`` numbers."""
+    about: dict[str, list[Rule]] = {}
+    for rule in rules:
+        if isinstance(rule, DateEdge | DatePart | Intervals) and fields[rule.sources[0]].time == "dates":
+            about.setdefault(rule.sources[0], []).append(rule)
+    for name, own in about.items():
+        told = np.logical_or.reduce([~np.isnan(given[rule.target]) for rule in own])
+        rows = np.flatnonzero(np.isnan(given[name]) & told)
+        if name not in u or not len(rows):
+            continue
+        orders = [rule for rule in rules if isinstance(rule, Order) and name in (rule.target, *rule.sources)]
+        parts = {other: given[other][rows] for rule in (*own, *orders) for other in (rule.target, *rule.sources)}
+        dates = _fitting(name, u[name][rows], parts, own, orders, fields)
+        for numbers in (u, seen):
+            numbers[name] = numbers[name].copy()
+            numbers[name][rows] = dates
+
+
+def _fitting(
+    name: str, dates: np.ndarray, parts: ColumnNumbers, about: list[Rule], orders: list[Order], fields: Fields
+) -> np.ndarray:  # fmt: skip
+    """The nearest dates ``[N]`` to which all rules about the column apply, and its orders if that is possible."""
+    for rule in about:
+        if isinstance(rule, DateEdge) and rule.edge == "time":
+            time = parts[rule.target]
+            dates = np.where(np.isnan(time), dates, start_of(dates, "day") + time / 86_400)
+    found = dates = on_grid(fields[name], dates)
+    ends = [parts[rule.target] - rule.least for rule in orders if name in rule.sources]
+    left, shifts = np.arange(len(dates)), sorted(range(-MOST_DAYS, MOST_DAYS + 1), key=abs)
+    for first, kept in (*((each, orders) for each in (dates, *ends)), (dates, [])):
+        for shift in shifts if len(left) else ():
+            moved = first[left] + shift
+            some = {other: numbers[left] for other, numbers in parts.items()} | {name: moved}
+            off = [rule.broken(some, fields) for rule in about] + [rule.denied(some, fields) for rule in kept]
+            bad = np.logical_or.reduce([*off, np.isnan(moved)])
+            found = found.copy()
+            found[left[~bad]] = moved[~bad]
+            left = left[bad]
+    return found
 
 
 Operations = Mapping[type, Callable[[Any, Any], Any]]
@@ -605,11 +811,17 @@ class Formula(Rule):
         bad = np.logical_or.reduce([fault for fault, _ in column.faults(made)])
         return np.where(bad, np.nan, made), bad
 
+    def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
+        """Write a missing target or source that the other cells determine, in place."""
+        if not np.isnan(seen[self.target]).all():
+            for j, name in enumerate(self.sources):
+                seen[name] = np.where(np.isnan(seen[name]), self._solved(seen, fields, j)[0], seen[name])
+        own = seen[self.target]
+        seen[self.target] = np.where(np.isnan(own), self.of(seen, fields), own)
+
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """Remove the target, and fill a missing source that the target and the other sources determine, in place."""
-        if not np.isnan(u[self.target]).all():
-            for j, name in enumerate(self.sources):
-                u[name] = np.where(np.isnan(u[name]), self._solved(u, fields, j)[0], u[name])
+        self.tell(u, fields)
         del u[self.target]
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:

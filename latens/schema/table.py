@@ -20,7 +20,7 @@ from latens.errors import InputError, damaged
 from latens.schema.arrays import BEYOND_FLOAT32
 from latens.schema.arrow import listed, pa, pc, require_once, short, value_of
 from latens.schema.column import KEPT, KINDS, Column
-from latens.schema.rules import ColumnNumbers, Rule, settle_levels, stated
+from latens.schema.rules import ColumnNumbers, Rule, settle_dates, settle_levels, stated
 
 PIECE = 1 << 18  # rows that are converted together
 
@@ -230,6 +230,9 @@ class Table:
         in such a way that rules hold."""
         fields, left = self.ruled, dict(zip(self.names, x.T.astype(np.float64)))
         bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
+        for rule in (*self.rules, *reversed(self.rules), *self.rules):
+            rule.tell(seen, fields)
+        given = dict(seen)
         for _ in range(2):  # twice: a source that a rule determines may bound columns it is computed from
             found = {name: u[name] for name in fields if name in self.conditions}
             found |= {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
@@ -237,6 +240,7 @@ class Table:
             settle_levels(self.rules, found, {name: np.isnan(seen[name]) for name in found})
             for rule in self.rules:
                 rule.fill(found, seen, fields, left)
+            settle_dates(self.rules, found, seen, given, fields)
         return {name: found[name] for name in self.outer_by_name}
 
     def to_model(

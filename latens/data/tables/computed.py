@@ -13,9 +13,11 @@ from latens.data.tables.kinds import DAYS, SECONDS
 from latens.schema import Column
 from latens.schema.column import CODED, NUMERIC
 from latens.schema.rules import (
+    DATE_EDGES,
     DATE_PARTS,
     EXACT,
     ColumnNumbers,
+    DateEdge,
     DatePart,
     Formula,
     Function,
@@ -123,16 +125,50 @@ def function_of(
 
 
 def parts(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
-    """Columns that are a function of a part of a date: months, weekdays, weekends, hours, seasons."""
+    """Columns that are a function of a part of a date: months, weekdays, weekends, hours, seasons. If the dates have
+    few values, such columns are functions of the dates themselves."""
     names = list(fields)[:WIDE]
     found: dict[str, DatePart] = {}
-    for source in [name for name in names if fields[name].time == "dates"]:
+    for source in [name for name in names if fields[name].time == "dates" and keys_of(fields[name], u[name]) is None]:
         for part in DATE_PARTS:
             keys, place = np.unique(part_of(u[source], part), return_inverse=True)
             for target in [name for name in names if name not in {source, *taken, *found} and len(keys) > 1]:
                 if (rule := function_of(source, target, keys, place, u[target], fields)) is not None:
                     found[target] = DatePart(**vars(rule), part=part)
     return list(found.values())
+
+
+def edges(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+    """Columns that are the date or the time of a date with a time, or the start or end of its week, month, …."""
+    names = list(fields)[:WIDE]
+    found: dict[str, DateEdge] = {}
+    for source in [name for name in names if fields[name].time == "dates"]:
+        for edge in DATE_EDGES:
+            for target in [name for name in names if name not in {source, *taken, *found}]:
+                if (rule := edge_asked(source, target, edge, fields, u)) is not None:
+                    found[target] = rule
+    return list(found.values())
+
+
+def edge_asked(
+    source: str, target: str, edge: str, fields: dict[str, Column], u: ColumnNumbers, least: float = ACCIDENT
+) -> DateEdge | None:  # fmt: skip
+    """The rule that the target is the date, the time or an edge of the source; None if it is not, may be so by
+    accident, or if each of them is the source itself."""
+    if fields[target].time != ("times of day" if edge == "time" else "dates"):
+        return None
+    rule = DateEdge(target, (source,), edge=edge)
+    for some in (slice(SAMPLE), slice(None)):
+        part = {name: u[name][some] for name in (source, target)}
+        if rule.broken(part, fields).any():
+            return None
+    seen = ~np.isnan(u[target])
+    shares = np.unique(u[target][seen], return_counts=True)[1] / max(1, seen.sum())
+    chance = float(seen.sum() * math.log10(shares.max())) if len(shares) else 0.0
+    is_copy = bool((rule.of(u[source]) == u[source])[~np.isnan(u[source])].all())
+    if is_copy or (least > -np.inf and (chance > least or seen.sum() < LEAST)):
+        return None
+    return dataclasses.replace(rule, reason=in_words(int(seen.sum()), chance))
 
 
 def intervals(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
@@ -239,10 +275,9 @@ def formulas(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> li
     found: list[Rule] = []
     for search in (_straight, _sums_of(2), _sums_of(3), _sums_of(4), _products, _spans):
         for target in reversed(names):  # a computed column usually stands after the columns it is computed from
-            gone = {name for rule in found for name in (rule.target, *rule.sources)}
-            if fields[target].kind in CODED or target in gone or target in taken:
-                continue
             made = {rule.target for rule in found}
+            if fields[target].kind in CODED or target in made or target in taken:
+                continue
             others = [name for name in names if name not in {target, *made}]
             if (rule := _formula(target, others, search, values, fields)) is not None:
                 found.append(rule)
@@ -472,7 +507,8 @@ def _straight(target: str, values: ColumnNumbers, dates: set[str]) -> Hows:
 
 
 def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
-    """The lines b = k a + m through two points, as formulas, if the other points lie on them."""
+    """The lines b = k a + m through two points, as formulas, if the other points lie on them; a line whose k has few
+    digits comes first if it fits as well."""
     i, j = int(a.argmin()), int(a.argmax())
     k = float(f"{(b[j] - b[i]) / (a[j] - a[i]):.12g}")
     m = float(f"{b[i] - k * a[i]:.12g}")
@@ -487,7 +523,10 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
         low, high = float(apart.min() - 1e-15 * top), float(apart.max() + 1e-15 * top)
         near = [_simplest(low, high), *np.unique(apart).tolist()]
         m = max(near, key=lambda number: int((k * a + number == b).sum())) if m else 0.0
-    return [_times(k, word) + (f" + {_written(m)}" if m > 0 else f" - {_written(-m)}" if m else "")]
+    width = 2 * float(np.abs(k * a + m - b).max()) + 1e-9 * top
+    short = next((x for n in range(1, 9) if np.abs((x := float(f"{k:.{n}g}")) * a + m - b).max() <= width), k)
+    shift = f" + {_written(m)}" if m > 0 else f" - {_written(-m)}" if m else ""
+    return [_times(each, word) + shift for each in dict.fromkeys((short, k))]
 
 
 def _sums_of(size: int) -> Callable[[str, ColumnNumbers, set[str]], Hows]:

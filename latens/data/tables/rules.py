@@ -19,6 +19,8 @@ from latens.data.tables.computed import (
     LEAST,
     SAMPLE,
     WIDE,
+    edge_asked,
+    edges,
     formulas,
     function_of,
     functions,
@@ -40,6 +42,7 @@ from latens.schema.arrow import listed, pa, value_of
 from latens.schema.column import CODED
 from latens.schema.law import Law
 from latens.schema.rules import (
+    DATE_EDGES,
     DATE_PARTS,
     ColumnNumbers,
     Combinations,
@@ -328,7 +331,8 @@ def _missing(
 
 _SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=", "&")
 _HELP = (
-    "write start <= end, total = net + tax, price = 0.15 * minutes + [bike], city -> country, sex & title, "
+    "write start <= end, total = net + tax, price = 0.15 * minutes + [bike], city -> country, date of start -> day, "
+    "sex & title, "
     "dose missing where drug = none, or none; names with spaces in quotes"
 )
 
@@ -512,8 +516,9 @@ def _require_numbers(
 
 
 def _part(text: str, schema: Table) -> tuple[str, str]:
-    """(the part of a date that the rule begins with, "" if there is none; the rest of the rule)."""
-    match = re.fullmatch(rf"\s*({'|'.join(DATE_PARTS)})\s+of\s+(.+)", text)
+    """(the part or edge of a date that the rule begins with, "" if there is none; the rest of the rule)."""
+    words = sorted((*DATE_PARTS, *DATE_EDGES), key=len, reverse=True)
+    match = re.fullmatch(rf"\s*({'|'.join(words)})\s+of\s+(.+)", text)
     is_name = any(text.strip().startswith(field.name) for field in schema.fields if " of " in field.name)
     return (match[1], match[2]) if match and not is_name else ("", text)
 
@@ -549,6 +554,11 @@ def _part_asked(text: str, part: str, source: str, target: str, schema: Table, u
     if fields[source].time != "dates":
         what = f"column {source!r} is {fields[source].kind}, and has no {part}"
         raise InputError(f"--rule {text!r}: {what}", "omit the rule")
+    if part in DATE_EDGES:
+        if (found := edge_asked(source, target, part, fields, u, least=-np.inf)) is None or source == target:
+            what = f"{target!r} is not the {part} of {source!r} in every row"
+            raise InputError(f"--rule {text!r}: {what}", "correct the data, or omit the rule")
+        return found
     keys, place = np.unique(part_of(u[source], part), return_inverse=True)
     rule = function_of(source, target, keys, place, u[target], fields, least=-np.inf)
     if rule is None or source == target:
@@ -672,7 +682,8 @@ def _with_found(
     """The rules that the user stated and those found in the rows, without circles and with one rule per target. A
     condition is given, so it is never a target."""
     found, ordered = list(rules), partial(orders, conditions=conditions)
-    for search in (functions, intervals, parts, formulas, mixtures, exclusive, ordered, combinations_of_levels, gaps):
+    of_dates, of_numbers = (edges, parts), (intervals, formulas, mixtures)
+    for search in (*of_dates, functions, *of_numbers, exclusive, ordered, combinations_of_levels, gaps):
         kinds = Function | Missing if search is gaps else LEAVING if search in COMBINING else Rule
         bound = {rule.target for rule in found if isinstance(rule, kinds)}
         taken = bound | set(conditions)

@@ -22,7 +22,18 @@ from latens.schema import Column, Table, rules
 from latens.schema.arrow import pa
 from latens.schema.column import CODED
 from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law
-from latens.schema.rules import EXACT, Combinations, DatePart, Formula, Function, Intervals, Missing, Order, Rule
+from latens.schema.rules import (
+    EXACT,
+    Combinations,
+    DateEdge,
+    DatePart,
+    Formula,
+    Function,
+    Intervals,
+    Missing,
+    Order,
+    Rule,
+)
 
 MOST = 20_000  # a graph holds at most this many combinations of levels, or dates of a calendar, as a table
 
@@ -260,9 +271,9 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
         source = rules.part_of(source, rule.part) if isinstance(rule, DatePart) else source
         near = _take(values, _place((keys[1:] + keys[:-1]) / 2, source))
         return torch.where(known | source.isnan(), found, near)
-    assert isinstance(rule, Formula)
+    assert isinstance(rule, Formula | DateEdge)
     column = fields[rule.target]
-    made = _computed(rule, u, fields)
+    made = _computed(rule, u, fields) if isinstance(rule, Formula) else rules.edge_of(u[rule.sources[0]], rule.edge)
     return made if column.decimals is None else _rounded(made, column.decimals)
 
 
@@ -314,6 +325,8 @@ def _mapped(rule: Function, source: Tensor) -> tuple[Tensor, Tensor]:
     keys, values = rule.numbers()
     if isinstance(rule, DatePart):
         source = rules.part_of(source, rule.part)
+        if rule.is_part:
+            return source, ~source.isnan()
     if isinstance(rule, Intervals):
         place = (_place(keys, source + SAME * source.abs(), right=True) - 1).clamp(0, len(keys) - 1)
         known = ~source.isnan()
@@ -393,6 +406,8 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
         for name in rule.sources:
             bad = bad | (u[name].isnan() & ~_is_held(fields[name], _solved(rule, u, fields, name)))
         return bad
+    if isinstance(rule, DateEdge):
+        return (own - rules.edge_of(u[rule.sources[0]], rule.edge)).abs() > rule.slack
     if isinstance(rule, Missing):
         source = u[rule.sources[0]]
         gone = _is_one_of([key for key in rule.keys if key is not None], source)
@@ -428,7 +443,8 @@ def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
             made = _solved(rule, u, fields, name)
             made = torch.where(_is_held(fields[name], made), made, math.nan)
             u[name] = torch.where(u[name].isnan(), made, u[name])
-        del u[rule.target]
+    if rule.reproduces:
+        u.pop(rule.target, None)
 
 
 def _settle_levels(bound: list[Combinations], u: Numbers, held: Sequence[str] = ()) -> None:
