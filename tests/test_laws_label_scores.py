@@ -103,7 +103,7 @@ def test_halves_contain_every_class_and_share_no_row() -> None:
         (APART, np.arange(150), "the labels have 150 different values: give at most 100 classes"),
         (APART[:, 0], LABELS, "codes must be rows [n, d], got an array of shape [150]"),
         (np.where(APART > 20, np.nan, APART), LABELS, "codes, row 0: a number is not finite: leave such rows out"),
-        (APART[:3], LABELS[:3], "every class of the labels has one row: give more rows of each class"),
+        (APART[:3], LABELS[:3], "every class of the labels has only one row: give more rows of each class"),
     ],
 )
 def test_what_has_no_scores_is_reported_in_one_sentence(codes: np.ndarray, labels: np.ndarray, sentence: str) -> None:

@@ -21,8 +21,9 @@ COPIED_BYTES = 2**26  # rows of up to this size are copied; larger ones are view
 
 
 class Lazy(ABC):
-    """A leaf ``[N, *event]`` of a tree of data, whose rows are made when they are indexed. A subclass defines
-    ``shape``, the numpy ``kind`` of its values, and :meth:`rows`; a row must be a function of its number alone.
+    """An array ``[N, *event]`` whose rows are made when they are indexed; it can be a leaf of a tree of data. A
+    subclass defines ``shape``, the numpy ``kind`` of its values, and :meth:`rows`; a row must be a function of its
+    number alone.
     An index is an int, a slice, a boolean mask ``[N]``, or a list, array or tensor of row numbers, in any order and
     with repeats. A row that does not exist raises ``IndexError``.
 
@@ -107,11 +108,11 @@ class Subset(Lazy):
 
     @property
     def given(self) -> np.dtype[Any]:
-        """The dtype in which the values of the viewed leaf were given."""
+        """The dtype in which the values of the viewed array were given."""
         return self.lazy.given
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """The rows ``[B, *event]`` of the viewed leaf."""
+        """The rows ``[B, *event]`` of the viewed array."""
         return self.lazy.rows(self.index[index])
 
 

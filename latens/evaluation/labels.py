@@ -206,7 +206,7 @@ def stratified_halves(classes: np.ndarray, seed: int = 0) -> tuple[np.ndarray, n
         own = order[classes[order] == value]
         place[own] = np.arange(len(own)) % 2
     if not place.any():
-        raise InputError("every class of the labels has one row", "give more rows of each class")
+        raise InputError("every class of the labels has only one row", "give more rows of each class")
     return np.flatnonzero(place == 0), np.flatnonzero(place == 1)
 
 

@@ -48,7 +48,7 @@ def rae_gp(
 
     Instead of the size of the decoder's weights, the penalty is the squared norm of its Jacobian in the code, estimated
     with one random projection for each draw (Hutchinson). f is the output of the decoder's network: the standardised
-    mean of a normal likelihood. Steps differentiate twice and are not compiled.
+    mean of a normal likelihood. Training steps differentiate twice and are not compiled.
 
     .. math::
 
@@ -107,7 +107,7 @@ def contractive_ae(
 
     A penalty on the encoder is the squared norm of its Jacobian in the standardised row, estimated with one random
     projection for each row. Only the directions that reconstruction needs stay sensitive. The encoder must see the data
-    on a linear scale: no counts, levels or gaps. Steps differentiate twice and are not compiled.
+    on a linear scale: no counts, levels or gaps. Training steps differentiate twice and are not compiled.
 
     .. math::
 

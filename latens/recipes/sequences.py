@@ -16,8 +16,8 @@ def sequence_vae(
     r"""The VAE with one code for a whole sequence.
 
     A recurrent network (or convolutions over time) reads the steps, and another network writes all steps from the code.
-    Images are read as sequences of rows, vectors as sequences of cells. With the recurrent network, steps are not
-    compiled.
+    Images are read as sequences of rows, vectors as sequences of cells. With the recurrent network, training steps
+    are not compiled.
 
     .. math::
 

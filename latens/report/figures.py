@@ -88,7 +88,7 @@ class Graphic:
         self.on(figure.add_axes(box))
         file = io.StringIO()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about letters that the page's font has, but matplotlib's not
+            warnings.simplefilter("ignore", UserWarning)  # warnings that matplotlib's font lacks some letters
             figure.savefig(file, format="svg", metadata={"Date": None})
         return (
             f'<svg role="img" aria-label="{esc(self.label)}" viewBox="0 0 {width} {height}" '

@@ -55,7 +55,7 @@ class OverBatches:
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         missing = [name for name in self.keep if name not in table.column_names]
         if missing:
-            raise InputError(f"the batch has no column {missing[0]!r} to keep", "correct keep")
+            raise InputError(f"the batch has no column {missing[0]!r} to keep", "name only its columns in keep")
         made = self._of(table, self.keep) if len(table) else self._empty(table)
         if not isinstance(batch, pa.RecordBatch):
             return made

@@ -159,7 +159,7 @@ def _require_sizes(name: str, sizes: dict[str, int | None], place: Path) -> None
     """Raise ``InputError`` if a text file is too large, or all files together are too large for the disk."""
     for path, size in sizes.items():
         if size is None or (size > TEXT and not path.endswith(".safetensors")):
-            raise InputError(f"{name} on the hub: {path} has {size or 0:,} bytes, more than a run's", "name another")
+            raise InputError(f"{name} on the hub: {path} has {size or 0:,} bytes, too many for a run", "name another")
     needed = sum(size or 0 for size in sizes.values())
     existing = next(folder for folder in place.parents if folder.exists())
     if needed > (there := shutil.disk_usage(existing).free):

@@ -53,7 +53,7 @@ export function strides(shape: readonly number[]): number[] {
 
 export const axis = (d: number, rank: number): number => (d < 0 ? d + rank : d);
 
-/** Every place of `shape`, as offsets into two arrays with these strides, a whole last axis at a time. */
+/** Visit the positions of `shape`, one last axis at a time, as offsets into two arrays with these strides. */
 function walk(
   shape: readonly number[],
   a: readonly number[],
@@ -123,7 +123,7 @@ export function expand(x: Tensor, shape: readonly number[]): Tensor {
   return strided(x, full, over(x, full));
 }
 
-/** The kind of a result, by torch's rules: a number or a tensor without axes gives way within its category. */
+/** The kind of a result, by torch's rules: within a category, numbers and tensors without axes do not decide. */
 export function promoted(a: Tensor | number, b: Tensor | number): Kind {
   const kindOf = (v: Tensor | number): Kind => (typeof v !== "number" ? v.kind : Number.isInteger(v) ? "b" : "f");
   const weak = (v: Tensor | number): boolean => typeof v === "number" || v.rank === 0;
@@ -160,7 +160,7 @@ export function map(x: Tensor, kind: Kind, f: (v: number) => number): Tensor {
   return new Tensor(out, x.shape, kind);
 }
 
-/** Rows of the axes `dims`, brought to the end: what reductions and normalisations go over. */
+/** The rows over the axes `dims`, which are moved to the end: reductions and normalisations run over such rows. */
 export function rowsOf(x: Tensor, dims: readonly number[]): { rows: Tensor; width: number; kept: number[]; axes: number[] } {
   const axes = dims.map((d) => axis(d, x.rank));
   const kept = x.shape.map((_, d) => d).filter((d) => !axes.includes(d));

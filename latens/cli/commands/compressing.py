@@ -117,7 +117,7 @@ def _beside(source: Source, rows: Any) -> tuple[str, dict[str, np.ndarray]]:
         found["genes"] = np.array(rows.schema.names, dtype=np.str_)
     for name, array in found.items():
         if array.dtype.kind not in KINDS:
-            raise InputError(f"{source.origin}: the array {name!r} has the type {array.dtype}", "leave it out")
+            raise InputError(f"{source.origin}: array {name!r} of type {array.dtype} cannot be stored", "leave it out")
     return key, found
 
 

@@ -206,7 +206,7 @@ class Codec:
         for name in original.column_names:
             if tables.differs(*(tables.plain(each.select([name])).column(0) for each in (original, back))).any():
                 kind = original.schema.field(name).type
-                raise InputError(f"column {name!r} has the type {kind}, which no file holds", "leave it out")
+                raise InputError(f"column {name!r} has the type {kind}, which no file can store", "leave it out")
         blocks = self._blocks(symbols, c, cells)
         head = {"rows": len(original), "run": self.fingerprint, "table": True, "frame": frame}
         data = Container(head, blocks, packed(kept)).packed()
