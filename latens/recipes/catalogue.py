@@ -131,6 +131,9 @@ def options(function: RecipeFunction) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
+METHODS = ("draw", "encode", "decode", "sample")  # of every model of a recipe
+
+
 class Recipe:
     """A recipe's name and options; it takes part in scikit-learn's ``get_params``, ``set_params`` and ``clone``.
 
@@ -193,13 +196,19 @@ def _no_option(recipe: str, name: str, valid: list[str]) -> str:
 
 
 def _try(name: str, built: Any, info: DataInfo) -> None:
-    """Raise ``InputError`` unless your own recipe returned a model and an objective. Then compute one loss, so that a
-    network of the wrong shape is found before anything is written."""
+    """Raise ``InputError`` unless your own recipe returned a model with its methods and an objective. Then compute one
+    loss and decode, so that a network of the wrong shape is found before anything is written."""
     model, objective = built if isinstance(built, tuple) and len(built) == 2 else (None, None)
     if not isinstance(model, nn.Module) or not isinstance(objective, objectives.Objective):
         given = f"({', '.join(type(p).__name__ for p in built)})" if isinstance(built, tuple) else type(built).__name__
         wanted = "(model, objective), a torch module and a latens Objective"
         raise InputError(f"recipe {name!r} returns {given}", f"return {wanted}")
+    for method in METHODS:
+        if not callable(getattr(model, method, None)):
+            wrong = f"recipe {name!r} returns a model without the method {method}"
+            raise InputError(wrong, f"give it {', '.join(METHODS[:-1])} and {METHODS[-1]}, as latens.models.VAE has")
     if info.sample is not None:
         x, c = info.sample[:2], trees.take(info.sample_c, slice(0, 2))
-        objective.losses(model, x, objective.draw(model, x, c))
+        draw = objective.draw(model, x, c)
+        objective.losses(model, x, draw)
+        model.decode(draw.codes[0], c)

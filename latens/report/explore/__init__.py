@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import latens
+from latens import evaluation
 from latens.data.rows import Rows
 from latens.errors import InputError
 from latens.report.explore.contents import BUDGET, Contents, thinned
@@ -37,11 +38,11 @@ class Explorer:
         has_rows: whether cells of rows are in the page.
 
     Raises:
-        InputError: the run has no schema, no encoder or no active dimension, or fewer than two rows.
+        InputError: the run has no schema, no encoder, no decoder or no active dimension, or fewer than two rows.
     """
 
     def __init__(self, run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = True, half: bool = True):
-        schema_of(run)
+        _require_decoder(run)
         if len(rows) < 2:
             raise InputError(f"{rows.where} has {len(rows)} rows, and a map needs at least 2", "give more")
         shown = thinned(rows, points, run.settings.seed)
@@ -66,6 +67,17 @@ class Explorer:
             about.pop("graph", None)
             about["address"] = address
         return page(f"{self._title} · latens", about, self.contents.blocks, connect="'self'" if address else "'none'")
+
+
+def _require_decoder(run: Run) -> None:
+    """Decode one code; ``InputError`` if the run has no schema, or its model does not decode."""
+    known = {name: value[None] for name, value in graphs.conditions(run).items()}
+    schema_of(run)
+    try:
+        evaluation.decode(run.model, graphs.code(run)[None], graphs.in_storage(run.schema, known))
+    except (NotImplementedError, AttributeError, TypeError) as error:
+        raise InputError(f"{run.folder or 'this run'}: the model does not decode ({error}), so its codes have no rows",
+                         "explore a run of another recipe") from error  # fmt: skip
 
 
 def traced(run: Run) -> tuple[DecoderGraph | None, str]:

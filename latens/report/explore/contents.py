@@ -72,7 +72,7 @@ class Contents:
         self.run, self.shown, self.blocks = run, shown, ArrayBlocks()
         self.subject = Subject(run, shown.rows, None, None, None)
         if not self.subject.has_codes:
-            raise InputError(f"{run.folder}: the model has no encoder, so there are no codes to show")
+            raise InputError(f"{run.folder or 'this run'}: the model has no encoder, so there are no codes to show")
         self.z = evaluation.codes(run.model, shown.rows.inside, shown.rows.c).numpy().astype(np.float32)
         self.about: dict[str, Any] = {
             "data": self._data(), "dimensions": self._dimensions(), "prior": self._prior(),
@@ -120,7 +120,7 @@ class Contents:
         active, inactive = self.subject.dimensions
         if not active:
             raise InputError(
-                f"{self.run.folder}: no latent dimension is active, so there is nothing to explore",
+                f"{self.run.folder or 'this run'}: no latent dimension is active, so there is nothing to explore",
                 "train longer, or lower beta (`latens evaluate` says why)",
             )
         rates = self.subject.rates

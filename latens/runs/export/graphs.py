@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext, redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -94,6 +95,7 @@ class Graph(nn.Module):
 
 def encoder(run: Run) -> Graph:
     """x ``[B, *event]`` -> ``mean`` of q(z|x) ``[B, Z]`` (the code of each row), and its ``deviation``."""
+    _require(run, "encode")
     return Graph("encoder", run.model, "x", row(run), conditions(run), _reading(run, _encoded))
 
 
@@ -106,6 +108,7 @@ def decoder(run: Run) -> Graph:
     for columns with levels); and ``probabilities`` ``[B, P]`` of all levels of the columns that have levels, in order.
     If each column depends on those before it, it depends on their values here.
     """
+    _require(run, "encode", "decode")
     schema = schema_of(run)
     return Graph("decoder", run.model, "z", code(run), conditions(run), _decoding(schema))
 
@@ -113,7 +116,14 @@ def decoder(run: Run) -> Graph:
 def scorer(run: Run) -> Graph:
     """x ``[B, *event]`` and noise -> nats of each row ``[B]`` at one draw of z: ``distortion`` and, if there is a
     bound, ``rate`` (in closed form if there is one) and ``log_weight``, ln p(x|z) + ln p(z) - ln q(z|x)."""
+    _require(run, "draw")
     return Graph("scorer", run.model, "x", row(run), conditions(run), _reading(run, _scored))
+
+
+def _require(run: Run, *methods: str) -> None:
+    for method in methods:
+        if not callable(getattr(run.model, method, None)):
+            raise NotImplementedError(f"the model has no method {method}")
 
 
 def row(run: Run) -> Tensor:
@@ -234,13 +244,25 @@ def traced(graph: Graph) -> torch.export.ExportedProgram:
         NotImplementedError: torch cannot trace the graph.
     """
     rows = torch.export.Dim("rows")
-    with evaluating(graph.model), torch.no_grad(), warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with evaluating(graph.model), torch.no_grad(), quiet():
         given = graph.given(3)
         try:
             return torch.export.export(graph, given, dynamic_shapes=(tuple({0: rows} for _ in given),), strict=False)
         except Exception as error:  # torch raises errors of many kinds, and none says what the user can do
             raise NotImplementedError(f"torch.export cannot trace it ({_first_line(error)})") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the remarks of the exporter, which are meant for its developers."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _first_line(error: Exception) -> str:
@@ -249,6 +271,5 @@ def _first_line(error: Exception) -> str:
 
 def program(graph: Graph) -> torch.export.ExportedProgram:
     """:func:`traced` in core ATen operations alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         return traced(graph).run_decompositions()

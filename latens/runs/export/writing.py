@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from importlib import resources
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +116,7 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
 
     program = graphs.traced(graph)
     try:
-        with _quiet(), torch.no_grad():
+        with graphs.quiet(), torch.no_grad():
             found = torch.onnx.export(
                 program, dynamo=True, opset_version=opset, verbose=False, input_names=list(graph.inputs),
                 output_names=list(graph.outputs), optimize=False,
@@ -137,19 +134,6 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
         said = (reasons or [type(error).__name__])[0].strip()
         raise NotImplementedError(f"ONNX cannot say it ({said[:200]})") from error
     return model.SerializeToString()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the remarks of the exporter, which are meant for its developers."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def _described(graph: Graph, data: bytes) -> dict[str, Any]:
