@@ -6,10 +6,14 @@
 
 The error is the largest error in float32 over seven held-out rows: for the encoder and the decoder as a share of the
 column's range over these rows, for the scorer relative to the row's nats. An error of at most 1e-5 passes.
+
+Each graph has the digest of its operations, by which tests/test_exports.py tells whether it is still the graph that was
+measured.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import tempfile
@@ -19,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "exports.json"
@@ -28,22 +34,75 @@ MOST = 1e-5
 ROWS = 7
 
 
-def fitted(recipe: str) -> tuple[Any, torch.Tensor]:
-    """(a run trained for one epoch on 400 digits, seven other rows in the form that the model takes)."""
+def rows_for(recipe: str) -> Any:
+    """400 digits and seven more."""
     from latens.data import read
     from latens.data.rows import Asked, rows_of
+
+    digits = read("digits")
+    asked = Asked(condition=("label",)) if recipe == "cvae" else Asked()
+    return rows_of(digits.x, labels=digits.labels, asked=asked).take(np.arange(400 + ROWS))
+
+
+def fitted(recipe: str, rows: Any) -> Any:
+    """A run trained for one epoch on the first 400 rows."""
     from latens.recipes import Recipe
     from latens.runs.fitting import fit_recipe
     from latens.training import Settings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        digits = read("digits")
-        asked = Asked(condition=("label",)) if recipe == "cvae" else Asked()
-        rows = rows_of(digits.x, labels=digits.labels, asked=asked)
         run = fit_recipe(rows.take(np.arange(400)), Recipe(recipe), Settings(epochs=1, device="cpu"), validation=0.0)
     run.model.eval()
-    return run, rows.take(np.arange(400, 400 + ROWS)).inside[:]
+    return run
+
+
+def untrained(recipe: str, rows: Any) -> Any:
+    """The run before its first step, but with no layer at its start of zeros."""
+    from latens.recipes import Recipe
+    from latens.runs.fitting import prepare
+    from latens.training import Settings
+
+    run, _ = prepare(rows.take(np.arange(400)), Recipe(recipe), Settings(epochs=1, device="cpu"))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in run.model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    run.model.eval()
+    return run
+
+
+class Recorded(TorchDispatchMode):
+    """The operations that are computed in this context: names, and the types, shapes and whole numbers given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Any] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [_kind(each) for each in tree_leaves((args, kwargs or {}))]
+        self.found.append([str(func), given])
+        return func(*args, **kwargs or {})
+
+
+def _kind(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return [str(value.dtype), list(value.shape)]
+    return value if isinstance(value, int | str | None) else type(value).__name__
+
+
+def operations(run: Any, part: str) -> str:
+    """The digest of the operations of a part on three rows; of a part without a graph, why it has none."""
+    from latens.errors import InputError
+    from latens.runs.export import writing
+
+    try:
+        graph = writing.GRAPHS[part](run)
+        with torch.no_grad(), Recorded() as recorded:
+            graph(*graph.given(3))
+    except (NotImplementedError, InputError) as error:
+        return str(error)
+    return hashlib.sha256(json.dumps(recorded.found).encode()).hexdigest()[:12]
 
 
 def compared(run: Any, part: str, x: torch.Tensor) -> dict[str, Any]:
@@ -100,8 +159,10 @@ def _error(ours: np.ndarray, theirs: np.ndarray, part: str) -> float:
 
 def measure(recipe: str) -> dict[str, Any]:
     """The line of results of a recipe."""
-    run, x = fitted(recipe)
-    return {"recipe": recipe} | {part: compared(run, part, x) for part in PARTS}
+    rows = rows_for(recipe)
+    run, other, x = fitted(recipe, rows), untrained(recipe, rows), rows.inside[400:]
+    return {"recipe": recipe} | {part: compared(run, part, x) | {"operations": operations(other, part)}
+                                 for part in PARTS}  # fmt: skip
 
 
 def kept() -> dict[str, dict[str, Any]]:
