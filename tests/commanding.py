@@ -107,6 +107,25 @@ def misshapen(info):
     model, objective = good(info)
     model.posterior = conditionals.DiagonalNormalPosterior(nn.Linear(99, 4))
     return model, objective
+
+class Encoder(nn.Module):
+    """A model that only encodes."""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.draw, self.encode = model.draw, model.encode
+
+class Refusing(models.VAE):
+    def decode(self, z, c=None):
+        raise NotImplementedError("codes are all that it has")
+
+def encoding(info):
+    model, objective = good(info)
+    return Encoder(model), objective
+
+def refusing(info):
+    model, objective = good(info)
+    return Refusing(model.prior, model.posterior, model.likelihood), objective
 '''
 
 

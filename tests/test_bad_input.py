@@ -132,6 +132,8 @@ WORDS = {  # the arguments of `latens`, and what the sentence must say
     "fit iris --out x --recipe own_recipes:absent": "no function 'absent'",
     "fit iris --out x --recipe own_recipes:raises": "KeyError: 'boom'.*own_recipes.py, line",
     "fit iris --out x --recipe own_recipes:swapped": r"returns \(ELBO, VAE\): return \(model, objective\)",
+    "fit iris --out x --recipe own_recipes:encoding": "without the method decode: give it draw, encode",
+    "fit iris --out x --recipe own_recipes:refusing": "codes are all that it has.*own_recipes.py, line",
     "fit iris --out x --recipe own_recipes:misshapen": "own_recipes:misshapen.*shapes",
     "fit iris --out x --recipe own_recipes:good --bta 2": "did you mean --beta",
     # continuing

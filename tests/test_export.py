@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 import torch
 from commanding import done, refused
+from torch import nn
 
 import latens
 from latens import evaluation
+from latens.data.rows import rows_of
+from latens.errors import InputError
+from latens.report.explore import Explorer
 from latens.runs import record
 from latens.runs.export import graphs, operators, writing
 
@@ -157,6 +161,46 @@ def test_the_encoder_of_several_modalities_is_traced_for_any_number_of_rows(reci
         wanted = encoder(x)
     for ours, theirs in zip(graphs.traced(encoder).module()(x), wanted, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+class Encoding(nn.Module):
+    """A model that only encodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        posterior = latens.conditionals.DiagonalNormalPosterior(nn.Linear(3, 4))
+        likelihood = latens.conditionals.NormalLikelihood(nn.Linear(2, 3))
+        self.whole = latens.models.VAE(latens.priors.StandardNormal(2), posterior, likelihood)
+        self.draw, self.encode = self.whole.draw, self.whole.encode
+
+
+def test_own_parts_are_exported_as_far_as_they_have_methods(tmp_path: Path):
+    """Your own model that does not decode: other graphs are written, and the explorer has nothing to show."""
+    pytest.importorskip("onnxscript")
+    x = np.random.default_rng(0).normal(size=(64, 3))
+    run = latens.train(Encoding(), latens.objectives.ELBO(), x, epochs=1)
+    found = writing.export(run, tmp_path / "out")
+    assert found["without"] == {"decoder": "the model has no method decode"}
+    assert {"encoder.onnx", "scorer.onnx"} < set(found["files"]) and "decoder.onnx" not in found["files"]
+    with pytest.raises(InputError, match=r"this run: the model does not decode .*: explore a run of another recipe"):
+        Explorer(run, rows_of(x))
+
+
+def test_the_tracer_is_silent(caplog: Any, capfd: Any):
+    """What torch remarks while it traces a decoder that depends on its data, which it cannot."""
+
+    class Depending(latens.models.VAE):
+        def decode(self, z: Any, c: Any = None) -> Any:
+            return super().decode(z if float(z.sum()) > 0 else -z, c)
+
+    whole = Encoding().whole
+    model = Depending(whole.prior, whole.posterior, whole.likelihood)
+    run = latens.train(model, latens.objectives.ELBO(), np.random.default_rng(0).normal(size=(64, 3)), epochs=1)
+    capfd.readouterr()
+    with pytest.raises(NotImplementedError, match=r"torch\.export cannot trace it"):
+        graphs.traced(graphs.decoder(run))
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert capfd.readouterr() == ("", "")
 
 
 # The folder

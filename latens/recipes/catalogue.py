@@ -211,4 +211,4 @@ def _try(name: str, built: Any, info: DataInfo) -> None:
         x, c = info.sample[:2], trees.take(info.sample_c, slice(0, 2))
         draw = objective.draw(model, x, c)
         objective.losses(model, x, draw)
-        model.decode(draw.codes[0], c)
+        model.decode(draw.codes[0], c)  # type: ignore[operator]
