@@ -29,7 +29,7 @@ from latens.tensors.trees import Tree
 
 BLOCK = 1 << 23  # cells per block
 BATCH = 1 << 18  # cells per batch
-PER_LANE = 1 << 14  # cells per lane; each lane costs six bytes
+PER_LANE = 1 << 12  # cells per lane; each lane costs six bytes
 LANES = 512
 
 
@@ -56,7 +56,7 @@ def lanes_of(cells: int) -> int:
     """The number of lanes for this many cells: a power of two, small enough that the lanes cost little.
 
     >>> lanes_of(64), lanes_of(1 << 20), lanes_of(1 << 40)
-    (1, 64, 512)
+    (1, 256, 512)
     """
     return min(LANES, 1 << max(0, (cells // PER_LANE).bit_length() - 1))
 
@@ -148,7 +148,8 @@ def _opened(body: bytes, count: int, cells: int) -> tuple[Stack, Rounding, list[
         words = np.frombuffer(body, "<u4", -1, at + told + 8 * lanes)
     except (ValueError, struct.error) as error:
         raise Damaged(str(error)) from None
-    sound = sum(sizes) == count and len(sizes) == batches and all(sizes) and lanes == lanes_of(cells)
+    sound = sum(sizes) == count and len(sizes) == batches and all(sizes)
+    sound = sound and 1 <= lanes <= lanes_of(cells) and lanes.bit_count() == 1  # earlier files have fewer lanes
     if not sound or not 1 <= dim <= 1 << 20 or lent > len(words) + lanes * 2 + dim or (heads < 1 << 32).any():
         raise Damaged("the head of a block is impossible")
     return Stack(lanes, words=words, heads=heads), rounding, sizes, dim, lent

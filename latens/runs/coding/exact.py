@@ -54,10 +54,11 @@ class Curve:
 
     def inverse(self, share: np.ndarray) -> np.ndarray:
         """The t below which this share of the distribution lies."""
-        index = np.clip(np.searchsorted(self.values, share, side="right") - 1, 0, len(self.values) - 2)
-        step = self.steps[index]
-        inside = (share - self.values[index]) / np.where(step > 0, step, 1.0)
-        return (index + np.clip(inside, 0.0, 1.0)) / self.scale - self.reach
+        index = np.searchsorted(self.values, share, side="right") - 1
+        np.minimum(np.maximum(index, 0, out=index), len(self.values) - 2, out=index)
+        step = self.steps.take(index)
+        inside = (share - self.values.take(index)) / np.where(step > 0, step, 1.0)
+        return (index + np.minimum(np.maximum(inside, 0.0), 1.0)) / self.scale - self.reach
 
 
 @cache

@@ -21,8 +21,10 @@ LOGIT = 1 / 128  # step of log-probabilities
 SCALE = 1 / 64  # step of log-scales
 MOST = 1 << 22  # a cell has at most this many symbols
 _FARTHEST = 40 * 128  # log-probabilities count as at most this many steps below the largest
-_NEAR = 4  # most wrong guesses are off by fewer symbols than this
+_WAYS = 16  # parts into which a search cuts a range
 _WIDEST = 4000  # a log-scale is at most this many steps from 0
+
+_CUTS = np.arange(1, _WAYS)[:, None]
 
 ALL = slice(None)
 Cells = slice | np.ndarray  # selects some of the cells, in order
@@ -140,34 +142,35 @@ class Ordered(ABC):
         return start, self.starts(symbol + 1, ALL) - start
 
     def find(self, slots: np.ndarray, cells: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(symbol, start, frequency) of each slot: a guess, and bisection for guesses that are wrong."""
-        share = slots + 0.5
-        share *= 1 / TOTAL
+        """(symbol, start, frequency) of each slot: a guess, and a search for guesses that are wrong."""
+        first = self.guess((slots + 0.5) * (1 / TOTAL), cells)
+        if first is None:
+            return self._searched(slots, cells)
+        np.minimum(np.maximum(first, 0, out=first), self.size - 1, out=first)
+        share = slots + 0.5 - 2 * first  # symbols below take two each, whatever F is
+        share *= 1 / (TOTAL - 2 * self.size)
         guess = self.guess(share, cells)
-        if guess is None:
-            return self._halved(slots, cells, None)
-        np.maximum(guess, 0, out=guess)
-        np.minimum(guess, self.size - 1, out=guess)
+        assert guess is not None
+        np.minimum(np.maximum(guess, 0, out=guess), self.size - 1, out=guess)
         start, end = self.starts(np.array((guess, guess + 1)), cells)
         wrong = np.flatnonzero((start > slots) | (end <= slots))
         end -= start
         if len(wrong):
-            part = wrong + cells.start
-            guess[wrong], start[wrong], end[wrong] = self._halved(slots[wrong], part, guess[wrong])
+            guess[wrong], start[wrong], end[wrong] = self._searched(slots[wrong], wrong + cells.start)
         return guess, start, end
 
-    def _halved(
-        self, slots: np.ndarray, cells: Cells, guess: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        low, high = np.zeros_like(slots), np.full_like(slots, self.size)
+    def _searched(self, slots: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same by search: the range of each symbol is cut into ``_WAYS`` parts until it is one symbol."""
+        low, width = np.zeros_like(slots), np.full_like(slots, self.size)
         start, end = np.zeros_like(slots), np.full_like(slots, TOTAL)
-        first = [] if guess is None else [np.minimum(guess + _NEAR, self.size), np.maximum(guess - _NEAR, 0)]
-        while (high - low > 1).any():
-            k = first.pop() if first else (low + high) >> 1
-            at = self.starts(k, cells)
-            under, over = (at <= slots) & (k > low), (at > slots) & (k < high)
-            low, start = np.where(under, k, low), np.where(under, at, start)
-            high, end = np.where(over, k, high), np.where(over, at, end)
+        each = np.arange(len(slots))
+        while width.max() > 1:
+            k = low + width * _CUTS // _WAYS
+            at = np.concatenate([[start], self.starts(k, cells), [end]])
+            k = np.concatenate([[low], k, [low + width]])
+            found = np.count_nonzero(at[1:-1] <= slots, 0)
+            low, start, end = k[found, each], at[found, each], at[found + 1, each]
+            width = k[found + 1, each] - low
         return low, start, end - start
 
 

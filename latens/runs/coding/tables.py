@@ -96,8 +96,8 @@ class TableCells:
     ):  # fmt: skip
         self.schema, self.columns, self.tops, self.x, self.coded = schema, columns, tops, x, coded
         self.places = [Places.of(column, int(top)) if code else None for column, top, code in zip(columns, tops, coded)]
-        few = [len(places.values) for places in self.places if places is not None and len(places.values) == places.grid]
-        self.weight = len(columns) + sum(size for size in few if size <= MOST_COUNTED)
+        levels = [len(places.values) for places, column in zip(self.places, columns) if places and column.law is None]
+        self.weight = len(columns) + sum(levels)
 
     def part(self, rows: slice) -> TableCells:
         """The cells of some rows."""
