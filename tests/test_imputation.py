@@ -1,4 +1,4 @@
-"""Laws of missing cells: exact conditionals of the linear-Gaussian model (O14), levels by Bayes' rule, cells that are
+"""Laws of missing cells: exact conditionals of the linear-Gaussian model, levels by Bayes' rule, cells that are
 missing because of their value, and the rows of the user, whose observed cells stay."""
 
 from __future__ import annotations

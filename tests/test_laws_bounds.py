@@ -141,7 +141,7 @@ def test_a_point_mass_has_distortion_and_no_bound() -> None:
             act()
 
 
-# O5: the importance-weighted bound
+# The importance-weighted bound
 
 
 def test_the_importance_weighted_bound_rises_to_log_p_as_theory_says() -> None:
@@ -391,7 +391,7 @@ def test_nll_lands_on_log_p_within_its_own_errors() -> None:
         assert result.row_error.max() < 0.02
 
 
-# O10: the truth on a grid
+# The truth on a grid
 
 
 def test_nll_of_a_trained_nonlinear_model_meets_the_truth_on_the_latent_grid() -> None:

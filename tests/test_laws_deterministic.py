@@ -148,7 +148,7 @@ class Seeing(nn.Module):
         return latens.distributions.PointMass(x.nan_to_num()[:, :2])
 
 
-def test_denoising_corrupts_what_the_posterior_sees_and_not_what_the_likelihood_is_held_against() -> None:
+def test_denoising_corrupts_the_rows_of_the_posterior_and_not_those_of_the_likelihood() -> None:
     """The share of hidden cells among 40,000, and the deviation of the others, are each within 4.5 standard errors."""
     x = t(np.random.default_rng(0).normal(size=(10_000, 4)))
     unit = t([1.0, 2.0, 3.0, 4.0])

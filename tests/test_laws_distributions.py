@@ -229,7 +229,7 @@ def test_saturated_parameters_have_finite_values_and_gradients_in_float32(name) 
         assert torch.isfinite(log_p).all() and torch.isfinite(grad).all()
 
 
-# O12: the discretised logistic
+# The discretised logistic
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
@@ -274,7 +274,7 @@ def test_discretised_logistics_are_finite_ten_thousand_scales_away_in_float32(le
         assert (grad[:, 0] > 0).all()
 
 
-# O13: densities of discrete data
+# Densities of discrete data
 
 
 @pytest.mark.parametrize("columns", [1, 12, 784])
@@ -396,7 +396,7 @@ def test_normal_posteriors_have_the_density_and_entropy_of_scipy() -> None:
         assert q.entropy().item() == pytest.approx(reference.entropy(), abs=1e-9)
 
 
-# O6: divergences
+# Divergences
 
 KINDS = {
     "diagonal": lambda m, c: distributions.DiagonalNormal(m, c.diagonal(dim1=-2, dim2=-1)),

@@ -39,7 +39,7 @@ def cubature(samples: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.cat([points, -points]).view(2 * size, *[1] * (like.dim() - 1), size).expand(2 * size, *like.shape)
 
 
-# O1: linear VAE = probabilistic PCA
+# Linear VAE = probabilistic PCA
 
 
 @pytest.mark.parametrize("n,d,q", [(400, 10, 3), (150, 5, 1), (300, 4, 3)])
@@ -135,7 +135,7 @@ def test_the_linear_autoencoder_finds_the_pca_subspace_of_digits(q) -> None:
     assert best * (1 - 1e-5) < ((x - output) ** 2).sum() < best * 1.002
 
 
-# O2: the Monte-Carlo bound and its gradients
+# The Monte-Carlo bound and its gradients
 
 
 def test_the_monte_carlo_elbo_and_its_gradients_are_those_of_the_closed_form() -> None:
@@ -193,7 +193,7 @@ def test_the_toy_gradient_has_its_closed_form(m, s) -> None:
         assert abs(laws.z_score(terms, truth)) < Z
 
 
-# O3: beta and c, collapse
+# Beta and c, collapse
 
 EIGENVALUES = [9.0, 5.0, 3.0, 1.5, 0.6, 0.3]
 
@@ -265,7 +265,7 @@ def test_beta_and_c_have_the_same_optimum_and_another_value(monkeypatch) -> None
     assert abs(bounds[0] - bounds[1]) > 0.1
 
 
-# O4: the optimal variance
+# The optimal variance
 
 
 def squared_residual(x: np.ndarray, model: models.VAE) -> float:

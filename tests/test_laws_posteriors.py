@@ -145,7 +145,7 @@ def test_draws_of_a_low_rank_normal_have_its_covariance() -> None:
         assert abs(laws.z_score(z[:, i] * z[:, j], exact)) < Z
 
 
-# O17: flows
+# Flows
 
 
 def transforms() -> dict[str, d.Transform]:

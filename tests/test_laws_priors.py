@@ -98,7 +98,7 @@ def test_draws_of_a_vamp_prior_come_from_the_posteriors_at_all_inputs() -> None:
 
 @pytest.mark.parametrize("make", ["vamp", "exemplar", "mixture"])
 def test_the_sampled_rate_to_a_mixture_is_the_integral(make: str) -> None:
-    """O18: KL(q || p) in one dimension by quadrature, four rows, 100,000 draws at 4.5 standard errors."""
+    """KL(q || p) in one dimension by quadrature, four rows, 100,000 draws at 4.5 standard errors."""
     torch.manual_seed(0)
     q = posterior(1)
     prior = {

@@ -122,7 +122,7 @@ def test_draws_by_the_inverse_distribution_function_carry_its_gradient(kind) -> 
                 assert found[i] == pytest.approx(-slope / density, rel=1e-4, abs=1e-7), (case, seed, i)
 
 
-# O8: the continuous Bernoulli
+# The continuous Bernoulli
 
 
 def test_continuous_bernoulli_has_mass_one_and_its_known_means() -> None:
@@ -393,7 +393,7 @@ def test_single_precision_gives_the_results_of_double_precision() -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_samples_of_a_column_have_its_mean_and_variance(name) -> None:
-    """40,000 rows; |z| < 4.5 for mean and variance (1.4e-5 a family); categories: frequencies of 4 levels."""
+    """40,000 rows; |z| < 4.5 for mean and variance (1.4e-5 per family); categories: frequencies of 4 levels."""
     column = FAMILIES[name]
     likelihood = TableLikelihood(nn.Identity(), [column]).double()
     torch.manual_seed(2)

@@ -256,7 +256,7 @@ def test_the_benchmarks_set_is_a_function_of_its_seed(tmp_path: Path):
     table = pq.read_table(tmp_path / "a")
     assert table.num_rows == 10_000 and table.num_columns == 10
     assert table.equals(pq.read_table(tmp_path / "b")) and not table.equals(pq.read_table(tmp_path / "c"))
-    for column in table.columns:  # 2 % missing, standard error 0.0014; false alarms 7e-6 a column
+    for column in table.columns:  # 2 % missing, standard error 0.0014; false alarm rate 7e-6 per column
         assert abs(column.null_count / 10_000 - 0.02) < 4.5 * (0.02 * 0.98 / 10_000) ** 0.5
     assert len(table["region"].unique().drop_null()) == 4 and len(table["product"].unique().drop_null()) == 40
 
