@@ -13,6 +13,7 @@ LINEAR_STEPS = 6000
 COMPILED_STEPS = 15_000  # shorter runs are not compiled: compiling takes about 100 s for mixed tables
 COMPILED_ROWS = 1_800_000  # the same limit in rows over all epochs, for large batches
 AVERAGED_ROWS = 2_000  # weights are averaged for tables of this many rows or more
+DOUBLED_ROWS = 2_000  # so many rows of a table, and no compiling: twice the rows in a step, twice the rate
 MANY = 900_000  # with so many training rows, batches are larger and epochs fewer
 
 
@@ -125,12 +126,14 @@ class Settings:
         "auto", whole(1), "Pass over the rows N times, at least 1; auto: more passes for fewer rows."
     )
     batch_size: int | str = option(
-        "auto", whole(1), "Take N rows in each step, at least 1; auto: about 128, more from a million rows."
-    )
+        "auto", whole(1),
+        "Take N rows in each step, at least 1; auto: about 128, 256 for tables of 2,000 to about 35,000 rows, more from a "
+        "million rows.",
+    )  # fmt: skip
     learning_rate: float | str = option(
         "auto", _RATE,
-        "Reach this learning rate at its peak, above 0; auto: 2e-3, or 4e-3 from 10,000 rows (not for tables of mixed "
-        "columns), or 1e-2 if all maps are linear.",
+        "Reach this learning rate at its peak, above 0; auto: 2e-3, or 4e-3 for tables of 2,000 to about 35,000 rows "
+        "and for arrays from 10,000 rows, or 1e-2 if all maps are linear.",
     )  # fmt: skip
     warmup: float = option(0.03, _FRACTION, "Raise the learning rate to its peak over this share of the steps, 0 to 1.")
     weight_decay: float = option(0.0, _AMOUNT, "Decay the weights of linear and convolutional maps this much (AdamW).")
@@ -188,11 +191,15 @@ class Settings:
         steps_an_epoch = max(1, rows // batch)
         usual = self.epochs == "auto"
         epochs = usual_epochs(rows, steps_an_epoch, linear, table, convolutions) if usual else int(self.epochs)
-        rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
         long = epochs * steps_an_epoch >= COMPILED_STEPS or epochs * rows >= COMPILED_ROWS
+        all_auto = self.batch_size == self.learning_rate == self.compile == "auto"
+        doubled = table and all_auto and rows >= DOUBLED_ROWS and not (long or linear)
+        if doubled:
+            batch, steps_an_epoch = 2 * batch, max(1, rows // (2 * batch))
+        rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
         automatic: dict[str, Any] = {
             "patience": max(10, rounds // 5), "compile": long and not convolutions,
-            "learning_rate": 1e-2 if linear else 2e-3 if table or rows < 10_000 else 4e-3,
+            "learning_rate": 1e-2 if linear else 4e-3 if doubled or (rows >= 10_000 and not table) else 2e-3,
             "keep": "last" if table and held < 200 else "best", "decay": "cosine" if convolutions else "linear",
             "average": 0.998 if table and rows >= AVERAGED_ROWS else 0.0,
         }  # fmt: skip
