@@ -127,8 +127,8 @@ class Settings:
     )
     batch_size: int | str = option(
         "auto", whole(1),
-        "Take N rows in each step, at least 1; auto: about 128, 256 for tables of 2,000 to about 35,000 rows, more from "
-        "a million rows.",
+        "Take N rows in each step, at least 1; auto: about 128, 256 for tables of 2,000 to about 35,000 rows, more "
+        "from a million rows.",
     )  # fmt: skip
     learning_rate: float | str = option(
         "auto", _RATE,
