@@ -199,7 +199,7 @@ class Settings:
         rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
         automatic: dict[str, Any] = {
             "patience": max(10, rounds // 5), "compile": long and not convolutions,
-            "learning_rate": 1e-2 if linear else 4e-3 if doubled or (rows >= 10_000 and not table) else 2e-3,
+            "learning_rate": usual_rate(rows, linear, table, doubled),
             "keep": "last" if table and held < 200 else "best", "decay": "cosine" if convolutions else "linear",
             "average": 0.998 if table and rows >= AVERAGED_ROWS else 0.0,
         }  # fmt: skip
@@ -233,6 +233,13 @@ def usual_epochs(rows: int, steps_an_epoch: int, linear: bool, table: bool, conv
     if linear:  # steps are cheap, and the loss is flat near its minimum
         epochs = max(epochs, math.ceil(LINEAR_STEPS / steps_an_epoch))
     return epochs
+
+
+def usual_rate(rows: int, linear: bool, table: bool, doubled: bool) -> float:
+    """The peak rate that "auto" means; ``doubled`` if a step has twice the rows of other tables."""
+    if linear:
+        return 1e-2
+    return 4e-3 if doubled or (rows >= 10_000 and not table) else 2e-3
 
 
 def default_epochs(rows: int) -> int:
