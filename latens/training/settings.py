@@ -187,15 +187,12 @@ class Settings:
             held: held-out rows.
             convolutions: whether the model has convolutions, which gain nothing from compiling.
         """
-        batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
+        batch, epochs = self._batch_and_epochs(rows, linear, table, convolutions)
         steps_an_epoch = max(1, rows // batch)
-        usual = self.epochs == "auto"
-        epochs = usual_epochs(rows, steps_an_epoch, linear, table, convolutions) if usual else int(self.epochs)
         long = epochs * steps_an_epoch >= COMPILED_STEPS or epochs * rows >= COMPILED_ROWS
-        all_auto = self.batch_size == self.learning_rate == self.compile == "auto"
-        doubled = table and all_auto and rows >= DOUBLED_ROWS and not (long or linear)
-        if doubled:
-            batch, steps_an_epoch = 2 * batch, max(1, rows // (2 * batch))
+        doubled = table and self._is_free and rows >= DOUBLED_ROWS and not (long or linear)
+        batch = 2 * batch if doubled else batch
+        steps_an_epoch = max(1, rows // batch)
         rounds = math.ceil(epochs / epochs_a_round(epochs, steps_an_epoch))
         automatic: dict[str, Any] = {
             "patience": max(10, rounds // 5), "compile": long and not convolutions,
@@ -205,6 +202,18 @@ class Settings:
         }  # fmt: skip
         settled = {n: v if (own := getattr(self, n)) == "auto" else type(v)(own) for n, v in automatic.items()}
         return replace(self, epochs=epochs, batch_size=batch, **settled)
+
+    def _batch_and_epochs(self, rows: int, linear: bool, table: bool, convolutions: bool) -> tuple[int, int]:
+        """(rows per step, not yet doubled; epochs)."""
+        batch = balanced_batch(rows) if self.batch_size == "auto" else min(int(self.batch_size), rows)
+        if self.epochs != "auto":
+            return batch, int(self.epochs)
+        return batch, usual_epochs(rows, max(1, rows // batch), linear, table, convolutions)
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether the size of a step, its rate and compiling are all "auto"."""
+        return self.batch_size == self.learning_rate == self.compile == "auto"
 
     @property
     def longest(self) -> float:
