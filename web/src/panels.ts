@@ -202,7 +202,7 @@ function differences(app: App, inside: Uint8Array): HTMLElement {
 function path(app: App): Panel {
   const box = h("div.strip.long");
   const { metric, about: { dimensions: { space, curvature } } } = app;
-  const curved = metric ? { name: "shortest way in the metric", at: metric.at.bind(metric) } : geodesic(space, curvature);
+  const curved = metric ? { name: "geodesic of the metric", at: metric.at.bind(metric) } : geodesic(space, curvature);
   let geodesically = curved !== null;
   const slider = h("input#path-t", { type: "range", min: "0", max: "1", step: "any", value: "0", oninput: () => {
     const { a, b } = app.state;

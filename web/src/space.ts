@@ -53,7 +53,7 @@ function inBall(a: Code, b: Code, t: number, c: number): Float64Array {
 /** The geodesic of the prior's space, where that is curved: its name and its points. */
 export function geodesic(space: string, curvature: number): { name: string; at: (a: Code, b: Code, t: number) => Float64Array } | null {
   if (space === "UniformSphere") return { name: "great circle", at: onSphere };
-  if (space === "UniformTorus") return { name: "shortest way on each circle", at: onTorus };
+  if (space === "UniformTorus") return { name: "geodesic of the torus", at: onTorus };
   if (space === "BallNormal") return { name: "hyperbolic geodesic", at: (a, b, t) => inBall(a, b, t, curvature) };
   return null;
 }
