@@ -1,5 +1,5 @@
-"""Columns that repeat a date: its day, time, week, month, quarter, year, or the time to another date. They are found or
-declared, hold in all generated rows, and a filled date fits everything that was seen of it."""
+"""Columns that repeat dates: the day, time, week, month, quarter or year of one, or the time from one to another, such
+as an age. They are found or declared, hold in all generated rows, and a filled date fits all that was seen of it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,29 @@ N = 600
 def frame(n: int = N, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     start = pd.Series(pd.Timestamp("2019-11-20") + pd.to_timedelta(rng.integers(0, 900 * 1440, n), unit="min"))
-    length = pd.Series(pd.to_timedelta(rng.gamma(2, 300, n).round() + 1, unit="min"))
+    length = pd.Series(pd.to_timedelta(rng.gamma(2, 4000, n).round() + 1, unit="min"))
     own = {"cost": rng.gamma(2, 3, n).round(2), "start": start, "end": start + length, "length": length}
     own["minutes"] = length // pd.Timedelta("1min")
+    own["born"] = pd.Series(pd.Timestamp("1930-01-01") + pd.to_timedelta(rng.integers(0, 30_000, n), unit="D"))
+    own |= {name: of(pd.DataFrame(own)) for name, of in COUNTS.items()}
     return pd.DataFrame(own | {name: of(start) for name, of in EDGES.items()})
+
+
+def _years(start: pd.Series, end: pd.Series) -> pd.Series:
+    early = end.dt.month * 100 + end.dt.day < start.dt.month * 100 + start.dt.day
+    return end.dt.year - start.dt.year - early
+
+
+def _months(start: pd.Series, end: pd.Series) -> pd.Series:
+    return 12 * (end.dt.year - start.dt.year) + end.dt.month - start.dt.month - (end.dt.day < start.dt.day)
+
+
+TODAY = pd.Timestamp("2023-06-30")
+COUNTS = {
+    "age": lambda t: _years(t.born, t.start), "months": lambda t: _months(t.born, t.start),
+    "age_now": lambda t: _years(t.born, pd.Series(TODAY, t.index)),
+    "days": lambda t: (t.end - t.start).dt.days, "hours_spent": lambda t: (t.end - t.start) // pd.Timedelta("1h"),
+}  # fmt: skip
 
 
 def _period(code: str, end: bool = False):
@@ -46,13 +65,19 @@ FOUND = {
     "closing": "end of quarter of start", "years": "start of year of start", "yearend": "end of year of start",
     "day_of_year": "day of year of start", "week_of_year": "week of year of start", "weekday": "weekday of start",
 }  # fmt: skip
-OTHERS = {"length": "length = 86400 * (end - start)", "minutes": "minutes = length / 60"}
+OTHERS = {
+    "length": "length = 86400 * (end - start)", "minutes": "minutes = length / 60",
+    "age": "age = years from born to start", "months": "months = months from born to start",
+    "age_now": "age_now = years from born to 2023-06-30", "days": "days = days from start to end",
+    "hours_spent": "hours_spent = hours from start to end",
+}  # fmt: skip
 
 
 def broken(rows: pd.DataFrame) -> dict[str, int]:
     """How many rows break each rule."""
     start = rows["start"]
     found = {name: int((of(start) != rows[name]).sum()) for name, of in EDGES.items()}
+    found |= {name: int((of(rows) != rows[name]).sum()) for name, of in COUNTS.items()}
     found["length"] = int((rows["end"] - start != rows["length"]).sum())
     return found | {"minutes": int((rows["length"] / pd.Timedelta("1min") != rows["minutes"]).sum())}
 
@@ -72,7 +97,7 @@ def test_each_is_found_and_rows_come_back(library):
     schema = schema_of(data)
     wanted = {name: f"{text} -> {name}" for name, text in FOUND.items()} | OTHERS
     assert written_by(schema) == wanted
-    assert [field.name for field in schema.modelled] == ["cost", "start", "end"]
+    assert [field.name for field in schema.modelled] == ["cost", "start", "end", "born"]
     again = back(schema.to_user(schema.to_model(table)))
     again = again if library == "pandas" else again.to_pandas()
     assert broken(again) == NONE and again.cost.equals(frame().cost)
@@ -83,9 +108,9 @@ def test_each_is_found_and_rows_come_back(library):
 @pytest.mark.parametrize("seed", range(3))
 def test_none_is_found_if_a_tenth_of_the_rows_differ(seed):
     data, rng = frame(seed=seed), np.random.default_rng(seed)
-    for name in EDGES:
+    for name in (*EDGES, *COUNTS):
         data[name] = data[name].where(rng.random(N) < 0.9, data[name].sample(frac=1, random_state=seed).to_numpy())
-    assert not {*written_by(schema_of(data))} & {*EDGES}
+    assert not {*written_by(schema_of(data))} & {*EDGES, *COUNTS}
 
 
 def test_samples_and_reconstructions_keep_each(vae):
@@ -113,7 +138,7 @@ def test_a_filled_date_goes_to_the_nearest_day_on_which_all_rules_hold():
     seen |= {"month": date("2020-02-01"), "weekday": np.array([float(names.index("Saturday"))])}
     for first, wanted in (("2020-02-05T10:30", "2020-02-08T10:30"), ("2020-03-02T23:59", "2020-02-29T23:59")):
         u, known = {"start": date(first)}, dict(seen)
-        rules.settle_dates(schema.rules, u, known, seen, schema.outer_by_name)
+        rules.settle_dates(schema.rules, u, known, dict(seen), schema.outer_by_name)
         assert u["start"] == known["start"] == date(wanted), first
 
 
@@ -131,13 +156,16 @@ def test_starts_are_those_of_pandas_for_four_centuries(span):
 def test_the_user_may_declare_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frame(60).assign(other=lambda t: t.day + pd.Timedelta("1D")).to_csv("trips.csv", index=False)
-    asked = [word for name, text in FOUND.items() for word in ("--rule", f"{text} -> {name}")]
+    texts = [*(f"{text} -> {name}" for name, text in FOUND.items()), *OTHERS.values()]
+    asked = [word for text in texts for word in ("--rule", text)]
     shown = done("schema", "trips.csv", *asked, "--rule", "none").out
-    assert all(f"rule: {text} -> {name} (in all 60 rows, as asked)" in shown for name, text in FOUND.items())
+    assert all(f"rule: {text} (in all 60 rows, as asked)" in shown for text in texts)
     for text, words in {
         "date of start -> other": "'other' is not the date of 'start' in every row",
         "date of cost -> day": "column 'cost' is positive, and has no date",
         "start of month of start -> cost": "'cost' is not the start of month of 'start' in every row",
         "start of decade of start -> years": "there is no column",
+        "age = years from born to end": "which breaks --rule", "age = years from cost to end": "not a date",
+        "age = years from born to 2021-13-01": "cannot be read",
     }.items():
         assert words in refused("schema", "trips.csv", "--rule", text), text

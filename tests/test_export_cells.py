@@ -32,6 +32,7 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     school = random.integers(0, 4, N)
     ward = random.choice(["births", "heart", "bones"], N)
     opened = (start.astype("M8[m]") + random.integers(0, 1440, N)).astype("M8[s]")
+    born = days(random, "1950-01-01", 20_000)
     bike, ridden = random.integers(0, 3, N), random.integers(1, 95, N)
     return {
         "columns": {
@@ -61,7 +62,10 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
                   "week": start - (start.astype(int) + 3) % 7, "month": start.astype("M8[M]").astype("M8[D]"),
                   "last": (start.astype("M8[M]") + 1).astype("M8[D]") - 1,
                   "first": start.astype("M8[Y]").astype("M8[D]"),
-                  "day_of_year": (start - start.astype("M8[Y]")).astype(int) + 1},
+                  "day_of_year": (start - start.astype("M8[Y]")).astype(int) + 1, "born": born,
+                  "hours": (opened - born.astype("M8[s]")).astype(int) // 3600,
+                  "years": pa.array([a.year - b.year - ((a.month, a.day) < (b.month, b.day))
+                                     for a, b in zip(start.tolist(), born.tolist())])},
         "combinations": {"ward": ward, "sex": np.where(ward == "births", "f", random.choice(["f", "m"], N))},
     }  # fmt: skip
 

@@ -50,6 +50,11 @@ class Rule:
     bounds: ClassVar[bool] = False  # whether another quantity is modelled instead of the target
 
     @property
+    def reach(self) -> float:
+        """For rules about dates, the number of days to which the target determines the source."""
+        return math.inf
+
+    @property
     def text(self) -> str:
         """The rule as a user writes it, for example "start <= end"."""
         raise NotImplementedError
@@ -108,7 +113,7 @@ class Rule:
         try:
             own = dict(fields)
             kinds: tuple[type[Rule], ...] = (
-                Order, Function, Intervals, DatePart, DateEdge, Formula, Missing, Combinations,
+                Order, Function, Intervals, DatePart, DateEdge, Elapsed, Formula, Missing, Combinations,
             )  # fmt: skip
             kind = {each.kind: each for each in kinds}[own.pop("rule")]
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
@@ -623,6 +628,11 @@ class DateEdge(Rule):
             return np.abs(u[self.target] - self.of(u[self.sources[0]])) > self.slack
 
     @property
+    def reach(self) -> float:
+        """The days of the span; infinite for a time of day."""
+        return math.inf if self.edge == "time" else SPANS[self.edge.partition(" of ")[2] or "day"]
+
+    @property
     def slack(self) -> float:
         """How far apart two equal targets may be by rounding, in seconds for times of day and in days for dates."""
         return 1e-4 if self.edge == "time" else 1e-9
@@ -660,27 +670,130 @@ class DateEdge(Rule):
         u[self.target] = np.where(np.isnan(own), self._settled(u[name], fields), own)
 
 
+UNITS = {  # days of each unit; "years" and "months" are completed by the calendar
+    "years": 365.2425, "months": 30.436875, "years of 365.25 days": 365.25, "years of 365 days": 365.0, "weeks": 7.0,
+    "days": 1.0, "hours": 1 / 24, "minutes": 1 / 1440,
+}  # fmt: skip
+
+
+def elapsed(start: Any, end: Any, unit: str) -> Any:
+    """The whole units between two dates in days since 1970-01-01, arrays or tensors ``[N]``; NaN if one is NaN. A year
+    or a month is complete on the day of the end that has the number of the day of the start.
+
+    >>> born, now = (np.array([np.datetime64(text)]).astype(float) for text in ("2000-02-29", "2021-02-28"))
+    >>> [int(elapsed(born, now, unit)[0]) for unit in ("years", "months", "weeks", "days")]
+    [20, 251, 1095, 7670]
+    """
+    if unit not in ("years", "months"):
+        return ((end - start) / UNITS[unit] + 1e-9) // 1
+    year = [(start_of(date, "year") / 365.2425 + 0.5) // 1 for date in (start, end)]
+    month, day = ([part_of(date, part) for date in (start, end)] for part in ("month", "day"))
+    months = 12 * (year[1] - year[0]) + month[1] - month[0] - (day[1] < day[0])
+    return months // 12 if unit == "years" else months
+
+
+@dataclass(frozen=True)
+class Elapsed(Rule):
+    """The target counts the whole years, months, …, from one date to another, or to one date for all rows: if born is
+    1980-05-17 and visit is 2020-05-16, age is 39.
+
+    Args:
+        unit: one of ``UNITS``.
+        until: the second date in days since 1970-01-01, if the rule has a single source.
+    """
+
+    unit: str = ""
+    until: float | None = None
+
+    kind: ClassVar[str] = "elapsed"
+    reproduces: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS or len(self.sources) != (2 if self.until is None else 1):
+            raise InputError(f"no rule counts {self.unit!r}", f"name one of {', '.join(UNITS)}")
+
+    @property
+    def text(self) -> str:
+        """The rule as a user writes it, "age = years from born to visit"."""
+        if self.until is None:
+            end = named(self.sources[1])
+        else:
+            end = str(np.datetime64(int(self.until), "D"))
+        return f"{named(self.target)} = {self.unit} from {named(self.sources[0])} to {end}"
+
+    @property
+    def reach(self) -> float:
+        """The days of the unit."""
+        return UNITS[self.unit]
+
+    def of(self, u: Mapping[str, Any]) -> Any:
+        """The target ``[N]``, given the numbers of its sources, which are arrays or tensors."""
+        return elapsed(u[self.sources[0]], u[self.sources[1]] if self.until is None else self.until, self.unit)
+
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows whose target is another number."""
+        with np.errstate(invalid="ignore"):
+            return np.abs(u[self.target] - self.of(u)) > 0
+
+    def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
+        """Write a missing target whose sources are known, in place."""
+        own = seen[self.target]
+        seen[self.target] = np.where(np.isnan(own), self.of(seen), own)
+
+    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
+        """Remove the target, in place."""
+        del u[self.target]
+
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Compute the target, in place; returns the mask ``[N]`` of targets that are out of range."""
+        column = fields[self.target]
+        u[self.target] = made = self.of(u)
+        with np.errstate(invalid="ignore"):
+            return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1))
+
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Compute a filled target, in place; :func:`settle_dates` moves filled dates."""
+        u[self.target] = np.where(np.isnan(seen[self.target]), self.of(u), seen[self.target])
+
+    def counted(self, name: str, u: ColumnNumbers, step: float) -> list[np.ndarray]:
+        """Dates ``[N]`` for one source, at the earliest and in the middle of what the target allows."""
+        if name != self.sources[0]:
+            return [u[self.sources[0]] + (u[self.target] + share) * UNITS[self.unit] for share in (0.0, 0.5)]
+        end, most = u[self.sources[1]] if self.until is None else self.until, u[self.target] + 1
+        return [end - most * UNITS[self.unit] + step, end - (most - 0.5) * UNITS[self.unit]]
+
+
 MOST_DAYS = 800  # a filled date is moved by at most this many days
+AT_ONCE = 1 << 15  # dates that are tried at once
 
 
 def settle_dates(
     rules: Sequence[Rule], u: ColumnNumbers, seen: ColumnNumbers, given: ColumnNumbers, fields: Fields
 ) -> None:  # fmt: skip
-    """Move each filled date in ``u`` to the nearest day on which all rules about it hold, and write it to ``seen``, in
-    place, if one of its parts is among the ``given`` numbers."""
+    """Move each filled date in ``u`` to the nearest day on which all rules about it hold, and write it to ``seen`` and
+    ``given``, in place, if something computed from it was given."""
     about: dict[str, list[Rule]] = {}
     for rule in rules:
-        if isinstance(rule, DateEdge | DatePart | Intervals) and fields[rule.sources[0]].time == "dates":
-            about.setdefault(rule.sources[0], []).append(rule)
-    for name, own in about.items():
-        told = np.logical_or.reduce([~np.isnan(given[rule.target]) for rule in own])
+        for name in rule.sources if isinstance(rule, DateEdge | DatePart | Intervals | Elapsed) else ():
+            if fields[name].time == "dates":
+                about.setdefault(name, []).append(rule)
+    # first the dates that given cells determine to a day, then those that they narrow down, then those that depend on
+    # the dates just found
+    ways = [(*way, name) for way in ((1.0, True), (np.inf, True), (np.inf, True), (np.inf, False)) for name in about]
+    for reach, is_strict, name in ways:
+        own, told = about[name], np.zeros(len(given[name]), bool)
+        for rule in own if name in u else ():
+            others = [each for each in rule.sources if each != name and is_strict]
+            if rule.reach > reach:
+                continue
+            told |= np.logical_and.reduce([~np.isnan(given[each]) for each in (rule.target, *others)])
         rows = np.flatnonzero(np.isnan(given[name]) & told)
-        if name not in u or not len(rows):
+        if not len(rows):
             continue
         orders = [rule for rule in rules if isinstance(rule, Order) and name in (rule.target, *rule.sources)]
-        parts = {other: given[other][rows] for rule in (*own, *orders) for other in (rule.target, *rule.sources)}
+        parts = {each: given[each][rows] for rule in (*own, *orders) for each in (rule.target, *rule.sources)}
         dates = _fitting(name, u[name][rows], parts, own, orders, fields)
-        for numbers in (u, seen):
+        for numbers in (u, seen, given):
             numbers[name] = numbers[name].copy()
             numbers[name][rows] = dates
 
@@ -689,22 +802,29 @@ def _fitting(
     name: str, dates: np.ndarray, parts: ColumnNumbers, about: list[Rule], orders: list[Order], fields: Fields
 ) -> np.ndarray:  # fmt: skip
     """The nearest dates ``[N]`` to which all rules about the column apply, and its orders if that is possible."""
+    starts = [parts[rule.target] - rule.least for rule in orders if name in rule.sources]
     for rule in about:
         if isinstance(rule, DateEdge) and rule.edge == "time":
             time = parts[rule.target]
             dates = np.where(np.isnan(time), dates, start_of(dates, "day") + time / 86_400)
-    found = dates = on_grid(fields[name], dates)
-    ends = [parts[rule.target] - rule.least for rule in orders if name in rule.sources]
-    left, shifts = np.arange(len(dates)), sorted(range(-MOST_DAYS, MOST_DAYS + 1), key=abs)
-    for first, kept in (*((each, orders) for each in (dates, *ends)), (dates, [])):
-        for shift in shifts if len(left) else ():
-            moved = first[left] + shift
-            some = {other: numbers[left] for other, numbers in parts.items()} | {name: moved}
-            off = [rule.broken(some, fields) for rule in about] + [rule.denied(some, fields) for rule in kept]
-            bad = np.logical_or.reduce([*off, np.isnan(moved)])
-            found = found.copy()
-            found[left[~bad]] = moved[~bad]
-            left = left[bad]
+        elif isinstance(rule, DateEdge):
+            starts.append(start_of(parts[rule.target], rule.edge.partition(" of ")[2] or "day"))
+        if isinstance(rule, Elapsed):
+            starts += rule.counted(name, parts, step_of(fields[name]) or 1 / 86_400)
+    dates = on_grid(fields[name], dates)
+    found = dates.copy()
+    left, shifts = np.arange(len(dates)), np.array(sorted(range(-MOST_DAYS, MOST_DAYS + 1), key=abs))
+    for first, kept in (*((each, orders) for each in (dates, *starts)), (dates, [])):
+        tried = 0
+        while len(left) and tried < len(shifts):
+            some = shifts[tried : tried + max(1, AT_ONCE // len(left))]
+            moved = on_grid(fields[name], first[left]) + some[:, None]
+            u = {other: np.tile(numbers[left], len(some)) for other, numbers in parts.items()} | {name: moved.ravel()}
+            off = [rule.broken(u, fields) for rule in about] + [rule.denied(u, fields) for rule in kept]
+            fits = ~np.logical_or.reduce([*off, np.isnan(u[name])]).reshape(moved.shape)
+            done = fits.any(0)
+            found[left[done]] = moved[fits.argmax(0), np.arange(len(left))][done]
+            left, tried = left[~done], tried + len(some)
     return found
 
 

@@ -241,6 +241,10 @@ class Table:
             for rule in self.rules:
                 rule.fill(found, seen, fields, left)
             settle_dates(self.rules, found, seen, given, fields)
+        for rule in self.rules:  # once more, since later rules may have moved what a target is computed from
+            if rule.reproduces:
+                found[rule.target] = np.where(np.isnan(given[rule.target]), np.nan, found[rule.target])
+                rule.tell(found, fields)
         return {name: found[name] for name in self.outer_by_name}
 
     def to_model(

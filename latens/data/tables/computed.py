@@ -16,13 +16,16 @@ from latens.schema.rules import (
     DATE_EDGES,
     DATE_PARTS,
     EXACT,
+    UNITS,
     ColumnNumbers,
     DateEdge,
     DatePart,
+    Elapsed,
     Formula,
     Function,
     Intervals,
     Rule,
+    elapsed,
     inverted,
     part_of,
     values_of,
@@ -169,6 +172,66 @@ def edge_asked(
     if is_copy or (least > -np.inf and (chance > least or seen.sum() < LEAST)):
         return None
     return dataclasses.replace(rule, reason=in_words(int(seen.sum()), chance))
+
+
+def counts(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+    """Columns of whole numbers that count the years, months, …, from one date to another, or to one date for all rows,
+    such as ages."""
+    names = list(fields)[:WIDE]
+    dates = [name for name in names if fields[name].time == "dates"]
+    found: list[Rule] = []
+    for target in [name for name in names if name not in taken and _is_whole(fields[name])]:
+        ways = (*permutations(dates, 2), *((date,) for date in dates))
+        rules = (count_asked(target, sources, unit, None, fields, u) for sources in ways for unit in UNITS)
+        found += islice((rule for rule in rules if rule is not None), 1)
+    return found
+
+
+def _is_whole(field: Column) -> bool:
+    return is_numeric(field) and field.kind not in CODED and not field.time and field.decimals == 0
+
+
+def count_asked(
+    target: str, sources: tuple[str, ...], unit: str, until: float | None, fields: dict[str, Column], u: ColumnNumbers,
+    least: float = ACCIDENT,
+) -> Elapsed | None:  # fmt: skip
+    """The rule that the target counts these units between its sources, or from its only source to one date, which is
+    found if it is None; None if it does not count them, or if it may do so by accident."""
+    own = u[target]
+    if len(sources) == 1 and until is None and (until := _until(u[sources[0]], own, unit)) is None:
+        return None
+    rule = Elapsed(target, sources, unit=unit, until=until)
+    for some in (slice(50), slice(SAMPLE), slice(None)):
+        if rule.broken({name: u[name][some] for name in (target, *sources)}, fields).any():
+            return None
+    if until is None and unit not in ("years", "months") and _is_exact(u[sources[1]] - u[sources[0]], UNITS[unit]):
+        return None  # a formula says so too
+    seen = ~np.isnan(own) & ~np.isnan(np.asarray(rule.of(u)))
+    shares = np.unique(own[seen], return_counts=True)[1] / max(1, seen.sum())
+    chance = float(seen.sum() * math.log10(shares.max())) if len(shares) else 0.0
+    if least > -np.inf and (chance > least or seen.sum() < max(LEAST, 0.5 * (~np.isnan(own)).sum())):
+        return None
+    return dataclasses.replace(rule, reason=in_words(int(seen.sum()), chance))
+
+
+def _is_exact(numbers: np.ndarray, unit: float) -> bool:
+    """Whether all numbers are multiples of the unit, up to rounding."""
+    whole = numbers[~np.isnan(numbers)] / unit
+    return bool((np.abs(whole - np.round(whole)) < 1e-6).all())
+
+
+def _until(start: np.ndarray, own: np.ndarray, unit: str) -> float | None:
+    """The date to which the units from the start are counted, if it is the same in all rows: a day on which all rows
+    have the numbers that they have. None if there is none."""
+    seen = np.flatnonzero(~np.isnan(start) & ~np.isnan(own))[:SAMPLE]
+    if unit not in ("years", "months", "days") or not len(seen):
+        return None
+    start, own = start[seen], own[seen]
+    reach = UNITS[unit]
+    low, high = (start + own * reach).max() - 3, (start + (own + 1) * reach).min() + 3
+    days = np.arange(math.floor(low), math.ceil(high) + 1.0) if high - low < 800 else np.zeros(0)
+    held = [day for day in days if (elapsed(start, day, unit) == own).all()]
+    return _roundest_time("dates")(held[0] - 1, held[-1]) if held else None
 
 
 def intervals(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 from functools import partial
 from itertools import combinations, pairwise, permutations
 from typing import Any
@@ -19,6 +20,7 @@ from latens.data.tables.computed import (
     LEAST,
     SAMPLE,
     WIDE,
+    counts,
     edge_asked,
     edges,
     formulas,
@@ -44,9 +46,11 @@ from latens.schema.law import Law
 from latens.schema.rules import (
     DATE_EDGES,
     DATE_PARTS,
+    UNITS,
     ColumnNumbers,
     Combinations,
     DatePart,
+    Elapsed,
     Formula,
     Function,
     Missing,
@@ -332,8 +336,7 @@ def _missing(
 _SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=", "&")
 _HELP = (
     "write start <= end, total = net + tax, price = 0.15 * minutes + [bike], city -> country, date of start -> day, "
-    "sex & title, "
-    "dose missing where drug = none, or none; names with spaces in quotes"
+    "age = years from born to visit, sex & title, dose missing where drug = none, or none; names with spaces in quotes"
 )
 
 MOST = 10_000  # the most combinations of levels
@@ -356,6 +359,8 @@ def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rul
 def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
     if match := re.fullmatch(r"(.+?)\s+missing\s+(?:exactly\s+)?where\s+(.+?)\s*(?:==?|\bis\b)\s*(.+)", text.strip()):
         return [_missing_asked(text, match, schema, u)]
+    if match := re.fullmatch(rf"(.+?)\s*==?\s*({'|'.join(UNITS)})\s+from\s+(.+?)\s+to\s+(.+)", text.strip()):
+        return [_count_asked(text, match, schema, u)]
     part, rest = _part(text, schema)
     tokens = _tokens(rest, [field.name for field in schema.fields])
     signs, sides = [token for token in tokens if token in _SIGNS], _split(tokens)
@@ -492,7 +497,7 @@ def _formula_of(text: str, target: str, sources: list[str], tokens: list[Any], l
     words = {name: f"{'t' if name in levels else 'v'}{j}" for j, name in enumerate(sources)}
     how = " ".join(words[token[1]] if isinstance(token, tuple) else token for token in tokens)
     try:
-        how = re.sub(r"\[ (t\d+) \]", r"\1", how)
+        how = re.sub(r"\[ (t\d+) \]", r"\1", how).replace("( ", "(").replace(" )", ")")
         ast.parse(how, mode="eval")
         return Formula(target, tuple(sources), "", how)
     except (SyntaxError, InputError):
@@ -565,6 +570,23 @@ def _part_asked(text: str, part: str, source: str, target: str, schema: Table, u
         what = f"{target!r} has no single value at each {part} of {source!r}"
         raise InputError(f"--rule {text!r}: {what}", "omit the rule")
     return DatePart(**vars(rule), part=part)
+
+
+def _count_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumbers) -> Rule:
+    """The rule that a column counts the years, months, … from one date to another, or to a date that is written."""
+    fields, unit, until = schema.ruled, match[2], None
+    words = [match[1], match[3]]
+    try:
+        until = float(date.fromisoformat(match[4]).toordinal() - date(1970, 1, 1).toordinal())
+    except ValueError:  # the name of a column
+        words.append(match[4])
+    names = [_only_name(text, _tokens(word, [field.name for field in schema.fields])) for word in words]
+    _require_modelled(text, names, schema)
+    for name in names[1:]:
+        if fields[name].time != "dates":
+            raise InputError(f"--rule {text!r}: column {name!r} is {fields[name].kind}, not a date", "omit the rule")
+    _require_numbers(text, names[0], names[1:], [], fields)
+    return Elapsed(names[0], tuple(names[1:]), unit=unit, until=until)
 
 
 def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNumbers) -> Rule:
@@ -682,7 +704,7 @@ def _with_found(
     """The rules that the user stated and those found in the rows, without circles and with one rule per target. A
     condition is given, so it is never a target."""
     found, ordered = list(rules), partial(orders, conditions=conditions)
-    of_dates, of_numbers = (edges, parts), (intervals, formulas, mixtures)
+    of_dates, of_numbers = (edges, parts, counts), (intervals, formulas, mixtures)
     for search in (*of_dates, functions, *of_numbers, exclusive, ordered, combinations_of_levels, gaps):
         kinds = Function | Missing if search is gaps else LEAVING if search in COMBINING else Rule
         bound = {rule.target for rule in found if isinstance(rule, kinds)}

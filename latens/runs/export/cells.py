@@ -27,6 +27,7 @@ from latens.schema.rules import (
     Combinations,
     DateEdge,
     DatePart,
+    Elapsed,
     Formula,
     Function,
     Intervals,
@@ -271,6 +272,8 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
         source = rules.part_of(source, rule.part) if isinstance(rule, DatePart) else source
         near = _take(values, _place((keys[1:] + keys[:-1]) / 2, source))
         return torch.where(known | source.isnan(), found, near)
+    if isinstance(rule, Elapsed):
+        return _exact(rule.of(u))
     assert isinstance(rule, Formula | DateEdge)
     column = fields[rule.target]
     made = _computed(rule, u, fields) if isinstance(rule, Formula) else rules.edge_of(u[rule.sources[0]], rule.edge)
@@ -408,6 +411,8 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
         return bad
     if isinstance(rule, DateEdge):
         return (own - rules.edge_of(u[rule.sources[0]], rule.edge)).abs() > rule.slack
+    if isinstance(rule, Elapsed):
+        return (own - rule.of(u)).abs() > 0
     if isinstance(rule, Missing):
         source = u[rule.sources[0]]
         gone = _is_one_of([key for key in rule.keys if key is not None], source)
