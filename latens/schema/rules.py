@@ -454,8 +454,8 @@ class Intervals(Function):
 
 
 DATE_PARTS = {  # the days that have all values of a part
-    "month": 366.0, "day of year": 366.0, "week of year": 371.0, "day": 31.0, "weekday": 7.0, "hour": 1.0,
-    "minute": 1 / 24,
+    "month": 366.0, "day": 31.0, "weekday": 7.0, "hour": 1.0, "minute": 1 / 24, "week of year": 371.0,
+    "day of year": 366.0,
 }  # fmt: skip
 
 
@@ -542,8 +542,8 @@ def part_of(days: Any, part: str) -> Any:
     in_year = era - (365 * year + year // 4 - year // 100)
     month = (5 * in_year + 2) // 153
     if part == "day of year":
-        leap = (year % 4 == 0) & ((year % 100 != 0) | (year == 0))
-        return in_year - 305 + (month < 10) * (365 + leap)
+        leap = 1 - (year % 4 + 3) // 4 + (year % 100 + 99) // 100 - (year + 399) // 400  # 1 in leap years, else 0
+        return in_year - 305 + (1 - month // 10) * (365 + leap)
     return in_year - (153 * month + 2) // 5 + 1 if part == "day" else month + 3 - 12 * (month // 10)
 
 
@@ -576,8 +576,8 @@ def start_of(days: Any, span: str) -> Any:
     start = day - part_of(day, "day") + 1
     if span == "quarter":
         back = (part_of(start, "month") - 1) % 3
-        for k in range(2):
-            start = start - (back > k) * part_of(start - 1, "day")
+        for is_behind in ((back + 1) // 2, back // 2):  # one month, two months
+            start = start - is_behind * part_of(start - 1, "day")
     return start
 
 
@@ -688,7 +688,7 @@ def elapsed(start: Any, end: Any, unit: str) -> Any:
         return ((end - start) / UNITS[unit] + 1e-9) // 1
     year = [(start_of(date, "year") / 365.2425 + 0.5) // 1 for date in (start, end)]
     month, day = ([part_of(date, part) for date in (start, end)] for part in ("month", "day"))
-    months = 12 * (year[1] - year[0]) + month[1] - month[0] - (day[1] < day[0])
+    months = 12 * (year[1] - year[0]) + month[1] - month[0] + (day[1] - day[0]) // 31
     return months // 12 if unit == "years" else months
 
 

@@ -134,11 +134,19 @@ def parts(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[
     found: dict[str, DatePart] = {}
     for source in [name for name in names if fields[name].time == "dates" and keys_of(fields[name], u[name]) is None]:
         for part in DATE_PARTS:
-            keys, place = np.unique(part_of(u[source], part), return_inverse=True)
+            numbers = part_of(u[source], part)
+            keys, place = np.unique(numbers, return_inverse=True)
             for target in [name for name in names if name not in {source, *taken, *found} and len(keys) > 1]:
+                if part.endswith("of year") and not _is_number(fields[target], u[target], numbers):
+                    continue  # in the dates of one year, everything is a function of the day of the year
                 if (rule := function_of(source, target, keys, place, u[target], fields)) is not None:
                     found[target] = DatePart(**vars(rule), part=part)
     return list(found.values())
+
+
+def _is_number(field: Column, own: np.ndarray, numbers: np.ndarray) -> bool:
+    """Whether the column contains these numbers."""
+    return is_numeric(field) and bool((np.isnan(own) | (values_of(field, own) == numbers)).all())
 
 
 def edges(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
