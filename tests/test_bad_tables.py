@@ -114,7 +114,7 @@ WORDS: dict[str, str] = {
     f"{FIT} --layout TC": "--layout is for arrays, and .*data.csv is a table: omit --layout",
     f"{FIT} --labels cat --split time=cat": "texts",
     "fit given.csv --out x --condition a --condition b": "every column is a condition.*omit one",
-    "evaluate run data.csv --labels cat": "--labels cat takes .*the model reads: omit --labels",
+    "evaluate run data.csv --labels cat": "--labels cat would remove a column that the model reads: omit --labels",
     f"{FIT} --split group=nope": "no column 'nope'",
     f"{FIT} --split group=": "group=COLUMN",
     f"{FIT} --split foo=g": "group=COLUMN",

@@ -655,6 +655,12 @@ class DateEdge(Rule):
         made, column = self.of(source), fields[self.target]
         return made if column.decimals is None else np.round(made, column.decimals)
 
+    def suggested(self, dates: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """(dates ``[N]`` at the time of day that the target is; starts of the span that another target is in)."""
+        if self.edge != "time":
+            return dates, [start_of(own, self.edge.partition(" of ")[2] or "day")]
+        return np.where(np.isnan(own), dates, start_of(dates, "day") + own / 86_400), []
+
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
         """Move a filled date into the span that the target seen names; compute a filled target, in place."""
         name, own = self.sources[0], seen[self.target]
@@ -772,60 +778,77 @@ def settle_dates(
 ) -> None:  # fmt: skip
     """Move each filled date in ``u`` to the nearest day on which all rules about it hold, and write it to ``seen`` and
     ``given``, in place, if something computed from it was given."""
-    about: dict[str, list[Rule]] = {}
-    for rule in rules:
-        for name in rule.sources if isinstance(rule, DateEdge | DatePart | Intervals | Elapsed) else ():
-            if fields[name].time == "dates":
-                about.setdefault(name, []).append(rule)
+    of_dates = [rule for rule in rules if isinstance(rule, DateEdge | DatePart | Intervals | Elapsed)]
+    names = [name for rule in of_dates for name in rule.sources if name in u and fields[name].time == "dates"]
     # first the dates that given cells determine to a day, then those that they narrow down, then those that depend on
     # the dates just found
-    ways = [(*way, name) for way in ((1.0, True), (np.inf, True), (np.inf, True), (np.inf, False)) for name in about]
-    for reach, is_strict, name in ways:
-        own, told = about[name], np.zeros(len(given[name]), bool)
-        for rule in own if name in u else ():
-            others = [each for each in rule.sources if each != name and is_strict]
-            if rule.reach > reach:
-                continue
-            told |= np.logical_and.reduce([~np.isnan(given[each]) for each in (rule.target, *others)])
-        rows = np.flatnonzero(np.isnan(given[name]) & told)
-        if not len(rows):
-            continue
-        orders = [rule for rule in rules if isinstance(rule, Order) and name in (rule.target, *rule.sources)]
-        parts = {each: given[each][rows] for rule in (*own, *orders) for each in (rule.target, *rule.sources)}
-        dates = _fitting(name, u[name][rows], parts, own, orders, fields)
-        for numbers in (u, seen, given):
-            numbers[name] = numbers[name].copy()
-            numbers[name][rows] = dates
+    for reach, is_strict in ((1.0, True), (np.inf, True), (np.inf, True), (np.inf, False)):
+        for name in dict.fromkeys(names):
+            own = [rule for rule in of_dates if name in rule.sources]
+            told = _told(name, [rule for rule in own if rule.reach <= reach], given, is_strict)
+            _settle(name, np.flatnonzero(np.isnan(given[name]) & told), own, rules, (u, seen, given), fields)
+
+
+def _settle(
+    name: str, rows: np.ndarray, about: Sequence[Rule], rules: Sequence[Rule], tables: Sequence[ColumnNumbers],
+    fields: Fields,
+) -> None:  # fmt: skip
+    """Move the dates of these rows in all three tables: filled numbers, numbers seen, and given ones."""
+    u, _, given = tables
+    orders = [rule for rule in rules if isinstance(rule, Order) and name in (rule.target, *rule.sources)]
+    parts = {each: given[each][rows] for rule in (*about, *orders) for each in (rule.target, *rule.sources)}
+    dates = _fitting(name, u[name][rows], parts, about, orders, fields)
+    for numbers in tables:
+        numbers[name] = numbers[name].copy()
+        numbers[name][rows] = dates
+
+
+def _told(name: str, rules: Sequence[Rule], given: ColumnNumbers, is_strict: bool) -> np.ndarray:
+    """Mask ``[N]`` of the rows in which the target of a rule is given and, if ``is_strict``, its other sources too."""
+    told = np.zeros(len(given[name]), bool)
+    for rule in rules:
+        needed = [rule.target, *(each for each in rule.sources if each != name and is_strict)]
+        told |= np.logical_and.reduce([~np.isnan(given[each]) for each in needed])
+    return told
 
 
 def _fitting(
-    name: str, dates: np.ndarray, parts: ColumnNumbers, about: list[Rule], orders: list[Order], fields: Fields
+    name: str, dates: np.ndarray, parts: ColumnNumbers, about: Sequence[Rule], orders: Sequence[Order], fields: Fields
 ) -> np.ndarray:  # fmt: skip
     """The nearest dates ``[N]`` to which all rules about the column apply, and its orders if that is possible."""
+    step = step_of(fields[name]) or 1 / 86_400
     starts = [parts[rule.target] - rule.least for rule in orders if name in rule.sources]
     for rule in about:
-        if isinstance(rule, DateEdge) and rule.edge == "time":
-            time = parts[rule.target]
-            dates = np.where(np.isnan(time), dates, start_of(dates, "day") + time / 86_400)
-        elif isinstance(rule, DateEdge):
-            starts.append(start_of(parts[rule.target], rule.edge.partition(" of ")[2] or "day"))
         if isinstance(rule, Elapsed):
-            starts += rule.counted(name, parts, step_of(fields[name]) or 1 / 86_400)
+            starts += rule.counted(name, parts, step)
+        if isinstance(rule, DateEdge):
+            dates, more = rule.suggested(dates, parts[rule.target])
+            starts += more
     dates = on_grid(fields[name], dates)
-    found = dates.copy()
-    left, shifts = np.arange(len(dates)), np.array(sorted(range(-MOST_DAYS, MOST_DAYS + 1), key=abs))
-    for first, kept in (*((each, orders) for each in (dates, *starts)), (dates, [])):
-        tried = 0
-        while len(left) and tried < len(shifts):
-            some = shifts[tried : tried + max(1, AT_ONCE // len(left))]
-            moved = on_grid(fields[name], first[left]) + some[:, None]
-            u = {other: np.tile(numbers[left], len(some)) for other, numbers in parts.items()} | {name: moved.ravel()}
-            off = [rule.broken(u, fields) for rule in about] + [rule.denied(u, fields) for rule in kept]
-            fits = ~np.logical_or.reduce([*off, np.isnan(u[name])]).reshape(moved.shape)
-            done = fits.any(0)
-            found[left[done]] = moved[fits.argmax(0), np.arange(len(left))][done]
-            left, tried = left[~done], tried + len(some)
+    found, left = dates.copy(), np.arange(len(dates))
+    for first, kept in (*((on_grid(fields[name], each), orders) for each in (dates, *starts)), (dates, [])):
+        moved, fits = _nearest(name, first[left], {n: x[left] for n, x in parts.items()}, [*about, *kept], fields)
+        found[left[fits]] = moved[fits]
+        left = left[~fits]
     return found
+
+
+def _nearest(
+    name: str, dates: np.ndarray, parts: ColumnNumbers, rules: Sequence[Rule], fields: Fields
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """(for each date ``[N]`` the nearest one, whole days away, that no rule denies; whether there is one)."""
+    found, left, tried = dates.copy(), np.arange(len(dates)), 0
+    shifts = np.array(sorted(range(-MOST_DAYS, MOST_DAYS + 1), key=abs))
+    while len(left) and tried < len(shifts):
+        some = shifts[tried : tried + max(1, AT_ONCE // len(left))]
+        moved = dates[left] + some[:, None]
+        u = {each: np.tile(numbers[left], len(some)) for each, numbers in parts.items()} | {name: moved.ravel()}
+        off = [rule.denied(u, fields) if isinstance(rule, Order) else rule.broken(u, fields) for rule in rules]
+        fits = ~np.logical_or.reduce([*off, np.isnan(u[name])]).reshape(moved.shape)
+        done = fits.any(0)
+        found[left[done]] = moved[fits.argmax(0), np.arange(len(left))][done]
+        left, tried = left[~done], tried + len(some)
+    return found, ~np.isin(np.arange(len(dates)), left)
 
 
 Operations = Mapping[type, Callable[[Any, Any], Any]]
