@@ -20,7 +20,7 @@ from latens.data.rows import Asked, Rows, rows_of
 from latens.recipes import Recipe
 from latens.report.explore import packing as arrays
 from latens.report.explore import traced
-from latens.report.explore.graph import DecoderGraph
+from latens.report.explore.graph import DecoderGraph, graph
 from latens.report.explore.packing import ArrayBlocks, packed, unpacked
 from latens.runs import fitting
 from latens.runs.export import graphs
@@ -59,10 +59,10 @@ def digit_rows(name: str = "") -> Rows:
     return rows_of(x, labels=labels, asked=asked)
 
 
-def outputs(graph: DecoderGraph, inputs: list[torch.Tensor], *, half: bool) -> dict[str, np.ndarray]:
+def outputs(page: DecoderGraph, inputs: list[torch.Tensor], *, half: bool) -> dict[str, np.ndarray]:
     """The outputs of a graph in the interpreter, flattened."""
     blocks = ArrayBlocks()
-    about = {"graph": graph.to_json(blocks, half=half), "kinds": blocks.kinds, "data": {"shape": [1]}}
+    about = {"graph": page.to_json(blocks, half=half), "kinds": blocks.kinds, "data": {"shape": [1]}}
     given = {
         "bundle": str(ASSETS / "explore.js"), "about": about, "blocks": blocks.texts,
         "inputs": [x.double().flatten().tolist() for x in inputs],
@@ -89,10 +89,10 @@ def check(run: Run, *, half: bool, most: float) -> None:
     inputs = list(decoder.given(N))
     noise = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(0))
     inputs[0] = inputs[0] + 0.1 * noise.to(inputs[0].dtype)
-    graph, lacking = traced(run)
+    page, lacking = traced(run)
     assert not lacking
-    assert graph is not None
-    found = outputs(graph, inputs, half=half)
+    assert page is not None
+    found = outputs(page, inputs, half=half)
     with torch.no_grad():
         wanted = dict(zip(decoder.outputs, decoder(*inputs)))
     assert found.keys() == wanted.keys()
@@ -111,17 +111,41 @@ def test_the_page_decodes_as_torch_does(name: str):
 
 @pytest.mark.parametrize("dependence", ["codes", "autoregressive"])
 def test_the_page_decodes_tables_as_torch_does(dependence: str):
-    """The tables have numbers with atoms and gaps, levels, dates and an order between two columns; each column sees the
-    earlier ones, or only the code."""
+    """The table has numbers with atoms and gaps, levels, dates, columns computed from dates, and an order between two
+    columns; each column sees the earlier ones, or only the code."""
     random = np.random.default_rng(0)
     days = np.datetime64("2020-01-01") + random.integers(0, 900, 300)
     table = pa.table({
-        "start": days, "end": days + random.integers(0, 90, 300), "team": random.choice(["a", "b", "c"], 300),
+        "month": days.astype("M8[M]").astype("M8[D]"), "day_of_year": (days - days.astype("M8[Y]")).astype(int) + 1,
+        "weeks": (np.datetime64("2024-06-30") - days).astype(int) // 7, "start": days, "end": days + random.integers(0, 90, 300), "team": random.choice(["a", "b", "c"], 300),
         "pay": pa.array(np.where(random.random(300) < 0.3, 0.0, random.lognormal(3, 1, 300).round(2)),
                         mask=random.random(300) < 0.1),
         "visits": random.poisson(3, 300),
     })  # fmt: skip
     check(built("vae", rows_of(table), dependence=dependence), half=False, most=2e-5)
+
+
+class Promotions(torch.nn.Module):
+    """Results of operands of different types, some of them beyond what a byte holds."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        is_large, whole = x > 0, (300 * x).long()
+        return {
+            "truth + number": is_large + 365, "truth * number": is_large * 1000, "number - whole": 700 - whole,
+            "truth + truth": is_large.long() + (is_large & (x < 1)), "truth * half": is_large * 0.5,
+            "whole + number": whole + 70_000, "whole / number": whole / 7, "whole // number": whole // 7,
+            "truth + whole": is_large + whole, "single + whole": x + whole, "truth % number": (is_large + 500) % 400,
+        }  # fmt: skip
+
+
+def test_results_have_the_types_of_torch():
+    x = torch.linspace(-3, 3, N).unsqueeze(1)
+    module = Promotions()
+    wanted = module(x)
+    program = torch.export.export(module, (x,), strict=False).run_decompositions()
+    found = outputs(graph(program, list(wanted)), [x], half=False)
+    for name, right in wanted.items():
+        assert largest_error(found[name], right) < 1e-6, name
 
 
 def distance(space: str, c: float, a: np.ndarray, b: np.ndarray) -> np.ndarray:

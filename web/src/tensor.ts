@@ -125,7 +125,7 @@ export function expand(x: Tensor, shape: readonly number[]): Tensor {
 
 /** The kind of a result, by torch's rules: within a category, numbers and tensors without axes do not decide. */
 export function promoted(a: Tensor | number, b: Tensor | number): Kind {
-  const kindOf = (v: Tensor | number): Kind => (typeof v !== "number" ? v.kind : Number.isInteger(v) ? "b" : "f");
+  const kindOf = (v: Tensor | number): Kind => (typeof v !== "number" ? v.kind : Number.isInteger(v) ? "i" : "f");
   const weak = (v: Tensor | number): boolean => typeof v === "number" || v.rank === 0;
   const isFloat = (k: Kind): boolean => k === "f" || k === "d";
   const [ka, kb] = [kindOf(a), kindOf(b)];
