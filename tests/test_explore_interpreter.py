@@ -117,7 +117,8 @@ def test_the_page_decodes_tables_as_torch_does(dependence: str):
     days = np.datetime64("2020-01-01") + random.integers(0, 900, 300)
     table = pa.table({
         "month": days.astype("M8[M]").astype("M8[D]"), "day_of_year": (days - days.astype("M8[Y]")).astype(int) + 1,
-        "weeks": (np.datetime64("2024-06-30") - days).astype(int) // 7, "start": days, "end": days + random.integers(0, 90, 300), "team": random.choice(["a", "b", "c"], 300),
+        "weeks": (np.datetime64("2024-06-30") - days).astype(int) // 7,
+        "start": days, "end": days + random.integers(0, 90, 300), "team": random.choice(["a", "b", "c"], 300),
         "pay": pa.array(np.where(random.random(300) < 0.3, 0.0, random.lognormal(3, 1, 300).round(2)),
                         mask=random.random(300) < 0.1),
         "visits": random.poisson(3, 300),

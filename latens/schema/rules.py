@@ -596,7 +596,53 @@ def edge_of(days: Any, edge: str) -> Any:
 
 
 @dataclass(frozen=True)
-class DateEdge(Rule):
+class OfDates(Rule):
+    """The target is computed from dates; abstract."""
+
+    reproduces: ClassVar[bool] = True
+
+    def of(self, u: Mapping[str, Any]) -> Any:
+        """The target ``[N]``, given the numbers of its sources, which are arrays or tensors."""
+        raise NotImplementedError
+
+    @property
+    def slack(self) -> float:
+        """How far apart two equal targets may be by rounding."""
+        return 0.0
+
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows whose target differs from what is computed."""
+        with np.errstate(invalid="ignore"):
+            return np.abs(u[self.target] - self.of(u)) > self.slack
+
+    def _rounded(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        made, decimals = np.asarray(self.of(u)), fields[self.target].decimals
+        return made if decimals is None else np.round(made, decimals)
+
+    def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
+        """Write a missing target whose sources are known, in place."""
+        own = seen[self.target]
+        seen[self.target] = np.where(np.isnan(own), self._rounded(seen, fields), own)
+
+    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
+        """Remove the target, in place."""
+        del u[self.target]
+
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Compute the target, in place; returns the mask ``[N]`` of targets that are out of range."""
+        column = fields[self.target]
+        u[self.target] = made = self._rounded(u, fields)
+        with np.errstate(invalid="ignore"):
+            return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1))
+
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Compute a filled target, in place; :func:`settle_dates` moves filled dates."""
+        own = seen[self.target]
+        u[self.target] = np.where(np.isnan(own), self._rounded(u, fields), own)
+
+
+@dataclass(frozen=True)
+class DateEdge(OfDates):
     """The target is the date of the source, its time of day, or the start or last day of its week, month, quarter or
     year: if opened is 2024-02-29 17:30, day is 2024-02-29.
 
@@ -607,7 +653,6 @@ class DateEdge(Rule):
     edge: str = ""
 
     kind: ClassVar[str] = "date edge"
-    reproduces: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.edge not in DATE_EDGES or len(self.sources) != 1:
@@ -618,62 +663,29 @@ class DateEdge(Rule):
         """The rule as a user writes it, "start of month of day -> month"."""
         return f"{self.edge} of {named(self.sources[0])} -> {named(self.target)}"
 
-    def of(self, source: np.ndarray) -> np.ndarray:
-        """The target for each date ``[N]``."""
-        return np.asarray(edge_of(source, self.edge))
-
-    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows whose target is another date or time than that of the source."""
-        with np.errstate(invalid="ignore"):
-            return np.abs(u[self.target] - self.of(u[self.sources[0]])) > self.slack
+    @property
+    def span(self) -> str:
+        """The span of the edge, "day" for dates and times."""
+        return self.edge.partition(" of ")[2] or "day"
 
     @property
     def reach(self) -> float:
         """The days of the span; infinite for a time of day."""
-        return math.inf if self.edge == "time" else SPANS[self.edge.partition(" of ")[2] or "day"]
+        return math.inf if self.edge == "time" else SPANS[self.span]
 
     @property
     def slack(self) -> float:
         """How far apart two equal targets may be by rounding, in seconds for times of day and in days for dates."""
         return 1e-4 if self.edge == "time" else 1e-9
 
-    def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
-        """Write a missing target whose source is known, in place."""
-        own = seen[self.target]
-        seen[self.target] = np.where(np.isnan(own), self._settled(seen[self.sources[0]], fields), own)
+    def of(self, u: Mapping[str, Any]) -> Any:
+        """The target ``[N]``, given the numbers of its source, which are an array or a tensor."""
+        return edge_of(u[self.sources[0]], self.edge)
 
-    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
-        """Remove the target, in place."""
-        del u[self.target]
-
-    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
-        """Compute the target from the source, in place; returns False, as no target is out of range."""
-        u[self.target] = self._settled(u[self.sources[0]], fields)
-        return False
-
-    def _settled(self, source: np.ndarray, fields: Fields) -> np.ndarray:
-        made, column = self.of(source), fields[self.target]
-        return made if column.decimals is None else np.round(made, column.decimals)
-
-    def suggested(self, dates: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        """(dates ``[N]`` at the time of day that the target is; starts of the span that another target is in)."""
-        if self.edge != "time":
-            return dates, [start_of(own, self.edge.partition(" of ")[2] or "day")]
-        return np.where(np.isnan(own), dates, start_of(dates, "day") + own / 86_400), []
-
-    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Move a filled date into the span that the target seen names; compute a filled target, in place."""
-        name, own = self.sources[0], seen[self.target]
-        date = u[name]
-        if self.edge == "time":
-            moved = start_of(date, "day") + own / 86_400
-        else:
-            span = self.edge.partition(" of ")[2] or "day"
-            start = start_of(own, span)
-            last = start_of(start + SPANS[span], span) - (step_of(fields[name]) or 1 / 86_400)
-            moved = np.minimum(start + date - start_of(date, span), last)
-        u[name] = np.where(np.isnan(seen[name]) & ~np.isnan(own), on_grid(fields[name], moved), date)
-        u[self.target] = np.where(np.isnan(own), self._settled(u[name], fields), own)
+    def suggested(self, dates: np.ndarray, own: np.ndarray) -> list[np.ndarray]:
+        """Dates ``[N]`` in the span that the target is in: as far into it as ``dates`` into theirs, and its start."""
+        start = start_of(own, self.span)
+        return [start + dates - start_of(dates, self.span), start]
 
 
 UNITS = {  # days of each unit; "years" and "months" are completed by the calendar
@@ -699,7 +711,7 @@ def elapsed(start: Any, end: Any, unit: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Elapsed(Rule):
+class Elapsed(OfDates):
     """The target counts the whole years, months, …, from one date to another, or to one date for all rows: if born is
     1980-05-17 and visit is 2020-05-16, age is 39.
 
@@ -712,7 +724,6 @@ class Elapsed(Rule):
     until: float | None = None
 
     kind: ClassVar[str] = "elapsed"
-    reproduces: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS or len(self.sources) != (2 if self.until is None else 1):
@@ -721,10 +732,7 @@ class Elapsed(Rule):
     @property
     def text(self) -> str:
         """The rule as a user writes it, "age = years from born to visit"."""
-        if self.until is None:
-            end = named(self.sources[1])
-        else:
-            end = str(np.datetime64(int(self.until), "D"))
+        end = named(self.sources[1]) if self.until is None else str(np.datetime64(int(self.until), "D"))
         return f"{named(self.target)} = {self.unit} from {named(self.sources[0])} to {end}"
 
     @property
@@ -735,31 +743,6 @@ class Elapsed(Rule):
     def of(self, u: Mapping[str, Any]) -> Any:
         """The target ``[N]``, given the numbers of its sources, which are arrays or tensors."""
         return elapsed(u[self.sources[0]], u[self.sources[1]] if self.until is None else self.until, self.unit)
-
-    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows whose target is another number."""
-        with np.errstate(invalid="ignore"):
-            return np.abs(u[self.target] - self.of(u)) > 0
-
-    def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
-        """Write a missing target whose sources are known, in place."""
-        own = seen[self.target]
-        seen[self.target] = np.where(np.isnan(own), self.of(seen), own)
-
-    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
-        """Remove the target, in place."""
-        del u[self.target]
-
-    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
-        """Compute the target, in place; returns the mask ``[N]`` of targets that are out of range."""
-        column = fields[self.target]
-        u[self.target] = made = self.of(u)
-        with np.errstate(invalid="ignore"):
-            return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1))
-
-    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Compute a filled target, in place; :func:`settle_dates` moves filled dates."""
-        u[self.target] = np.where(np.isnan(seen[self.target]), self.of(u), seen[self.target])
 
     def counted(self, name: str, u: ColumnNumbers, step: float) -> list[np.ndarray]:
         """Dates ``[N]`` for one source, at the earliest and in the middle of what the target allows."""
@@ -776,31 +759,39 @@ AT_ONCE = 1 << 15  # dates that are tried at once
 def settle_dates(
     rules: Sequence[Rule], u: ColumnNumbers, seen: ColumnNumbers, given: ColumnNumbers, fields: Fields
 ) -> None:  # fmt: skip
-    """Move each filled date in ``u`` to the nearest day on which all rules about it hold, and write it to ``seen`` and
-    ``given``, in place, if something computed from it was given."""
-    of_dates = [rule for rule in rules if isinstance(rule, DateEdge | DatePart | Intervals | Elapsed)]
-    names = [name for rule in of_dates for name in rule.sources if name in u and fields[name].time == "dates"]
+    """Move each filled date in ``u`` to the nearest day on which all rules about it hold, if something computed from it
+    was given. What follows from the ``given`` numbers is written to all three tables, in place."""
+    about = _about_dates(rules, fields)
     # first the dates that given cells determine to a day, then those that they narrow down, then those that depend on
     # the dates just found
     for reach, is_strict in ((1.0, True), (np.inf, True), (np.inf, True), (np.inf, False)):
-        for name in dict.fromkeys(names):
-            own = [rule for rule in of_dates if name in rule.sources]
+        for name, own in about.items():
             told = _told(name, [rule for rule in own if rule.reach <= reach], given, is_strict)
-            _settle(name, np.flatnonzero(np.isnan(given[name]) & told), own, rules, (u, seen, given), fields)
+            rows = np.flatnonzero(np.isnan(given[name]) & told)
+            if len(rows):
+                orders = [rule for rule in rules if isinstance(rule, Order) and name in (rule.target, *rule.sources)]
+                given[name] = given[name].copy()
+                given[name][rows] = _fitting(name, u[name][rows], rows, own, orders, given, fields)
+                tell_all(rules, given, fields)
+    for name in set(u) & set(given):
+        for table in (seen, u):
+            table[name] = np.where(np.isnan(given[name]), table[name], given[name])
 
 
-def _settle(
-    name: str, rows: np.ndarray, about: Sequence[Rule], rules: Sequence[Rule], tables: Sequence[ColumnNumbers],
-    fields: Fields,
-) -> None:  # fmt: skip
-    """Move the dates of these rows in all three tables: filled numbers, numbers seen, and given ones."""
-    u, _, given = tables
-    orders = [rule for rule in rules if isinstance(rule, Order) and name in (rule.target, *rule.sources)]
-    parts = {each: given[each][rows] for rule in (*about, *orders) for each in (rule.target, *rule.sources)}
-    dates = _fitting(name, u[name][rows], parts, about, orders, fields)
-    for numbers in tables:
-        numbers[name] = numbers[name].copy()
-        numbers[name][rows] = dates
+def _about_dates(rules: Sequence[Rule], fields: Fields) -> dict[str, list[Rule]]:
+    """For each date that columns are computed from, the rules that do so."""
+    about: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for name in rule.sources if isinstance(rule, OfDates | DatePart | Intervals) else ():
+            if fields[name].time == "dates":
+                about.setdefault(name, []).append(rule)
+    return about
+
+
+def tell_all(rules: Sequence[Rule], seen: ColumnNumbers, fields: Fields) -> None:
+    """Write the missing cells that the other cells determine by all rules, in place; rules are sorted by sources."""
+    for rule in (*rules, *reversed(rules), *rules):
+        rule.tell(seen, fields)
 
 
 def _told(name: str, rules: Sequence[Rule], given: ColumnNumbers, is_strict: bool) -> np.ndarray:
@@ -813,17 +804,21 @@ def _told(name: str, rules: Sequence[Rule], given: ColumnNumbers, is_strict: boo
 
 
 def _fitting(
-    name: str, dates: np.ndarray, parts: ColumnNumbers, about: Sequence[Rule], orders: Sequence[Order], fields: Fields
+    name: str, dates: np.ndarray, rows: np.ndarray, about: Sequence[Rule], orders: Sequence[Order],
+    given: ColumnNumbers, fields: Fields,
 ) -> np.ndarray:  # fmt: skip
-    """The nearest dates ``[N]`` to which all rules about the column apply, and its orders if that is possible."""
+    """The nearest dates of these rows for which all rules about the column hold, and its orders if that is possible."""
+    parts = {each: given[each][rows] for rule in (*about, *orders) for each in (rule.target, *rule.sources)}
     step = step_of(fields[name]) or 1 / 86_400
     starts = [parts[rule.target] - rule.least for rule in orders if name in rule.sources]
     for rule in about:
         if isinstance(rule, Elapsed):
             starts += rule.counted(name, parts, step)
-        if isinstance(rule, DateEdge):
-            dates, more = rule.suggested(dates, parts[rule.target])
-            starts += more
+        if isinstance(rule, DateEdge) and rule.edge == "time":
+            time = parts[rule.target] / 86_400
+            dates = np.where(np.isnan(time), dates, start_of(dates, "day") + time)
+        elif isinstance(rule, DateEdge):
+            starts += rule.suggested(dates, parts[rule.target])
     dates = on_grid(fields[name], dates)
     found, left = dates.copy(), np.arange(len(dates))
     for first, kept in (*((on_grid(fields[name], each), orders) for each in (dates, *starts)), (dates, [])):

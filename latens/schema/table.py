@@ -20,7 +20,7 @@ from latens.errors import InputError, damaged
 from latens.schema.arrays import BEYOND_FLOAT32
 from latens.schema.arrow import listed, pa, pc, require_once, short, value_of
 from latens.schema.column import KEPT, KINDS, Column
-from latens.schema.rules import ColumnNumbers, Rule, settle_dates, settle_levels, stated
+from latens.schema.rules import ColumnNumbers, Rule, settle_dates, settle_levels, stated, tell_all
 
 PIECE = 1 << 18  # rows that are converted together
 
@@ -230,8 +230,7 @@ class Table:
         in such a way that rules hold."""
         fields, left = self.ruled, dict(zip(self.names, x.T.astype(np.float64)))
         bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
-        for rule in (*self.rules, *reversed(self.rules), *self.rules):
-            rule.tell(seen, fields)
+        tell_all(self.rules, seen, fields)
         given = dict(seen)
         for _ in range(2):  # twice: a source that a rule determines may bound columns it is computed from
             found = {name: u[name] for name in fields if name in self.conditions}

@@ -149,6 +149,12 @@ def _is_number(field: Column, own: np.ndarray, numbers: np.ndarray) -> bool:
     return is_numeric(field) and bool((np.isnan(own) | (values_of(field, own) == numbers)).all())
 
 
+def _chance_of_all(own: np.ndarray) -> float:
+    """log10 of the chance that all rows have their value by accident: in each, that of the most frequent value."""
+    counts_of = np.unique(own, return_counts=True)[1]
+    return float(len(own) * math.log10(counts_of.max() / len(own))) if len(own) else 0.0
+
+
 def edges(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that are the date or the time of a date with a time, or the start or end of its week, month, …."""
     names = list(fields)[:WIDE]
@@ -173,13 +179,12 @@ def edge_asked(
         part = {name: u[name][some] for name in (source, target)}
         if rule.broken(part, fields).any():
             return None
-    seen = ~np.isnan(u[target])
-    shares = np.unique(u[target][seen], return_counts=True)[1] / max(1, seen.sum())
-    chance = float(seen.sum() * math.log10(shares.max())) if len(shares) else 0.0
-    is_copy = bool((rule.of(u[source]) == u[source])[~np.isnan(u[source])].all())
-    if is_copy or (least > -np.inf and (chance > least or seen.sum() < LEAST)):
+    own = u[target][~np.isnan(u[target])]
+    chance = _chance_of_all(own)
+    is_copy = bool((rule.of(u) == u[source])[~np.isnan(u[source])].all())
+    if is_copy or (least > -np.inf and (chance > least or len(own) < LEAST)):
         return None
-    return dataclasses.replace(rule, reason=in_words(int(seen.sum()), chance))
+    return dataclasses.replace(rule, reason=in_words(len(own), chance))
 
 
 def counts(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
@@ -190,7 +195,7 @@ def counts(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list
     found: list[Rule] = []
     for target in [name for name in names if name not in taken and _is_whole(fields[name])]:
         ways = (*permutations(dates, 2), *((date,) for date in dates))
-        rules = (count_asked(target, sources, unit, None, fields, u) for sources in ways for unit in UNITS)
+        rules = (_count(target, sources, unit, fields, u) for sources in ways for unit in UNITS)
         found += islice((rule for rule in rules if rule is not None), 1)
     return found
 
@@ -199,14 +204,13 @@ def _is_whole(field: Column) -> bool:
     return is_numeric(field) and field.kind not in CODED and not field.time and field.decimals == 0
 
 
-def count_asked(
-    target: str, sources: tuple[str, ...], unit: str, until: float | None, fields: dict[str, Column], u: ColumnNumbers,
-    least: float = ACCIDENT,
+def _count(
+    target: str, sources: tuple[str, ...], unit: str, fields: dict[str, Column], u: ColumnNumbers
 ) -> Elapsed | None:  # fmt: skip
-    """The rule that the target counts these units between its sources, or from its only source to one date, which is
-    found if it is None; None if it does not count them, or if it may do so by accident."""
-    own = u[target]
-    if len(sources) == 1 and until is None and (until := _until(u[sources[0]], own, unit)) is None:
+    """The rule that the target counts these units between its sources, or from its only source to the same date in all
+    rows; None if it does not count them, or if it may do so by accident."""
+    own, until = u[target], None
+    if len(sources) == 1 and (until := _until(u[sources[0]], own, unit)) is None:
         return None
     rule = Elapsed(target, sources, unit=unit, until=until)
     for some in (slice(50), slice(SAMPLE), slice(None)):
@@ -214,10 +218,9 @@ def count_asked(
             return None
     if until is None and unit not in ("years", "months") and _is_exact(u[sources[1]] - u[sources[0]], UNITS[unit]):
         return None  # a formula says so too
-    seen = ~np.isnan(own) & ~np.isnan(np.asarray(rule.of(u)))
-    shares = np.unique(own[seen], return_counts=True)[1] / max(1, seen.sum())
-    chance = float(seen.sum() * math.log10(shares.max())) if len(shares) else 0.0
-    if least > -np.inf and (chance > least or seen.sum() < max(LEAST, 0.5 * (~np.isnan(own)).sum())):
+    seen = ~np.isnan(own) & ~np.isnan(rule.of(u))
+    chance = _chance_of_all(own[seen])
+    if chance > ACCIDENT or seen.sum() < max(LEAST, 0.5 * (~np.isnan(own)).sum()):
         return None
     return dataclasses.replace(rule, reason=in_words(int(seen.sum()), chance))
 

@@ -25,13 +25,12 @@ from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law
 from latens.schema.rules import (
     EXACT,
     Combinations,
-    DateEdge,
     DatePart,
-    Elapsed,
     Formula,
     Function,
     Intervals,
     Missing,
+    OfDates,
     Order,
     Rule,
 )
@@ -272,11 +271,9 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
         source = rules.part_of(source, rule.part) if isinstance(rule, DatePart) else source
         near = _take(values, _place((keys[1:] + keys[:-1]) / 2, source))
         return torch.where(known | source.isnan(), found, near)
-    if isinstance(rule, Elapsed):
-        return _exact(rule.of(u))
-    assert isinstance(rule, Formula | DateEdge)
+    assert isinstance(rule, Formula | OfDates)
     column = fields[rule.target]
-    made = _computed(rule, u, fields) if isinstance(rule, Formula) else rules.edge_of(u[rule.sources[0]], rule.edge)
+    made = _exact(rule.of(u)) if isinstance(rule, OfDates) else _computed(rule, u, fields)
     return made if column.decimals is None else _rounded(made, column.decimals)
 
 
@@ -409,10 +406,8 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
         for name in rule.sources:
             bad = bad | (u[name].isnan() & ~_is_held(fields[name], _solved(rule, u, fields, name)))
         return bad
-    if isinstance(rule, DateEdge):
-        return (own - rules.edge_of(u[rule.sources[0]], rule.edge)).abs() > rule.slack
-    if isinstance(rule, Elapsed):
-        return (own - rule.of(u)).abs() > 0
+    if isinstance(rule, OfDates):
+        return (own - rule.of(u)).abs() > rule.slack
     if isinstance(rule, Missing):
         source = u[rule.sources[0]]
         gone = _is_one_of([key for key in rule.keys if key is not None], source)
