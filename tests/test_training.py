@@ -90,6 +90,22 @@ def test_whether_a_run_compiles_is_decided_from_counts():
     assert Settings(epochs=1, compile=True).settle(20).compile is True
 
 
+@pytest.mark.parametrize("rows, options, batch, rate", [
+    (1999, {}, 124, 2e-3), (2000, {}, 250, 4e-3), (24_000, {}, 256, 4e-3),
+    (36_000, {}, 128, 2e-3),  # 1.8 million rows in all: compiled
+    (24_000, {"epochs": 74}, 256, 4e-3), (24_000, {"epochs": 75}, 128, 2e-3), (24_000, {"compile": False}, 128, 2e-3),
+    (24_000, {"batch_size": 128}, 128, 2e-3), (24_000, {"learning_rate": 1e-3}, 128, 1e-3),
+])  # fmt: skip
+def test_tables_that_are_not_compiled_take_twice_the_rows_at_twice_the_rate(
+    rows: int, options: dict, batch: int, rate: float
+):
+    settled = Settings(**options).settle(rows, table=True, held=500)
+    assert (settled.batch_size, settled.learning_rate) == (batch, rate)
+    assert settled.compile is (rows == 36_000 or options.get("epochs") == 75)
+    assert settled.settle(rows, table=True, held=500) == settled
+    assert Settings(**options).settle(rows).batch_size <= 128  # an array
+
+
 # Steps
 
 
