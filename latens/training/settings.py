@@ -13,7 +13,7 @@ LINEAR_STEPS = 6000
 COMPILED_STEPS = 15_000  # shorter runs are not compiled: compiling takes about 100 s for mixed tables
 COMPILED_ROWS = 1_800_000  # the same limit in rows over all epochs, for large batches
 AVERAGED_ROWS = 2_000  # weights are averaged for tables of this many rows or more
-DOUBLED_ROWS = 2_000  # so many rows of a table, and no compiling: twice the rows in a step, twice the rate
+DOUBLED_ROWS = 2_000  # tables of this many rows or more, if not compiled, take twice the rows per step at twice the rate
 MANY = 900_000  # with so many training rows, batches are larger and epochs fewer
 
 
@@ -127,12 +127,12 @@ class Settings:
     )
     batch_size: int | str = option(
         "auto", whole(1),
-        "Take N rows in each step, at least 1; auto: about 128, 256 for tables of 2,000 to about 35,000 rows, more "
+        "Take N rows in each step, at least 1; auto: about 128, 256 for tables of 2,000 to about 30,000 rows, more "
         "from a million rows.",
     )  # fmt: skip
     learning_rate: float | str = option(
         "auto", _RATE,
-        "Reach this learning rate at its peak, above 0; auto: 2e-3, or 4e-3 for tables of 2,000 to about 35,000 rows "
+        "Reach this learning rate at its peak, above 0; auto: 2e-3, or 4e-3 for tables of 2,000 to about 30,000 rows "
         "and for arrays from 10,000 rows, or 1e-2 if all maps are linear.",
     )  # fmt: skip
     warmup: float = option(0.03, _FRACTION, "Raise the learning rate to its peak over this share of the steps, 0 to 1.")
