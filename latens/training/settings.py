@@ -13,7 +13,7 @@ LINEAR_STEPS = 6000
 COMPILED_STEPS = 15_000  # shorter runs are not compiled: compiling takes about 100 s for mixed tables
 COMPILED_ROWS = 1_800_000  # the same limit in rows over all epochs, for large batches
 AVERAGED_ROWS = 2_000  # weights are averaged for tables of this many rows or more
-DOUBLED_ROWS = 2_000  # tables of this many rows or more, if not compiled, take twice the rows per step at twice the rate
+DOUBLED_ROWS = 2_000  # tables from here on, if not compiled, take twice the rows per step at twice the rate
 MANY = 900_000  # with so many training rows, batches are larger and epochs fewer
 
 
