@@ -138,7 +138,7 @@ def _row(line: dict[str, Any]) -> str:
     over = "" if line.get("ideal") is None else f"+{100 * (line['bits'] / line['ideal'] - 1):.2f} %"
     return " | ".join([
         line["case"], f"{line['epochs']}{' (default)' if line['default'] else ''}", f"{line['bytes']:,}",
-        f"{line['bits']:.4g} {'a row' if line.get('ideal') is None else 'a dimension'}", over, named,
+        f"{line['bits']:.4g} {'per row' if line.get('ideal') is None else 'per dimension'}", over, named,
         f"{line['bytes'] / least:.3f} ({best})", even,
         f"{line['speed']['encode']:.2f}, {line['speed']['decode']:.2f}",
     ])  # fmt: skip
@@ -146,8 +146,8 @@ def _row(line: dict[str, Any]) -> str:
 
 def markdown(found: list[dict[str, Any]]) -> str:
     rows = ["| data | epochs of the fit | bytes of the file | bits | over -ELBO | others, bytes "
-            "| share of the best other | the model's size counted, pays from "
-            "| encode, decode: million dimensions a processor second |",
+            "| share of the best other | smaller than it from, with the model included "
+            "| encode, decode: million dimensions per processor second |",
             "|---|" + "---|" * 8]  # fmt: skip
     return "\n".join([*rows, *(f"| {_row(line)} |" for line in found), "",
                       conditions(found, [line["code"] for line in found])])  # fmt: skip

@@ -143,7 +143,7 @@ def main(folder: Path) -> None:
         found = run(name, dtype, folder / case if case == KEPT else None)
         (folder / f"{case}.{rank}.safetensors").write_bytes(pack(found["model"]))
         (folder / f"{case}.{rank}.json").write_text(dumps(found["history"]))
-    # a folder that is in use: the main process reports it, and the other does not wait for ever
+    # a folder that is in use: the main process reports it, and the other does not wait forever
     try:
         run("averaged, clipped, annealed", torch.float32, folder / KEPT)
     except latens.InputError as error:

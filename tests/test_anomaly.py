@@ -130,7 +130,7 @@ def test_contributions_refuse_shapes_that_do_not_fit() -> None:
 
 @pytest.mark.parametrize("kind", SCORES)
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 9), (30, 70), (200, 5)])
-def test_auroc_is_the_share_of_pairs_and_its_error_delong(kind: str, sizes: tuple[int, int]) -> None:
+def test_auroc_is_the_share_of_pairs_and_its_error_is_that_of_delong(kind: str, sizes: tuple[int, int]) -> None:
     m, n = sizes
     rng = np.random.default_rng(m + n)
     scores, flags = SCORES[kind](rng, m + n), rng.permutation(np.repeat([1, 0], sizes))
@@ -179,7 +179,7 @@ def test_bad_groups_are_refused(case: str) -> None:
 
 
 @pytest.mark.parametrize("widths", [(3, 2), (0, 4), (2, 0)])
-def test_the_closest_row_by_a_loop(widths: tuple[int, int]) -> None:
+def test_the_closest_row_is_that_of_a_loop(widths: tuple[int, int]) -> None:
     rng = np.random.default_rng(sum(widths))
     a, b = rng.normal(size=(20, widths[0])), rng.normal(size=(31, widths[0]))
     p, q = rng.integers(0, 4, (20, widths[1])), rng.integers(0, 4, (31, widths[1]))

@@ -203,7 +203,7 @@ WORDS = {  # the arguments of `latens`, and what the sentence must say
 
 
 @pytest.mark.parametrize("words", WORDS)
-def test_words(words: str) -> None:
+def test_a_bad_command_is_refused_in_a_sentence(words: str) -> None:
     with _removed("x", "o.npy"):
         assert re.search(WORDS[words], refused(*words.split())), words
 
@@ -256,7 +256,7 @@ DATA = {
 
 
 @pytest.mark.parametrize("data", DATA)
-def test_data(data: str) -> None:
+def test_bad_data_are_refused_in_a_sentence(data: str) -> None:
     with _removed("x"):
         assert re.search(DATA[data], refused("fit", data, "--out", "x"))
 
@@ -319,7 +319,7 @@ def test_odd_data_are_fitted(tmp_path: Path, in_place: Path) -> None:
     assert len(rates) == 1
 
 
-def test_warnings() -> None:
+def test_sizes_beyond_the_data_give_warnings() -> None:
     with _removed("x"):
         result = done("fit", "few.npy", "--out", "x", *SHORT, "--latent-dim", 9, "--batch-size", 64)
         assert "warning: latent_dim = 9 is more than the 4 columns" in result.err
@@ -403,7 +403,7 @@ RECORDS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", RECORDS)
-def test_records(case: str) -> None:
+def test_a_damaged_record_is_refused_in_a_sentence(case: str) -> None:
     change, words = RECORDS[case]
     record = loads(Path("iris-run/run.json").read_text())
     with _removed("damaged"):
@@ -411,7 +411,7 @@ def test_records(case: str) -> None:
         assert re.search(words, refused("evaluate", "damaged", "iris", "--k", 2))
 
 
-def test_damaged_checkpoint(in_place: Path) -> None:
+def test_a_damaged_checkpoint_is_refused(in_place: Path) -> None:
     with _removed("damaged"):
         _damaged("iris-run", "run.json", _unfinished("iris-run"))
         [tensors] = Path("damaged/checkpoint").glob("step-*.safetensors")
@@ -430,7 +430,7 @@ def _unfinished(run: str) -> bytes:
     return sealed(loads(Path(run, "run.json").read_text()) | {"status": "running", "files": {}}).encode()
 
 
-def test_data_that_changed(tmp_path: Path) -> None:
+def test_data_that_changed_are_refused(tmp_path: Path) -> None:
     data, run = tmp_path / "data.npy", tmp_path / "run"
     shutil.copy("few.npy", data)
     done("fit", data, "--out", run, *SHORT)
@@ -442,7 +442,7 @@ def test_data_that_changed(tmp_path: Path) -> None:
     done("evaluate", run, "iris", "--k", 2)
 
 
-def test_incomplete_seeds() -> None:
+def test_runs_of_incomplete_seeds_are_refused() -> None:
     with _removed("damaged"):
         shutil.copytree("seeds-run", "damaged")
         shutil.rmtree("damaged/seed-1")
@@ -454,7 +454,7 @@ def test_incomplete_seeds() -> None:
 # Failures of the machine
 
 
-def test_full_disk(monkeypatch: pytest.MonkeyPatch, in_place: Path) -> None:
+def test_a_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch, in_place: Path) -> None:
     """Whenever the disk fills up, one sentence says so; a run without a checkpoint is removed, one with a checkpoint
     can be resumed."""
     real, left = os.fsync, [0]
@@ -497,13 +497,13 @@ def refused_output(*words: str) -> str:
     return result.sentence
 
 
-def test_non_finite(tmp_path: Path) -> None:
+def test_a_fit_that_diverges_fails_in_a_sentence(tmp_path: Path) -> None:
     result = call("fit", "iris", "--out", tmp_path / "x", "--epochs", 20, "--learning-rate", 1e9, "--clip", 0)
     assert result.status == 1 and "Traceback" not in result.err
     assert re.search("not finite.*learning_rate", result.sentence)
 
 
-def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_a_compiler_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     for more in ((), ("--json",)):
@@ -511,7 +511,7 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert result.err.count("no C++ compiler") == 1
 
 
-def test_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latens.runs.fitting.prepare", lambda *given, **more: torch.empty(10**15))
     assert "not enough memory" in refused("fit", "iris", "--out", "x", status=1)
 

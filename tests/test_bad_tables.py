@@ -168,7 +168,7 @@ FAULTY = {
 
 
 @pytest.mark.parametrize("words", [*WORDS, *FAULTY])
-def test_words(words: str) -> None:
+def test_a_bad_table_is_refused_in_a_sentence(words: str) -> None:
     sentence = refused(*shlex.split(words))
     assert re.search({**WORDS, **FAULTY}[words], sentence), sentence
 
@@ -212,7 +212,7 @@ def test_labels_may_be_dropped_as_well() -> None:
 
 
 @pytest.mark.parametrize("extension", ["csv", "parquet"])
-def test_filled_copies_of_a_table_with_a_column_of_that_name(extension: str) -> None:
+def test_filled_copies_keep_a_column_that_has_the_name_of_their_number(extension: str) -> None:
     """The column with the number of the copy gets another name, a message says so, and the user's column stays."""
     data = frame(60)[["num", "gap", "cat"]].rename(columns={"num": "imputation", "cat": "imputation_2"})
     data.to_csv("taken.csv", index=False)
@@ -311,7 +311,7 @@ def broken_csr() -> Any:
 
 
 @pytest.mark.parametrize("name", [*FRAMES, *FAULTY_FRAMES])
-def test_frames(name: str) -> None:
+def test_bad_frames_are_refused_in_a_sentence(name: str) -> None:
     with pytest.raises(InputError) as refusal:
         VAE(epochs=1).fit({**FRAMES, **FAULTY_FRAMES}[name]())
     assert "\n" not in str(refusal.value)
@@ -325,7 +325,7 @@ def test_frames(name: str) -> None:
      ({"columns": {"num": 5}}, "num"),
      ({"condition": 5}, "condition")],
 )  # fmt: skip
-def test_options_of_tables(options: dict[str, Any], said: str) -> None:
+def test_bad_options_of_tables_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         VAE(epochs=1, **options).fit(BASE)
 
@@ -368,7 +368,7 @@ def edited(here: Path) -> Iterator[Callable[[Callable[[Any], None]], None]]:
 
 
 @pytest.mark.parametrize("name", [*EDITS, *HOSTILE])
-def test_edited_schemas(name: str, edited: Any) -> None:
+def test_edited_schemas_are_refused(name: str, edited: Any) -> None:
     column, values = {**EDITS, **HOSTILE}[name]
 
     def change(record: Any) -> None:
@@ -393,14 +393,14 @@ HOSTILE_ENTRIES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", [*ENTRIES, *HOSTILE_ENTRIES])
-def test_edited_records(name: str, edited: Any) -> None:
+def test_edited_records_are_refused(name: str, edited: Any) -> None:
     part, entry, value = {**ENTRIES, **HOSTILE_ENTRIES}[name]
     edited(lambda record: record[part].update({entry: value}))
     refused("evaluate", "run", "--k", 2)
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"format": 1'])
-def test_damaged_calibration(text: str, here: Path) -> None:
+def test_a_damaged_calibration_is_refused(text: str, here: Path) -> None:
     path = here / "given" / "calibration.json"
     before = path.read_bytes() if path.exists() else None
     path.write_text(text)
@@ -411,7 +411,7 @@ def test_damaged_calibration(text: str, here: Path) -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"k": [1], "reference": "x"}])
-def test_sealed_calibration_of_nonsense(fields: dict[str, Any], here: Path) -> None:
+def test_a_sealed_calibration_without_valid_contents_is_refused(fields: dict[str, Any], here: Path) -> None:
     path = here / "given" / "calibration.json"
     before = path.read_bytes() if path.exists() else None
     path.write_text(sealed({"format": 1, **fields}))

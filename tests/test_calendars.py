@@ -125,7 +125,7 @@ def test_times_of_the_day_are_restored_with_their_shares(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*CLOCKS, *CALENDARS])
-def test_the_value_that_follows(name: str) -> None:
+def test_the_next_value_of_a_calendar_is_that_of_brute_force(name: str) -> None:
     """Compare with the first value of the calendar at or after a number, found by brute force among those of four
     years."""
     values = CLOCKS[name] if name in CLOCKS else CALENDARS[name].to_numpy().astype("datetime64[D]").astype(float)

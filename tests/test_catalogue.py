@@ -69,7 +69,7 @@ def test_a_recipe_is_short(name: str):
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-def test_fits_evaluates_encodes_samples_and_loads(
+def test_each_recipe_fits_evaluates_encodes_samples_and_loads(
     row: Row, some_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)

@@ -72,7 +72,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_commands(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_print_text_and_json(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = [word.replace("{x}", str(tmp_path / "a")) for word in words.split()]
     again = [word.replace("{x}", str(tmp_path / "b")) for word in words.split()]
     (tmp_path / "a").mkdir()
@@ -117,7 +117,7 @@ def test_tables_are_read_by_their_columns(in_place: Path) -> None:
     assert np.array_equal(codes[0], codes[1]) and np.array_equal(codes[0], codes[2])
 
 
-def test_png_is_a_grid(tmp_path: Path) -> None:
+def test_a_png_shows_the_samples_in_a_grid(tmp_path: Path) -> None:
     from PIL import Image
 
     done("sample", "digits-run", "--out", tmp_path / "x.png", "-n", 5)
@@ -231,7 +231,7 @@ def _interrupt_and_resume(out: Path, words: list[str], name: signal.Signals) -> 
     done(*shlex.split(line[1]))
 
 
-def test_interrupted_while_reading(tmp_path: Path) -> None:
+def test_an_interrupt_while_reading_is_reported(tmp_path: Path) -> None:
     code = f"""
 import sys, latens.data, latens.cli.commands.fitting as fitting, latens.cli.main
 def read(*given, **more):
@@ -244,7 +244,7 @@ sys.exit(latens.cli.main.main(["fit", "iris", "--out", {str(tmp_path / 'run')!r}
     assert not (tmp_path / "run").exists()
 
 
-def test_closed_pipe() -> None:
+def test_a_closed_pipe_ends_the_command_silently() -> None:
     command = f"{shlex.quote(sys.executable)} -m latens recipes | head -c 1"
     found = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment(), timeout=60)
     assert found.stdout == "b" and found.stderr == ""

@@ -540,7 +540,7 @@ def test_a_column_without_a_type_is_restored(tmp_path: Path, monkeypatch: pytest
     assert parquet.read_table("y.parquet").equals(table)
 
 
-def test_the_bound_of_a_grid_is_in_bits_of_its_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_file_and_bound_do_not_depend_on_the_unit_of_a_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The same numbers in two units give a file of the same length and the same printed bound."""
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)

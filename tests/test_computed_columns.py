@@ -159,7 +159,7 @@ ODD = [
 ]  # fmt: skip
 
 
-def test_the_user_may_declare_them(tmp_path, monkeypatch):
+def test_the_user_may_declare_computed_columns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frame(120).to_csv("trips.csv", index=False)
     asked = [word for text in RULES for word in ("--rule", text)]

@@ -81,8 +81,8 @@ def fitted(request: Any) -> tuple[int, dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_are_restored_as_they_were(fitted: tuple[int, dict[str, np.ndarray]], name: str) -> None:
-    """Mean, deviation and the shares of the three most frequent values are within four standard errors for a sample of
-    as many rows: if the draws were independent rows, one of 150 comparisons would fail in 1 % of all runs."""
+    """Mean, standard deviation and the shares of the three most frequent values are within four standard errors for a
+    sample of as many rows: if the draws were independent rows, one of 150 comparisons would fail in 1 % of all runs."""
     rows, every = fitted
     cells, made, earlier = COUNTS[name][:rows], every[name], EARLIER[:rows]
     deviation = cells.std()

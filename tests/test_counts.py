@@ -86,7 +86,7 @@ def test_counts_are_restored_in_their_dtype(dtype: str, tmp_path: Path):
     assert back.dtype == dtype and np.array_equal(back, x)
 
 
-def test_summaries_of_signed_fractions_far_from_zero():
+def test_summaries_of_signed_fractions_far_from_zero_are_exact():
     x = rng.normal(1e6, 1.0, (50, 4)) * (rng.random((50, 4)) > 0.3)
     x[:, 3] = -np.abs(rng.normal(size=50)) - 1
     found = column_summaries(sparse.csr_array(x))
@@ -96,7 +96,7 @@ def test_summaries_of_signed_fractions_far_from_zero():
     assert np.allclose(full.variance, 2.0, rtol=1e-12)
 
 
-def test_entries_stored_twice_zeros_and_order_make_no_difference():
+def test_repeated_entries_stored_zeros_and_order_make_no_difference():
     plain = sparse.csr_array(np.array([[0.0, 3, 1], [2, 0, 0]]))
     messy = sparse.csr_array(([1.0, 1, 2, 0, 2], [2, 1, 1, 0, 0], [0, 4, 5]), shape=(2, 3))
     a, b = (counts_of(SimpleNamespace(X=m, obs={}, var_names=list("abc"))) for m in (plain, messy))
@@ -187,7 +187,7 @@ def h5ad(path: Path, x: np.ndarray | None = None, form: str = "csr", **more: Any
 
 
 @pytest.mark.parametrize("form", ["dense", "csr", "csc", "old csr", "old csc"])
-def test_every_encoding_of_the_matrix(tmp_path: Path, form: str):
+def test_a_matrix_is_read_in_every_encoding(tmp_path: Path, form: str):
     x = counts()
     found = read_h5ad(h5ad(tmp_path / "a.h5ad", x, form))
     assert isinstance(found, Counts) and np.array_equal(found.x[:], x)
@@ -230,7 +230,7 @@ def test_which_matrix_holds_the_counts(tmp_path: Path, form: str):
     assert "no layer 'absent': pass --layer with one of X, a" in refusal(h5ad(path, x, layers={"a": x}), layer="absent")
 
 
-def test_names_of_raw_are_its_own(tmp_path: Path):
+def test_raw_counts_have_the_names_of_raw(tmp_path: Path):
     found = read_h5ad(h5ad(tmp_path / "a.h5ad", counts() + 0.5, raw=counts(genes=4)))
     assert found.source == "raw/X" and found.names == ("raw0", "raw1", "raw2", "raw3")
     assert found.x.shape == (CELLS, 4)
@@ -274,7 +274,7 @@ def numeric_categories(obs: Any) -> None:
     obs["type/codes"], obs["type/categories"] = CODES, [0, 1, 2]
 
 
-def test_every_encoding_of_a_column(tmp_path: Path):
+def test_a_column_is_read_in_every_encoding(tmp_path: Path):
     for put, words in [(categorical, ("b", "a", "c")), (categories_beside, ("b", "a", "c")),
                        (strings, ("a", "b", "c")), (fixed_strings, ("a", "b", "c"))]:  # fmt: skip
         found = read_h5ad(put_columns(tmp_path / "a.h5ad", put), labels="type")
@@ -289,7 +289,7 @@ def test_every_encoding_of_a_column(tmp_path: Path):
     assert read_h5ad(tmp_path / "a.h5ad").columns == ("c", "a", "b")
 
 
-def test_names_in_newer_encodings(tmp_path: Path):
+def test_names_in_newer_encodings_are_read(tmp_path: Path):
     path = h5ad(tmp_path / "a.h5ad", counts())
     for codes in (False, True):
         with h5py.File(path, "r+") as file:
@@ -301,7 +301,7 @@ def test_names_in_newer_encodings(tmp_path: Path):
         assert read_h5ad(path).names == tuple(GENES)
 
 
-def test_files_of_records_from_before_groups(tmp_path: Path):
+def test_old_files_with_records_instead_of_groups_are_read(tmp_path: Path):
     x, path = counts(), tmp_path / "a.h5ad"
     obs = np.zeros(CELLS, [("index", "S5"), ("type", "i1"), ("size", "f4"), ("word", "S1")])
     obs["type"], obs["size"], obs["word"] = CODES, np.arange(CELLS), TYPES
@@ -318,7 +318,7 @@ def test_files_of_records_from_before_groups(tmp_path: Path):
     assert read_h5ad(path, labels="word").label_names == ("a", "b", "c")
 
 
-def test_objects_like_anndata():
+def test_objects_like_anndata_are_read():
     x = counts()
     frame = pd.DataFrame({"type": pd.Categorical(TYPES, WORDS), "text": TYPES, "depth": np.arange(CELLS) / 2})
     raw = SimpleNamespace(X=sparse.csc_array(x), var_names=pd.Index(GENES))
@@ -443,7 +443,7 @@ def test_bad_labels_are_refused(tmp_path: Path):
     no(lambda obs: None, "the obs of .* has no labels 'type'")
 
 
-def test_files_that_are_not_h5ad(tmp_path: Path):
+def test_files_that_are_not_h5ad_are_refused(tmp_path: Path):
     path = tmp_path / "a.h5ad"
     assert "does not exist" in refusal(path)
     for content in (b"", b"text", bytes(5000)):

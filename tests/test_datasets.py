@@ -161,7 +161,7 @@ def test_datasets_whose_rows_differ_in_form_are_refused(name: str):
         assert str(error.value) == said
 
 
-def test_what_the_estimator_cannot_tell_apart_is_refused():
+def test_items_that_are_not_one_row_are_refused():
     for item, said in (
         (lambda i: 1.0, "an item of the dataset is a single number: give arrays of one axis or more"),
         (

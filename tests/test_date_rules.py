@@ -91,7 +91,7 @@ def vae():
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_each_is_found_and_rows_come_back(library):
+def test_each_rule_is_found_and_rows_are_restored(library):
     data = frame() if library == "pandas" else pl.from_pandas(frame())
     table, back = as_table(data)
     schema = schema_of(data)
@@ -106,14 +106,14 @@ def test_each_is_found_and_rows_come_back(library):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_none_is_found_if_a_tenth_of_the_rows_differ(seed):
+def test_no_rule_is_found_if_a_tenth_of_the_rows_differ(seed):
     data, rng = frame(seed=seed), np.random.default_rng(seed)
     for name in (*EDGES, *COUNTS):
         data[name] = data[name].where(rng.random(N) < 0.9, data[name].sample(frac=1, random_state=seed).to_numpy())
     assert not {*written_by(schema_of(data))} & {*EDGES, *COUNTS}
 
 
-def test_samples_and_reconstructions_keep_each(vae):
+def test_samples_and_reconstructions_keep_each_rule(vae):
     assert broken(vae.sample(5000, random_state=1)) == broken(vae.reconstruct(frame(seed=1))) == NONE
 
 
@@ -153,7 +153,7 @@ def test_starts_are_those_of_pandas_for_four_centuries(span):
     assert np.isnan(rules.start_of(np.array([np.nan]), span)).all()
 
 
-def test_the_user_may_declare_them(tmp_path, monkeypatch):
+def test_the_user_may_declare_rules_of_dates(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frame(60).assign(other=lambda t: t.day + pd.Timedelta("1D")).to_csv("trips.csv", index=False)
     texts = [*(f"{text} -> {name}" for name, text in FOUND.items()), *OTHERS.values()]

@@ -102,7 +102,7 @@ def test_a_fit_killed_halfway_leaves_the_previous_density(run: Path, monkeypatch
     assert kept is not None and kept.options == {"components": 2}
 
 
-def test_damage_is_reported(run: Path):
+def test_a_damaged_density_is_refused(run: Path):
     done("density", run, "--kind", "mixture", "--components", 2)
     [tensors] = (run / "densities").glob("*.safetensors")
     data = tensors.read_bytes()
@@ -134,7 +134,7 @@ def test_a_density_of_other_codes_or_with_other_fields_is_refused(run: Path):
         refused("sample", run, "--density", "mixture", "--out", "x.npy")
 
 
-def test_refusals(run: Path):
+def test_impossible_densities_are_refused(run: Path):
     assert "mixture, kde" in refused("sample", run, "--density", "pixelnet", "--out", "x.npy")
     assert "components" in refused("density", run, "--kind", "mixture", "--compnents", 2)
     assert "whole number" in refused("density", run, "--kind", "mixture", "--components", 0)
@@ -190,7 +190,7 @@ class Books(nn.Module):
         return chosen
 
 
-def test_codes_of_a_book_are_whole_numbers_and_are_restored_as_entries():
+def test_codes_of_a_codebook_are_whole_numbers_and_are_restored_as_entries():
     """The two positions always agree in the data; in samples they agree too, and are entries of the codebook."""
     books = Books()
 

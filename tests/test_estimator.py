@@ -64,7 +64,7 @@ def test_scikit_learns_checks(estimator: VAE, check: Callable[[VAE], None]):
         pytest.skip(str(reason))
 
 
-def test_rows_with_labels_as_a_condition():
+def test_labels_of_rows_can_be_a_condition():
     from latens.data.rows import Asked, rows_of
 
     images = np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8)
@@ -194,7 +194,7 @@ def test_missing_cells_are_filled_and_the_others_stay():
     assert found.dtype == x.dtype and np.isfinite(found).all() and np.array_equal(found[x == x], x[x == x])
 
 
-def test_tables_keep_what_arrays_keep(tmp_path: Path):
+def test_tables_obey_the_laws_of_arrays(tmp_path: Path):
     """Order, neighbours, weights, pickle and a saved run obey the same laws for tables as for arrays."""
     table = pa.table(holed(MIXED))
     vae = VAE(**QUICK | {"nll_draws": 20}).fit(table)
@@ -300,7 +300,7 @@ def test_a_rows_score_does_not_depend_on_its_neighbours():
     assert np.array_equal(vae.score_samples(x), together)  # and the score is the same every time
 
 
-def test_whole_number_weights_are_rows_and_zero_leaves_out():
+def test_a_whole_number_weight_repeats_a_row_and_zero_leaves_it_out():
     x = rows(30)
     weight = np.random.default_rng(0).integers(0, 4, 30)
     assert same(VAE(**QUICK).fit(x, sample_weight=weight), VAE(**QUICK).fit(np.repeat(x, weight, axis=0)))
@@ -342,7 +342,7 @@ def test_fitting_and_drawing_leave_the_global_generators_alone():
 # Using it
 
 
-def test_codes_are_checked():
+def test_codes_and_numbers_of_samples_are_checked():
     vae = VAE(**QUICK).fit(rows())
     with pytest.raises(InputError, match=r"the shape of codes must be \[N, 2\], got \[3, 4\]"):
         vae.inverse_transform(np.zeros((3, 4)))
@@ -372,7 +372,7 @@ def test_defaults_for_latent_dim():
     assert VAE(**QUICK | {"latent_dim": "auto"}).fit(rows(columns=20)).latent_dim_ == 16
 
 
-def test_validation_data_of_ones_own():
+def test_validation_data_can_be_given():
     x, held = rows(60), rows(30, seed=1)
     vae = VAE(**QUICK | {"epochs": 30, "validation": held}).fit(x)
     assert vae.run_.rows == 60 and np.isfinite([row["validation_bound"] for row in vae.run_.history]).all()

@@ -116,7 +116,7 @@ def test_a_page_names_no_folder_of_the_machine(folder: Path):
         assert str(folder) not in (folder / f"{name}.html").read_text("utf-8")
 
 
-def test_rows_are_left_out_and_thinned_when_asked(folder: Path):
+def test_rows_are_left_out_and_thinned_on_request(folder: Path):
     out = folder / "few.html"
     said = done("explore", folder / "digits", "--out", out, "--no-rows", "--points", 100).out
     assert "100 of 1,797 rows" in said and "--no-rows" not in said
@@ -304,7 +304,7 @@ def dots(browser: Tab, canvas: str) -> np.ndarray:
 
 
 @pytest.mark.browser
-def test_hovering_shows_the_datum(folder: Path, browser: Tab):
+def test_hovering_shows_the_row(folder: Path, browser: Tab):
     from sklearn.datasets import load_digits
 
     page, digits = folder / "digits.html", load_digits()

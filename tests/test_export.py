@@ -89,7 +89,7 @@ def test_digamma_is_that_of_torch():
 
 
 @pytest.mark.parametrize("right", [False, True])
-def test_a_search_is_that_of_torch(right: bool):
+def test_searchsorted_is_that_of_torch(right: bool):
     torch.manual_seed(0)
     edges = torch.randint(9, (4, 7)).sort(-1).values.double()
     values = torch.randint(9, (4, 20)).double()

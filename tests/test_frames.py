@@ -262,7 +262,7 @@ def test_a_loaded_run_samples_frames_as_the_fitted_one(form: str, tmp_path: Path
     assert is_same(vae.inverse_transform(codes), loaded.inverse_transform(codes))
 
 
-def test_a_loaded_run_samples_arrow_tables_where_its_library_is_not_there(
+def test_a_loaded_run_samples_arrow_tables_if_its_library_is_not_installed(
     fits: dict[str, VAE], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = fits["loaded"].run_.folder
@@ -461,7 +461,7 @@ def fitted(frame: Any, **options: Any) -> VAE:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("dtype", ["float64", "Float64", "object"])
-def test_dates_without_marks_stay_dates_where_gaps_make_floats_of_them(dtype: str, library: str) -> None:
+def test_dates_as_numbers_stay_dates_if_gaps_turn_them_into_floats(dtype: str, library: str) -> None:
     whole = pd.DataFrame({"day": COMPACT, "x": Z})
     gaps = pd.DataFrame({"day": COMPACT.astype("float64").where(LEVEL > 0).astype(dtype), "x": Z})
     vae = fitted(LIBRARIES[library](gaps))
@@ -554,7 +554,9 @@ def test_arrays_come_back_as_arrays_from_a_model_of_frames(small: VAE, tmp_path:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_files_keep_what_their_library_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+def test_files_keep_the_metadata_of_their_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: stream)
     pandas = pd.DataFrame({"day": COMPACT.astype("Int64").mask(LEVEL == 0), "x": Z})

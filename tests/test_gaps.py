@@ -79,7 +79,7 @@ def test_trees_depend_only_on_columns_drawn_before() -> None:
 
 
 @pytest.mark.parametrize("gaps", [True, False])
-def test_values_that_go_with_gaps_are_restored_if_columns_depend_on_each_other(gaps: bool) -> None:
+def test_values_that_accompany_gaps_are_restored_if_columns_depend_on_each_other(gaps: bool) -> None:
     """A third of the people left a survey: their later answers are missing, and a column after these is 0. Shares must
     agree within 0.05, five standard errors of 3,000 draws."""
     r = np.random.default_rng(0)

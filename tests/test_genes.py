@@ -119,7 +119,7 @@ def test_values_that_are_not_counts_are_refused_sparse_and_dense(what: str, form
             method(x)
 
 
-def test_the_last_row_of_sparse_counts_is_looked_at():
+def test_the_last_row_of_sparse_counts_is_checked():
     x = np.r_[np.tile(COUNTS, (5, 1)), np.full((1, GENES), 0.5)]
     with pytest.raises(InputError, match=r"0\.5 at row 300, column 0 "):
         VAE(**QUICK, kind="count").fit(sparse.csr_array(x))

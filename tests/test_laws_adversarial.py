@@ -45,7 +45,7 @@ def flat(grads) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_a_critics_loss_leaves_nothing_in_the_model_and_the_models_nothing_in_the_critic(name: str) -> None:
+def test_the_critics_loss_gives_the_model_no_gradient_and_the_models_loss_gives_the_critic_none(name: str) -> None:
     model, objective = built(name)
     critic = objective.players(model)["critic"].parameters
     assert critic and not {id(p) for p in critic} & {id(p) for p in model.parameters()}
@@ -101,7 +101,7 @@ def test_the_encoder_is_moved_towards_codes_that_pass(name: str) -> None:
         assert penalty.odds(penalty.network(z), z, draw).mean() > before
 
 
-def test_less_total_correlation_is_what_the_factor_vae_pays_for() -> None:
+def test_the_factor_vae_pays_for_total_correlation() -> None:
     model, objective = built("factor_vae", gamma=3.0)
     torch.manual_seed(1)
     draw = objective.draw(model, X)
@@ -115,7 +115,7 @@ def test_less_total_correlation_is_what_the_factor_vae_pays_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["factor_vae", "aae", "wae_gan", "vae_gan"])
-def test_each_row_has_one_code_in_order_and_always_the_same(name: str) -> None:
+def test_each_row_has_one_code_that_depends_on_nothing_else(name: str) -> None:
     model, _ = built(name)
     codes = latens.evaluation.codes(model, X)
     assert codes.shape == (24, 2) and torch.equal(codes, latens.evaluation.codes(model, X))
@@ -163,7 +163,7 @@ def test_the_best_odds_are_the_ratio_of_densities(known: bool) -> None:
 
 
 def test_a_generator_learns_the_mean_and_spread_of_its_data() -> None:
-    """For x ~ N(3, .5^2) and a linear generator, mean and deviation are within 0.15 after 1,500 steps."""
+    """For x ~ N(3, .5^2) and a linear generator, mean and standard deviation are within 0.15 after 1,500 steps."""
     torch.manual_seed(0)
     x = 3 + 0.5 * torch.randn(2000, 1)
     model = models.Generator(priors.StandardNormal(1), conditionals.NormalLikelihood(nn.Linear(1, 1), 1.0))
@@ -202,7 +202,7 @@ def test_adversarial_recipes_keep_their_last_weights(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["factor_vae", "beta_tc_vae", "dip_vae_i", "wae_mmd", "capacity_vae", "vae_gan", "gan"]
 )
-def test_objectives_that_compare_rows_take_no_weights_and_one_process(name: str) -> None:
+def test_objectives_that_compare_rows_refuse_weights_and_several_processes(name: str) -> None:
     model, objective = built(name)
     with pytest.raises(InputError, match="not defined for weighted rows"):
         trainer(model, X, objective, weight=torch.ones(24))
@@ -224,7 +224,7 @@ def test_a_generator_has_no_codes_and_says_so_everywhere(tmp_path: Path, monkeyp
         assert "a critic of data needs an array" in said
 
 
-def test_no_decoder_is_squashed_into_the_unit_interval() -> None:
+def test_no_decoder_is_confined_to_the_unit_interval() -> None:
     """Standardised rows far from 0 can be reconstructed: every recipe's likelihood reaches any number."""
     for name in ("ae", "aae", "wae_gan", "vae_gan", "rae_l2", "factor_vae"):
         model, _ = built(name)

@@ -352,7 +352,7 @@ def test_densities_are_sums_over_the_dimensions_whatever_their_shape(shape) -> N
 
 @pytest.mark.parametrize("shared_noise", [False, True])
 @pytest.mark.parametrize("k", [1, 7, 10])
-def test_nll_uses_exactly_k_draws_a_row_and_averages_logarithms(k, shared_noise, monkeypatch) -> None:
+def test_nll_uses_exactly_k_draws_per_row_and_averages_logarithms(k, shared_noise, monkeypatch) -> None:
     """Chunks of 4 draws and 2 rows give the same as the whole matrix of log-weights."""
     model = vae("diagonal")
     monkeypatch.setattr(likelihood_module, "CELLS", 4 * D)

@@ -83,7 +83,7 @@ def binary(px: torch.distributions.Distribution) -> list[Table]:
     return [table(np.array([1 - p, p])) for p in distributions.center(px).detach().numpy().reshape(-1)]
 
 
-def test_with_the_exact_posterior_data_take_their_own_information() -> None:
+def test_with_the_exact_posterior_the_code_has_the_length_of_the_information() -> None:
     """With four cells and three categories, 600 rows cost -log2 p(x) within a thousandth; they and the borrowed bits
     are restored."""
     torch.manual_seed(0)

@@ -79,7 +79,7 @@ def test_the_interval_keeps_its_digits_and_gradients_for_narrow_and_wide_normals
 
 @pytest.mark.parametrize("c", [1, 4])
 def test_draws_have_the_density_and_the_declared_moments(c: int) -> None:
-    """200,000 draws: mean, second moment and the distribution function at five points, |z| < 4.5 (5e-5)."""
+    """200,000 draws: mean, second moment and the distribution function at five points, |z| < 4.5 (rate 5e-5)."""
     p = dithered(c, 2)
     torch.manual_seed(0)
     z = p.sample((200_000,))

@@ -392,7 +392,7 @@ def test_each_player_descends_its_own_loss_as_two_optimisers_by_hand_would() -> 
             assert a.detach().numpy() == pytest.approx(b.detach().numpy(), rel=1e-9, abs=1e-12)
 
 
-def test_a_loss_leaves_nothing_in_the_other_player() -> None:
+def test_the_loss_of_a_player_does_not_move_the_other_player() -> None:
     """If only the critic moves, the model's weights do not change, and the other way round."""
     model, objective, penalty = adversarial(0.0, beta=0.0)
     for p in model.parameters():

@@ -112,7 +112,7 @@ def test_a_mixture_is_the_sum_of_its_parts():
     assert np.allclose(sorted(density.loc[:, 0].tolist()), [0, 9], atol=0.2)
 
 
-def test_the_number_of_components_is_the_one_whose_held_codes_are_likeliest():
+def test_the_number_of_components_is_the_one_with_the_most_likely_held_out_codes():
     rng = np.random.default_rng(3)
     corners = 20.0 * np.array(list(itertools.product([0, 1], [0, 1])))
     z = np.concatenate([rng.normal(corner, 1.0, (200, 2)) for corner in corners])
@@ -238,7 +238,7 @@ def test_the_chain_on_a_metric_has_the_moments_of_its_density():
         density.log_prob(t(z[:2]))
 
 
-def test_the_chain_keeps_to_its_box_and_shares_it_rightly():
+def test_the_chain_of_a_flat_metric_is_uniform_over_its_box():
     """With a flat metric, draws are uniform over the box: Kolmogorov-Smirnov per dimension, p > 1e-5."""
 
     class Flat(nn.Module):
@@ -272,7 +272,7 @@ def test_whole_numbers_and_reals_are_told_apart():
 
 
 @pytest.mark.parametrize("size", [1, 999, 1000, 1001, 2500])
-def test_any_number_of_samples(size: int):
+def test_any_number_of_samples_can_be_drawn(size: int):
     """The number need not be a multiple of the block that is drawn at once."""
     assert fitted("mixture")[1].sample(size, seed=0).shape == (size, 2)
     assert Autoregressive(strings().network, 3).sample((size,)).shape == (size, 3)

@@ -90,7 +90,7 @@ def _gradients(value: Tensor, weights: list[nn.Parameter]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("make", [objectives.DecoderJacobian, objectives.EncoderJacobian])
-def test_jacobian_penalties_can_be_taken_where_gradients_are_off(make) -> None:
+def test_jacobian_penalties_can_be_computed_while_gradients_are_off(make) -> None:
     model = autoencoder()
     torch.manual_seed(0)
     on = make()(model, X, model.draw(X))
@@ -149,7 +149,8 @@ class Seeing(nn.Module):
 
 
 def test_denoising_corrupts_the_rows_of_the_posterior_and_not_those_of_the_likelihood() -> None:
-    """The share of hidden cells among 40,000, and the deviation of the others, are each within 4.5 standard errors."""
+    """The share of hidden cells among 40,000, and the standard deviation of the others, are each within 4.5 standard
+    errors."""
     x = t(np.random.default_rng(0).normal(size=(10_000, 4)))
     unit = t([1.0, 2.0, 3.0, 4.0])
     model = models.VAE(

@@ -69,7 +69,7 @@ def test_the_bound_and_the_mean_weight_of_categories_are_those_of_enumeration():
 )
 def test_the_gradient_of_score_functions_has_no_bias(objective: objectives.Objective):
     """The mean of the encoder's gradient over 1,500 draws agrees with that of the exact expectation, by enumeration of
-    the codes (of all tuples of codes for VIMCO); 18 coordinates, |z| < 4.5: 1.2e-4."""
+    the codes (of all tuples of codes for VIMCO); 18 coordinates, |z| < 4.5 (false alarm rate 1.2e-4)."""
     model = categorical(seed=2)
     weight = model.posterior.network.weight
     logits = model.posterior.network(X).unflatten(-1, (V, K)).log_softmax(-1)
@@ -207,7 +207,7 @@ def test_codes_are_the_nearest_ones_and_the_bound_is_that_of_a_one_hot_posterior
 
 
 @pytest.mark.parametrize("decay", [0.9, None])
-def test_the_losses_of_a_book_do_not_change_when_the_batch_is_given_twice(decay: float | None):
+def test_the_losses_of_a_codebook_do_not_change_if_the_batch_is_given_twice(decay: float | None):
     """Nor does the moving average."""
     x = torch.randn(9, 4)
     parts = []
@@ -228,7 +228,7 @@ def test_the_losses_of_a_book_do_not_change_when_the_batch_is_given_twice(decay:
     assert parts[1][0].item() == pytest.approx(naive, rel=1e-5)
 
 
-def test_gradients_pass_straight_through_and_to_the_book_only_by_its_loss():
+def test_gradients_pass_straight_through_and_reach_the_codebook_only_by_its_loss():
     model, x = quantising(decay=None), torch.randn(6, 4)
     draw = model.draw(x)
     before, weights = draw.q.before, torch.randn(6, 6)
@@ -295,7 +295,7 @@ def test_finite_scalars_are_a_grid_whose_gradient_is_one():
 
 
 @pytest.mark.parametrize("name", ["vq", "residual_vq"])
-def test_a_book_learns_better_codes_than_it_began_with_and_is_saved(name: str, tmp_path):
+def test_a_codebook_learns_better_entries_than_it_began_with_and_is_saved(name: str, tmp_path):
     x = torch.as_tensor(np.random.default_rng(0).normal(size=(200, 6)), dtype=torch.float32)
     model, objective = recipes.Recipe(name, latent_dim=2, codes=8, network="linear").build(
         latens.recipes.choices.DataInfo(latens.data.infer(x.numpy()), 200, x)

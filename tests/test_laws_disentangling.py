@@ -104,7 +104,7 @@ def test_plain_shares_are_biased_if_posteriors_are_far_apart() -> None:
     assert abs(estimates(given, "stratified", 64, 20).mean() / truth - 1) < 0.15
 
 
-def test_weighted_shares_are_plain_ones_and_a_constant() -> None:
+def test_weighted_and_plain_shares_differ_by_a_constant() -> None:
     """They differ by the constant (Z - 1) ln N, to 1e-9."""
     mean, var = separated(500, 6)
     model, x = coded(mean, var), torch.arange(40.0).view(-1, 1)
@@ -144,7 +144,7 @@ def test_total_correlation_is_that_of_a_naive_loop() -> None:
     assert truth == pytest.approx(np.mean(found), abs=1e-6)
 
 
-def test_one_row_alone_and_other_posteriors() -> None:
+def test_one_row_has_no_correlation_and_other_posteriors_are_refused() -> None:
     model = coded(*separated(5, 3))
     x = torch.zeros(1, 1)
     assert objectives.TotalCorrelation(5)(model, x, model.draw(x)).item() == pytest.approx(0.0, abs=1e-12)

@@ -325,7 +325,7 @@ def test_dequantised_densities_bound_the_mass() -> None:
 
 
 def test_binarised_pixels_are_one_with_the_probability_of_their_grey_value() -> None:
-    """5 levels, 40,000 draws, |z| < 4.5 (3e-5)."""
+    """5 levels, 40,000 draws, |z| < 4.5 (false alarm rate 3e-5)."""
     for level in (0, 1, 100, 254, 255):
         p = level / 255
         ones = (
@@ -407,7 +407,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("q_kind,p_kind", list(itertools.product(KINDS, KINDS)))
-def test_closed_divergences_are_those_of_numpy(q_kind, p_kind) -> None:
+def test_divergences_in_closed_form_are_those_of_numpy(q_kind, p_kind) -> None:
     rng = np.random.default_rng(0)
     means, covs = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 5, 3, 3))
     covs = covs @ covs.swapaxes(-1, -2) + 0.3 * np.eye(3)
@@ -613,7 +613,7 @@ def test_discretised_logistics_have_finite_second_derivatives_at_any_scale(dtype
 # Numerics
 
 
-def test_small_functions_against_numpy() -> None:
+def test_small_functions_agree_with_numpy() -> None:
     values = np.concatenate([np.geomspace(1e-300, 1, 50), np.linspace(0.1, 800, 200)])
     with np.errstate(divide="ignore"):
         expected = np.where(values < 1, np.log(-np.expm1(-values)), np.log1p(-np.exp(-values)))

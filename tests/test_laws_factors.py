@@ -239,7 +239,7 @@ TWINS: dict[str, tuple[Callable[..., object], Callable[..., object], float]] = {
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("which", CODES)
 @pytest.mark.parametrize("name", TWINS)
-def test_a_score_is_its_definition(name: str, which: str) -> None:
+def test_each_score_equals_its_definition(name: str, which: str) -> None:
     (score, naive, close), codes = TWINS[name], CODES[which]
     if name == "infomec" and which not in ("identity", "duplicated"):  # ties between neighbours are broken at random
         codes = codes + 0.01 * np.random.default_rng(3).normal(size=codes.shape)
@@ -305,7 +305,7 @@ def test_continuous_factors_are_cut_at_quantiles_and_correlate_in_sap() -> None:
     assert evaluation.sap(z, v) == pytest.approx(np.mean([max(row) - min(row) for row in squared]), abs=1e-12)
 
 
-def test_words_are_levels_and_the_rest_is_the_same() -> None:
+def test_factors_in_words_have_the_scores_of_their_levels() -> None:
     words = np.array([["abcdef"[int(v)] for v in row] for row in FACTORS])
     mixed = np.array(FACTORS, dtype=object)
     mixed[:, 1] = words[:, 1]

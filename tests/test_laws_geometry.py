@@ -59,7 +59,7 @@ def test_the_von_mises_fisher_rate_is_that_of_bessel_functions(kappa: float, m: 
             assert slope.item() == pytest.approx(kappa * (1 - mean**2) - (m - 1) * mean, abs=max(within, 1e-7))
 
 
-def test_the_rate_has_the_numbers_of_quadrature_and_of_three_dimensions():
+def test_the_rate_has_known_values_and_its_limit_for_small_kappa():
     for kappa, kl in ((1, 0.1515959239), (10, 1.9957323168), (100, 4.2983173665), (1000, 6.6009024595)):
         assert d.VonMisesFisher(pole(3), t(kappa)).rate_from_uniform().item() == pytest.approx(kl, abs=1e-9)
     for m, kl in ((5, 3.6899243123), (11, 4.8509534357), (50, 3.298781853)):
@@ -295,7 +295,7 @@ ROUND = [("sphere", 6, 0.90), ("power_spherical", 6, 0.83), ("torus", 2, 0.93)]
 
 
 @pytest.mark.parametrize(("name", "m", "length"), ROUND)
-def test_a_round_code_starts_concentrated_and_its_decoder_sees_unit_variance(name: str, m: int, length: float):
+def test_a_code_on_a_sphere_starts_concentrated_and_its_decoder_sees_unit_variance(name: str, m: int, length: float):
     """Raw output 0 is concentration 4 m, to 0.1 %. For 20,000 draws of the prior, the decoder's first layer returns
     coordinates whose squares have mean 1: |z| < 4.5 for each of up to 12 (8e-5 in all)."""
     x = torch.randn(40, 5)
@@ -382,8 +382,8 @@ def _distance(x: Tensor, y: Tensor, c: float) -> np.ndarray:
 @pytest.mark.parametrize("n", [2, 16, 64])
 @pytest.mark.parametrize("c", [0.5, 2.0])
 def test_draws_in_the_ball_are_where_their_density_says(kind, n: int, c: float):
-    """Whatever the network returns: for 2,000 posteriors with outputs of deviation 30 no draw is clamped to the edge,
-    not even in float32, and squared distances from their locations have the mean n x variance, |z| < 4.5."""
+    """Whatever the network returns: for 2,000 posteriors with outputs of standard deviation 30 no draw is clamped to
+    the edge, not even in float32, and squared distances from their locations have the mean n x variance, |z| < 4.5."""
     torch.manual_seed(0)
     size = 2 * n if kind is conditionals.WrappedNormalPosterior else n + 1
     output = 30 * torch.randn(2000, size, dtype=torch.float64)
@@ -398,7 +398,7 @@ def test_draws_in_the_ball_are_where_their_density_says(kind, n: int, c: float):
 
 @pytest.mark.parametrize("riemannian", [False, True])
 @pytest.mark.parametrize("n", [2, 16, 64])
-def test_the_prior_of_the_ball_holds_its_mass_and_refuses_to_be_wider(riemannian: bool, n: int):
+def test_the_prior_of_the_ball_keeps_its_mass_inside_and_refuses_a_greater_scale(riemannian: bool, n: int):
     """E_p[q(z) / p(z)] = 1 for a narrower q nearby: 30,000 draws, |z| < 4.5."""
     prior = priors.BallNormal(n, riemannian=riemannian).double()
     loc = torch.zeros(n, dtype=torch.float64)

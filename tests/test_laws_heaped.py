@@ -123,7 +123,7 @@ def _density(px: Heaped, g: float) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_draws_are_of_the_density_and_in_the_range(name: str) -> None:
+def test_draws_follow_the_density_and_stay_in_the_range(name: str) -> None:
     values, _, _ = COLUMNS[name]
     law = law_of(values)
     assert law is not None
@@ -609,14 +609,14 @@ def test_last_digits_keep_their_shares(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_last_digits_that_occur_alike_are_left_alone(name: str) -> None:
+def test_last_digits_that_occur_equally_often_are_left_alone(name: str) -> None:
     """By chance, a distance of 2 / sqrt(n) from even shares is exceeded once in 1,500 columns; the seed is fixed."""
     law = infer_table(pa.table({"x": PLAIN[name]})).field("x").law
     assert law is None or law.calendar is None
 
 
 @pytest.mark.parametrize("name", RADIX)
-def test_last_digits_that_cannot_occur_do_not(name: str) -> None:
+def test_last_digits_that_cannot_occur_are_never_drawn(name: str) -> None:
     """For digits to a base other than ten in a column that is independent of the codes, draws have only possible
     endings, have the spread of the values (false alarm rate below 1e-3 per case, with 2 % for the shape of the margin),
     and reach both ends."""

@@ -63,7 +63,7 @@ def test_distances_equal_their_definitions(which: str) -> None:
         assert evaluation.neighbour_scores(a, b, k=k) == pytest.approx(naive_neighbours(a, b, k), abs=1e-12)
 
 
-def test_the_frechet_distance_of_known_normals_is_closed() -> None:
+def test_the_frechet_distance_of_known_normals_has_its_closed_form() -> None:
     """For commuting covariances it is |m - n|^2 + sum (sqrt(s) - sqrt(t))^2 over their eigenvalues. One case is 0, and
     the root of its rounding error is 1e-8."""
     turn = np.linalg.qr(RNG.normal(size=(4, 4)))[0]

@@ -63,7 +63,7 @@ def test_heads_in_order_start_as_independent_columns() -> None:
     torch.testing.assert_close(part(z).log_prob(VALUES), expected)
 
 
-def test_codes_learn_as_without_it() -> None:
+def test_codes_learn_as_with_independent_columns() -> None:
     """Gradients of the raw outputs are those of independent columns; gradients of the other parts are those of ln
     p(x)."""
     part, raw = likelihood(), torch.randn(len(VALUES), sum(column.outputs for column in COLUMNS), requires_grad=True)
@@ -152,7 +152,7 @@ def test_scales_at_their_floor_are_those_of_the_heads_that_serve() -> None:
 
 
 @pytest.mark.parametrize(("rows", "columns", "in_order"), [(2400, 5, True), (1900, 5, False), (2400, 70, False)])
-def test_it_is_the_default_for_tables_with_many_rows_and_few_columns(
+def test_dependence_is_the_default_for_tables_with_many_rows_and_few_columns(
     rows: int, columns: int, in_order: bool
 ) -> None:
     torch.set_default_dtype(torch.float32)
@@ -226,7 +226,7 @@ def tied(rows: int) -> pd.DataFrame:
                          "kind": np.where(size > 4, "big", "small")})  # fmt: skip
 
 
-def test_tied_columns_gain_from_it_in_bound_samples_and_imputation() -> None:
+def test_tied_columns_gain_from_dependence_in_bound_samples_and_imputation() -> None:
     torch.set_default_dtype(torch.float32)
     data, held = tied(2400)[:2000], tied(2400)[2000:].reset_index(drop=True)
     bounds, ties = {}, {}

@@ -54,8 +54,8 @@ def model() -> models.Classified:
     return found.double()
 
 
-def test_the_mean_weight_is_p_of_x_without_the_class_and_given_it() -> None:
-    """6 rows, of which three have a class; 200,000 draws, |z| < 4.5 (4e-5)."""
+def test_the_mean_weight_is_p_of_x_or_if_the_class_is_known_p_of_x_given_it() -> None:
+    """6 rows, of which three have a class; 200,000 draws, |z| < 4.5 (false alarm rate 4e-5)."""
     truth = np.log(np.exp(LOG_PXY).mean(1))
     known = ~np.isnan(GIVEN)
     truth[known] = LOG_PXY[known, GIVEN[known].astype(int)]

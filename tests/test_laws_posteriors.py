@@ -135,7 +135,7 @@ def test_a_nearly_flat_low_rank_normal_keeps_its_digits_in_single_precision() ->
 
 
 def test_draws_of_a_low_rank_normal_have_its_covariance() -> None:
-    """200,000 draws, 15 products of deviations, |z| < 4.5: 1e-4."""
+    """200,000 draws, 15 products of deviations, |z| < 4.5 (false alarm rate 1e-4)."""
     rng = np.random.default_rng(1)
     h, u = rng.uniform(0.2, 2, 5), rng.normal(size=(5, 2))
     torch.manual_seed(0)

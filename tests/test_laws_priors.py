@@ -78,9 +78,9 @@ def test_a_vamp_prior_is_the_mixture_of_the_posteriors_at_its_inputs() -> None:
 
 
 def test_draws_of_a_vamp_prior_come_from_the_posteriors_at_all_inputs() -> None:
-    """Components are 8 deviations apart, so that each draw has one origin, with variances from about 1 to 1e-7. The
-    shares of 4,000 draws agree with the weights (chi-square), and each group with its component (Kolmogorov-Smirnov),
-    whether few or many are drawn at a time: six tests at 1e-4, one false alarm in 1,600 seeds."""
+    """Components are 8 standard deviations apart, so that each draw has one origin, with variances from about 1 to
+    1e-7. The shares of 4,000 draws agree with the weights (chi-square), and each group with its component
+    (Kolmogorov-Smirnov), whether few or many are drawn at a time: six tests at 1e-4, one false alarm in 1,600 seeds."""
     prior = vamp(1)
     with torch.no_grad():
         apart = np.linalg.pinv(prior.posterior.network.weight.numpy()) @ [400.0, -4.0]  # of means, and of raw variances
@@ -200,8 +200,8 @@ def accepting(truncation: int) -> priors.ResampledPrior:
 
 
 def test_the_mean_acceptance_is_the_integral() -> None:
-    """Evaluation takes it over 2^14 fixed points, training over new points in each step: 4.5 standard errors, for
-    training over 400 steps of 1,024 points."""
+    """Evaluation averages over 2^14 fixed points, and training over new points in each step. Both means are within 4.5
+    standard errors; that of training is over 400 steps of 1,024 points."""
     prior, a = accepting(10), expit(3 * np.sin(2 * GRID) - 1)
     exact = (stats.norm.pdf(GRID) * a).sum() * STEP
     spread = np.sqrt((stats.norm.pdf(GRID) * (a - exact) ** 2).sum() * STEP)
@@ -254,7 +254,7 @@ def test_a_flow_prior_has_mass_one_and_its_draws_follow_it(dim: int) -> None:
     mass = density * (grid[1] - grid[0]) ** dim
     assert mass.sum() == pytest.approx(1, abs=2e-3)
     first = mass if dim == 1 else mass.sum(1)
-    assert np.abs(first - stats.norm.pdf(grid) * (grid[1] - grid[0])).sum() > 0.1  # bent indeed
+    assert np.abs(first - stats.norm.pdf(grid) * (grid[1] - grid[0])).sum() > 0.1  # not the normal itself
     cdf = np.interp(z[:, 0], grid + (grid[1] - grid[0]) / 2, np.cumsum(first))
     assert stats.kstest(cdf, "uniform").pvalue > 1e-4
 

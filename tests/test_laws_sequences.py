@@ -124,7 +124,7 @@ def test_with_the_exact_smoother_every_log_weight_is_the_log_likelihood_of_the_k
 
 
 @pytest.mark.parametrize("kind", ["filter", "wide"])
-def test_other_posteriors_give_bounds_below_it_that_importance_weights_close(kind) -> None:
+def test_other_posteriors_give_lower_bounds_and_importance_weights_close_the_gap(kind) -> None:
     """E[w] = p(x) with 200,000 draws, |z| < 4.5; the bound is below ln p(x), and the bound of 64 draws is nearer."""
     model = state_space(kind)
     torch.manual_seed(1)

@@ -60,7 +60,7 @@ def test_the_penalty_is_the_sum_over_all_maps_and_shrinks_them():
             assert before - after == pytest.approx(1e-3, rel=0.05)
 
 
-def test_the_recipe_pays_for_it():
+def test_the_recipe_pays_for_singular_values():
     x = torch.as_tensor(data(20), dtype=torch.float32)
     info = choices.DataInfo(infer(x.numpy()), 20, x)
     found = []
@@ -77,7 +77,7 @@ def test_the_recipe_pays_for_it():
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_the_stream_stays_of_one_size_however_many_layers_feed_it(network: str):
+def test_the_last_state_keeps_its_size_however_many_layers_add_to_it(network: str):
     """Before training, the mean square of the last state under the prior is about the same for 4 layers as for 100 or
     more. If the weights of residual layers were not divided by sqrt(depth), it would grow at least with the number of
     layers (here at least fourfold)."""

@@ -450,7 +450,7 @@ def test_a_change_of_units_changes_log_p_by_the_log_jacobian(name) -> None:
             assert single.numpy() == pytest.approx(found.numpy(), rel=1e-3, abs=1e-3)
 
 
-def test_starts_reproduce_the_marginals() -> None:
+def test_initial_outputs_reproduce_the_marginals() -> None:
     """The initial mean of each column is the sample's, and so is the deviation if it has a scale; 30 % of cells are
     missing."""
     rng = np.random.default_rng(0)
@@ -543,7 +543,7 @@ def test_the_columns_are_captured_as_one_graph() -> None:
         assert torch.isfinite(a).all() and torch.allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_every_family_has_a_head_and_its_scale_may_be_the_networks_where_the_head_has_one() -> None:
+def test_every_family_has_a_head_and_the_network_may_give_its_scale_if_it_has_one() -> None:
     assert tuple(HEADS) == conditionals.FAMILIES
     for name, column in FAMILIES.items():
         if issubclass(HEADS[name], Spread | NegativeBinomialHead):
@@ -647,7 +647,7 @@ def test_the_network_gets_the_offset_only_if_it_reads_it() -> None:
     assert plain.mean.numpy() == pytest.approx(1)  # e^0, no softmax without an offset
 
 
-def test_shares_of_whole_rows() -> None:
+def test_shares_of_rows_have_mass_one_and_gaps() -> None:
     likelihood = conditionals.ContinuousBernoulliLikelihood(nn.Identity())
     px = likelihood(torch.zeros(2, 3, dtype=torch.float64))
     found = px.log_prob(t([[0.0, 0.5, 1.0], [np.nan, 0.1, 2.0]]))
@@ -677,7 +677,7 @@ def test_candidates_are_compared_as_masses_on_the_grid(name: str, step: float) -
     np.testing.assert_allclose(found[seen], np.log(mass[seen]), atol=2e-3)
 
 
-def test_a_choice_does_not_depend_on_the_unit() -> None:
+def test_the_choice_of_a_family_does_not_depend_on_the_unit() -> None:
     rng = np.random.default_rng(3)
     values = np.maximum(np.rint(rng.lognormal(1, 0.8, 3000)), 1)
     names = ("normal", "student_t", "log_normal")

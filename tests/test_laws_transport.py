@@ -59,7 +59,7 @@ def test_mmd_is_unbiased_between_two_normals() -> None:
 
 def test_sliced_distance_along_axes_is_that_of_sorted_columns() -> None:
     truth = np.mean((np.sort(A, 0) - np.sort(B, 0)) ** 2)
-    for length in (1.0, 7.0):  # of a direction does not matter
+    for length in (1.0, 7.0):  # the length of a direction does not matter
         found = d.sliced_wasserstein(t(A), t(B), length * torch.eye(3, dtype=torch.float64))
         assert found.item() == pytest.approx(truth, abs=1e-12)
     line = RNG.normal(size=3)

@@ -28,7 +28,7 @@ SHAPES = {"small": ((5,), 6, 4), "large": ((128,), 300, 200), "more axes": ((3, 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_numbers_are_those_of_torch(name: str, bias: bool, dtype: torch.dtype):
+def test_linear_maps_give_the_numbers_of_torch(name: str, bias: bool, dtype: torch.dtype):
     """Values, gradients and gradients of gradients, relative to the largest, equal torch's in float64."""
     lead, inputs, outputs = SHAPES[name]
     torch.manual_seed(0)
@@ -60,7 +60,7 @@ def test_large_products_use_onednn_and_small_ones_do_not(way: str, monkeypatch: 
 @pytest.mark.parametrize(
     ("told", "intel"), [("vendor_id\t: GenuineIntel\n", True), ("vendor_id\t: AuthenticAMD\n", False)]
 )
-def test_the_maker_of_the_processor(told: str, intel: bool, monkeypatch: pytest.MonkeyPatch):
+def test_the_maker_of_the_processor_is_recognised(told: str, intel: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO("processor\t: 0\n" + told))
     assert is_of_intel() == intel
 
@@ -74,7 +74,7 @@ def test_the_maker_of_the_processor(told: str, intel: bool, monkeypatch: pytest.
     assert not is_of_intel()
 
 
-def test_it_is_captured():
+def test_a_linear_map_is_captured():
     torch.manual_seed(0)
     net, x = mlp(300, 200, (256,)), torch.randn(128, 300)
     captured = torch.compile(net, fullgraph=True, backend="aot_eager")
@@ -91,7 +91,7 @@ BATCHED = {
 
 
 @pytest.mark.parametrize("name", BATCHED)
-def test_it_is_batched(name: str):
+def test_linear_maps_are_batched(name: str):
     """Values and gradients of batched maps are those of one at a time in float64."""
     torch.manual_seed(0)
     layer = Linear(300, 200)

@@ -103,7 +103,7 @@ def test_a_transform_is_a_function_of_seed_and_row(transform):
     assert not torch.equal(transform(x, rows + 1, 7), whole)
 
 
-def test_transforms_are_what_they_say():
+def test_transforms_do_what_their_names_say():
     grey = torch.tensor([0.0, 0.25, 1.0]).expand(20_000, 3)
     drawn = binarize(grey, torch.arange(20_000), 3)
     assert drawn.dtype == torch.uint8 and drawn[:, 0].max() == 0 and drawn[:, 2].min() == 1
@@ -155,7 +155,7 @@ def test_seeds_differ_in_every_key_and_leave_the_callers_generator_alone():
     assert torch.equal(torch.rand(3), inside)
 
 
-def test_layouts_of_noise():
+def test_noise_is_joint_or_shared():
     like = torch.zeros(6, 2, dtype=torch.float64)
     with seeded(0):
         joint = standard_normal([3], like)

@@ -95,7 +95,7 @@ def test_the_mean_share_over_draws_is_that_of_the_data(kind: str) -> None:
             assert found == pytest.approx((known * (cells == level)).sum() / known.sum(), abs=1e-4), (j, level)
 
 
-def test_a_level_without_rows_and_one_far_from_its_share() -> None:
+def test_a_level_without_rows_keeps_its_odds_and_shifts_are_limited() -> None:
     """A level that the data lack keeps its odds relative to the first level, and no log weight moves by more than the
     limit."""
     made, z = likelihood("alone"), torch.randn(200, Z, dtype=torch.float64)
@@ -187,5 +187,5 @@ def test_shifts_that_cost_held_out_bound_are_undone(monkeypatch: pytest.MonkeyPa
     assert any(head.offset.abs().max() > 0 for head in kept if head.offset is not None)
 
 
-def test_runs_that_are_no_tables_are_left_alone() -> None:
+def test_runs_of_arrays_are_left_alone() -> None:
     assert not matching.can_match(latens.VAE(epochs=1).fit(np.random.default_rng(0).normal(size=(50, 3))).run_)

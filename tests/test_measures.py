@@ -112,7 +112,7 @@ def test_a_generator_has_samples_and_no_codes() -> None:
     assert refused("evaluate", "gan", "--factors", "factors.npy", *LITTLE).startswith("factors.npy has 200 rows of")
 
 
-def test_numbers_of_a_table_have_marks_for_levels_and_no_gaps() -> None:
+def test_numbers_of_a_table_have_indicators_for_levels_and_no_gaps() -> None:
     rows = rows_of(read("table.csv").x)
     numbers = measures.numbers_of(rows)
     assert np.isfinite(numbers).all() and len(numbers) == 200

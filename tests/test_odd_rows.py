@@ -200,7 +200,7 @@ def test_the_fall_beyond_the_range_is_that_of_a_normal_law(kind, number, sign):
     assert column.fall(1.0) == 0
 
 
-def test_first_columns_come_first_whatever_their_excess():
+def test_columns_that_must_be_named_come_first_whatever_their_excess():
     terms = np.array([[1.0, 9.0, np.inf], [np.nan, 2.0, 8.0]])
     first = np.array([[True, False, False], [False, True, False]])
     columns, excess = contributions(terms, np.array([np.nan, 1.0, 1.0]), 3, first)
@@ -262,7 +262,7 @@ def test_folds_in_which_a_column_is_constant_stay_comparable(frame, scale):
     ("levels", lambda r: r.integers(0, 9, (40, 4)), [0.5, -1.0, 99.0]),
     ("binary", lambda r: r.integers(0, 2, (40, 4)), [0.5, 2.0, -1.0]),
 ])  # fmt: skip
-def test_impossible_rows_of_arrays(kind, values, bad):
+def test_impossible_rows_of_arrays_do_not_change_other_scores(kind, values, bad):
     x = values(np.random.default_rng(0))
     vae = latens.VAE(2, epochs=1, random_state=0, kind=kind).fit(x)
     other = x.astype(float)

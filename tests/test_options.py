@@ -45,7 +45,7 @@ def test_the_estimator_has_names_and_defaults_of_settings():
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_settings_refuse_what_they_do_not_take(name: str):
+def test_settings_refuse_values_outside_their_range(name: str):
     words = SETTINGS[name].metadata["values"].words
     with pytest.raises(InputError, match=rf"^{name} must be {words.replace('^', '.')}, got "):
         Settings(**{name: REFUSED[name]})

@@ -117,7 +117,7 @@ def test_draws_within_limits_are_those_of_the_truncated_distribution() -> None:
     assert abs(new[:, 1].mean().item()) < 0.02 and (px.sample((1000,)) < 0).any()
 
 
-def test_files_of_arrays(tmp_path: Path) -> None:
+def test_samples_of_an_array_file_stay_in_its_range_unless_extrapolated(tmp_path: Path) -> None:
     array = ARRAYS["16-bit images"][0]
     np.save(tmp_path / "a.npy", array)
     done("fit", tmp_path / "a.npy", "--out", tmp_path / "run", "--epochs", 1)

@@ -198,7 +198,7 @@ def test_the_list_has_a_line_for_each_under_its_family() -> None:
     assert heads == list(recipes.GROUPS)
 
 
-def test_machines_get_the_same() -> None:
+def test_json_has_the_same_descriptions() -> None:
     listed = figures("recipes")["recipes"]
     assert [each["name"] for each in listed] == list(recipes.CATALOGUE)
     one = figures("recipes", "beta_vae")

@@ -203,7 +203,7 @@ def test_one_row_and_three() -> None:
         assert all(f'<section id="{key}"' in text for key in KEYS)
 
 
-def test_parts_of_ones_own() -> None:
+def test_a_model_of_user_parts_has_a_page() -> None:
     x = table()
     model = models.VAE(
         priors.StandardNormal(2),
@@ -265,7 +265,9 @@ def test_scores_and_collapse_have_their_place_and_every_table_scrolls(
     assert len(re.findall(r'<div class="tablebox[^>]*><table', text)) == text.count("<table") > 3
 
 
-def test_write_is_render(image_run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+def test_a_written_page_is_the_rendered_page(
+    image_run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     path = tmp_path / "report.html"
     report.write(path, image_run, digits[0], labels=digits[1])
     assert path.read_text(encoding="utf-8") == report.render(image_run, digits[0], labels=digits[1])

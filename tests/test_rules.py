@@ -238,7 +238,7 @@ def test_the_first_row_that_breaks_a_declared_rule_is_named():
 
 
 @pytest.mark.parametrize("text", ["start <= end <= closed", "closed >= end >= start", "'start' <= \"end\""])
-def test_declared_orders_are_kept_of_any_library(text):
+def test_declared_orders_are_kept_in_frames_of_any_library(text):
     pl = pytest.importorskip("polars")
     data = frame()[["start", "end", "closed", "drug"]]
     vae = latens.VAE(2, epochs=1, random_state=0, rules=["none", text]).fit(pl.from_pandas(data))

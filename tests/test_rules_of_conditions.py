@@ -122,7 +122,7 @@ def test_no_rule_is_found_among_noisy_columns(seed):
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_the_estimator_keeps_each(vae, library):
+def test_the_estimator_keeps_each_rule(vae, library):
     data = pl.from_pandas(frame()) if library == "polars" else frame()
     vae = latens.VAE(2, condition=CONDITIONS, epochs=1, random_state=0).fit(data) if library == "polars" else vae
     given = vae.sample(5000, given=GIVEN, random_state=1)
@@ -185,7 +185,7 @@ def test_impossible_rules_are_refused_in_a_sentence(text, condition, words):
 
 
 @pytest.mark.parametrize("text", [text for text in RULES if "exactly" not in text])
-def test_each_may_be_declared(text):
+def test_each_rule_may_be_declared(text):
     found = schema_of(frame(120), text, "none")
     assert said(found) == {text} and found.rules[0].reason.endswith("rows, as asked")
 
@@ -268,7 +268,7 @@ def test_a_report_shows_rows_that_keep_each_rule(vae):
 
 @pytest.mark.parametrize("kind, word", [(int, "1"), (bool, "true")])
 @pytest.mark.parametrize("columns, how", [(4, "exactly one"), (3, "at most one")])
-def test_indicators_of_which_one_is_1_are_said_once(kind, word, columns, how):
+def test_indicators_of_which_one_is_1_are_reported_once(kind, word, columns, how):
     """Each row has one of four makes of car; without the column of the last make, it has at most one."""
     rng = np.random.default_rng(0)
     make, names = rng.integers(0, 4, N), ("Buick", "Cadillac", "Ford", "Opel")[:columns]

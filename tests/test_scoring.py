@@ -105,7 +105,7 @@ def test_a_calibration_without_views_scores_by_density(run):
 
 
 @pytest.mark.parametrize("kinds", [["a", "b", "c", "kind"], ["kind"]])
-def test_the_strangeness_of_a_row_is_that_of_the_row_alone(kinds, run):
+def test_the_strangeness_of_a_row_does_not_depend_on_its_batch(kinds, run):
     """Rows with only levels tie with many samples, and rounding in the batch must not break these ties."""
     table = rows(300, 3)[kinds]
     one = run if len(kinds) > 1 else fitting.fit_recipe(
@@ -153,7 +153,7 @@ def test_scores_of_arrays_and_images_have_p_values_too(tmp_path, monkeypatch):
     assert min(table["p_value"].to_pylist()) > 0.0 and max(table["p_value"].to_pylist()) <= 1
 
 
-def test_evaluate_holds_samples_of_a_table_against_real_rows(tmp_path, monkeypatch):
+def test_evaluate_compares_samples_of_a_table_with_real_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     holes = rows(600, 0)
     holes.loc[::7, "b"] = np.nan

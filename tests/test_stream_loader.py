@@ -205,7 +205,7 @@ def test_a_row_may_come_anywhere_and_neighbours_are_separated():
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_two_windows_and_a_block_a_worker_are_in_memory(workers: int, monkeypatch: pytest.MonkeyPatch):
+def test_two_windows_and_one_block_per_worker_are_in_memory(workers: int, monkeypatch: pytest.MonkeyPatch):
     taken = set()
 
     class Recorded(GatheredRows):
@@ -262,7 +262,7 @@ def test_the_threads_of_a_loader_end(how: str):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_an_error_comes_out_as_itself_and_ends_the_threads(workers: int):
+def test_an_error_reaches_the_caller_unchanged_and_ends_the_threads(workers: int):
     loader = StreamLoader(Fake([5] * 6, fails=4), batch_size=5, window=2, window_rows=1, shuffle=False, workers=workers)
     batches = loader.batches(0)
     for first in range(0, 20, 5):  # the batches of the windows before the error

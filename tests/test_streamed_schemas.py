@@ -242,8 +242,8 @@ def test_a_fit_to_windows_continues_and_goes_from_file_to_file(tmp_path: Path, m
 
 
 REFUSED: dict[str, tuple[Callable[[bytes], bytes], str]] = {  # (how the file is damaged, what the message says)
-    "UTF-16": (lambda data: data.decode().encode("utf-16"), "only the whole file says"),
-    "quotes within cells": (lambda data: data.replace(b".1", b'"1'), "only the whole file says"),
+    "UTF-16": (lambda data: data.decode().encode("utf-16"), "can only be understood from the whole file"),
+    "quotes within cells": (lambda data: data.replace(b".1", b'"1'), "can only be understood from the whole file"),
     "a text among numbers": (lambda data: data[:-2] + b"x\n", "row 899 is '.*x' .1 of 900 cells is not a number"),
     "an infinite number": (lambda data: data + b"inf,1,1,1,1\n", "row 900 is 'inf', which is not finite"),
 }

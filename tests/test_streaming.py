@@ -244,7 +244,7 @@ def test_a_window_that_holds_all_rows_learns_as_in_memory(folder: Path):
     assert abs(ends[0] - ends[1]) < 0.3, ends
 
 
-def test_what_a_run_remembers_of_a_stream(folder: Path, run: Run):
+def test_the_record_of_a_streamed_run_has_its_rows_conditions_and_split(folder: Path, run: Run):
     record = runs.read_record(folder / "run")
     assert record["rows"] == KEPT and record["data"]["rows"] == ROWS
     assert 500 <= len(record["data"]["conditions"]["word"]) < 1000
@@ -370,13 +370,13 @@ def test_large_data_are_streamed_without_an_option(run: Run, folder: Path, monke
     assert len(rows) == ROWS and "1,200 of the 1,200 rows" in where
 
 
-def test_what_memory_can_join_is_read_into_memory(tmp_path: Path):
+def test_files_of_different_types_are_read_into_memory(tmp_path: Path):
     wide = GOOD.set_column(1, "b", GOOD["b"].cast(pa.int32()))
     place = written(tmp_path / "set", p=GOOD, q=wide)
     assert not stream_sources.is_large(str(place)) and len(commands.Fit(str(place), "o").read().x) == 400
 
 
-def test_a_remote_set_gives_what_a_local_one_gives(folder: Path, run: Run, tmp_path: Path):
+def test_a_remote_folder_gives_what_a_local_one_gives(folder: Path, run: Run, tmp_path: Path):
     import fsspec
 
     system = fsspec.filesystem("memory")
@@ -413,7 +413,7 @@ BAD: dict[str, tuple[dict[str, pa.Table], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_sets_are_refused_in_a_sentence(name: str, tmp_path: Path):
+def test_bad_folders_are_refused_in_a_sentence(name: str, tmp_path: Path):
     tables, message = BAD[name]
     place = written(tmp_path / "set", **tables)
     with pytest.raises(InputError, match=message) as caught:

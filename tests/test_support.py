@@ -85,7 +85,7 @@ def test_a_value_outside_the_support_is_named_with_row_and_cell(name: str) -> No
 
 
 @pytest.mark.parametrize("x", [SHARES, (SHARES * 255).astype("uint8")], ids=["floats", "bytes"])
-def test_what_a_transform_makes_is_looked_at(x: np.ndarray) -> None:
+def test_what_a_transform_makes_is_checked(x: np.ndarray) -> None:
     with pytest.raises(latens.InputError, match="0 and 1"):
         latens.train(model_of(conditionals.BernoulliLikelihood(net(4))), objectives.ELBO(), x, epochs=1)
     latens.train(

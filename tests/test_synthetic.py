@@ -190,7 +190,7 @@ def test_distances_of_numbers_are_those_of_scipy(case: str) -> None:
     assert found["missing"] == pytest.approx(1 / (len(b) + 1))
 
 
-def test_total_variation_of_categories_unseen_ones_included() -> None:
+def test_total_variation_includes_unseen_categories() -> None:
     a = np.repeat([0, 1, 2, -1], [5, 3, 2, 10])
     b = np.repeat([0, 1, 3, -1], [1, 3, 6, 30])
     found = synthetic._distances(a, b)
@@ -293,7 +293,7 @@ def test_tables_of_one_column_of_each_kind() -> None:
         assert found.usefulness == {} and found.pairs == 0 and len(found.notes) == 2
 
 
-def test_many_columns_are_paired_by_a_fixed_rule_and_many_rows_cut() -> None:
+def test_only_some_pairs_of_many_columns_and_some_of_many_rows_are_used() -> None:
     rng = np.random.default_rng(12)
     tables = [frame({f"x{j}": rng.normal(size=200) for j in range(60)}, {f"x{j}": "numeric" for j in range(60)})
               for _ in range(3)]  # fmt: skip

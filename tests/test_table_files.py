@@ -255,7 +255,7 @@ def test_files_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert read_table(put(tmp_path, gzip.compress(b"1,2\n" * 4000), "packed.csv.gz")).num_rows == 4000
 
 
-def test_packed_text_that_cannot_be_read(tmp_path: Path) -> None:
+def test_compressed_text_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     several = put(tmp_path, zipped(b"a\n1\n", other=b""), "t.zip")
     assert re.search(r"t\.zip must hold a single text file .*, got in/t\.csv, other: unpack it", refusal(several))
     for name, pack in list(PACKERS.items())[:4]:

@@ -284,10 +284,10 @@ def test_early_stopping_judges_the_final_objective_and_waits_for_kl_warm_up():
                 seen.append(self.anneal.item())
             return super().losses(model, x, draw)
 
-    model = growing({25: 0.25})  # best at the first round, worse ever after
+    model = growing({25: 0.25})  # best at the first round, worse in all later ones
     loop = trainer(model, x, Watched(), epochs=300, batch_size=4, patience=2, validation=x, kl_warmup=0.5).run()
     assert set(seen) == {1.0}
-    # warm-up ends at step 150; of the rounds after it, 175 is judged at the final form and so is 200
+    # warm-up ends at step 150; the rounds at steps 175 and 200 are judged, and neither beats the first
     assert loop.step == 200 and model.likelihood.network.bias == 0.25
 
 
@@ -357,8 +357,8 @@ def test_the_best_of_averaged_weights_is_an_average():
 
 
 class Adversary(objectives.Objective):
-    """The model's loss has minus its bound and the critic's score of its codes; the critic's loss is minus this
-    score."""
+    """The model's loss is minus its bound plus half the critic's mean score of its codes; the critic's loss is
+    (1 - score)^2."""
 
     def __init__(self, every: int = 1):
         super().__init__()
@@ -485,7 +485,7 @@ class TwoModalities(nn.Module):
 
 
 class Both:
-    """p(image, table | z): two likelihoods of one datum."""
+    """p(image, table | z): the likelihoods of the two modalities of a row."""
 
     def __init__(self, parts: dict[str, Any]):
         self.parts = parts

@@ -14,7 +14,7 @@ NAMES = {  # figure -> (its name on the page, digits after the point)
     "alpha_precision": ("alpha-precision", 3),
     "beta_recall": ("beta-recall", 3),
     "useful": ("trained on these rows, tested on real ones", 3),
-    "ratio": ("the same over trained on real rows", 3),
+    "ratio": ("the same, divided by that of real training rows", 3),
     "closer": ("share closer to training than to other rows", 3),
     "attack": ("membership inference, AUROC", 3),
     "copies": ("rows equal to a training row, %", 2),

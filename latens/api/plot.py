@@ -278,7 +278,7 @@ def _numbers(values: Any, what: str, ndim: int) -> np.ndarray:
         raise InputError(f"{what} must have shape {shape}, got {list(found.shape)}",
                          "pass such an array, or a model and rows")  # fmt: skip
     if not np.isfinite(found).all():
-        raise InputError(f"{what} must be finite numbers", "leave out the rest")
+        raise InputError(f"{what} must be finite numbers", "leave out the rows with other values")
     return found
 
 

@@ -185,7 +185,7 @@ def _open_or_continue(run: Run, out: Path, resume: bool) -> None:
         raise InputError(f"{out} was begun with other data", "continue it with the same rows, or choose another folder")
     for what in ("objective", "validation"):
         if record["data"].get(what) != run.data[what]:
-            raise InputError(f"{out} was begun with another {what}", "continue with the same, or choose another folder")
+            raise InputError(f"{out} was begun with another {what}", f"use the same {what}, or choose another folder")
     if record["training"] != run.settings.to_json():
         changed = [k for k, v in run.settings.to_json().items() if record["training"].get(k) != v]
         raise InputError(f"{out} was begun with another {changed[0]}", "continue it with the same settings")

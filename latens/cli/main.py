@@ -120,8 +120,8 @@ def fit(
     ] = None,
     quiet: Json = False,
 ) -> Any:
-    """Fit a model to data. Write a run folder with the model, its figures and a report. Options of the recipe are given
-    in the same way, for example --beta 4; `latens recipes` lists them."""
+    """Fit a model to data. Write a run folder with the model, its figures and a report. Options of the recipe can
+    be passed too, for example --beta 4; `latens recipes` lists them."""
     context.with_resource(workers.waiting(seeds))
     from latens.cli import commands
 
@@ -205,7 +205,7 @@ def density(
     seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, quiet: Json = False,
 ) -> Any:  # fmt: skip
     """Fit a density to the codes of a run's training rows. It is stored in the run's folder; `latens sample --density`
-    draws codes from it. Options of the kind are given in the same way, for example --components 8."""
+    draws codes from it. Options of that kind can be passed too, for example --components 8."""
     from latens.cli import commands
 
     options = dict(context.meta["recipe"])
@@ -377,7 +377,7 @@ def sample(
 def impute(
     context: typer.Context, folder: RunFolder, data: Data, out: Out, parts: Any = KEEPING,
     k: Annotated[
-        int, option("--k", metavar="K", min=1, help="Weight K draws per row in the importance sampling.")
+        int, option("--k", metavar="K", min=1, help="Use K importance-weighted draws per row.")
     ] = 1000,
     draws: Annotated[
         int,
@@ -494,8 +494,8 @@ def explore(
     as_json: Json = False,
 ) -> Any:
     """Write an HTML file to explore the latent space, and open it. Click on the map of the codes, move sliders, compare
-    rows, draw samples. The decoder runs inside the page, without any request. If a page cannot run the decoder, a local
-    process decodes until you press Ctrl-C."""
+    rows, draw samples. The decoder runs inside the page, which makes no requests. If a page cannot run the decoder, a
+    local process decodes until you press Ctrl-C."""
 
 
 @command
@@ -512,14 +512,15 @@ def export(
     which says what their numbers mean; and example.py, which scores and decodes rows with numpy and onnxruntime."""
 
 
-Repository = Annotated[str, typer.Argument(metavar="USER/NAME", help="Name this repository of the hub.")]
+Repository = Annotated[str, typer.Argument(metavar="USER/NAME", help="Use this repository of the hub.")]
 
 
 @command
 def push(
     folder: RunFolder, name: Repository,
     public: Annotated[
-        bool, option("--public/--private", help="Let everybody read a new repository, or only you.", title="Output")
+        bool,
+        option("--public/--private", help="Make a new repository public, or readable by you alone.", title="Output"),
     ] = False,
     as_json: Json = False,
 ) -> Any:  # fmt: skip

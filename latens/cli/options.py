@@ -89,8 +89,8 @@ Out = Annotated[
     ),
 ]
 LABELS = (
-    "Read labels for the pictures from here: a column of the table (which is then not modelled), a key of the .npz, or "
-    "a file."
+    "Read the labels of the rows, for figures and scores, from here: a column of the table (which is then not "
+    "modelled), a key of the .npz, or a file."
 )
 Labels = Annotated[str | None, option(metavar="LABELS", help=LABELS, title="Data")]
 Factors = Annotated[

@@ -186,7 +186,7 @@ class TableLikelihood(Conditional):
     def start(self, sample: Tensor) -> Tensor:
         """Set what the columns learn from a sample, and return raw outputs that give the sample's marginals.
 
-        The outputs are the bias ``[outputs]`` for the network's last layer: mean and deviation (of ln x for
+        The outputs are the bias ``[outputs]`` for the network's last layer: mean and standard deviation (of ln x for
         "log_normal"), ln mean, frequencies of levels with one added to each count.
 
         Args:

@@ -115,7 +115,7 @@ class NormalHead(Spread):
         return d.InUnits(d.Normal(raw[..., 0], self.variance(raw)), self.shift, self.unit)
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation."""
+        """Raw outputs ``[n, outputs]`` with the sample's mean and standard deviation."""
         return self.scaled(*_moments(self.inner(x)))
 
 
@@ -136,7 +136,7 @@ class StudentTHead(Spread):
         return d.InUnits(d.StudentT(df, raw[..., 0], self.variance(raw).sqrt()), self.shift, self.unit)
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation."""
+        """Raw outputs ``[n, outputs]`` with the sample's mean and standard deviation."""
         location, deviation = _moments(self.inner(x))
         with torch.no_grad():
             self.raw_df.zero_()
@@ -151,7 +151,7 @@ class LogNormalHead(Spread):
         return d.LogNormal(raw[..., 0], self.variance(raw), self.shift, self.unit)
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation of ln x."""
+        """Raw outputs ``[n, outputs]`` with the sample's mean and standard deviation of ln x."""
         return self.scaled(*_moments(self.inner(x.log())))
 
 
@@ -169,7 +169,7 @@ class BetaHead(Spread):
         return d.Beta(a, b, self.low, self.high)
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation."""
+        """Raw outputs ``[n, outputs]`` with the sample's mean and standard deviation."""
         mean, deviation = _moments((x - self.low) / (self.high - self.low))
         mean = mean.clamp(1e-3, 1 - 1e-3)
         total = (mean * (1 - mean) / deviation.square().clamp_min(1e-12) - 1).clamp(0.1, 1e5)
@@ -189,7 +189,7 @@ class TruncatedNormalHead(Spread):
         return d.InUnits(base, self.shift, self.unit)
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation, used as if they were those before
+        """Raw outputs ``[n, outputs]`` with the sample's mean and standard deviation, used as if they were those before
         truncation."""
         return self.scaled(*_moments(self.inner(x)))
 
@@ -236,7 +236,8 @@ class HeapedHead(Spread):
         return d.Heaped(parts[0], self.squared(parts[1:2]).sqrt(), logits, self.laws(), parts[-1])
 
     def start(self, x: Tensor) -> Tensor:
-        """Raw outputs ``[n, outputs]`` with the sample's mean and deviation of the score, and frequencies of atoms."""
+        """Raw outputs ``[n, outputs]`` with the sample's mean and standard deviation of the score, and frequencies of
+        atoms."""
         margins = self.laws()
         seen = x.isfinite()
         atom = torch.where(seen, margins.atom(torch.where(seen, x, margins.knots[:, 0])), -1)

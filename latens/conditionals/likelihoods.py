@@ -142,7 +142,7 @@ class CategoricalLikelihood(Conditional):
         network: maps z to ``[..., levels, *event]``.
         reads: the keys of the condition that the network sees.
         span: (first, last), if the levels stand for numbers evenly spaced from first to last; otherwise they stand for
-            0 … levels-1. ln p is that of masses in both cases.
+            0 … levels-1. In both cases, p is a probability mass.
     """
 
     def __init__(
@@ -170,8 +170,8 @@ class DiscretizedLogisticLikelihood(Conditional):
         levels: at least 2.
         components: the number of components, M.
         scale: "network", or "learned" for a single log-scale, which is then not one of the P parameters.
-        span: (first, last), if the levels stand for numbers evenly spaced from first to last; ln p is that of masses
-            in both cases.
+        span: (first, last), if the levels stand for numbers evenly spaced from first to last; p is a probability mass
+            with or without it.
         reads: the keys of the condition that the network sees.
     """
 

@@ -72,7 +72,7 @@ class Codes:
         return int(self.train.shape[1])
 
     def standardisation(self) -> tuple[Tensor, Tensor]:
-        """(mean, standard deviation) of each dimension; the deviation is 1 if a dimension does not vary."""
+        """(mean, standard deviation) of each dimension; the latter is 1 if a dimension does not vary."""
         unit, shift = torch.std_mean(self.train, 0, correction=0)
         return shift, torch.where(unit > 1e-12 * shift.abs(), unit, 1.0)
 

@@ -17,7 +17,7 @@ class Drawn(Distribution):
     ``log_pz`` and ``log_qz`` of the draw may be densities on a larger space than the space of z.
 
     Args:
-        mean: ``[B, Z]``, the value that stands for the distribution; each class that makes one documents it.
+        mean: ``[B, Z]``, the value that stands for the distribution; each class that makes a ``Drawn`` says which.
         draw: ``draw(k)`` gives k draws ``[k, B, Z]``, with noise from
             :func:`latens.tensors.randomness.standard_normal`.
 

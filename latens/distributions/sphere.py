@@ -15,7 +15,7 @@ from latens.distributions.radial import RadialDistance, wide
 from latens.tensors.numerics import broadcast_shape
 from latens.tensors.randomness import standard_normal
 
-_REACH = 13.0  # all of the mass, up to rounding, lies within this many deviations of the mode
+_REACH = 13.0  # all of the mass, up to rounding, lies within this many standard deviations of the mode
 
 
 def log_area(m: int) -> float:

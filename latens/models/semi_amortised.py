@@ -16,7 +16,8 @@ from latens.tensors.trees import Tree
 class SemiAmortised(VAE):
     r"""A VAE whose q(z|x) is the encoder's, improved by ``steps`` steps up the ELBO of each row (Kim et al. 2018).
 
-    A step follows the natural gradient of the row's bound L, limited to one standard deviation and a factor e:
+    A step follows the natural gradient of the row's bound L. It moves the mean by less than one standard deviation and
+    changes the variance by less than a factor of e:
 
     .. math:: m \leftarrow m + s \tanh\!\left(r s \frac{\partial L}{\partial m}\right), \qquad
         \ln h \leftarrow \ln h + \tanh\!\left(2 r \frac{\partial L}{\partial \ln h}\right), \qquad s = \sqrt{h}

@@ -19,7 +19,7 @@ _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # one per scale, from the f
 class MultiScaleSSIM(nn.Module):
     r"""MS-SSIM(x, y) of images, which is 1 if they are equal (Wang, Simoncelli & Bovik 2003).
 
-    In Gaussian windows (deviation 1.5, 11 pixels or as many as fit) with means m and variances v,
+    In Gaussian windows (standard deviation 1.5, 11 pixels or as many as fit) with means m and variances v,
 
     .. math:: l = \frac{2 m_x m_y + c_1}{m_x^2 + m_y^2 + c_1}, \quad s = \frac{2 v_{xy} + c_2}{v_x + v_y + c_2}, \quad
         c_1 = (0.01 R)^2, \quad c_2 = (0.03 R)^2.

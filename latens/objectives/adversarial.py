@@ -142,8 +142,8 @@ class Adversarial(Objective):
     .. math:: \frac{\mathrm{slope}}{2} \operatorname{E} \left\lVert \frac{\partial f}{\partial u} \right\rVert^2, \qquad
         u = x / \mathrm{unit},
 
-    since otherwise the two may circle each other for ever (Mescheder, Geiger & Nowozin 2018). The penalty needs second
-    derivatives, so unless ``slope`` is 0 the model must have ``compile_mode = "off"``.
+    since otherwise the two may go round in circles and never converge (Mescheder, Geiger & Nowozin 2018). The penalty
+    needs second derivatives, so unless ``slope`` is 0 the model must have ``compile_mode = "off"``.
 
     Args:
         critic: the critic f.

@@ -117,8 +117,8 @@ def gan(
     r"""A generator and a critic, without a posterior: no codes of rows.
 
     The generator turns draws of N(0, I) into data, and the critic learns to distinguish these from rows. The critic's
-    slope at the rows is kept small; otherwise the two may circle for ever. The model can only be sampled: it encodes,
-    reconstructs and scores nothing. The last weights are kept, not the best.
+    slope at the rows is kept small; otherwise the two may go round in circles and never converge. The model can only be
+    sampled: it encodes, reconstructs and scores nothing. The last weights are kept, not the best.
 
     .. math::
 
@@ -132,6 +132,8 @@ def gan(
     no tables or counts.
 
     Args:
+        network: Generator and critic: auto (conv for images and sequences of at least 12 pixels or steps, otherwise
+            mlp), mlp, residual, conv or linear.
         slope: γ, the weight of the critic's squared slope at the standardised rows, a number from 0.
 
     References:

@@ -45,9 +45,9 @@ SHARED = {
     "k": "Draws of z for each row, a whole number from 1; time and memory grow with it.",
 }
 HYPERBOLIC = {
-    "curvature": "c, the ball has curvature -c and radius 1/√c, a number from 1e-6 to 1e6.",
-    "prior_scale": """s, the deviation of the prior in hyperbolic distance, a number from 1e-6 to the largest at which
-        floats can still tell codes from the boundary; auto: 1, or less in many dimensions.""",
+    "curvature": "c; the ball has curvature -c and radius 1/√c; a number from 1e-6 to 1e6.",
+    "prior_scale": """s, the standard deviation of the prior in hyperbolic distance, a number from 1e-6 to the largest
+        at which floats can still tell codes from the boundary; auto: 1, or less in many dimensions.""",
     "features": "Hyperplanes of the first layer of the decoder, a whole number from 1 to 100,000.",
 }
 SHARED, HYPERBOLIC = (

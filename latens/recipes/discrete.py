@@ -84,7 +84,7 @@ def straight_through(
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta \sum_v \mathrm{KL}(q(z_v|x) \,\|\, \text{uniform})
 
     Use it when codes must be exact categories and the fit should be quick: it is as fast as vae. vimco is unbiased and
-    has a better bound, at four times the time.
+    has a better bound, in four times the time.
 
     Args:
         latent_dim: Number of categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the
@@ -153,7 +153,7 @@ def vimco(
         \text{gradient of the encoder:}\quad \nabla L + \sum_{j=1}^{k} (L - L_{-j})\, \nabla \ln q(z_j|x)
 
     Use it when codes are categories and the likelihood of held-out rows matters: on Fashion-MNIST it has the best NLL
-    of the recipes with purely discrete codes, at five times the time of vae.
+    of the recipes with purely discrete codes, in five times the time of vae.
 
     Args:
         latent_dim: Number of categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the
@@ -352,7 +352,7 @@ def joint_vae(
     temperature: float = 1.0, beta: float = 1.0, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Normal numbers and categorical variables together in one code.
+    r"""Normal and categorical variables together in one code.
 
     Some codes are numbers, as in vae. Others are categories with a straight-through gradient, which can represent
     classes that numbers capture badly. Both rates are exact.
@@ -363,10 +363,11 @@ def joint_vae(
         I)) + \mathrm{KL}(q(y|x) \,\|\, \text{uniform}))
 
     Use it when the data have both kinds of causes and no labels. The categories may remain unused: `latens report`
-    shows whether they are, and joint_capacity_vae makes them carry something. With labels, use m2.
+    shows whether they are, and joint_capacity_vae makes them carry information. With labels, use m2.
 
     Args:
-        latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
+        latent_dim: Number of normal variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number
+            of columns.
         variables: Number of categorical variables, a whole number from 1 to 1,000.
         categories: Categories of each variable, a whole number from 2.
         temperature: Temperature of the relaxation that gives the gradient, a number above 0.
@@ -385,10 +386,10 @@ def joint_capacity_vae(
     temperature: float = 1.0, capacity: float = 25.0, category_capacity: float | str = "auto", weight: float = 100.0,
     warmup: float = 0.5, likelihood: str = "auto", variance: float | str = 1.0, network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Numbers and categories, each with a rate that grows to a capacity.
+    r"""Normal and categorical variables, whose rates grow to capacities.
 
     It is like joint_vae, but the rate of the numbers and the rate of the categories are each held at a target, so that
-    the categories have to carry something. Targets grow from 0 over the first part of training. The observation
+    the categories have to carry information. Targets grow from 0 over the first part of training. The observation
     variance is fixed.
 
     .. math::
@@ -402,7 +403,8 @@ def joint_capacity_vae(
     Fashion-MNIST its NLL is 48 nats above that of joint_vae.
 
     Args:
-        latent_dim: Normal numbers, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
+        latent_dim: Number of normal variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number
+            of columns.
         variables: Number of categorical variables, a whole number from 1 to 1,000.
         categories: Categories of each variable, a whole number from 2.
         temperature: Temperature of the relaxation that gives the gradient, a number above 0.

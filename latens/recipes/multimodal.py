@@ -38,7 +38,7 @@ def poe(
 
     Args:
         modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
-            whole number from 2 to the number of these.
+            whole number from 2 to the number of rows, steps or columns.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0, or learned (by gradient). Other likelihoods have none.
 
@@ -66,12 +66,12 @@ def moe(
 
         q(z|x) = \tfrac{1}{M} \sum_{m=1}^{M} q_m(z|x_m)
 
-    Use it when one modality should be generated from another. What only one modality shows is reconstructed worse than
-    by poe: on halves of Fashion-MNIST its NLL is 43 nats above that of poe, in half the time.
+    Use it when one modality should be generated from another. Details that only one modality shows are reconstructed
+    worse than by poe: on halves of Fashion-MNIST its NLL is 43 nats above that of poe, in half the time.
 
     Args:
         modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
-            whole number from 2 to the number of these.
+            whole number from 2 to the number of rows, steps or columns.
         k: Draws of z for each row, a whole number from 1.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0, or learned (by gradient). Other likelihoods have none.
@@ -105,7 +105,7 @@ def mopoe(
 
     Args:
         modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
-            whole number from 2 to the number of these, at most 8.
+            whole number from 2 to the number of rows, steps or columns, at most 8.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0, or learned (by gradient). Other likelihoods have none.
 
@@ -145,7 +145,7 @@ def joint(
 
     Args:
         modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
-            whole number from 2 to the number of these.
+            whole number from 2 to the number of rows, steps or columns.
         agreement: a, the weight of the experts' agreement, a number from 0.
         variance: Observation variance c of a normal likelihood, in squared units of the standardised data: a number
             above 0, or learned (by gradient). Other likelihoods have none.

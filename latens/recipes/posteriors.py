@@ -120,7 +120,7 @@ def radial(
         T(u) = u + \beta\, (u - r) / (\alpha + \lVert u - r \rVert), \quad r, \alpha, \beta \ \text{given by}\ x
 
     Use it when a flow should be cheap: it needs few numbers from the encoder, and on Fashion-MNIST it was 3 nats ahead
-    of vae at about the same time.
+    of vae in about the same time.
 
     Args:
         steps: L, the number of steps, a whole number from 1 to 1,000.
@@ -209,8 +209,8 @@ def semi_amortised(
     r"""The VAE whose posterior is improved for each row by gradient steps.
 
     A few gradient steps on the row's own bound L start from the encoder's mean and variance. L is estimated with four
-    fixed noise vectors; each step is kept within one standard deviation and a factor e. Training differentiates through
-    the steps, and every later use of the model takes them too.
+    fixed noise vectors; each step moves the mean by less than one standard deviation and changes the variance by less
+    than a factor of e. Training differentiates through the steps, and every later use of the model takes them too.
 
     .. math::
 

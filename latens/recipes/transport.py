@@ -84,7 +84,7 @@ def sinkhorn_ae(
         S_\epsilon(a, b) = \mathrm{OT}_\epsilon(a, b) - \tfrac{1}{2} \mathrm{OT}_\epsilon(a, a) - \tfrac{1}{2}
         \mathrm{OT}_\epsilon(b, b)
 
-    Use it when an autoencoder is to be sampled from N(0, I): on Fashion-MNIST its draws are the best of all recipes, at
+    Use it when an autoencoder is to be sampled from N(0, I): on Fashion-MNIST its draws are the best of all recipes, in
     three to four times the time of ae. Time and memory grow with the square of the batch.
 
     Args:

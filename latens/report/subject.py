@@ -122,7 +122,7 @@ class Subject:
 
     @cached_property
     def no_bound(self) -> str | None:
-        """Why the model has no bound on ln p(x); None if it has one. Without data, the evaluation decides."""
+        """Why the model has no bound on ln p(x); None if it has one. Without data, the given evaluation says so."""
         if self.tensor is not None:
             with torch.no_grad(), seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
                 x, c = on_device(self.run.model, slice(0, 1), self.tensor, self.c)

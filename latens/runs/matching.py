@@ -20,7 +20,7 @@ ROUNDS = 2  # several, since columns depend on those before them, whose shares a
 
 
 def can_match(run: Run) -> bool:
-    """Whether the run's samples are rows of a table: of a schema, by a model with a law for each column."""
+    """Whether the run has a schema, and a model that generates rows with a separate distribution for each column."""
     likelihood = getattr(run.model, "likelihood", None)
     return run.schema is not None and isinstance(likelihood, TableLikelihood) and hasattr(run.model, "generated")
 

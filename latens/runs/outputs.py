@@ -252,7 +252,7 @@ class _Drawing:
         return trees.below(parts, self.rows).numpy()
 
     def _part(self, rows: slice) -> Tensor:
-        """Draw rows; repeat those in which a rule takes its target out of range, as the law of a column cannot."""
+        """Draw rows; repeat those in which a rule takes its target out of the range to which draws are confined."""
         x, schema = self._draw(rows), schema_of(self.run)
         if not isinstance(schema, Table) or not schema.rules or self.mean:
             return x

@@ -355,7 +355,7 @@ def check_format(record: dict[str, Any], path: Path) -> None:
         raise InputError(f"{path} lacks the format of its run", "restore it from a copy, or fit again")
     if int(found) > FORMAT:
         raise InputError(
-            f"{path} has run format {found}, and this latens ({latens.__version__}) reads formats up to {FORMAT}",
+            f"{path} has run format {found}, and latens {latens.__version__} reads formats up to {FORMAT}",
             "update latens",
         )
 

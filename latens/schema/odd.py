@@ -51,7 +51,7 @@ def sift_table(
     schema: Table, table: Any, where: str = "the data", unread: Mapping[str, Mapping[int, str]] | None = None, *,
     refuse: bool = True,
 ) -> tuple[np.ndarray, list[Odd]]:  # fmt: skip
-    """Convert a table like :meth:`Table.to_model`, without stopping at an impossible cell.
+    """Convert a table as :meth:`Table.to_model` does, but without stopping at an impossible cell.
 
     Args:
         schema: the columns of the fit.
@@ -184,7 +184,7 @@ def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -
 
 
 def sift_array(schema: Schema, x: np.ndarray) -> tuple[np.ndarray, list[Odd]]:
-    """Convert an array like :meth:`Schema.to_model`, without stopping at an impossible cell.
+    """Convert an array as :meth:`Schema.to_model` does, but without stopping at an impossible cell.
 
     Args:
         schema: what a row of the fit is.

@@ -13,8 +13,8 @@ LINEAR_STEPS = 6000
 COMPILED_STEPS = 15_000  # shorter runs are not compiled: compiling takes about 100 s for mixed tables
 COMPILED_ROWS = 1_800_000  # the same limit in rows over all epochs, for large batches
 AVERAGED_ROWS = 2_000  # weights are averaged for tables of this many rows or more
-DOUBLED_ROWS = 2_000  # tables from here on, if not compiled, take twice the rows per step at twice the rate
-MANY = 900_000  # with so many training rows, batches are larger and epochs fewer
+DOUBLED_ROWS = 2_000  # tables of this many rows or more, if not compiled: twice the rows per step at twice the rate
+MANY = 900_000  # with this many training rows or more, batches are larger and epochs fewer
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Settings:
     )
     batch_size: int | str = option(
         "auto", whole(1),
-        "Take N rows in each step, at least 1; auto: about 128, 256 for tables of 2,000 to about 30,000 rows, more "
-        "from a million rows.",
+        "Take N rows in each step, at least 1; auto: about 128, or 256 for tables of 2,000 to about 30,000 "
+        "rows, or more from a million rows.",
     )  # fmt: skip
     learning_rate: float | str = option(
         "auto", _RATE,

@@ -94,7 +94,8 @@ def summary(found):
     beyond = found["latens"]["median"] - found["latens on 100 rows"]["median"]
     peak = max(more["peak"] for more in found["latens"]["more"])
     return {
-        "beyond starting, s": round(beyond, 2), "floor of that": round(found["floor"]["median"] / beyond, 2),
+        "seconds beyond startup": round(beyond, 2),
+        "floor as a share of these": round(found["floor"]["median"] / beyond, 2),
         "peak MB": round(peak / 1e6),
     }  # fmt: skip
 

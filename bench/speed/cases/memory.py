@@ -31,8 +31,11 @@ def child(size: Size, name: str):
 
 
 def summary(found):
-    """Bytes per byte of data in addition to what a fit to 2,048 rows takes, and the fixed costs."""
-    growth = {f"{who} beyond a fit to 2,048 rows": round(e["more"][-1]["growth"], 2) for who, e in found.items()}
+    """The bytes of memory per byte of data, beyond those of a fit to 2,048 rows; and the fixed costs."""
+    growth = {
+        f"{who}, growth from a fit to 2,048 rows, x the data's bytes": round(e["more"][-1]["growth"], 2)
+        for who, e in found.items()
+    }
     last = found["latens"]["more"][-1]
     return growth | {
         "import torch, MB": round(last["import_torch"] / 1e6),

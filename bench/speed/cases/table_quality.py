@@ -12,7 +12,7 @@ import time
 from speed.case import Case, Size
 
 ORDER = 3.5
-GOAL = "60 x pythae at its bound (the stretch of the tables)"
+GOAL = "60 x pythae to the same bound (the stretch goal of the tables)"
 EPOCHS = 5
 
 

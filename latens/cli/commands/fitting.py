@@ -225,7 +225,7 @@ def schema(data: str, *, about: dict[str, Any], reading: dict[str, Any], out: st
     text = "\n".join([f"{source.origin}, {len(rows):,} rows", found.describe(), *(f"note: {note}" for note in notes)])
     if out is not None:
         if not isinstance(found, Table):
-            raise InputError(f"{data} is an array, which has no columns to write kinds of", "omit --out")
+            raise InputError(f"{data} is an array, which has no columns and hence no kinds to write", "omit --out")
         write_text(out, json.dumps({f.name: _spec(f) for f in found.fields}, indent=1) + "\n")
         text += f"\nwrote {out}"
     return Answer(text, {"data": source.origin, "rows": len(rows), "schema": found.to_json(), "notes": notes})

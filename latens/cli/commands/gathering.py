@@ -100,7 +100,7 @@ class Manifest:
             return
         found = unseal(self._file, "the folder holds no parts", "remove the folder, or name another")
         if found.get("format") != FORMAT or not isinstance(found.get("parts"), list):
-            raise InputError(f"{self._file} has a format that this latens does not read", "name another folder")
+            raise InputError(f"{self._file} has a format that this version cannot read", "name another folder")
         for name, value in self.asked.items():
             if found.get(name) != value:
                 raise InputError(_other(self.folder, name, found.get(name), value), "name another folder, or remove it")

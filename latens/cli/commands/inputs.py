@@ -115,7 +115,7 @@ def blocks_of(
             return ValueStream(data, Hints.of(reading), drop=drop, order=order)
     except Whole:
         pass
-    raise InputError(f"{data} cannot be streamed, as only the whole file says what its cells are", READ_WHOLE)
+    raise InputError(f"{data} cannot be streamed, as its cells can only be understood from the whole file", READ_WHOLE)
 
 
 def rows_for(source: Source, schema: AnySchema, given: Table | None, *, check: bool = True) -> Rows:

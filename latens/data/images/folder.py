@@ -24,7 +24,7 @@ from latens.machine.processor import cores
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")
-IN_MEMORY = 2 << 30  # more bytes of pixels are read lazily; files of more bytes are not read for the fingerprint
+IN_MEMORY = 2 << 30  # images of more bytes are read lazily; files of more bytes are not read for the fingerprint
 
 
 @dataclass

@@ -25,7 +25,7 @@ WINDOW = 1 << 22  # approximate bytes of a window
 LONGEST = 1 << 26  # a record may have at most this many bytes
 READ_WHOLE = "omit --stream to read it into memory, or write it as Parquet"
 MOST_CELLS = 100_000  # distinct cells that are kept per column; beyond, one cell of each shape is kept
-_SHAPES = (  # cells of one shape agree in the length of numbers, and in leading zeros, hours, days and months
+_SHAPES = (  # of cells: lengths of numbers, leading zeros, and what could be an hour, day or month
     (r"(^|[^0-9.,])0([0-9]{2})", r"\1z\2"), ("[0-9]{3}", "###"), ("#[0-9]{2}", "###"), ("#[0-9]", "##"),
     (r"(^|[^0-9#])0[1-9]", r"\1za"), (r"(^|[^0-9#])1[0-2]", r"\1ma"), (r"(^|[^0-9#])(1[3-9]|2[0-9]|3[01])", r"\1da"),
     (r"(^|[^0-9#])[3-5][0-9]", r"\1sa"), (r"(^|[^0-9#])[6-9][0-9]", r"\1ea"), (r"(^|[^0-9#])[1-9]($|[^0-9])", r"\1u\2"),
@@ -62,8 +62,8 @@ class TextStream(Stream):
         order: what decides the order of rows in training.
 
     Raises:
-        Whole: the files are packed, damaged, not UTF-8, in partitions, or separated by spaces, or they have row names,
-            quotes within cells, or lines of different lengths.
+        Whole: the files are compressed, damaged, not UTF-8, in partitions, or separated by spaces, or they have row
+            names, quotes within cells, or lines of different lengths.
         InputError: a column does not exist.
     """
 
@@ -225,22 +225,22 @@ class _Cells:
         return CellCounts(*(pa.array(np.append(each, rest)) for each in (self.counts, self.rows)))
 
     def decides(self, form: Form) -> bool:
-        """Whether all cells of the column would give this form. If only their shapes are known, the clocks of a zone
-        cannot be checked; if not even these are known, only words are certain."""
+        """Whether all cells of the column would give this form. If only their shapes are known, times in a named zone
+        cannot be checked; if not even the shapes are known, only words are certain."""
         if self._shapes is None or isinstance(form, Words):
             return True
         return not (self._is_full or (isinstance(form, Times) and "/" in form.zone))
 
 
 def _shapes(texts: Any) -> Any:
-    """The shape of each cell: cells of one shape have numbers of the same length, and alike days, months and hours."""
+    """The shape of each cell: its text, with digits replaced by marks for lengths, days, months and hours."""
     for pattern, shape in _SHAPES:
         texts = pc.replace_substring_regex(texts, pattern, shape)
     return texts
 
 
 def plain_parts(path: str) -> list[Path]:
-    """The files of the text table at a path; ``Whole`` if it is another table, packed, or in partitions."""
+    """The files of the text table at a path; ``Whole`` if it is another table, compressed, or in partitions."""
     try:
         parts = parts_of_text(path)
     except InputError:

@@ -1,4 +1,4 @@
-"""Tables in files: text such as .csv (packed or not), .parquet, .feather, .arrow, .ipc, and folders of one of them.
+"""Tables in files: text such as .csv (compressed or not), .parquet, .feather, .arrow, .ipc, and folders of one of them.
 
 Files are not trusted: types are checked by name, sizes before memory is allocated, and every fault becomes one
 sentence that names the file and the column. What a column means is decided elsewhere. A file is written whole or not at
@@ -67,8 +67,8 @@ def read_found(
 
     Args:
         path: a file in one of :data:`FORMATS`. The fields of a csv may be separated by commas, semicolons, tabs or
-            bars. It may have a header, and is in UTF-8 or, with a byte order mark, UTF-16. Decimal commas are read if
-            commas do not separate fields. All columns of a csv are read as in
+            vertical bars. It may have a header, and is in UTF-8 or, with a byte order mark, UTF-16. Decimal commas are
+            read if commas do not separate fields. All columns of a csv are read as in
             :func:`latens.data.tables.reading.understood`. So are columns of text in other files if all their cells are
             numbers, dates or truth values. A first column without a name, and the columns to which pandas wrote a
             frame's index, are row indices and left out. Columns without a header are called column_1, column_2 ...
@@ -244,7 +244,7 @@ class _Files:
 
 
 def parts_of_text(path: str | os.PathLike[str]) -> list[Path]:
-    """The files of a table of text that are not packed and not in partitions; [] for any other table."""
+    """The files of a table of text that are not compressed and not in partitions; [] for any other table."""
     found = _Files(locate(path))
     plain = not any(part.name.lower().endswith(PACKED) for part in found.parts)
     return found.parts if found.kind == "csv" and plain and not any(found.keys) else []

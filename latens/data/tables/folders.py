@@ -21,7 +21,7 @@ from latens.schema.arrow import listed, pa
 Keys = Mapping[str, "str | None"]  # key and value of each partition that a file is in; None for a missing value
 
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # what text files may be packed in
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # the compressed forms of text files
 FEATHER = (".feather", ".arrow", ".ipc")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 

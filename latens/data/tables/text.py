@@ -1,4 +1,4 @@
-"""Tables in text files, packed or not: their layout (delimiter, header), and their columns of text."""
+"""Tables in text files, compressed or not: their layout (delimiter, header), and their columns of text."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def _quoted_alone(data: bytes, start: int, delimiter: str) -> bool:
 
 
 LARGEST, DENSEST = 4 << 30, 1000  # a file that unpacks to more bytes, at more bytes per stored byte, is a bomb
-_HEAD = 16 << 20  # the names of the columns must be within the first so many bytes
+_HEAD = 16 << 20  # the names of the columns must be within this many bytes of the start
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
 _COMMA = re.compile(rb"""(^|[;\t|"'\r\n]) *[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)? *(["\r\n;\t|]|$)""")
 _OTHERS = {
@@ -377,7 +377,7 @@ def head_of(path: Path, choose: Choice) -> Layout | None:
 
 
 def _content(path: Path, count: int | None = None) -> bytes:
-    """The bytes of the file, inflated if they are packed: all of them, or the first ``count``."""
+    """The bytes of the file, decompressed if they are compressed: all of them, or the first ``count``."""
     limit, parts, size = max(LARGEST, DENSEST * path.stat().st_size), [], 0
     with _opened(path) as file:
         while part := file.read(1 << 24 if count is None else count - size):

@@ -13,7 +13,7 @@ from latens.tensors.trees import Tree
 
 NETWORKS = ("auto", "mlp", "residual", "conv", "linear")
 MAX_LATENT = 65_536  # the most dimensions: with more, the first layer alone would take gigabytes
-CONV_SIDE = 12  # images at least this large on both sides get convolutions
+CONV_SIDE = 12  # images at least this large on both sides, and sequences at least this long, get convolutions
 
 
 @dataclass
@@ -83,8 +83,8 @@ def latent_size(info: DataInfo, latent_dim: int | str, name: str = "latent_dim")
 
 
 def network_name(info: DataInfo, network: str) -> str:
-    """The network that was named; for "auto", convolutions if images are at least 12 x 12, and fully connected layers
-    otherwise. ``InputError`` for an unknown name."""
+    """The name of the network; "auto" becomes "conv" for images of at least 12 x 12 pixels and sequences of at least
+    12 steps, otherwise "mlp". ``InputError`` for an unknown name."""
     one_of("network", network, NETWORKS)
     sequence = isinstance(info.schema, Schema) and info.schema.is_sequence
     large = info.schema.is_image and min(info.shape[-2:]) >= CONV_SIDE

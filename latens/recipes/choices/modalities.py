@@ -23,7 +23,7 @@ def pieces_of(info: DataInfo, modalities: int) -> dict[str, DataInfo]:
     axis = _axis(info)
     length = info.shape[axis]
     if not (is_whole(modalities) and 2 <= modalities <= length):
-        raise InputError(f"modalities must be a whole number from 2 to the {length} there are, got {modalities!r}")
+        raise InputError(f"modalities must be a whole number from 2 to {length}, got {modalities!r}")
     cuts = list(accumulate([length // modalities + (i < length % modalities) for i in range(modalities)], initial=0))
     info.choices["modalities"] = f"modalities = {modalities} pieces of " + ", ".join(
         str(stop - start) for start, stop in pairwise(cuts)

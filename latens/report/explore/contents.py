@@ -29,8 +29,8 @@ from latens.tensors import trees
 from latens.tensors.randomness import Key, seeded
 
 BUDGET = 1_000_000  # the most points
-LARGE = 200_000  # with more points than this, the page holds less about each
-HELD, HELD_OF_LARGE = 2_500_000, 300_000  # numbers of codes, and again of cells, in a page; in one with many points
+LARGE = 200_000  # a page with more points than this is large, and holds less about each
+HELD, HELD_OF_LARGE = 2_500_000, 300_000  # the most numbers of codes in a page, and in a large page; as many of cells
 WORK = 40_000_000  # the most cells x draws in computing the scores of rows
 DRAWS = 400  # codes of each density in the page
 COLOURED = 40  # the most columns by which points can be coloured
@@ -55,7 +55,7 @@ class Shown:
 def thinned(rows: Rows, points: int, seed: int) -> Shown:
     """At most ``points`` of the rows, at random."""
     order = np.random.default_rng([seed, Key.REPORT_ROWS]).permutation(len(rows))[:points]
-    order[HELD_OF_LARGE:].sort()  # rows without codes or cells in the page, as sorted numbers pack better
+    order[HELD_OF_LARGE:].sort()  # rows that have only a number in the page: sorted numbers pack better
     return Shown(rows.take(order), order, len(rows))
 
 
@@ -99,8 +99,8 @@ class Contents:
         }  # fmt: skip
 
     def _columns(self, schema: Table) -> list[dict[str, Any]]:
-        """The columns in the user's terms; each has the positions of its deviation and its probabilities in the
-        decoder's outputs."""
+        """The columns in the user's terms; each has the positions of its standard deviation and of its probabilities
+        in the decoder's outputs."""
         sizes = [len(field.levels or ()) if field.outputs_codes else 0 for field in schema.modelled]
         places = {field.name: (place, sum(sizes[:place])) for place, field in enumerate(schema.modelled)}
         bound = {rule.target for rule in schema.rules if rule.bounds}
@@ -202,7 +202,7 @@ class Contents:
             field, numbers = fields.get(name), values.double().numpy()
             levels = [] if field is None else [str(v) for v in field.levels or ()]
             numbers = self._known.get(name, numbers)
-            kind = np.float64 if name in self._known else np.float32  # rules compute with what the data hold
+            kind = np.float64 if name in self._known else np.float32  # rules need the exact numbers of the data
             found.append({
                 "name": name, "levels": levels, "value": float(np.median(numbers) if not levels else numbers[0]),
                 "low": float(numbers.min()), "high": float(numbers.max()),
@@ -304,7 +304,7 @@ class Contents:
             found.append((f"NLL (nats, {k} draws)" if k > 1 else "−ELBO (nats)", nll))
             rank = np.empty(len(rows))
             rank[np.argsort(-scores.strangeness, kind="stable")] = np.arange(1, len(rows) + 1)
-            if len(rows) <= LARGE:  # for more rows the NLL, which has the same order, is enough
+            if len(rows) <= LARGE:  # a large page has the NLL only
                 found.append(("anomaly rank", rank))
         with suppress(LeftOut):
             found.append(("reconstruction error", self._errors()))

@@ -32,7 +32,7 @@ class ArrayCells:
 
     def __init__(self, schema: Schema, tops: np.ndarray | None = None):
         if tops is not None and (tops.shape != (schema.columns,) or not ((tops >= 0) & (tops < MOST_COUNTED)).all()):
-            raise ValueError("its largest counts are impossible")
+            raise ValueError("its largest counts are not valid")
         self.schema, self.tops = schema, tops
         self.groups = groups_of(tops, schema.columns)
         self.weight = sum(len(group.places) * (group.top + 1) for group in self.groups)

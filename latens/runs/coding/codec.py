@@ -99,7 +99,7 @@ class Codec:
         table, back = frames.as_table(x)
         frame = {"back": frames.recorded(back), "index": _index(back)}
         if frame["back"] is None:
-            raise InputError("the frame has labels or types that no file holds", "give it as an arrow table")
+            raise InputError("the frame has labels or types that no file can store", "give it as an arrow table")
         rows = rows_like(table, self.schema, self.given, check=not isinstance(self.schema, Table))
         return self.pack(rows, table, frame).data
 
@@ -300,7 +300,7 @@ def _require_possible(container: Container, width: int) -> None:
     for number, (rows, data) in enumerate(container.blocks):
         is_last = number + 1 == len(container.blocks)
         if rows > most or (rows < most and not is_last) or len(data) < 8 * lanes_of(rows * width):
-            raise damaged("its head is impossible")
+            raise damaged("its head is not valid")
 
 
 def _beside(kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -321,7 +321,7 @@ def _whole(x: Any) -> np.ndarray:
     found = x.whole()
     wider = x.kind == np.float32 and not np.can_cast(x.given, np.float32)
     if wider and ((np.abs(found) >= 2**24) | (found != np.rint(found))).any():
-        raise InputError("a sparse matrix has numbers that float32 may not hold", "give it as a dense array")
+        raise InputError("a sparse matrix has numbers that float32 may have rounded", "give it as a dense array")
     return found
 
 
@@ -336,7 +336,7 @@ def _index(back: Any) -> Any:
     try:
         return None if index is None else frames.index_record(index)
     except TypeError:
-        raise InputError("the index of the frame has labels that no file holds", "reset the index") from None
+        raise InputError("the index of the frame has labels that no file can store", "reset the index") from None
 
 
 @contextmanager

@@ -51,7 +51,8 @@ class Container:
         head, at = _head(data)
         if head["format"] > FORMAT:
             raise InputError(
-                f"the file has format {head['format']}, and this latens reads formats up to {FORMAT}", "update latens"
+                f"the file has format {head['format']}, and this version of latens reads formats up to {FORMAT}",
+                "update latens",
             )
         blocks = []
         for rows, size in head["blocks"]:
@@ -87,7 +88,7 @@ def _head(data: bytes) -> tuple[dict[str, Any], int]:
     except (zlib.error, ValueError, RecursionError):
         raise damaged("its head cannot be read") from None
     if not _is_sound(head):
-        raise damaged("its head is impossible")
+        raise damaged("its head is not valid")
     return head, end + 8
 
 

@@ -254,8 +254,8 @@ def require_prior(p: Any) -> None:
     mixture = isinstance(p, d.NormalMixture) and type(p) is d.NormalMixture and not p.batch_shape
     if not (type(p) is d.DiagonalNormal or mixture):
         raise InputError(
-            "compress takes priors that are normals, mixtures of normals, categories or entries of books; the prior of "
-            f"this run is {type(p).__name__}",
+            "compress takes priors that are normals, mixtures of normals, categories or entries of codebooks; the "
+            f"prior of this run is {type(p).__name__}",
             "fit with --recipe vae",
         )
 

@@ -359,7 +359,7 @@ def coded_columns(model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(which columns of x ``[N, D]`` can be coded; the largest count of each column)."""
     if type(model.likelihood) not in (TableLikelihood, ColumnsInOrder):
         name = type(model.likelihood).__name__
-        raise InputError(f"compress takes no likelihood of this kind ({name})", "fit the table with --recipe vae")
+        raise InputError(f"compress cannot use the likelihood of this run ({name})", "fit the table with --recipe vae")
     columns = model.likelihood.columns
     tops = np.array([int(np.nan_to_num(x[:, j]).max(initial=0)) if column.family in _COUNTS else 0
                      for j, column in enumerate(columns)], dtype=np.int64)  # fmt: skip

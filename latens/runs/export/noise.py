@@ -35,7 +35,7 @@ class Drawing(TorchFunctionMode):
         """The result of a call; if the call draws, its noise comes from ``give``."""
         kwargs = kwargs or {}
         if func is torch.autograd.grad:
-            raise NotImplementedError("the model takes gradients whenever it encodes, which a graph cannot")
+            raise NotImplementedError("the model takes gradients whenever it encodes, which a graph cannot do")
         if func in _OTHERS:
             raise NotImplementedError(f"the model draws with torch.{func.__name__}")
         if func not in _NORMAL | _UNIFORM or kwargs.get("generator") is not None:

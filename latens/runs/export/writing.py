@@ -132,7 +132,7 @@ def as_onnx(graph: Graph, opset: int = OPSETS[1]) -> bytes:
     except Exception as error:
         reasons = [line for line in str(error.__cause__ or error).splitlines() if "ONNX" in line or "onnx" in line]
         said = (reasons or [type(error).__name__])[0].strip()
-        raise NotImplementedError(f"ONNX cannot say it ({said[:200]})") from error
+        raise NotImplementedError(f"ONNX cannot express it ({said[:200]})") from error
     return model.SerializeToString()
 
 
