@@ -152,7 +152,7 @@ def linear_vae(w: np.ndarray, b: np.ndarray, s2: float, posterior: nn.Module) ->
 
 
 class Fixed(nn.Module):
-    """A conditional that returns ``make(given)``, as a part of a user would."""
+    """A conditional that returns ``make(given)``, as a user's own part may do."""
 
     def __init__(self, make: Callable[[Tensor], object]):
         super().__init__()

@@ -87,7 +87,7 @@ def test_samples_follow_the_density(name: str):
     assert np.abs(z.numpy().mean(0) - MEAN).max() < 0.3  # samples are near the fitted normal
 
 
-def test_sample_moments_of_the_mixture_within_four_standard_errors():
+def test_sample_moments_of_the_mixture_are_within_four_standard_errors():
     _, density = fitted("mixture of one")
     z = density.sample(20_001, seed=1).numpy()
     mean, tril = density.loc[0].numpy(), density.scale_tril[0].numpy()  # type: ignore[union-attr, index]

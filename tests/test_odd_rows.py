@@ -96,8 +96,8 @@ def test_odd_rows_are_strangest_and_named_and_the_others_keep_their_scores(here)
 
 
 def test_all_kinds_of_input_give_the_same_scores_and_reasons(here, monkeypatch):
-    """The ways are csv, Parquet in memory and streamed in chunks, pandas, polars and a path, for values that all can
-    hold."""
+    """The rows come as csv, Parquet (in memory and streamed in chunks), pandas, polars and a path, with values that
+    all of these can hold."""
     import polars as pl
 
     can = [each for each in CHANGES if each[0] in ("x", "price", "count", "share", "colour", "word", "seven", "leap")]
@@ -168,7 +168,7 @@ def test_the_least_likely_level_is_that_of_bayes_rule(here):
         assert found[row] == pytest.approx(max(each), rel=1e-5)
 
 
-def test_one_impossible_row_alone_and_arrays_of_scores(here):
+def test_a_single_impossible_row_has_a_score_and_no_mean(here):
     changed([("price", 0.0, IMPOSSIBLE)]).head(1).to_csv("one.csv", index=False)
     said = figures("score", "run", "one.csv", "--out", "one.npy")
     assert said["mean"] is None and said["impossible"] == 1 and np.load("one.npy").tolist() == [-math.inf]

@@ -92,7 +92,7 @@ def test_every_row_occurs_once_per_epoch_and_no_held_out_row_does(case: str, shu
     assert len(seen) == len(kept) // loader.batch_size * loader.batch_size
     assert len({*seen}) == len(seen) and {*seen} <= {*kept}
     over_time = {row for epoch in range(60) for row in rows_of([*loader.batches(epoch)])}
-    assert over_time == {*kept}  # rows that one epoch leaves over, another takes
+    assert over_time == {*kept}  # rows that one epoch leaves out are used in another
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -145,7 +145,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 
 @pytest.mark.parametrize("size", [1, 4, 35, 99])
-def test_without_shuffling_it_equals_the_loader_of_arrays(size: int):
+def test_without_shuffling_the_batches_are_those_of_the_loader_of_arrays(size: int):
     x, c = torch.rand(35, 3), {"label": torch.arange(35)}
     arrays = ArrayLoader(x, c, batch_size=size, shuffle=False, seed=6, transform=binarize)
     stream = StreamLoader(MemoryBlocks(x, c, block_rows=8), batch_size=size, seed=6, transform=binarize, window_rows=9)
@@ -188,8 +188,8 @@ def test_position_and_row_number_are_uncorrelated():
 
 
 def test_a_row_may_come_anywhere_and_neighbours_are_separated():
-    """Over 600 seeds the position of a row is uniform, and so is that of its neighbour given it; false alarm rate
-    1e-5."""
+    """Over 600 seeds the position of a row is uniform, and, given that position, so is the position of its neighbour
+    (false alarm rate 1e-5)."""
     positions = []
     for seed in range(600):
         loader = StreamLoader(MemoryBlocks(np.arange(24), block_rows=4), batch_size=1, seed=seed, window=6, workers=0)

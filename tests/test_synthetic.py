@@ -74,8 +74,8 @@ def perfect(tables: tuple[Frame, Frame]) -> SyntheticEvaluation:
 
 
 def test_a_perfect_generator_gets_the_null_distribution(perfect: SyntheticEvaluation) -> None:
-    """4 comparisons with 4 standard errors and one p-value: false alarm rate 4e-4; the other figures stay near their
-    null."""
+    """4 comparisons with 4 standard errors and one p-value: false alarm rate 4e-4; the other figures stay near the
+    values that they have if nothing differs."""
     found, closer = perfect.detection, perfect.memorisation["closer"]
     for value, error in ((found.value, found.standard_error), (found.null, found.null_standard_error),
                          (closer.value, closer.standard_error)):  # fmt: skip

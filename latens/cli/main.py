@@ -205,7 +205,7 @@ def density(
     seed: Seed = 0, labels: Labels = None, reading: Any = None, own: OwnRecipe = None, quiet: Json = False,
 ) -> Any:  # fmt: skip
     """Fit a density to the codes of a run's training rows. It is stored in the run's folder; `latens sample --density`
-    draws codes from it. Options of that kind can be passed too, for example --components 8."""
+    draws codes from it. Pass the options of the kind as well, for example --components 8."""
     from latens.cli import commands
 
     options = dict(context.meta["recipe"])
@@ -409,8 +409,13 @@ def compress(
 def decompress(
     folder: RunFolder,
     file: Annotated[str, typer.Argument(metavar="FILE", help="Read this file, written by `latens compress`.")],
-    out: Out, own: OwnRecipe = None, as_json: Json = False,
-) -> Any:  # fmt: skip
+    out: Annotated[
+        str,
+        option("--out", metavar="FILE", help="Write this file: .npy .npz .csv .tsv .parquet .feather.", title="Output"),
+    ],
+    own: OwnRecipe = None,
+    as_json: Json = False,
+) -> Any:
     """Write the data that `latens compress` read. Rows, names, types and gaps are the same. The run must be the one
     that compressed the data. A damaged file is refused."""
 

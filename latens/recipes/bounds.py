@@ -252,7 +252,7 @@ def dreg(
 
         v_j = w_j / \sum_{i} w_i
 
-    Use it when iwae is to be trained with many draws. With 8 draws on Fashion-MNIST its bound equals that of iwae, at
+    Use it when iwae is to be trained with many draws. With 8 draws on Fashion-MNIST its bound equals that of iwae, in
     one and a half times the time.
 
     References:

@@ -156,8 +156,8 @@ def iaf(
 
     Args:
         steps: L, the number of steps, a whole number from 1 to 1,000.
-        context: Numbers of the encoder that each step sees, a whole number from 0 to 10,000; with 0 the steps are the
-            same for all rows.
+        context: How many numbers of the encoder each step sees, a whole number from 0 to 10,000; with 0 the steps are
+            the same for all rows.
 
     References:
         * Kingma et al. (2016), Improved variational inference with inverse autoregressive flow. NeurIPS
@@ -185,13 +185,13 @@ def neural_spline(
         T(u)_i = \mathrm{spline}_i(u_i), \quad \text{its knots a function of}\ u_1, \dots, u_{i - 1}\ \text{and of}\ x
 
     Use it when posteriors are far from normal, as with codes of few dimensions. On Fashion-MNIST it was 4 nats ahead of
-    vae at one and a half times the time, the best of the flows.
+    vae in one and a half times the time, the best of the flows.
 
     Args:
         steps: L, the number of steps, a whole number from 1 to 1,000.
         bins: Bins of each spline, on [-5, 5], a whole number from 2 to 1,000.
-        context: Numbers of the encoder that each step sees, a whole number from 0 to 10,000; with 0 the steps are the
-            same for all rows.
+        context: How many numbers of the encoder each step sees, a whole number from 0 to 10,000; with 0 the steps are
+            the same for all rows.
 
     References:
         * Durkan, Bekasov, Murray & Papamakarios (2019), Neural spline flows. NeurIPS

@@ -100,7 +100,7 @@ def hierarchical_vamp(
         p(a) = \sum_{k=1}^{K} w_k\, q(a|u_k)
 
     Use it when vamp is not flexible enough. On Fashion-MNIST its NLL is one nat better than that of vamp, with similar
-    samples, at one and a half times the time.
+    samples, in one and a half times the time.
 
     Args:
         latent_dim: Dimensions of a, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
@@ -171,7 +171,7 @@ def flow_prior(
         \ln p(z) = \ln \mathcal{N}(T^{-1}(z); 0, I) + \ln |\mathrm{det}\, \partial T^{-1} / \partial z|
 
     Use it when the prior should have any shape and no rows may be stored: on Fashion-MNIST it is 9 nats ahead of vae
-    and its draws are nearly as good as those of vamp, at twice the time of vae.
+    and its draws are nearly as good as those of vamp, in twice the time of vae.
 
     Args:
         steps: Number of couplings, a whole number from 1 to 1,000.

@@ -166,8 +166,8 @@ def unseal(path: Path | Part, what: str, remedy: str = RESTORE) -> dict[str, Any
 @dataclass
 class Log:
     """What accompanies a run: its checkpoints, its progress, a function that receives the history after each
-    validation, the callbacks, and the description of the run for them. ``closing`` changes the trained model; the
-    change is undone if it lowers the held-out bound."""
+    validation, the callbacks, and the description of the run that callbacks receive. ``closing`` changes the trained
+    model; the change is undone if it lowers the held-out bound."""
 
     store: Checkpoints | None = None
     progress: Progress | None = None

@@ -1,5 +1,5 @@
-"""encode and sample by the command line, from .npy to .npy, including imports, compared with only the network's
-products.
+"""encode and sample by the command line, from .npy to .npy, including imports, compared with the network's
+matrix products alone.
 
 The plain script uses the same number of linear maps of the same sizes and does nothing else: it reads, multiplies in
 blocks and writes.
