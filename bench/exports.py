@@ -58,7 +58,7 @@ def fitted(recipe: str, rows: Any) -> Any:
 
 
 def untrained(recipe: str, rows: Any) -> Any:
-    """The run before its first step, but with no layer at its start of zeros."""
+    """The run before its first step, with noise added to its weights so that no layer stays at 0."""
     from latens.recipes import Recipe
     from latens.runs.fitting import prepare
     from latens.training import Settings

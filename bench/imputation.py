@@ -102,7 +102,7 @@ def narrow(wide: np.ndarray, levels: Sequence[int]) -> np.ndarray:
 
 
 def spread(wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the observed cells of each column; the deviation is 1 if a column never varies."""
+    """Mean and standard deviation of the observed cells of each column; the latter is 1 if a column never varies."""
     scale = np.nanstd(wide, 0)
     return np.nanmean(wide, 0), np.where(scale > 0, scale, 1.0)
 

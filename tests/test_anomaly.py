@@ -48,7 +48,8 @@ def test_p_values_are_counts(kind: str, n: int) -> None:
 @pytest.mark.parametrize("kind", SCORES)
 @pytest.mark.parametrize("n", [4, 19, 99])
 def test_p_values_of_exchangeable_rows_are_super_uniform(kind: str, n: int) -> None:
-    """P(p <= a) <= a; without ties p is uniform on 1/(n+1), ..., 1. 4,000 trials, 7 comparisons: false alarm 4e-4."""
+    """P(p <= a) <= a; without ties p is uniform on 1/(n+1), ..., 1. 4,000 trials, 7 comparisons: false alarm rate
+    4e-4."""
     rng, trials = np.random.default_rng(7 * n), 4000
     rows = SCORES[kind](rng, trials * (n + 1)).reshape(trials, n + 1)
     p = np.array([Conformal(row[1:]).p_values(row[:1])[0] for row in rows])

@@ -61,9 +61,9 @@ DIAMONDS = Path(__file__).parents[1] / "bench" / "data" / "diamonds.csv"
 @pytest.mark.slow
 @pytest.mark.skipif(not DIAMONDS.exists(), reason="bench/README.md says where bench/data/diamonds.csv comes from")
 def test_samples_of_diamonds_have_the_marginals_of_each_cut():
-    """The fit has a third of the default length. `table` is a whole number in 98 of 100 rows, which costs a density
-    steps of up to a fifth, so it is compared with the rows after rounding; the depths of different levels are up to
-    0.77 apart."""
+    """The fit has a third of the default length. `table` is a whole number in 98 of 100 rows. A density is smooth
+    where these rows have steps of up to a fifth, so it is compared with the rows after rounding. The depths of
+    different levels are up to 0.77 apart."""
     rows = pd.read_csv(DIAMONDS)
     rows = rows.drop(columns=[name for name in rows if not name.strip() or name.startswith("Unnamed")])
     vae = latens.VAE(condition=["cut"], random_state=0, epochs=16).fit(rows)

@@ -269,7 +269,8 @@ def view(browser: Tab) -> list[float]:
 
 @pytest.mark.browser
 def test_two_fingers_zoom_the_map_and_one_decodes(folder: Path, browser: Tab):
-    """Two fingers that part zoom by the ratio of their distances, about their middle, and leave the code alone."""
+    """Two fingers that move apart zoom by the ratio of their distances, about their middle, and leave the code
+    alone."""
     page = folder / "digits.html"
     opened(browser, page, width=420, height=800)
     browser.run("latens.z = latens.z")
@@ -588,7 +589,7 @@ def test_the_committed_bundle_is_what_the_sources_give(tmp_path: Path):
 
 
 def test_the_bundle_is_small():
-    """Its size is that within a page."""
+    """The size is that of the packed bundle within a page."""
     from latens.report.explore.packing import packed
 
     script = np.frombuffer((ASSETS / "explore.js").read_bytes(), np.uint8)

@@ -187,7 +187,7 @@ def test_own_parts_are_exported_as_far_as_they_have_methods(tmp_path: Path):
 
 
 def test_the_tracer_is_silent(caplog: Any, capfd: Any):
-    """What torch remarks while it traces a decoder that depends on its data, which it cannot."""
+    """torch cannot trace a decoder whose operations depend on its data. What it remarks about that is not shown."""
 
     class Depending(latens.models.VAE):
         def decode(self, z: Any, c: Any = None) -> Any:

@@ -108,7 +108,7 @@ def test_the_exact_posterior_given_the_observed_cells_gives_the_marginal_of_the_
 
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_the_mean_weight_is_p_of_x_for_every_posterior(name) -> None:
-    """E[w] = p(x), 6 rows, 200,000 draws, |z| < 4.5: false alarms below 4e-5 for each posterior."""
+    """E[w] = p(x), 6 rows, 200,000 draws, |z| < 4.5: false alarm rate below 4e-5 for each posterior."""
     torch.manual_seed(1)
     with torch.no_grad():
         log_w = vae(name).draw(t(X), 200_000).log_w.numpy()
@@ -274,7 +274,8 @@ def test_miwae_and_ciwae_meet_their_limits() -> None:
 
 
 def test_the_evaluated_elbo_equals_the_objective_and_its_terms_add_up() -> None:
-    """elbo with 4,000 draws against the closed form, 6 rows, |z| < 4.5 with the spread of one draw (4e-5)."""
+    """elbo with 4,000 draws against the closed form, 6 rows, |z| < 4.5 with the spread of one draw (false alarm rate
+    4e-5)."""
     model = vae("diagonal")
     found = evaluation.elbo(model, t(X), draws=4000)
     q = model.encode(t(X))
@@ -396,8 +397,8 @@ def test_nll_lands_on_log_p_within_its_own_errors() -> None:
 
 def test_nll_of_a_trained_nonlinear_model_meets_the_truth_on_the_latent_grid() -> None:
     """The decoder is a tanh network of 2 codes trained on digits; the trapezoid rule on [-6, 6]^2 gives the truth. For
-    12 rows the estimate is not below it by more than 4 standard errors in the mean or 4.5 in any row (1e-4), nor above
-    it by more than 0.15 nats."""
+    12 rows the estimate is not below it by more than 4 standard errors in the mean or 4.5 in any row (false alarm rate
+    1e-4), nor above it by more than 0.15 nats."""
     torch.manual_seed(0)
     x = load_digits().data[:600]
     model = models.VAE(

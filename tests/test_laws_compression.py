@@ -171,8 +171,8 @@ def test_code_lengths_add_up_to_one_code() -> None:
 
 def test_the_mean_weight_is_the_share_of_p_of_x_in_the_box() -> None:
     """E[w] is the integral of p(x, z, y) over the box, here by Gauss-Legendre: 100,000 draws for each of 6 rows, |z| <
-    4.5 (4e-5). It is below p(x), which the trapezoid rule gives over the plane: uniform noise reaches no further, so no
-    number of draws closes the gap, and the estimate is a lower bound."""
+    4.5 (false alarm rate 4e-5). It is below p(x), which the trapezoid rule gives over the plane: uniform noise reaches
+    no further, so no number of draws closes the gap, and the estimate is a lower bound."""
     vae = model()
     torch.manual_seed(1)
     with torch.no_grad():

@@ -125,7 +125,7 @@ def test_each_process_draws_its_share_of_the_joint_noise() -> None:
 
 def test_foreign_posteriors_work_everywhere() -> None:
     """Draws, the automatic rate (in closed form for torch's normals, sampled for the rest) and gradients work; the
-    Laplace's rate over 4,000 draws agrees with its closed form in 9 rows, |z| < 4.5 (6e-5)."""
+    Laplace's rate over 4,000 draws agrees with its closed form in 9 rows, |z| < 4.5 (false alarm rate 6e-5)."""
     for kind, closed in (("torch normal", True), ("torch laplace", False)):
         model = sloppy(kind)
         torch.manual_seed(0)

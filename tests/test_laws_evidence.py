@@ -176,8 +176,8 @@ def _best_of(w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("proposal", ["encoder", "mixture", "auto"])
 def test_weights_of_every_proposal_have_the_mean_p_of_x(proposal) -> None:
-    """A q three times too narrow: E[w] = p(x) in the mean over 64 rows of 2,000 draws, at 4.5 standard errors (7e-6);
-    the mixture has the smaller errors."""
+    """A q three times too narrow: E[w] = p(x) in the mean over 64 rows of 2,000 draws, at 4.5 standard errors (false
+    alarm rate 7e-6); the mixture has the smaller errors."""
     model = linear(0.2, 0.3)
     found = evaluation.nll(model, t(X), 2000, proposal=proposal, seed=2)
     ratio = np.exp(-found.rows.numpy() - LOG_P)

@@ -1,4 +1,4 @@
-"""Shortest ways in a learned metric: in Python, and in the page of the explorer."""
+"""Shortest paths in a learned metric: in Python, and in the page of the explorer."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def learned(seed: int, dim: int = 2, spread: float = 1.0) -> tuple[Inverse, Tens
 
 
 def grid_length(inverse: Inverse, a: np.ndarray, b: np.ndarray, n: int = 73, reach: int = 5) -> tuple[float, Tensor]:
-    """(the length of the shortest way along straight moves of a fine grid from -6 to 6, each by up to ``reach`` places;
-    the two places of the grid nearest to the ends)."""
+    """(the length of the shortest path made of straight moves of a fine grid from -6 to 6, each by up to ``reach``
+    places; the two places of the grid nearest to the ends)."""
     ticks = np.linspace(-6, 6, n)
     places = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), -1).reshape(-1, 2)
     index = np.arange(n * n).reshape(n, n)
@@ -62,7 +62,7 @@ def grid_length(inverse: Inverse, a: np.ndarray, b: np.ndarray, n: int = 73, rea
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_geodesic_is_as_short_as_the_shortest_path_on_a_grid(seed: int):
-    """Ways on the grid are at most about a hundredth longer than they must be, as they go in few directions."""
+    """Paths on the grid may be about a hundredth too long, because they go in a few directions only."""
     inverse, *_ = learned(seed)
     wanted, ends = grid_length(inverse, *2 * np.random.default_rng(seed).normal(size=(2, 2)))
     found = float(curve_length(inverse, geodesic(inverse, ends[:1], ends[1:], 201)[:, 0]))

@@ -64,8 +64,8 @@ def unmoved(model: models.VAE) -> models.VAE:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_mean_weight_is_p_of_x(name) -> None:
-    """E[w] = p(x) for any number of steps and step size: 6 rows, |z| < 4.5 (4e-5 per model); moved draws give better
-    bounds than q_0."""
+    """E[w] = p(x) for any number of steps and step size: 6 rows, |z| < 4.5 (false alarm rate 4e-5 per model); moved
+    draws give better bounds than q_0."""
     torch.manual_seed(1)
     model = MODELS[name]().double()
     draws = 1500 if "Riemannian" in name else 20_000
@@ -80,8 +80,8 @@ def test_the_mean_weight_is_p_of_x(name) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "Riemannian"])
 def test_the_reverse_paths_estimate_one_over_p_of_x(name) -> None:
-    """E[1/w] = 1/p(x) over exact draws of p(z|x): 6 rows, |z| < 4.5 (4e-5 per model). So -ln mean(1/w) lies above ln
-    p(x) in expectation, and so does the mean of ln w."""
+    """E[1/w] = 1/p(x) over exact draws of p(z|x): 6 rows, |z| < 4.5 (false alarm rate 4e-5 per model). So -ln mean(1/w)
+    lies above ln p(x) in expectation, and so does the mean of ln w."""
     torch.manual_seed(1)
     model = MODELS[name]().double()
     draws = 1500 if "Riemannian" in name else 20_000

@@ -97,7 +97,8 @@ def test_the_posterior_is_the_naive_product_or_mixture_with_any_modality_missing
 
 @pytest.mark.parametrize("kind", ["poe", "moe", "mopoe", "joint"])
 def test_the_mean_weight_is_p_of_what_is_seen(kind) -> None:
-    """E[w] = p(x_observed) for 6 rows, of which three have gaps; 200,000 draws, |z| < 4.5 (4e-5 each)."""
+    """E[w] = p(x_observed) for 6 rows, of which three have gaps; 200,000 draws, |z| < 4.5 (false alarm rate 4e-5
+    each)."""
     truth = []
     for row in MISSING:
         o = ~np.isnan(row)

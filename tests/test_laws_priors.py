@@ -167,8 +167,8 @@ def test_an_exemplar_prior_is_a_mixture_of_normals_around_the_codes_of_rows() ->
 
 
 def test_during_training_a_row_is_not_explained_by_itself() -> None:
-    """The first row is an exemplar, the second is an exemplar that occurs twice, the third is none; cells are missing
-    too."""
+    """The first row is an exemplar, the second is an exemplar that occurs twice, the third is not an exemplar; cells
+    are missing too."""
     u = U.copy()
     u[2], u[3, 1] = u[1], np.nan
     rows = np.stack([u[0], u[1], U[0] + 1e-3, u[3]])

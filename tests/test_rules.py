@@ -298,7 +298,7 @@ IN_STREAMS = {  # tables whose rules a sample of half of the rows does not show
 
 
 def _told(schema: Table) -> list[object]:
-    """The rules that rows break, without their number."""
+    """The rules that rows break, without the number of rows."""
     return [(rule.text, getattr(rule, "keys", None), getattr(rule, "values", None), _limits(rule),
              np.isnan(rule.rows).tolist() if hasattr(rule, "rows") else None) for rule in schema.rules]  # fmt: skip
 

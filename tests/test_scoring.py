@@ -46,8 +46,8 @@ def further(run, table: pd.DataFrame):
 
 
 def test_p_values_of_new_rows_are_uniform(run):
-    """For 1,000 rows and 1,000 reference rows of the same law, P(p <= a) is a within 4 standard errors of both
-    samples."""
+    """For 1,000 rows and 1,000 reference rows of the same law, P(p <= a) equals a within 4 standard errors of
+    both samples."""
     calibration = scoring.calibrate(run, further(run, rows(1000, 1)), k=20)
     p = scoring.score(run, further(run, rows(1000, 2)), 20, calibration).p_values
     for a in (0.01, 0.05, 0.2, 0.5, 0.9):
@@ -172,8 +172,8 @@ def test_evaluate_compares_samples_of_a_table_with_real_rows(tmp_path, monkeypat
 
 
 def test_the_rows_that_are_evaluated_are_those_that_sample_writes(monkeypatch):
-    """Samples and the oracle have gaps, also those that the condition implies; the oracle has the conditions of the
-    rows."""
+    """Samples and the oracle have gaps, including those that the condition implies; the oracle has the conditions of
+    the rows."""
     rng, n = np.random.default_rng(0), 300
     drug = rng.random(n) < 0.4
     data = pd.DataFrame({

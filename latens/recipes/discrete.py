@@ -172,7 +172,7 @@ def _quantised(
     info: DataInfo, book: conditionals.Codebook, net: nn.Module, likely: nn.Module, positions: int,
     layout: tuple[int, int] | None = None,
 ) -> models.VAE:  # fmt: skip
-    """The nearest code of one book at each position; the book starts with the codes of the sample of rows."""
+    """The nearest code of one codebook at each position; it starts with the codes of the sample of rows."""
     posterior = conditionals.NearestCode(net, book, info.reads)
     if info.sample is not None:
         rows = slice(0, 2048 if layout is None else 256)
@@ -195,9 +195,9 @@ def vq(
     info: DataInfo, *, latent_dim: int | str = "auto", codes: int = 64, code_dim: int = 4, commitment: float = 0.25,
     decay: float | None = 0.99, likelihood: str = "auto", variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Codes from a book of vectors, the nearest one at each position.
+    r"""Codes from a codebook of vectors: the nearest one at each position.
 
-    The encoder gives a vector at each of V positions, and the nearest code of the book replaces it; in the backward
+    The encoder gives a vector at each of V positions, and the nearest code of the codebook replaces it; in the backward
     pass the gradient goes straight through. Each code is a moving average of the vectors that choose it, and unused
     codes restart next to the most used one. The rate is the constant V ln K.
 
@@ -213,7 +213,7 @@ def vq(
     Args:
         latent_dim: V, the number of positions, a whole number from 1 to 65,536; auto: the smaller of 16 and the number
             of columns.
-        codes: K, the number of codes in the book, a whole number from 2.
+        codes: K, the number of codes in the codebook, a whole number from 2.
         code_dim: Dimensions of a code, a whole number from 1.
         commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.
         decay: Share of the moving averages that is kept in a step, a number between 0 and 1; none: the gradient moves
@@ -232,7 +232,7 @@ def vq_grid(
     info: DataInfo, *, latent_dim: int | str = 8, halvings: int | str = "auto", codes: int = 64,
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
 ) -> Built:  # fmt: skip
-    r"""Codes from a book of vectors, one for each position of a grid of an image.
+    r"""Codes from a codebook of vectors, one for each position of a grid of an image.
 
     It is like vq, but convolutions halve the image until the grid is small, and then restore its size. Each code
     describes its part of the image.
@@ -250,7 +250,7 @@ def vq_grid(
     Args:
         latent_dim: Dimensions of a code, a whole number from 1 to 65,536.
         halvings: How often the sides of the image are halved, a whole number from 0; auto: until a side is near 7.
-        codes: K, the number of codes in the book, a whole number from 2.
+        codes: K, the number of codes in the codebook, a whole number from 2.
         commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.
         decay: Share of the moving averages that is kept in a step, a number between 0 and 1.
 
@@ -269,7 +269,7 @@ def residual_vq(
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
     network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Codes from several books; each book encodes the error of those before it.
+    r"""Codes from several codebooks; each encodes the error of those before it.
 
     It is like vq, but the vector at a position is the sum of one code from each of L books, so that L books of K codes
     describe K to the power L vectors. The rate is the constant V L ln K.
@@ -280,14 +280,14 @@ def residual_vq(
 
         z_v = e^1 + \dots + e^L, \quad e^l \ \text{nearest to}\ f_v(x) - e^1 - \dots - e^{l - 1}
 
-    Use it when a single book would have to be very large, or when codes should have shorter, coarser versions. On
+    Use it when a single codebook would have to be very large, or when codes should have shorter, coarser versions. On
     Fashion-MNIST it reconstructs better than vq, with a higher rate and a worse NLL.
 
     Args:
         latent_dim: V, the number of positions, a whole number from 1 to 65,536; auto: the smaller of 16 and the number
             of columns.
         levels: L, the number of books, a whole number from 1 to 1,000.
-        codes: K, the number of codes in each book, a whole number from 2.
+        codes: K, the number of codes in each codebook, a whole number from 2.
         code_dim: Dimensions of a code, a whole number from 1.
         commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.
         decay: Share of the moving averages that is kept in a step, a number between 0 and 1.
@@ -306,11 +306,11 @@ def fsq(
     info: DataInfo, *, latent_dim: int | str = "auto", levels: int = 8, likelihood: str = "auto",
     variance: float | str = "optimal", network: str = "auto",
 ) -> Built:  # fmt: skip
-    r"""Numbers rounded to a few levels: a grid of codes without a book.
+    r"""Numbers rounded to a few levels: a grid of codes without a codebook.
 
     Each output of the encoder is squeezed by tanh into [-1, 1] and rounded to one of a few evenly spaced levels; in the
-    backward pass the gradient ignores the rounding. There is no book to learn, so no code can go unused. The rate is
-    the constant Z ln levels.
+    backward pass the gradient ignores the rounding. There is no codebook to learn, so no code can go unused. The rate
+    is the constant Z ln levels.
 
     .. math::
 

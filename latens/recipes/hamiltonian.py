@@ -64,15 +64,15 @@ def rhvae(
         G^{-1}(z) = \sum_{i=1}^{M} L_i L_i^\top \exp(-\lVert z - c_i \rVert^2 / \tau^2) + \lambda I
 
     Use it when codes have two or three dimensions and their geometry is of interest, or a few rows are to be augmented
-    (`latens density RUN --kind metric`). It is slow, about twenty times the time of vae, and a code of 2 dimensions is
+    (`latens density RUN --kind metric`). It is about twenty times as slow as vae, and a code of 2 dimensions is
     not meant for a high likelihood.
 
     Args:
         latent_dim: Dimensions of z, a whole number from 1 to 65,536; more than a few are slow.
         steps: T, the leapfrog steps, a whole number from 0 to 10,000; 0 is vae.
         step_size: ε at the start of training, in units of the code, a number between 0 and 0.5.
-        tempering: Momenta begin inflated by 1/tempering at the start of training, a number above 0, at most 1; 1 is no
-            tempering.
+        tempering: Momenta begin with variance G/tempering at the start of training, a number above 0, at most 1; 1 is
+            no tempering.
         centroids: M, the training rows around whose codes the metric is built, a whole number from 1 to 1,000.
         temperature: τ, the width of the metric around a code, in units of the code, a number above 0.
         floor: λ, the inverse metric far from all codes, a number above 0.

@@ -305,7 +305,7 @@ def _notes_of_columns(schema: Table) -> list[str]:
 
 
 def _notes_of_empty_rows(rows: Rows | Streamed) -> list[str]:
-    seen, of = (rows.seen, f" of {len(rows.seen):,} looked at") if isinstance(rows, Streamed) else (rows, "")
+    seen, of = (rows.seen, f" of {len(rows.seen):,} examined") if isinstance(rows, Streamed) else (rows, "")
     empty = int(seen.inside.isnan().all(1).sum()) if isinstance(seen.inside, Tensor) else 0
     have, add = ("have", "add") if empty > 1 else ("has", "adds")
     note = f"{empty:,} row{'s' * (empty > 1)}{of} {have} no observed cell and {add} no information"

@@ -63,7 +63,7 @@ class CellCounts:
 
 @dataclass(frozen=True)
 class Hints:
-    """What is known about columns of text before their cells are looked at.
+    """What is known about columns of text before their cells are read.
 
     Args:
         words: columns to read as words.
