@@ -196,11 +196,7 @@ def test_the_command_line_tracks_a_run_and_its_continuation(kept: type[Kept], tm
 
 
 def test_a_tracker_that_is_missing_or_fails_is_reported_in_one_sentence(
-
-
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-
-
 ):
     monkeypatch.chdir(tmp_path)
     fit = ("fit", "iris", "--out", "run", "--epochs", "1", "--latent-dim", "1", "--track")

@@ -113,11 +113,7 @@ def test_partial_libraries_of_a_killed_run_do_no_harm(tmp_path: Path, monkeypatc
 
 
 def test_a_cache_that_cannot_be_written_or_is_locked_does_not_stop_a_run(
-
-
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-
-
 ):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

@@ -207,11 +207,7 @@ def test_json_has_the_same_descriptions() -> None:
 
 
 def test_an_unknown_name_is_refused_and_the_nearest_name_is_suggested(
-
-
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-
-
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert refused("recipes", "beta_vee").startswith("unknown recipe 'beta_vee' (did you mean beta_vae")

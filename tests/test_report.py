@@ -363,11 +363,7 @@ def test_a_table_of_every_kind_of_column(mixed_run: tuple[Run, Rows]) -> None:
 
 
 def test_the_page_begins_with_what_was_learnt_how_good_it_is_and_what_to_distrust(
-
-
     mixed_run: tuple[Run, Rows]
-
-
 ) -> None:
     run, rows = mixed_run
     subject = Subject(run, rows, None, None, None)

@@ -130,11 +130,7 @@ def test_the_schema_of_an_array_is_that_of_memory(name: str, tmp_path: Path):
 
 
 def test_a_table_of_pixels_is_an_array_and_no_sample_misses_its_extremes(
-
-
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-
-
 ):
     pixels = np.random.default_rng(0).integers(0, 9, (1000, 18))
     pixels[:, 3], pixels[777, 5] = 4, 16
