@@ -165,7 +165,7 @@ class UniformCodesPrior(_Fixed):
         return distributions.UniformCodes(self.book.codes.detach(), self.dim)  # type: ignore[operator]
 
     def project(self, z: Tensor) -> Tensor:
-        """The nearest codes of the book, ``[..., V * D]``."""
+        """The nearest codes of the codebook, ``[..., V * D]``."""
         codes, _ = self.book(z.unflatten(-1, (self.dim, -1)))
         return codes.flatten(-2)
 

@@ -232,7 +232,7 @@ def vq_grid(
     info: DataInfo, *, latent_dim: int | str = 8, halvings: int | str = "auto", codes: int = 64,
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
 ) -> Built:  # fmt: skip
-    r"""Codes from a codebook of vectors, one for each position of a grid of an image.
+    r"""Vectors from a codebook, one for each position of a grid of an image.
 
     It is like vq, but convolutions halve the image until the grid is small, and then restore its size. Each code
     describes its part of the image.
@@ -271,8 +271,8 @@ def residual_vq(
 ) -> Built:  # fmt: skip
     r"""Codes from several codebooks; each encodes the error of those before it.
 
-    It is like vq, but the vector at a position is the sum of one code from each of L books, so that L books of K codes
-    describe K to the power L vectors. The rate is the constant V L ln K.
+    It is like vq, but the vector at a position is the sum of one code from each of L codebooks, so that L codebooks of
+    K codes describe K to the power L vectors. The rate is the constant V L ln K.
 
     .. math::
 
@@ -286,7 +286,7 @@ def residual_vq(
     Args:
         latent_dim: V, the number of positions, a whole number from 1 to 65,536; auto: the smaller of 16 and the number
             of columns.
-        levels: L, the number of books, a whole number from 1 to 1,000.
+        levels: L, the number of codebooks, a whole number from 1 to 1,000.
         codes: K, the number of codes in each codebook, a whole number from 2.
         code_dim: Dimensions of a code, a whole number from 1.
         commitment: a, the weight of the distance between the encoder's output and the codes, a number from 0.

@@ -118,7 +118,7 @@ def poincare(
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \beta\, (\ln p(z) - \ln q(z|x))]
 
         q(z|x):\quad z = \mathrm{exp}_{\mu}(v), \quad v \sim \mathcal{N}(0, \mathrm{diag}\, h(x)); \quad p(z) \
-        \text{the same at}\ \mu = 0 \ \text{with standard deviation}\ s
+        \text{the same with}\ \mu = 0 \ \text{and}\ h = s^2
 
     Use it when the data are organised as a tree, and hierarchy should appear as distance from the centre. It can also
     help if no tree is known: on Fashion-MNIST it is 12 nats ahead of vae, with better samples.
@@ -147,7 +147,8 @@ def poincare_riemannian(
 
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z) + \beta\, (\ln p(z) - \ln q(z|x))]
 
-        q(z|x) \propto \exp(-d(z, \mu(x))^2 / (2 h(x))), \quad p(z) \ \text{the same about 0 with standard deviation}\ s
+        q(z|x) \propto \exp(-d(z, \mu(x))^2 / (2 h(x))), \quad p(z) \ \text{the same with}\ \mu = 0 \
+        \text{and}\ h = s^2
 
     Use it when codes should be spread evenly in hyperbolic distance; poincare is faster and was no worse on
     Fashion-MNIST.
