@@ -36,7 +36,7 @@ demo: .venv/.installed  ## fit, evaluate and compare on embedded data, and write
 	@.venv/bin/latens demo
 
 test: .venv/.installed  ## every test (those that need Chromium skip where there is none)
-	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv/bin/pytest -q -n 2 --durations=10 $(TEST_ARGS)
+	@OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv/bin/pytest -q -n 2 --dist worksteal --durations=10 $(TEST_ARGS)
 
 lint: .venv/.installed  ## the linter
 	@.venv/bin/ruff check .

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,18 @@ import torch
 
 # If this process ignores Ctrl-C (nohup, a background job), the processes that it starts would ignore it as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Processes that tests start keep the compiled modules: compiling latens anew takes each of them a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Test files that look at the charts of a report.
+CHARTS = {"test_report.py", "test_plot.py", "test_many.py", "test_foreign_runs.py"}
+
+
+def pytest_collection_finish() -> None:
+    """Take what collecting made (modules and some thousand tests) out of all later searches for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +38,21 @@ def one_thread_for_laws(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if torch.get_num_threads() != before:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Reports have blank charts: drawing them takes longer than a small fit with its evaluation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("latens.report.figures.Graphic.__str__", lambda self: "<svg></svg>")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def blank_charts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Only the reports of test files in CHARTS have charts."""
+    with nullcontext() if request.path.name in CHARTS else undrawn():
+        yield
 
 
 @pytest.fixture
@@ -40,7 +70,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import commanding
 
     folder = tmp_path_factory.mktemp("place")
-    commanding.furnish(folder)
+    with undrawn():
+        commanding.furnish(folder)
     return folder
 
 

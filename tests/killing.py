@@ -127,8 +127,9 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
     assert status == 0, printed
     operations, expected = int((folder / "tally").read_text()), outcome(whole)
     report_of: dict[str, Any] = {"operations": operations, "killed": 0, "resumed": 0, "not_begun": 0, "problems": []}
-    # every operation at the beginning and the end, and every STRIDE-th of those between
-    places = sorted({*range(30), *range(operations - 40, operations), *range(0, operations, stride)})
+    # before every operation at the beginning and the end, after every third of these, and every STRIDE-th place between
+    ends = [*range(30), *range(operations - 40, operations)]
+    places = sorted({*(place for place in ends if place % 2 == 0 or place % 6 == 1), *range(0, operations, stride)})
     random = np.random.default_rng(1)
     for place in places:
         run = folder / f"run-{place}"

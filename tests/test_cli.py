@@ -201,7 +201,7 @@ def test_idle_threads_sleep_after_a_moment_unless_the_user_changes_this(given: d
 def test_an_interrupted_fit_can_be_continued(tmp_path: Path) -> None:
     """Ctrl-C gives status 130, one sentence and a checkpoint; the command it prints, pasted into a shell, ends with the
     same numbers."""
-    words = ["--epochs", "100", "--batch-size", "10", "--network", "linear", "--validation", "0.2"]
+    words = ["--epochs", "40", "--batch-size", "10", "--network", "linear", "--validation", "0.2"]
     done("fit", "iris", "--out", tmp_path / "whole", *words)
     for name in (signal.SIGINT, signal.SIGTERM):
         _interrupt_and_resume(tmp_path / f"a run -{name}", words, name)

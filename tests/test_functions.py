@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,15 @@ def too_much(name: str, function: Function) -> set[str]:
     return {what for what, is_over in over.items() if is_over}
 
 
+@cache
+def offenders() -> dict[str, set[str]]:
+    """Name of each function: what it has too much of."""
+    return {name: too_much(name, function) for name, function in functions()}
+
+
 @pytest.mark.parametrize("what", EXCEPTIONS)
 def test_functions_are_short_plain_and_of_few_parameters(what: str):
-    found = {name for name, function in functions() if what in too_much(name, function)}
+    found = {name for name, over in offenders().items() if what in over}
     new, gone = sorted(found - EXCEPTIONS[what]), sorted(EXCEPTIONS[what] - found)
     assert not new, f"too much {what}: {new}"
     assert not gone, f"no longer too much {what}, take them out of the exceptions: {gone}"

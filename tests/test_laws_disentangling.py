@@ -81,19 +81,20 @@ def test_the_exact_mixture_is_near_the_closed_form_of_its_limit() -> None:
     ("posteriors", "batches"),
     [
         (correlated, 30),
-        pytest.param(correlated, 200, marks=pytest.mark.slow),
+        pytest.param(correlated, 50, marks=pytest.mark.slow),
         (separated, 8),
-        pytest.param(separated, 200, marks=pytest.mark.slow),
+        pytest.param(separated, 50, marks=pytest.mark.slow),
     ],
 )
 def test_stratified_shares_are_within_five_percent_of_the_exact_mixture(posteriors, batches: int) -> None:
-    """N = 10,000 rows, batches of 1,024; the tolerance is 5 % plus 4.5 standard errors of both."""
+    """N = 10,000 rows, batches of 1,024; the tolerance is 5 % plus 4.5 standard errors of both, and 5 % alone for 50
+    batches, where both together have a standard error of 1.3 % and 0.4 %."""
     given = posteriors(10_000)
-    truth, error = exact(*given, 1000 if batches < 200 else 8000)
+    truth, error = exact(*given, 1000 if batches < 50 else 8000)
     found = estimates(given, "stratified", 1024, batches)
     spread = np.hypot(error, found.std() / np.sqrt(batches))
     assert abs(found.mean() - truth) < 0.05 * truth + Z * spread
-    assert batches < 200 or abs(found.mean() - truth) < 0.05 * truth
+    assert batches < 50 or abs(found.mean() - truth) < 0.05 * truth
 
 
 def test_plain_shares_are_biased_if_posteriors_are_far_apart() -> None:

@@ -85,7 +85,7 @@ def test_a_move_keeps_its_density() -> None:
 
 
 def test_the_certificate_holds_the_truth_in_99_of_100_repetitions() -> None:
-    """For models of one and of three latent dimensions and 100 repetitions of 20 rows each, the mean of ln p lies in
+    """For models of one and of three latent dimensions and 100 repetitions of 10 rows each, the mean of ln p lies in
     the interval in at least 99 repetitions (the interval covers more than its 99 %, since both ends are bounds), and
     both bounds, averaged over repetitions, are within 0.02 nats of that mean."""
     for q in (1, 3):
@@ -94,12 +94,12 @@ def test_the_certificate_holds_the_truth_in_99_of_100_repetitions() -> None:
         v = np.linalg.inv(w.T @ w + s2 * np.eye(q)) @ w.T
         variance = s2 / np.diag(w.T @ w + s2 * np.eye(q))
         model = laws.linear_vae(w, b, s2, laws.diagonal_posterior(v, b - 0.1, 1.3 * variance)).double()
-        x, _ = _simulated(model, None, 2000, seed=q)
-        found = evaluation.certify(model, rows=2000, chains=8, temperatures=30, seed=q)
+        x, _ = _simulated(model, None, 1000, seed=q)
+        found = evaluation.certify(model, rows=1000, chains=8, temperatures=30, seed=q)
         truth = laws.gaussian_log_likelihood(x.numpy(), w, b, s2)
         lower, upper = found.lower.numpy() - truth, found.upper.numpy() - truth
         parts = [evaluation.Certificate(t(low), t(high)).interval
-                 for low, high in zip(lower.reshape(100, 20), upper.reshape(100, 20))]  # fmt: skip
+                 for low, high in zip(lower.reshape(100, 10), upper.reshape(100, 10))]  # fmt: skip
         assert sum(low <= 0 <= high for low, high in parts) >= 99
         assert -0.02 < lower.mean() < 0 < upper.mean() < 0.02
 

@@ -24,7 +24,7 @@ from latens.cli.commands import many
 from latens.errors import FitError, InputError
 
 SEVERAL = ("fit", "x.npy", "--seeds", "4", *map(str, QUICK))
-LONG = ["fit", "x.npy", "--seeds", "4", "--epochs", "40", "--batch-size", "10", "--validation", "0.25",
+LONG = ["fit", "x.npy", "--seeds", "4", "--epochs", "12", "--batch-size", "10", "--validation", "0.25",
         "--device", "cpu", "--patience", "0", "--checkpoint-seconds", "0"]  # fmt: skip
 
 

@@ -218,8 +218,9 @@ def probabilities(columns: Columns) -> Tensor | None:
     found, keys = [], []
     for index, part in columns.parts:
         if levels := _levels(part):
-            each = [part.log_prob(torch.full(part.batch_shape, float(k))) for k in range(levels)]
-            found.append(torch.stack(each, -1).flatten(-2))
+            shape = part.batch_shape
+            every = torch.arange(levels).to(index.device, torch.get_default_dtype()).reshape(-1, *[1] * len(shape))
+            found.append(part.log_prob(every.expand(levels, *shape)).movedim(0, -1).flatten(-2))
             keys.append((index.unsqueeze(-1) + torch.arange(levels) / levels).flatten())
     return torch.cat(found, -1)[..., torch.cat(keys).argsort()].exp() if found else None
 
