@@ -190,12 +190,12 @@ def test_killed_at_every_file_operation_and_resumed(tmp_path: Path):
     assert process.returncode == 0, printed
     found = json.loads(printed.splitlines()[-1])
     assert found["problems"] == []
-    assert found["operations"] > 150 and found["killed"] == found["resumed"] > 70 and found["not_begun"] >= 4
+    assert found["operations"] > 150 and found["killed"] == found["resumed"] > 60 and found["not_begun"] >= 4
 
 
 @pytest.mark.slow
 def test_latens_fit_killed_at_random_moments_and_resumed(tmp_path: Path):
-    """The real command is killed up to four times in a row, each time at a random moment after its first step."""
+    """The real command is killed up to three times in a row, each time at a random moment after its first step."""
     words = ["-m", "latens", "fit"]
     options = [
         "digits",
@@ -216,7 +216,7 @@ def test_latens_fit_killed_at_random_moments_and_resumed(tmp_path: Path):
     moments, part = random.Random(3), tmp_path / "part"
     state = part / "checkpoint" / "state.json"
     killed = 0
-    for _ in range(4):
+    for _ in range(3):
         begun = (part / "run.json").exists()
         before = state.read_bytes() if state.exists() else b""
         process = command(*words, *(["--resume", part] if begun else [*options, "--out", part]))
