@@ -58,8 +58,8 @@ RUNS: dict[str, tuple[str, dict]] = {
     "levels": ("levels", {}),
     "categories": ("levels", {"likelihood": "categorical"}),
     "levels in a mixture": ("levels", {"recipe": latens.Recipe("vae", prior="mixture")}),
-    "entries of a book": ("levels", {"recipe": "vq"}),
-    "entries of three books": ("levels", {"recipe": latens.Recipe("residual_vq", codes=7)}),
+    "entries of a codebook": ("levels", {"recipe": "vq"}),
+    "entries of three codebooks": ("levels", {"recipe": latens.Recipe("residual_vq", codes=7)}),
     "codes on a grid": ("levels", {"recipe": "fsq"}),
     "categories of codes": ("levels", {"recipe": "reinforce"}),
     "a ladder": ("levels", {"recipe": "ladder"}),
@@ -215,7 +215,7 @@ for name in ("levels", "counts", "a ladder"):
 """
 
 
-def test_files_are_the_same_under_other_instructions_and_threads(
+def test_files_do_not_depend_on_the_instruction_set_or_the_number_of_threads(
     fitted: dict[str, latens.VAE], codecs: dict[str, Codec], tmp_path: Path
 ):
     for name in ("levels", "counts", "a ladder"):

@@ -30,7 +30,7 @@ def _whole(x: Any) -> np.ndarray:
 COUNTS: dict[str, np.ndarray] = {
     "narrower than a Poisson": _whole(HALF + RNG.integers(0, 4, N)),
     "determined by the earlier column": 3 * EARLIER + 2,
-    "determined but for one": 3 * EARLIER + 2 + (RNG.random(N) < 0.3),
+    "determined up to one": 3 * EARLIER + 2 + (RNG.random(N) < 0.3),
     "mostly zeros": np.where(RNG.random(N) < 0.7, 0, RNG.negative_binomial(2, 0.2, N)),
     "zeros where the earlier column is low": np.where(EARLIER < 12, 0, 5 + RNG.poisson(EARLIER)),
     "small, 0 to 5": RNG.binomial(5, (EARLIER + 1) / 25),
@@ -81,8 +81,9 @@ def fitted(request: Any) -> tuple[int, dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_are_restored_as_they_were(fitted: tuple[int, dict[str, np.ndarray]], name: str) -> None:
-    """Mean, standard deviation and the shares of the three most frequent values are within four standard errors for a
-    sample of as many rows: if the draws were independent rows, one of 150 comparisons would fail in 1 % of all runs."""
+    """Mean, standard deviation and the shares of the three most frequent values are within four standard errors, those
+    of a sample of as many rows. If the draws were independent, about 1 % of runs would fail, with 150 comparisons
+    each."""
     rows, every = fitted
     cells, made, earlier = COUNTS[name][:rows], every[name], EARLIER[:rows]
     deviation = cells.std()

@@ -18,7 +18,7 @@ from latens.data import infer
 from latens.recipes import choices
 
 D, Q = 5, 2
-WIDE = 2.5  # factors on the variance of each expert, so that weights have a finite variance
+WIDE = 2.5  # the factor on the variance of each expert, so that weights have a finite variance
 X, W, B, S2 = laws.toy(6, D, Q, seed=21)
 CUTS = {"first": slice(0, 2), "second": slice(2, 4), "third": slice(4, 5)}
 MISSING = X.copy()
@@ -67,7 +67,7 @@ def opinions(row: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def multiplied(normals: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The product of normals, one after the other: completing the square of two at a time."""
+    """The product of normals, two at a time, by completing the square."""
     mean, var = normals[0]
     for m, v in normals[1:]:
         mean, var = (mean * v + m * var) / (var + v), var * v / (var + v)
@@ -195,7 +195,7 @@ def test_a_mapping_with_gaps_trains_and_a_missing_modality_is_not_learned_from(k
 
 
 @pytest.mark.parametrize("name", ["poe", "moe", "mopoe", "joint"])
-def test_pieces_of_every_kind_of_data(name) -> None:
+def test_modalities_can_be_cut_from_arrays_images_and_sequences(name) -> None:
     rng = np.random.default_rng(0)
     for x in (rng.normal(size=(20, 5)), rng.integers(0, 4, (20, 6, 5)).astype("uint8"), rng.normal(size=(20, 7, 3))):
         schema = infer(x.astype("float32") if x.dtype.kind == "f" else x)

@@ -50,7 +50,7 @@ TAKEN: dict[str, tuple[type, str, Any]] = {  # data, and the schema: arrays whos
 
 
 @pytest.mark.parametrize("case", TAKEN)
-def test_data_are_interpreted(case: str) -> None:
+def test_data_become_the_expected_kind_of_schema(case: str) -> None:
     kind, word, x = TAKEN[case]
     rows = rows_of(x)
     assert type(rows.schema) is kind and rows.schema.kind == word and len(rows) == len(x)
@@ -146,7 +146,7 @@ def test_labels_are_conditions_where_they_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_the_canonical_order_is_one_of_contents(lazy: bool) -> None:
+def test_the_canonical_order_depends_only_on_the_contents(lazy: bool) -> None:
     x = rng.integers(0, 3, (200, 4)).astype(np.float32)
     weight = rng.integers(1, 4, 200).astype(float)
     shuffle = rng.permutation(200)

@@ -14,7 +14,7 @@ from speed.peers.work import Work, wait
 
 
 def maps(module: nn.Module, example: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
-    """(map, its input, its output) of each linear or convolutional map that the example passes, in order."""
+    """(map, its input, its output) of each linear or convolutional map that the example passes through, in order."""
     found: list[tuple[nn.Module, Tensor, Tensor]] = []
     kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 

@@ -82,7 +82,7 @@ Network = Mlp | Conv
 def negative_elbo(encoder: nn.Module, decoder: nn.Module, x: Tensor, *, softplus: bool, draws: int = 5) -> float:
     """The test bound, -ELBO with a Bernoulli likelihood, nats per row: one function for the weights of all contenders.
 
-    ``softplus``: whether the raw variance goes through softplus, shifted so that 0 means 1, or exp.
+    ``softplus``: whether the raw variance goes through softplus, shifted so that 0 gives 1, and not through exp.
     """
     generator, total = torch.Generator().manual_seed(1), 0.0
     for rows in x.split(1000):

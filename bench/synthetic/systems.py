@@ -33,12 +33,12 @@ class Drawn:
 
 @dataclass(frozen=True)
 class System:
-    """A way to draw rows under one or several names, and the version that makes its lines current."""
+    """A way to draw rows under one or several names, and its version: lines of other versions are out of date."""
 
     names: tuple[str, ...]
     version: Callable[[], str]
     draw: Callable[[pd.DataFrame, int, argparse.Namespace, Path], dict[str, Drawn]]
-    seeds: int | None = None  # whether it draws another number of rows than asked for
+    seeds: int | None = None  # the number of seeds, if not that of --seeds
     only: str | None = None  # the data for which it exists
 
 

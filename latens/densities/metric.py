@@ -1,4 +1,4 @@
-"""Codes drawn, by a Markov chain, from regions in which a learned metric says that data lie."""
+"""Codes drawn by a Markov chain from the regions where, by a learned metric, the data lie."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class Adversarial(Objective):
 
 
 class FeatureELBO(Objective):
-    r"""The ELBO with a critic's features instead of the data, and the critic (Larsen et al. 2016).
+    r"""The ELBO with a critic's features instead of the data; the critic is trained as well (Larsen et al. 2016).
 
     Let F(x) be features, x~ = f(z) decoded from z ~ q(z|x), x^ = f(z) decoded from z ~ p(z), and :math:`d = \tfrac12
     \lVert F(x) - F(\tilde x) \rVert^2`. Then

@@ -70,7 +70,7 @@ class TotalCorrelation(Penalty):
         """The estimate, in nats, a scalar."""
         q, z = canonical(draw.q), draw.codes  # K x B x Z
         if not isinstance(q, DiagonalNormal):
-            raise ValueError(f"the posterior must be diagonal normal for total correlation, got {type(q).__name__}")
+            raise ValueError(f"the posterior must be a diagonal normal for total correlation, got {type(q).__name__}")
         shares = log_shares(z.shape[1], self.rows, self.weighting, z.dtype).to(z.device)
         joint, marginals = shares, torch.zeros_like(z[..., 0])
         for loc, variance, value in zip(q.loc.unbind(-1), q.variance.unbind(-1), z.unbind(-1)):

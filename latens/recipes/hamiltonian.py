@@ -17,7 +17,7 @@ def hvae(
     r"""The VAE whose posterior draws follow tempered Hamiltonian dynamics.
 
     A draw of the encoder's normal gets a random momentum and takes a few leapfrog steps uphill on ln p(x, z). Momenta
-    begin inflated and cool down, so that draws first spread. Step size and tempering are learned. The steps preserve
+    begin inflated and cool down, so that draws spread at first. Step size and tempering are learned. The steps preserve
     volume, so the bound needs no Jacobian. It is a bound for any number of steps.
 
     .. math::

@@ -55,7 +55,7 @@ def m2(
 
         \text{labelled rows: maximise}\quad L_y(x) + a \ln q(y|x)
 
-        \text{others: maximise}\quad \sum_{y} q(y|x)\, (L_y(x) + \ln p(y) - \ln q(y|x)), \quad p(y) \ \text{even}
+        \text{others: maximise}\quad \sum_{y} q(y|x)\, (L_y(x) + \ln p(y) - \ln q(y|x)), \quad p(y) \ \text{uniform}
 
         L_y(x) = \mathbb{E}_{q(z|x, y)}[\ln p(x|z, y)] - \mathrm{KL}(q(z|x, y) \,\|\, p(z))
 

@@ -1,4 +1,4 @@
-"""Scores, codes and filled rows batch by batch: from record batch to record batch, for Ray, Spark, Dask and DuckDB."""
+"""Functions from a record batch to its scores, codes or filled rows, for Ray, Spark, Dask and DuckDB."""
 
 from __future__ import annotations
 

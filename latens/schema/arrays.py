@@ -66,7 +66,7 @@ STORAGES = ("uint8", "float32", "float64")
 MAX_LEVELS = 65_536
 LIBRARY = "log_library_size"  # the condition that holds ln(total) of each row of counts
 LIBRARY_COLUMNS = 50  # counts with at least this many columns are modelled as shares of their total
-BEYOND_FLOAT32 = "it is beyond float32, so give the data in another unit"
+BEYOND_FLOAT32 = "it is beyond the range of float32, so give the data in another unit"
 _LOGARITHM = 20.0  # ln(1 + x) of a count never exceeds this
 _CHUNK = 1 << 20  # cells that are checked together, so that no temporary array is large
 

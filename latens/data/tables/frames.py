@@ -208,7 +208,8 @@ def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
 
 
 class MatrixBack:
-    """Makes matrices ``[N, D]`` of a dtype, or of float64 if columns have fractions; a table with words stays one."""
+    """Makes matrices ``[N, D]`` of a dtype, or of float64 if columns have fractions; a table with words stays a
+    table."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype

@@ -196,7 +196,8 @@ def _delimiter(data: bytes, start: int, where: str, path: Path) -> str:
 
 def _spaced(data: bytes, where: str, path: Path, least: int = 1) -> bool:
     """Whether runs of spaces cut most of the first records into equal numbers of fields, one of which is a number or a
-    date in every row. In .txt, .dat and .data files, all of the first records must be cut so."""
+    date in every row. In .txt, .dat and .data files, it is enough that all of the first records have equal numbers of
+    fields."""
     try:
         top, *rest = head = _head(_tabbed(data[: data.rfind(b"\n") + 1] or data, least), 0, "\t", where)
     except (InputError, ValueError):  # a malformed record, or no delimiter
@@ -384,7 +385,7 @@ def _content(path: Path, count: int | None = None) -> bytes:
             parts.append(part)
             size += len(part)
             if size > limit:
-                what = f"{path} inflates to more than {DENSEST:,} times its size and {limit:,} bytes"
+                what = f"{path} inflates to more than {DENSEST:,} times its size and to more than {limit:,} bytes"
                 raise InputError(what, "unpack it first")
     return b"".join(parts)
 

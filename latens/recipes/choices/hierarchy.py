@@ -119,8 +119,8 @@ def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: 
 
 
 def image_features(info: DataInfo, *further: nn.Module) -> nn.Module:
-    """The network from x, with the features of the condition as channels, to ``CHANNELS`` channels; ``further``
-    follow."""
+    """The network from x, with the features of the condition as channels, to ``CHANNELS`` channels, and then
+    through the networks ``further``."""
     condition, (stem, shape) = condition_for(info), stem_for(info)
     channels = shape[0] + (0 if condition is None else condition.features)
     block = networks.Residual(networks.bottleneck(CHANNELS, CHANNELS))
