@@ -1,8 +1,8 @@
 """Feed altered files to latens and keep those that break it: ``python -m bench.fuzz --minutes 60 --out finds``.
 
 A find is an exception that the command line does not turn into an error message, an error message about memory, use of
-more memory than a constant plus twice the file's size, or a process that dies or exceeds the time limit (on the clock,
-15 times the limit on processor time). Each find is kept as the altered file and a text that says how the case ended.
+more memory than a constant plus twice the file's size, or a process that dies or exceeds the time limit (15 times as
+long by the clock as in processor time). Each find is kept as the altered file and a text that says how the case ended.
 Linux only.
 """
 

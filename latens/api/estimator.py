@@ -379,8 +379,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._like(X, schema, self.run_.given, ordered=ordered, check=check, reading=reading)
 
     def _outside(self, found: Any, rows: Rows | None = None) -> Any:
-        """Values found, in the user's form: in the form of ``rows``, with their index, or in the form of the fit's
-        data."""
+        """Values found, in the user's form: that of ``rows``, with their index, or that of the fit's data."""
         back = rows.back if rows is not None else getattr(self, "_back", None)
         if not hasattr(found, "column_names"):
             names = self._schema().names if rows is None else rows.names
@@ -550,7 +549,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     # Scores
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """A lower bound on ln p(x) of each row, in nats: ``[N]`` float64; -inf if a cell is impossible.
+        """A lower bound on ln p(x) of each row, in nats: ``[N]`` float64; -inf if a cell has a value that its column
+        cannot hold.
 
         The bound is importance-weighted with K = ``nll_draws`` draws (Burda et al. 2016). All rows share the same
         noise, so a score depends neither on other rows nor on their order. :class:`latens.runs.scoring.Scores` gives
@@ -559,8 +559,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self._scores(X, ordered=True)[0].log_px
 
     def anomaly_scores(self, X: Any) -> NDArray[np.float64]:
-        """How strange each row is, in nats: ``[N]``; infinite if a cell is impossible. A row is strange if it is far
-        from samples of the model, or if p(x) is small (see :class:`latens.evaluation.strangeness.Views`)."""
+        """How strange each row is, in nats: ``[N]``; infinite if a cell has a value that its column cannot hold. A row
+        is strange if it is far from samples of the model, or if p(x) is small (see
+        :class:`latens.evaluation.strangeness.Views`)."""
         return self._scores(X)[0].strangeness
 
     def score_table(self, X: Any) -> Any:
@@ -588,8 +589,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @untouched()
     def score(self, X: Any, y: Any = None) -> float:
-        """The mean of :meth:`score_samples` over rows without an impossible cell, in nats. For a model without a bound
-        on ln p(x), minus the mean squared error."""
+        """The mean of :meth:`score_samples` over rows whose values the columns can hold, in nats. For a model without a
+        bound on ln p(x), minus the mean squared error."""
         rows = self._rows(X, ordered=True, check=False)
         if scoring.no_bound(self.run_, rows.take(np.arange(1)).sifted(refuse=False)[0]) is not None:
             apart = evaluation.evaluate(self.model_, rows.inside, rows.c, k=0)

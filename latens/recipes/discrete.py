@@ -172,7 +172,8 @@ def _quantised(
     info: DataInfo, book: conditionals.Codebook, net: nn.Module, likely: nn.Module, positions: int,
     layout: tuple[int, int] | None = None,
 ) -> models.VAE:  # fmt: skip
-    """The nearest code of one codebook at each position; it starts with the codes of the sample of rows."""
+    """The nearest code of one codebook at each position. The codebook starts with encoder outputs of the sample of
+    rows."""
     posterior = conditionals.NearestCode(net, book, info.reads)
     if info.sample is not None:
         rows = slice(0, 2048 if layout is None else 256)

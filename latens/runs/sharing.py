@@ -189,7 +189,7 @@ def _answering(name: str) -> Iterator[Any]:
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
         if status in (401, 403):
-            raise InputError(f"the hub refuses {name} ({status})", f"{login} for an account that may") from None
+            raise InputError(f"the hub refuses {name} ({status})", f"{login} for an account with permission") from None
         raise InputError(f"the hub at {where} answers {status} for {name}", "try again later") from None
     except (errors.HTTPError, errors.EntryNotFoundError, errors.FileMetadataError, OSError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")

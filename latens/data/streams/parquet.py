@@ -19,7 +19,7 @@ from latens.errors import InputError
 from latens.schema.arrow import listed, pa
 
 MOST_ROWS = 1 << 16  # a larger row group is cut into blocks of this many rows ...
-UNIT_ROWS = 1 << 20  # ... of which those within this many rows are read one after the other
+UNIT_ROWS = 1 << 20  # ... and the blocks within this many rows are read one after the other
 _OPEN = 16  # units whose readers are open at the same time
 _BUFFER = 1 << 18  # bytes of a column that are read together
 _DECLARED = 1 << 40  # a footer that declares more rows than this in a group is refused
@@ -28,8 +28,8 @@ _BATCH = 1 << 16  # rows that are decoded together if a row group is cut
 
 @dataclass(frozen=True)
 class _Piece:
-    """The rows of a row group from ``start`` on, all or part of them: the unit that they belong to, whether they
-    are the whole group, and whether they are the last of their unit."""
+    """All or some of the rows of a row group, from ``start`` on, with the unit that they belong to, whether they are
+    the whole group, and whether they are the last of their unit."""
 
     file: int
     group: int

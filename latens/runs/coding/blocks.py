@@ -114,7 +114,7 @@ class Bits:
             raise Damaged("a checksum does not match")
         stack, rounding, sizes, dim, lent = _opened(body, count, count * width)
         if max(sizes) > self._most(width):
-            raise Damaged("the head of a block is impossible")
+            raise Damaged("the head of a block is not valid")
         layers = layers_of(self.model, rounding)
         parts: list[np.ndarray] = []  # memory is bounded by the words in the block, not by what its head claims
         first = count
@@ -123,7 +123,7 @@ class Bits:
             c = trees.take(self.c, rows)
             z, taken = layers.pop(stack, size, c, batch)
             if layers.dim != dim:
-                raise Damaged("the head of a block is impossible")
+                raise Damaged("the head of a block is not valid")
             symbols = self.likelihood.pop(stack, self._px(z, rows, batch, rounding), rows, rounding, batch)
             parts.append(symbols)
             layers.push_posterior(stack, taken, self.likelihood.inside(symbols, rows), c, batch)
@@ -151,7 +151,7 @@ def _opened(body: bytes, count: int, cells: int) -> tuple[Stack, Rounding, list[
     sound = sum(sizes) == count and len(sizes) == batches and all(sizes)
     sound = sound and 1 <= lanes <= lanes_of(cells) and lanes.bit_count() == 1  # earlier files have fewer lanes
     if not sound or not 1 <= dim <= 1 << 20 or lent > len(words) + lanes * 2 + dim or (heads < 1 << 32).any():
-        raise Damaged("the head of a block is impossible")
+        raise Damaged("the head of a block is not valid")
     return Stack(lanes, words=words, heads=heads), rounding, sizes, dim, lent
 
 
