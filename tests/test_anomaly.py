@@ -34,7 +34,7 @@ SCORES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 
 @pytest.mark.parametrize("kind", SCORES)
 @pytest.mark.parametrize("n", [1, 2, 19, 400])
-def test_p_values_are_counts(kind: str, n: int) -> None:
+def test_p_values_count_the_calibration_scores_that_are_as_high(kind: str, n: int) -> None:
     rng = np.random.default_rng(n)
     known, new = SCORES[kind](rng, n), SCORES[kind](rng, 50)
     new = np.concatenate([new, known, [-np.inf, np.inf]])
@@ -150,9 +150,9 @@ def test_auroc_is_the_share_of_pairs_and_its_error_is_that_of_delong(kind: str, 
 
 
 def test_the_standard_error_of_the_auroc_is_its_spread() -> None:
-    """1,500 repetitions with 60 anomalies of N(1, 1) among 90 of N(0, 1); an estimated standard deviation has relative
-    error 1 / sqrt(2 x 1500) = 1.8 %, the mean square of the errors about 0.4 %: 4 errors are 7.5 %. The mean is
-    Phi(1 / sqrt 2).
+    """1,500 repetitions with 60 anomalies from N(1, 1) and 90 other rows from N(0, 1). An estimated standard deviation
+    has a relative error of 1 / sqrt(2 x 1500) = 1.8 %, and the mean square of the standard errors one of about
+    0.4 %; four such errors are 7.5 %. The mean is Phi(1 / sqrt 2).
     """
     from scipy.stats import norm
 
@@ -191,7 +191,7 @@ def test_the_closest_row_is_that_of_a_loop(widths: tuple[int, int]) -> None:
     assert found[3] == 0
 
 
-def test_two_samples_of_one_distribution_cannot_be_told_apart_and_the_error_says_how_well() -> None:
+def test_two_samples_of_one_distribution_are_told_apart_no_better_than_the_error_says() -> None:
     """Over 12 repetitions, the sum of squared z is chi-squared with 12 degrees of freedom, above 39.1 once in
     10,000."""
     rng, z = np.random.default_rng(5), []

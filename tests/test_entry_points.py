@@ -54,7 +54,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_recipe_of_a_package_can_be_named_like_any_other_recipe(site: Path):
     install(site, "smalls", {"small": "smalls:small", "vae": "smalls:small", "odd": "smalls"})
-    assert list(recipes.installed()) == ["small"]  # a name of the catalogue stays its own
+    assert list(recipes.installed()) == ["small"]  # "vae" stays the name of the recipe in the catalogue
     listed = done("recipes").out
     assert "small                   of the package smalls" in listed
     assert json.loads(done("recipes", "--json").out)["installed"] == [{"name": "small", "place": "smalls:small"}]

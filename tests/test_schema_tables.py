@@ -93,7 +93,7 @@ def beside(cells: pa.Array, name: str = "cells") -> pa.Table:
 
 
 @pytest.mark.parametrize("case", CELLS)
-def test_there_and_back(case: str) -> None:
+def test_a_table_survives_conversion_to_numbers_and_back(case: str) -> None:
     """to_user(to_model(t)) == t in names, order, types and every cell, also through JSON and for another split into
     chunks."""
     kind, cells = CELLS[case]
@@ -112,7 +112,7 @@ def test_there_and_back(case: str) -> None:
 
 @pytest.mark.parametrize("case", CELLS)
 def test_numbers_are_those_of_arrow(case: str) -> None:
-    """The second route is Python's values, one by one."""
+    """Compare with Python's values, converted one by one."""
     kind, cells = CELLS[case]
     if kind in ("constant", "missing"):
         return
@@ -230,7 +230,7 @@ def test_values_that_a_column_cannot_hold_are_refused(case: str) -> None:
     assert "\n" not in str(caught.value) and not str(caught.value).endswith(".")
 
 
-def test_two_columns_of_one_name() -> None:
+def test_two_columns_of_one_name_are_refused() -> None:
     twice = pa.table([[1.5, 2.5], [3.5, 4.5]], names=["a", "a"])
     with pytest.raises(InputError, match="the data has two columns called 'a': rename one"):
         infer_table(twice)

@@ -228,7 +228,8 @@ FAULTS = {
     "huge text": "me/mine on the hub: run.json has 1,099,511,627,776 bytes, too many for a run: name another",
     "huge weights": "me/mine on the hub has 1,073,741,824 GiB, and ",
     "another size": "me/mine on the hub: metrics.csv does not have the size that the hub states: try again later",
-    "refuses": "the hub refuses me/mine (403): log in with `hf auth login`, or set HF_TOKEN for an account with permission",
+    "refuses": "the hub refuses me/mine (403): log in with `hf auth login`, or set HF_TOKEN for an account with "
+    "permission",
     "out of order": "the hub at http://127.0.0.1:",
 }
 

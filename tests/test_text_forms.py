@@ -123,7 +123,7 @@ FORMS: dict[str, tuple[list[str], list[Any], str]] = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_there_and_back(name: str) -> None:
+def test_cells_are_read_and_written_back_in_the_same_form(name: str) -> None:
     cells, values, described = FORMS[name]
     found = understood(pa.chunked_array([cells]), "x", "t.csv")
     assert found.values.to_pylist() == values and found.form.describe() == described

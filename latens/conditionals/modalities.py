@@ -86,7 +86,8 @@ class ProductOfExperts(Experts):
 
 
 class MixtureOfExperts(Experts):
-    r"""The even mixture of the experts of all present modalities; N(0, I) if there are none (Shi et al. 2019).
+    r"""The equally weighted mixture of the experts of all present modalities; N(0, I) if there are none (Shi et al.
+    2019).
 
     .. math:: q(z \mid x) = \frac1M \sum_m q_m(z \mid x_m)
     """
@@ -97,7 +98,8 @@ class MixtureOfExperts(Experts):
 
 
 class MixtureOfProducts(Experts):
-    """The even mixture over all non-empty subsets of the present modalities, each with the product of its experts.
+    """The equally weighted mixture over all non-empty subsets of the present modalities, each with the product of its
+    experts.
 
     It is N(0, I) if no modality is present (Sutter, Daunhawer & Vogt 2021). ``InputError`` for more than 8 modalities.
     """

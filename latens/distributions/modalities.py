@@ -137,7 +137,8 @@ def product(normals: Sequence[DiagonalNormal], present: Tensor, with_prior: bool
 def mixture_of_products(
     normals: Sequence[DiagonalNormal], present: Tensor, subsets: Sequence[Sequence[int]]
 ) -> ExpertMixture:
-    """The even mixture, over the subsets whose members are all present, of their products; N(0, I) if there is none.
+    """The equally weighted mixture of the products of those subsets whose members are all present; N(0, I) if there
+    are none.
 
     With single experts it is a mixture of experts (Shi et al. 2019), with all subsets a mixture of products (Sutter et
     al. 2021).

@@ -75,7 +75,8 @@ class Vamp(nn.Module):
 
 
 class Exemplar(nn.Module):
-    r"""The even mixture of normals around the posterior means of M training rows (Norouzi, Fleet & Norouzi 2020).
+    r"""The equally weighted mixture of normals around the posterior means of M training rows (Norouzi, Fleet & Norouzi
+    2020).
 
     .. math:: p(z) = \frac1M \sum_m \mathcal{N}(z; g(x_m), s^2 I)
 

@@ -56,9 +56,9 @@ def moe(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""Several modalities whose experts are mixed: the MMVAE.
 
-    The posterior is the even mixture of the experts of the modalities that a row has: each expert must explain all
-    modalities by itself, which makes codes of different modalities comparable. With k above 1 the bound is that of
-    iwae.
+    The posterior is the equally weighted mixture of the experts of the modalities that a row has: each expert must
+    explain all modalities by itself, which makes codes of different modalities comparable. With k above 1 the bound is
+    that of iwae.
 
     .. math::
 
@@ -90,9 +90,9 @@ def mopoe(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""Several modalities: a mixture over all subsets of products of experts.
 
-    The posterior is an even mixture over all non-empty subsets of the modalities that a row has; each component is the
-    product of the experts in the subset. It lies between moe (subsets of one) and poe (the full set). The prior is not
-    one of the experts.
+    The posterior is an equally weighted mixture over all non-empty subsets of the modalities that a row has; each
+    component is the product of the experts in the subset. It lies between moe (subsets of one) and poe (the full set).
+    The prior is not one of the experts.
 
     .. math::
 

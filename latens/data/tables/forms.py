@@ -94,7 +94,8 @@ def _clothes(matches: Sequence[re.Match[str]]) -> tuple[str, str, dict[str, floa
 
 
 def _are_names(matches: Sequence[re.Match[str]], naked: bool) -> bool:
-    """Whether the texts are names, not quantities: with an open bracket, as a code (007) or a telephone number."""
+    """Whether the texts are names, not quantities: one has an unmatched bracket or is a code (007), or all are
+    telephone numbers."""
     return (
         any((match["open"] == "(") != match[0].endswith(")") for match in matches)
         or (naked and any(re.match("0[0-9xX]", match["body"]) for match in matches))
@@ -117,7 +118,7 @@ def is_bare(text: str) -> bool:
 
 
 def _is_sign(before: str, behind: str) -> bool:
-    """Whether the text around a number is the sign of a currency or of per cent."""
+    """Whether the text around a number is a currency sign or a per cent sign."""
     return bool(re.fullmatch(rf"{_MONEY}|[%‰]", before.strip() + behind.strip()))
 
 
@@ -161,7 +162,7 @@ def with_decimals(form: Numbers, fewest: int, most: int) -> Numbers:
 
 
 def _power(bodies: Sequence[str]) -> tuple[int, str] | None:
-    """(decimals, form of the power of ten) if all digits end in a power of ten that is written the same way; else
+    """(decimals, form of the power of ten) if all numbers end in a power of ten that is written the same way; else
     None."""
     found = [match for body in bodies if (match := _POWER.fullmatch(body))]
     decimals, letters = {len(match[1] or "") for match in found}, {match[2] for match in found}
