@@ -151,7 +151,7 @@ def test_one_row_has_no_correlation_and_other_posteriors_are_refused() -> None:
     assert objectives.TotalCorrelation(5)(model, x, model.draw(x)).item() == pytest.approx(0.0, abs=1e-12)
     full = laws.linear_vae(np.eye(2), np.zeros(2), 1.0, laws.full_posterior(np.eye(2), np.zeros(2), np.eye(2)))
     x = t(np.zeros((3, 2)))
-    with pytest.raises(ValueError, match=r"must be diagonal normal .*, got FullNormal"):
+    with pytest.raises(ValueError, match=r"must be a diagonal normal .*, got FullNormal"):
         objectives.TotalCorrelation(5)(full, x, full.draw(x))
     with pytest.raises(latens.errors.InputError, match="weighting must be one of stratified"):
         objectives.TotalCorrelation(5, "mss")
