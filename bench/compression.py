@@ -146,7 +146,7 @@ def _row(line: dict[str, Any]) -> str:
 
 def markdown(found: list[dict[str, Any]]) -> str:
     rows = ["| data | epochs of the fit | bytes of the file | bits | over -ELBO | others, bytes "
-            "| share of the best other | smaller than it from, with the model included "
+            "| size relative to the best other | break-even, with the model included "
             "| encode, decode: million dimensions per processor second |",
             "|---|" + "---|" * 8]  # fmt: skip
     return "\n".join([*rows, *(f"| {_row(line)} |" for line in found), "",

@@ -149,8 +149,8 @@ def page() -> str:
     kept = json.loads((Path(__file__).parent / "results" / "memory.json").read_text("utf-8"))
     sizes = sorted({run["rows"] for run in kept["runs"]})
     named = [f"{rows // MILLION} million" if rows >= MILLION else f"{rows:,}" for rows in sizes]
-    rows = [f"| command | format | {' | '.join(f'{name} rows, MiB' for name in named)} | last to first of millions |",
-            "|---|---|" + "---|" * (len(sizes) + 1)]  # fmt: skip
+    rows = [f"| command | format | {' | '.join(f'{name} rows, MiB' for name in named)} "
+            "| ratio, most to fewest millions |", "|---|---|" + "---|" * (len(sizes) + 1)]  # fmt: skip
     for command in COMMANDS:
         for kind in ("parquet", "npy", "csv"):
             of = {run["rows"]: run["mib"] for run in kept["runs"] if (run["command"], run["format"]) == (command, kind)}

@@ -91,7 +91,7 @@ def test_atoms_grid_and_range_are_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_whole_mass_is_one(name: str) -> None:
-    """The sum over atoms and grid points, or over atoms and the integral of the density, extends far beyond the
+    """The mass of atoms and grid points, or of atoms and the integral of the density, is summed far beyond the
     range."""
     law = law_of(COLUMNS[name][0])
     assert law is not None
@@ -525,7 +525,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_grids_of_any_step_and_origin(name: str) -> None:
+def test_grids_of_any_step_and_origin_are_found(name: str) -> None:
     """The step and the origin found are those that generated the values, and draws lie on this grid."""
     values, step, origin = GRIDS[name]
     law = law_of(values)
@@ -618,8 +618,8 @@ def test_last_digits_that_occur_equally_often_are_left_alone(name: str) -> None:
 @pytest.mark.parametrize("name", RADIX)
 def test_last_digits_that_cannot_occur_are_never_drawn(name: str) -> None:
     """For digits to a base other than ten in a column that is independent of the codes, draws have only possible
-    endings, have the spread of the values (false alarm rate below 1e-3 per case, with 2 % for the shape of the margin),
-    and reach both ends."""
+    endings, have the spread of the values (false alarm rate below 1e-3 per case, with an allowance of 2 % for the shape
+    of the margin), and reach both ends."""
     values, period, endings = RADIX[name]
     values = values.astype(float)
     law = infer_table(pa.table({"x": values})).field("x").law

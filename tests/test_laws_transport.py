@@ -31,9 +31,9 @@ def test_mmd_is_that_of_a_naive_loop_over_pairs_of_different_points() -> None:
 
 
 def test_mmd_is_unbiased_between_two_normals() -> None:
-    """The expectation over pairs is by quadrature: for independent 1-D normals the difference u is normal, and E 2s /
-    (2s + u^2) is an integral. 4,000 batches of 8, |z| < 4.5; the mean over all pairs, including i = j, is too high by
-    far more."""
+    """The expectation over pairs is computed by quadrature: the difference u of two independent 1-D normals is normal,
+    and E[2s / (2s + u^2)] is an integral. 4,000 batches of 8, |z| < 4.5. The mean over all pairs, including i = j, is
+    too high by much more than that."""
     from scipy import integrate, stats
 
     def expected(mean: float, var: float) -> float:

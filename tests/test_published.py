@@ -55,7 +55,7 @@ def test_every_row_has_a_finite_loss_with_gradients_and_a_figure(bench: ModuleTy
 
 def test_removed_cells_are_above_the_mean_and_the_error_is_over_them(bench: ModuleType, data: ModuleType) -> None:
     """Filling with column means gives the errors that Ipsen, Mattei & Frellsen (2021) report; the standard error agrees
-    with 2,000 bootstraps of rows within a tenth, which is six standard errors of their deviation."""
+    with 2,000 bootstraps of rows within a tenth, which is six standard errors of their standard deviation."""
     truth = data.standardised("breast", Path("."))
     holes = data.masked(truth, 15)
     gone = holes.isnan()

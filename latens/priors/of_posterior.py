@@ -159,5 +159,5 @@ class _Held(nn.Module):
 def _require_normal(posterior: nn.Module) -> None:
     if not isinstance(posterior, DiagonalNormalPosterior):
         raise ValueError(
-            f"the posterior of such a prior must be diagonal normal, got {type(posterior).__name__}"
+            f"the posterior of such a prior must be a diagonal normal, got {type(posterior).__name__}"
         )

@@ -114,7 +114,8 @@ class Streaming(InMemory):
         stream: the data.
         unit: the size of a chunk is a multiple of this number of rows, so that work done on ``unit`` rows at a time has
             the same groups of rows as in memory.
-        sift: whether impossible cells are left for :meth:`latens.data.rows.Rows.sifted`, instead of refused.
+        sift: whether cells with a value that their column cannot hold are left for
+            :meth:`latens.data.rows.Rows.sifted`, instead of refused.
     """
 
     def __init__(self, run: Run, stream: Stream, unit: int = 1, *, sift: bool = False):

@@ -52,7 +52,7 @@ def log_ndtr(x: Tensor) -> Tensor:
 
 
 def expm1(x: Tensor) -> Tensor:
-    r""":math:`e^x - 1` ``[...]``, to full precision even for small x, for which runtimes only subtract 1.
+    r""":math:`e^x - 1` ``[...]``, to full precision even for small x, where runtimes lose digits as they subtract 1.
 
     .. math:: e^x - 1 = \frac{2 t}{1 - t}, \quad t = \tanh(x / 2)
 
@@ -64,7 +64,7 @@ def expm1(x: Tensor) -> Tensor:
 
 
 def log1p(x: Tensor) -> Tensor:
-    r""":math:`\ln(1 + x)` ``[...]``, to full precision even for small x, for which runtimes only add 1.
+    r""":math:`\ln(1 + x)` ``[...]``, to full precision even for small x, where runtimes lose digits as they add 1.
 
     The factor x / (u - 1) corrects the rounding of u = 1 + x (Kahan).
 
