@@ -357,7 +357,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("name", ["run.json", "model.safetensors", "metrics.csv"])
-def test_damaged_runs(name: str) -> None:
+def test_damaged_files_of_a_run_are_refused(name: str) -> None:
     whole = Path("iris-run", name).read_bytes()
     rng = np.random.default_rng(0)
     cases: list[bytes | None] = [None, b"", whole[: len(whole) // 2], whole + b" x", b"\xff" * 50, b"[" * 100_000]

@@ -84,14 +84,14 @@ def test_ray_writes_the_same_bytes_as_local_processes(run: Path, tmp_path: Path)
     assert made[0] == made[1]
 
 
-def test_dask_takes_them(run: Path):
+def test_dask_takes_functions_of_batches(run: Path):
     dask = pytest.importorskip("dask")
     rows, encode = parquet.read_table(run.parent / "rows.parquet"), latens.encoder(run)
     found = dask.compute(*(dask.delayed(encode)(rows.slice(first, 40)) for first in (0, 40, 80)), scheduler="sync")
     assert pa.concat_tables(found).num_rows == 120
 
 
-def test_spark_takes_them(run: Path, monkeypatch: pytest.MonkeyPatch):
+def test_spark_takes_functions_of_batches(run: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("pyspark")
     from pyspark.sql import SparkSession
     from pyspark.sql.pandas.types import from_arrow_schema

@@ -56,7 +56,7 @@ def same(a: VAE, b: VAE) -> bool:
 
 
 @parametrize_with_checks([VAE(epochs=3)])
-def test_scikit_learns_checks(estimator: VAE, check: Callable[[VAE], None]):
+def test_the_estimator_passes_the_checks_of_scikit_learn(estimator: VAE, check: Callable[[VAE], None]):
     try:
         check(estimator)
     except SkipTest as reason:
@@ -311,7 +311,7 @@ def test_a_whole_number_weight_repeats_a_row_and_zero_leaves_it_out():
     assert many.run_.rows == (weight > 0).sum()
 
 
-def test_random_state():
+def test_random_state_decides_the_fit():
     x = rows()
     assert same(VAE(**QUICK).fit(x), VAE(**QUICK).fit(x))
     assert not same(VAE(**QUICK | {"random_state": 1}).fit(x), VAE(**QUICK).fit(x))

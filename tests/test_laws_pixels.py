@@ -118,7 +118,7 @@ def test_the_entropy_of_a_known_chain_is_found():
     assert -4 * error < -scores.mean() - truth < 4 * error + 12 * 0.02, (-scores.mean(), truth, error)
 
 
-def test_refusals():
+def test_codes_that_are_not_whole_numbers_and_bad_options_are_refused():
     with pytest.raises(InputError, match="these are real"):
         pixelcnn(Codes.split(torch.randn(20, 2)))
     whole = Codes.split(torch.randint(4, (20, 3)), levels=4)

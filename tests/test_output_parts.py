@@ -193,7 +193,7 @@ def test_partitions_are_columns_and_the_output_keeps_the_tree(here: Path, addres
                 assert found.column(column).to_pylist() == one.column(column).to_pylist(), (name, column)
 
 
-def test_samples_in_parts(here: Path):
+def test_samples_in_parts_do_not_depend_on_the_workers(here: Path):
     words = ("sample", "run", "-n", 25, "--part-rows", 10, "--seed", 3)
     for workers in (1, 2):
         done(*words, "--out", f"out{workers}/", "--workers", workers)

@@ -159,7 +159,7 @@ def test_an_autoencoder_says_why_it_has_no_rate() -> None:
     assert "ELBO" not in head and ">NLL<" not in head and "NaN" not in text and "nan " not in text
 
 
-def test_without_data(image_run: Run) -> None:
+def test_a_report_without_data_leaves_out_what_needs_rows(image_run: Run) -> None:
     text = report.render(image_run, None)
     check(text, left_out=("reconstructions", "map", "rate", "traversal", "interpolations"))
     assert "needs data" in text
@@ -290,7 +290,7 @@ def test_pixels_follow_the_range_and_the_channels() -> None:
     assert np.array_equal(pixels.model_layout(Schema((3, 2, 2), "HWC", "continuous"), user), user.transpose(0, 3, 1, 2))
 
 
-def test_groups() -> None:
+def test_labels_are_grouped_into_at_most_ten_names_or_ranges() -> None:
     kinds = group(np.array([0, 1, 1]), 3, ("no", "yes"))
     assert kinds is not None and kinds.names == ["no", "yes"] and kinds.index.tolist() == [0, 1, 1]
     ranges = group(np.arange(100.0), 100)
@@ -512,7 +512,7 @@ def test_the_chart_of_active_units_has_the_threshold_of_their_count() -> None:
     assert sorted(subject.dimensions[0]) == np.flatnonzero(spread > 0.01).tolist()
 
 
-def test_sequences() -> None:
+def test_a_report_of_sequences_shows_their_first_channels() -> None:
     rng = np.random.default_rng(0)
     x = np.sin(np.linspace(0, 6, 12)[None, :, None] + rng.uniform(0, 6, (60, 1, 5))).astype(np.float32)
     rows = rows_of(x, asked=Asked(layout="TC"))

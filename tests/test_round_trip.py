@@ -78,7 +78,9 @@ def looks(cells: pd.Series, name: str) -> None:
 
 
 @pytest.mark.parametrize(("run", "data", "out"), ROUTES)
-def test_filled_tables(home: Path, monkeypatch: pytest.MonkeyPatch, run: str, data: str, out: str) -> None:
+def test_filled_tables_keep_their_observed_cells_and_the_form_of_each_column(
+    home: Path, monkeypatch: pytest.MonkeyPatch, run: str, data: str, out: str
+) -> None:
     if data == "stream":
         monkeypatch.setattr(sources, "SHARE", 0.0)
     source = home / f"gaps.{'csv' if data == 'csv' else 'parquet'}"
@@ -103,7 +105,7 @@ def test_filled_tables(home: Path, monkeypatch: pytest.MonkeyPatch, run: str, da
 
 @pytest.mark.parametrize("run", ["csv", "parquet"])
 @pytest.mark.parametrize("out", ["csv", "parquet"])
-def test_samples_and_reconstructions(home: Path, run: str, out: str) -> None:
+def test_samples_and_reconstructions_have_the_form_of_each_column(home: Path, run: str, out: str) -> None:
     for command, more in (("sample", ("-n", 60)), ("reconstruct", (home / "gaps.csv",))):
         made = home / f"{command}-{run}.{out}"
         words = [command, home / run, *more, "--out", made]

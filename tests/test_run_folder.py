@@ -26,7 +26,7 @@ def no_drawing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latens.report.write", blank_page)
 
 
-def test_files() -> None:
+def test_a_run_folder_has_its_files_and_its_record() -> None:
     assert {"run.json", "model.safetensors", "metrics.csv", "checkpoint", "report.html"} == set(os.listdir("iris-run"))
     record = json.loads(Path("iris-run/run.json").read_text())
     assert record["format"] == runs.FORMAT and record["status"] == "finished" and record["rows"] == 150
@@ -65,7 +65,7 @@ def test_given_options_are_kept_and_automatic_ones_are_reported(tmp_path: Path) 
     assert run.beta == 2 and "latent_dim" not in run.choices
 
 
-def test_save_and_load(tmp_path: Path) -> None:
+def test_a_saved_estimator_is_loaded_unchanged(tmp_path: Path) -> None:
     x = np.load("iris.npy")
     vae = latens.VAE(latent_dim=2, epochs=2, random_state=0).fit(x)
     vae.save(tmp_path / "deep" / "run")

@@ -276,7 +276,7 @@ def test_new_data_is_checked_against_the_schema() -> None:
         {"reason": None}, {"extra": 1}, {"ranges": 1}, {"ranges": {"low": [0]}},
     ],
 )  # fmt: skip
-def test_from_json_refuses(change: dict) -> None:
+def test_a_schema_with_a_bad_field_is_refused(change: dict) -> None:
     good = Schema((2,), "vector", "continuous", names=("a", "b")).to_json()
     Schema.from_json(good)
     with pytest.raises(InputError, match=r"schema of the data"):

@@ -107,7 +107,7 @@ def test_kinds_by_name_and_the_starting_bias():
     assert not networks.only_linear_maps(decoder)
 
 
-def test_a_capturable_step():
+def test_sequence_networks_can_be_captured_as_one_graph():
     import torch._dynamo
 
     torch.manual_seed(0)

@@ -59,7 +59,7 @@ def refusal(path: str | Path, **options: object) -> str:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("extension", ["npy", "npz", "idx", "idx.gz", "csv", "tsv"])
-def test_round_trip(tmp_path: Path, extension: str, dtype: str) -> None:
+def test_a_written_array_is_read_back_unchanged(tmp_path: Path, extension: str, dtype: str) -> None:
     table = extension in ("csv", "tsv")
     if "idx" in extension and dtype not in IDX_CODES:
         return
@@ -123,7 +123,7 @@ def test_fingerprint_of_a_table_is_of_its_cells() -> None:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_embedded(name: str) -> None:
+def test_built_in_sets_have_their_rows_and_labels(name: str) -> None:
     source = read(name)
     data = getattr(datasets, f"load_{name}")()
     assert source.labels is not None and np.array_equal(source.labels, data.target)
@@ -231,7 +231,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("case", TABLES)
-def test_tables(tmp_path: Path, case: str) -> None:
+def test_text_tables_of_every_form_are_read_compressed_or_not(tmp_path: Path, case: str) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(TABLES[case].encode())
     source = read(path)
@@ -299,7 +299,7 @@ CELLS: dict[str, tuple[str | bytes, dict[str, list[Any]]]] = {  # all cells, num
 
 
 @pytest.mark.parametrize("case", CELLS)
-def test_cells(tmp_path: Path, case: str) -> None:
+def test_cells_become_the_expected_values(tmp_path: Path, case: str) -> None:
     content, expected = CELLS[case]
     path = tmp_path / "table.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -325,7 +325,7 @@ BAD_TABLES = {
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
-def test_bad_tables(tmp_path: Path, case: str) -> None:
+def test_tables_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path, case: str) -> None:
     content, message = BAD_TABLES[case]
     path = tmp_path / "table.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -387,13 +387,13 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_bad_files(tmp_path: Path, name: str) -> None:
+def test_files_that_cannot_be_read_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     content, message = BAD_FILES[name]
     (tmp_path / name).write_bytes(content)
     assert re.search(message, refusal(tmp_path / name))
 
 
-def test_bad_archives(tmp_path: Path) -> None:
+def test_damaged_archives_and_pickled_arrays_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.npz"
     x = values("float64", (40, 3))
     np.savez_compressed(path, x=x)
@@ -477,7 +477,7 @@ def test_no_damage_raises_anything_else(tmp_path: Path, name: str) -> None:
 # Writing
 
 
-def test_write_refuses(tmp_path: Path) -> None:
+def test_arrays_that_a_file_cannot_hold_are_not_written(tmp_path: Path) -> None:
     x = values("float32", (4, 3))
     for path, array, names, message in [
         ("a.xlsx", x, None, "extension"),
@@ -508,7 +508,7 @@ def test_table_of_one_column_and_awkward_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("extension", ["npy", "npz", "csv"])
-def test_full_disk(tmp_path: Path, extension: str) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"a.{extension}"
     path.write_text("before")
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -522,7 +522,7 @@ def test_full_disk(tmp_path: Path, extension: str) -> None:
     assert os.listdir(tmp_path) == [path.name] and path.read_text() == "before"
 
 
-def test_atomic_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "größe")
     assert path.read_bytes() == "größe".encode()

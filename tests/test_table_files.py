@@ -152,7 +152,7 @@ PACKERS = {"t.csv.gz": gzip.compress, "t.csv.bz2": bz2.compress, "t.csv.xz": lzm
 
 
 @pytest.mark.parametrize("case", GOOD)
-def test_text(tmp_path: Path, case: str) -> None:
+def test_text_files_of_every_layout_are_read(tmp_path: Path, case: str) -> None:
     content, expected = GOOD[case]
     path = put(tmp_path, content)
     table = read_table(path)
@@ -209,12 +209,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_text(tmp_path: Path, case: str) -> None:
+def test_malformed_text_is_refused_with_the_reason(tmp_path: Path, case: str) -> None:
     content, message = BAD[case]
     assert re.search(message, refusal(put(tmp_path, content)))
 
 
-def test_choices(tmp_path: Path) -> None:
+def test_columns_can_be_chosen_dropped_or_read_as_text(tmp_path: Path) -> None:
     path = put(tmp_path, "id,a,b\nx,1,2\ny,3,n.d.\nz,5,6\n")
     assert read_table(path, drop="b").column_names == ["id", "a"]
     assert read_table(path, columns=["a", "id"]).to_pydict() == {"a": [1, 3, 5], "id": ["x", "y", "z"]}
@@ -281,7 +281,7 @@ TYPED = pa.table({
 
 
 @pytest.mark.parametrize("extension", ["csv", "tsv", "parquet", "feather", "arrow"])
-def test_round_trip(tmp_path: Path, extension: str) -> None:
+def test_a_written_table_is_read_back_unchanged(tmp_path: Path, extension: str) -> None:
     path = tmp_path / f"t.{extension}"
     write_table(path, TYPED)
     assert read_table(path).equals(TYPED) and table_names(path) == tuple(TYPED.column_names)
@@ -315,7 +315,7 @@ def test_text_as_others_read_it(tmp_path: Path) -> None:
     assert path.read_bytes() == b'a,b\nu,\n,1.0\n"v,w",2.5\n'
 
 
-def test_writer(tmp_path: Path) -> None:
+def test_an_interrupted_writer_leaves_the_old_file(tmp_path: Path) -> None:
     batches = TYPED.to_batches(max_chunksize=1)
     for extension in ("csv", "tsv", "parquet", "feather"):
         path = put(tmp_path, "before", f"t.{extension}")
@@ -384,7 +384,7 @@ TYPES: dict[str, tuple[pa.Array, pa.DataType | str | None, list[Any] | None]] = 
 
 @pytest.mark.parametrize("extension", ["parquet", "feather"])
 @pytest.mark.parametrize("case", TYPES)
-def test_types(tmp_path: Path, case: str, extension: str) -> None:
+def test_types_of_other_programs_are_read_or_refused(tmp_path: Path, case: str, extension: str) -> None:
     column, type, values = TYPES[case]
     path, table = tmp_path / f"t.{extension}", pa.table({"x": column, "y": np.arange(len(column))})
     if extension == "parquet":
@@ -466,7 +466,7 @@ def test_wrong_names_and_damage(tmp_path: Path) -> None:
 # Folders
 
 
-def test_folders(tmp_path: Path) -> None:
+def test_a_folder_of_parquet_files_is_one_table_of_a_common_type(tmp_path: Path) -> None:
     def parts(*columns: pa.Array | list[Any]) -> Path:
         for old in tmp_path.iterdir():
             old.unlink()
@@ -569,7 +569,7 @@ BAD_FOLDERS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_FOLDERS)
-def test_bad_folders(tmp_path: Path, case: str) -> None:
+def test_folders_that_are_not_one_table_are_refused(tmp_path: Path, case: str) -> None:
     files, message = BAD_FOLDERS[case]
     assert re.search(message, refusal(files_in(tmp_path / "set", files)))
 
@@ -589,7 +589,9 @@ def test_links_and_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "set cannot be read (permission denied): check its permissions" in refusal(folder)
 
 
-def test_declared_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_declares_too_many_rows_is_refused_whole_and_can_be_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "bomb.parquet"
     parquet.write_table(pa.table({"x": pa.repeat(0, 20_000_000)}), path)
     monkeypatch.setattr(table_text, "LARGEST", 1000)
@@ -644,7 +646,7 @@ def pandas_frames() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_pandas() -> None:
+def test_pandas_frames_come_back_unchanged() -> None:
     pd = pytest.importorskip("pandas")
     for case, frame in pandas_frames().items():
         table, back = as_table(frame)
@@ -661,7 +663,7 @@ def test_pandas() -> None:
     assert other["c"].tolist() == ["u", "w"] and list(other.columns) == ["a", "c", "new"]
 
 
-def test_polars() -> None:
+def test_polars_frames_come_back_unchanged() -> None:
     pl = pytest.importorskip("polars")
     frame = pl.DataFrame({
         "int8": pl.Series([1, None], dtype=pl.Int8),
@@ -701,7 +703,7 @@ def test_the_way_back_is_exact() -> None:
             assert found == other.to_pydict(), (type(given), found)
 
 
-def test_arrow_and_databases() -> None:
+def test_arrow_tables_and_relations_of_databases_come_back() -> None:
     types = [pa.int32(), pa.large_string(), pa.decimal128(9, 2), pa.dictionary(pa.int8(), pa.large_string())]
     columns = [
         pa.array([1, None], types[0]),
@@ -721,7 +723,7 @@ def test_arrow_and_databases() -> None:
     assert back(table)["c"].type == pa.decimal128(9, 2)
 
 
-def test_arrays_and_mappings() -> None:
+def test_structured_arrays_and_mappings_come_back() -> None:
     dtype = [("i", "i2"), ("f", ">f4"), ("s", "U5"), ("b", "?"), ("t", "M8[D]")]
     given = np.array([(1, 2.5, "abc", True, "2024-02-29"), (3, np.nan, "d", False, "NaT")], dtype)
     table, back = as_table(given)
@@ -778,7 +780,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_frames(case: str) -> None:
+def test_frames_that_cannot_be_a_table_are_refused_with_the_reason(case: str) -> None:
     given, message = REFUSED[case]
     with pytest.raises(InputError, match=message) as caught:
         as_table(given)

@@ -248,7 +248,7 @@ AMBIGUOUS = {
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_two_readings(name: str) -> None:
+def test_a_column_with_two_readings_is_refused_with_an_example(name: str) -> None:
     cells, comma, message = AMBIGUOUS[name]
     with pytest.raises(Unsettled, match=r"t\.csv: column 'x' has") as caught:
         understood(pa.chunked_array([cells]), "x", "t.csv", comma=comma)
@@ -303,7 +303,7 @@ def test_zones_that_do_not_exist(zone: str) -> None:
         understood(pa.chunked_array([[f"2021-12-31 14:30 {zone}"]]), "x", "t.csv")
 
 
-def test_zones_with_names() -> None:
+def test_named_zones_are_read_and_written() -> None:
     cells = ["2021-03-28 01:30 Europe/Berlin", "2021-03-28 03:30 Europe/Berlin"]  # between them, an hour does not exist
     found = understood(pa.chunked_array([cells]), "x", "t.csv")
     assert [value.astimezone(UTC).hour for value in found.values.to_pylist()] == [0, 1]
