@@ -24,7 +24,7 @@ bench_pip := bench/.venv/bin/python -m pip install $(pip_options)
 bench_log := >>bench/.venv/install.log 2>&1 || { tail -n 20 bench/.venv/install.log; \
 	echo "make: the installation failed, for the reason above (bench/.venv/install.log has all of it)."; exit 1; } >&2
 
-unexport PYTHONHOME PYTHONPATH
+unexport PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs web bench fuzz lock clean
