@@ -91,7 +91,7 @@ def static(part: str, files: Path) -> np.ndarray:
         raise Absent(f"{path} is missing: {HOW['static']}, and name the folder that has it with --files")
     found = np.loadtxt(path, dtype=np.uint8)
     if found.shape != ({"train": 50_000, "valid": 10_000, "test": 10_000}[part], 784) or found.max() > 1:
-        raise Absent(f"{path} has shape {found.shape}, not 784 pixels of 0 and 1 of each image: {HOW['static']}")
+        raise Absent(f"{path} has shape {found.shape}, not 784 pixels of 0 or 1 per image: {HOW['static']}")
     return found
 
 

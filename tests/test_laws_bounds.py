@@ -291,7 +291,7 @@ def test_the_evaluated_elbo_equals_the_objective_and_its_terms_add_up() -> None:
     assert found.standard_error == pytest.approx(found.rows.numpy().std(ddof=1) / np.sqrt(6))
 
 
-# T9: reductions
+# Sums over dimensions and means over rows
 
 OBJECTIVES = [
     objectives.ELBO(), objectives.ELBO(kl="sampled", samples=3), objectives.ELBO(beta=4), objectives.IWAE(4),
@@ -349,7 +349,7 @@ def test_densities_are_sums_over_the_dimensions_whatever_their_shape(shape) -> N
     assert distributions.closed_kl(twice, p[1]).numpy() == pytest.approx(2 * distributions.closed_kl(q, p[0]).numpy())
 
 
-# T10: aggregation of likelihood estimates
+# The estimates of rows are averaged as logarithms
 
 
 @pytest.mark.parametrize("shared_noise", [False, True])

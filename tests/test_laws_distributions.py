@@ -149,7 +149,7 @@ def support(row: Row, cells: int) -> np.ndarray:
 
 
 @EACH
-def test_the_density_is_the_independent_one_and_has_mass_one(name) -> None:
+def test_the_density_agrees_with_an_independent_one_and_has_mass_one(name) -> None:
     row = TABLE[name]
     px = row.make(torch.float64)
     cells = px.batch_shape.numel()
@@ -350,7 +350,7 @@ def test_a_sum_over_cells_by_products_is_the_sum_of_the_cells(dtype: torch.dtype
         assert found.numpy() == pytest.approx(p.cells(value).sum(-1).numpy(), rel=tolerance)
 
 
-# T1 and posteriors: the variance is the variance
+# The variance of draws is the declared variance
 
 
 def test_a_million_draws_have_the_declared_variance() -> None:
@@ -427,7 +427,7 @@ def test_divergences_in_closed_form_are_those_of_numpy(q_kind, p_kind) -> None:
         assert distributions.closed_kl(q, q).numpy() == pytest.approx(0, abs=tolerance)
 
 
-def test_divergences_with_known_values() -> None:
+def test_divergences_have_their_known_values() -> None:
     q = distributions.DiagonalNormal(t([0.7]), t([0.16]))
     assert distributions.closed_kl(q, priors.StandardNormal(1)()).item() == pytest.approx(0.7412907319, abs=1e-9)
     found, _ = integrate.quad(

@@ -143,7 +143,7 @@ def test_heads_in_order_start_with_the_marginals_of_a_sample() -> None:
     torch.testing.assert_close(part(raw).log_prob(sample), apart(raw).log_prob(sample))
 
 
-def test_scales_at_their_floor_are_those_of_the_heads_that_serve() -> None:
+def test_columns_at_their_floor_are_those_of_the_served_heads() -> None:
     columns = [ColumnLikelihood("normal"), ColumnLikelihood("normal")]
     part = ColumnsInOrder(nn.Identity(), columns, [Seen(), Seen()], hidden=4)
     with torch.no_grad():
