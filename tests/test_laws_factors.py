@@ -279,7 +279,7 @@ def test_random_codes_are_near_chance() -> None:
         assert score(z, v) == pytest.approx(1 / 3, abs=0.1)  # 4.5 standard errors of 800 votes: 0.075
 
 
-def test_dci_of_a_known_matrix() -> None:
+def test_dci_of_a_known_matrix_has_its_value() -> None:
     found = scores.dci_of_importance(np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 0.0]]))
     assert found.per_code == pytest.approx([1, 0, 0])
     assert found.disentanglement == pytest.approx(0.5)

@@ -151,7 +151,7 @@ SILENT = ["NaT", "NULL", "(null)", "#N/A", "\\N"]
 
 @pytest.mark.parametrize("mark", MARKS)
 @pytest.mark.parametrize("name", ["dollars", "fixed decimals", "day first", "times of day"])
-def test_marks_of_missing_cells(mark: str, name: str) -> None:
+def test_marks_are_read_as_missing_and_written_again(mark: str, name: str) -> None:
     cells, values, _ = FORMS[name]
     found = read_columns(pa.table({"x": [*cells, mark, mark, ""]}), "t.csv", is_file=True)
     assert found.table["x"].to_pylist() == [*values, None, None, None]
@@ -162,14 +162,14 @@ def test_marks_of_missing_cells(mark: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", SILENT)
-def test_words_for_missing_cells(text: str) -> None:
+def test_words_that_mean_missing_are_read_without_a_note(text: str) -> None:
     for name in ("dollars", "day first"):
         cells, values, _ = FORMS[name]
         found = read_columns(pa.table({"x": [*cells, text]}), "t.csv", is_file=True)
         assert found.table["x"].to_pylist() == [*values, None] and not found.notes and found.forms["x"].gap == text
 
 
-def test_a_text_that_means_missing_in_one_column() -> None:
+def test_a_text_can_mean_missing_in_one_column() -> None:
     table = pa.table({"x": ["1", "nil", "3", "0"], "y": ["nil", "NA", "u", "0"], "z": ["0", "1", "2", "0"]})
     with pytest.raises(InputError, match=r"row 1 is 'nil' .* pass --na x=nil if it means missing"):
         read_columns(table, "t.csv", is_file=True)
@@ -179,7 +179,7 @@ def test_a_text_that_means_missing_in_one_column() -> None:
         read_columns(pa.table({"a b": ["1", "nil", "3"]}), "t.csv", is_file=True)
 
 
-def test_named_texts_in_frames_and_pieces_of_streams() -> None:
+def test_named_texts_mean_missing_in_frames_and_pieces_of_streams() -> None:
     table = pa.table({"i": [1, -999, 3], "f": [0.5, 1.5, -999.0], "w": ["u", "nil", "v"], "t": ["5 kg", "nil", "7 kg"]})
     for na, f in ((("-999", "nil"), None), (("i=-999", "w=nil", "t=nil"), -999.0)):
         found = read_columns(table, "the data", Hints(na=na))
@@ -208,7 +208,7 @@ def test_given_forms_are_used(name: str) -> None:
     assert found.written(found.table, as_text=True)["x"].to_pylist() == cells
 
 
-def test_levels_that_look_missing() -> None:
+def test_levels_that_look_missing_can_be_kept() -> None:
     cells = pa.chunked_array([["NA", "NL", "None", ""]])
     plain = read_columns(pa.table({"x": cells}), "t.csv", is_file=True)
     assert plain.table["x"].to_pylist() == [None, "NL", "None", None] and "'NA' was read as missing" in plain.notes[0]
@@ -298,7 +298,7 @@ def test_a_run_reads_other_forms_of_the_same_kind() -> None:
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "Europe/Nowhere"])
-def test_zones_that_do_not_exist(zone: str) -> None:
+def test_zones_that_do_not_exist_are_refused(zone: str) -> None:
     with pytest.raises(InputError, match=f"there is no time zone '{zone}'"):
         understood(pa.chunked_array([[f"2021-12-31 14:30 {zone}"]]), "x", "t.csv")
 

@@ -150,8 +150,8 @@ class Rows:
         return table if self.found is None else self.found.written(table, as_text=as_text)
 
     def sifted(self, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
-        """(the same rows with impossible cells hidden from the model; their odd cells). Lazy rows are not checked.
-        For ``refuse``, see :func:`latens.schema.sift_table`."""
+        """(the same rows, with values that their column cannot hold hidden from the model; the odd cells). Lazy rows
+        are not checked. For ``refuse``, see :func:`latens.schema.sift_table`."""
         if isinstance(self.x, Lazy):
             return self, []
         if isinstance(self.schema, Table):
