@@ -95,8 +95,7 @@ class ExpertMixture(NormalMixture):
     """A mixture of normals as a posterior, ``[B, J, Z]``.
 
     Its weights are fixed, not learned, so that a draw from a randomly chosen component carries the whole gradient. The
-    component is chosen with noise from
-    :func:`latens.tensors.randomness.standard_normal`.
+    component is chosen with noise from :func:`latens.tensors.randomness.standard_normal`.
     """
 
     has_rsample = True
