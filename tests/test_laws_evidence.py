@@ -67,7 +67,7 @@ def test_with_one_temperature_annealing_equals_importance_weighting() -> None:
 
 def test_a_move_keeps_its_density() -> None:
     """From exact draws of p(z|x), moves at beta = 1 keep mean and covariance: 4,000 chains of one row with 20 moves of
-    a large step size; 3 + 9 moments at 4.5 standard errors, 8e-5."""
+    a large step size; 3 + 9 moments at 4.5 standard errors (false alarm rate 8e-5)."""
     torch.manual_seed(0)
     mean, covariance = laws.posterior(X[:1], W, B, S2)
     path = _Path(LogJoint(linear(0.5, 0.3), t(X[:1])))
@@ -87,7 +87,7 @@ def test_a_move_keeps_its_density() -> None:
 def test_the_certificate_holds_the_truth_in_99_of_100_repetitions() -> None:
     """For models of one and of three latent dimensions and 100 repetitions of 20 rows each, the mean of ln p lies in
     the interval in at least 99 repetitions (the interval covers more than its 99 %, since both ends are bounds), and
-    both bounds are within 0.02 nats of it in the mean over repetitions."""
+    both bounds, averaged over repetitions, are within 0.02 nats of that mean."""
     for q in (1, 3):
         rng = np.random.default_rng(q)
         w, b, s2 = rng.normal(size=(4, q)), rng.normal(size=4), 0.5
@@ -142,7 +142,7 @@ def test_quadrature_finds_every_mode() -> None:
 
 
 @pytest.mark.parametrize("shape", [-0.3, 0.2, 0.5, 0.9])
-def test_the_shape_of_a_tail_is_that_of_maximum_likelihood_drawn_towards_a_half(shape) -> None:
+def test_the_shape_of_a_tail_is_that_of_maximum_likelihood_shrunk_towards_a_half(shape) -> None:
     """scipy's maximum-likelihood fit of 400 excesses is the second route; it is shrunk 10 / 410 of the way to 0.5."""
     y = stats.genpareto(shape, scale=2.0).rvs((400, 8), random_state=3)
     fitted = np.array([stats.genpareto.fit(column, floc=0)[0] for column in y.T])
@@ -176,8 +176,8 @@ def _best_of(w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("proposal", ["encoder", "mixture", "auto"])
 def test_weights_of_every_proposal_have_the_mean_p_of_x(proposal) -> None:
-    """A q three times too narrow: E[w] = p(x) in the mean over 64 rows of 2,000 draws, at 4.5 standard errors (7e-6);
-    the mixture has the smaller errors."""
+    """A q three times too narrow: E[w] = p(x) in the mean over 64 rows of 2,000 draws, at 4.5 standard errors (false
+    alarm rate 7e-6); the mixture has the smaller errors."""
     model = linear(0.2, 0.3)
     found = evaluation.nll(model, t(X), 2000, proposal=proposal, seed=2)
     ratio = np.exp(-found.rows.numpy() - LOG_P)
