@@ -87,10 +87,10 @@ class TableLikelihood(Conditional):
         self.stages = _stages(len(self.columns), self.allowed)
         for each in allowed:
             self.register_buffer(f"allowed_{each.target}", each.levels, persistent=False)
-        groups: dict[tuple[str, int | None, str, int, bool], list[int]] = {}
+        groups: dict[tuple[object, ...], list[int]] = {}
         for j, column in enumerate(self.columns):
             size = column.levels if column.law is None else _size(len(column.law.atoms))
-            key = (column.family, size, column.scale, column.components, j in self.allowed)
+            key = (column.family, size, column.scale, column.components, column.cycles, j in self.allowed)
             groups.setdefault(key, []).append(j)
         ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
         self.ends: list[int] = ends.tolist()

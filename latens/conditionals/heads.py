@@ -16,8 +16,8 @@ from torch.nn.functional import logsigmoid
 
 from latens import distributions as d
 from latens.conditionals.column import ColumnLikelihood
-from latens.networks.table import Laws
-from latens.schema.law import SCALE
+from latens.networks.table import CalendarCells, Laws
+from latens.schema.law import CYCLES, SCALE
 from latens.tensors.numerics import positive
 
 FLOOR = 1e-3  # least scale, relative to the unit, so that the likelihood of a column that can be copied stays bounded
@@ -195,11 +195,11 @@ class TruncatedNormalHead(Spread):
 
 
 class HeapedHead(Spread):
-    """A margin of logistics in the score T(x), and atoms.
+    """A margin of logistics in the score T(x), and atoms; for dates, the margin may be tilted by cycles.
 
     The outputs are, in this order: the locations of the score, one per component; their scales; the logits of their
-    weights, if there are several; and the logits of the atoms relative to the margin. A column with fewer atoms than
-    another has fewer of these logits.
+    weights, if there are several; the log weights of the cells of each cycle; and the logits of the atoms relative to
+    the margin. A column with fewer atoms than another has fewer of these logits.
     """
 
     unused: Tensor
@@ -211,6 +211,8 @@ class HeapedHead(Spread):
         self.laws = Laws(laws, units, supports)  # type: ignore[arg-type]
         self.components = columns[0].components
         self.told = 3 if self.components > 1 else 1 + (self.scale == "network")  # outputs per component
+        self.cycles = columns[0].cycles
+        self.cells = CalendarCells(laws) if self.cycles else None  # type: ignore[arg-type]
         self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
         self.padded = bool(self.unused.any())
         if self.unused.shape[-1]:
@@ -226,14 +228,17 @@ class HeapedHead(Spread):
 
     def forward(self, raw: Tensor) -> Distribution:
         """The distribution over ``[..., n]``."""
-        first = self.told * self.components  # index of the first logit of the atoms
-        margin, logits = raw.split([first, raw.shape[-1] - first], -1)
+        sizes = [self.told * self.components, *(CYCLES[cycle] for cycle in self.cycles)]
+        margin, *tilts, logits = raw.split([*sizes, raw.shape[-1] - sum(sizes)], -1)
         parts = margin.unflatten(-1, (self.told, self.components)).movedim(-1, -3).unbind(-1)  # each [..., M, n]
         if self.offset is not None:
             logits = logits + self.offset[:, 1:]
         if self.padded:
             logits = logits.masked_fill(self.unused, -math.inf)
-        return d.Heaped(parts[0], self.squared(parts[1:2]).sqrt(), logits, self.laws(), parts[-1])
+        margin_of = parts[0], self.squared(parts[1:2]).sqrt(), logits, self.laws(), parts[-1]
+        if self.cells is None:
+            return d.Heaped(*margin_of)
+        return d.Seasonal(*margin_of, dict(zip(self.cycles, tilts)), self.cells())
 
     def start(self, x: Tensor) -> Tensor:
         """Raw outputs ``[n, outputs]`` with the sample's mean and standard deviation of the score, and frequencies of
@@ -247,7 +252,13 @@ class HeapedHead(Spread):
         raw = torch.nn.functional.pad(raw, (0, self.told - raw.shape[-1])).repeat_interleave(self.components, -1)
         size = margins.atoms.shape[-1]
         counts = (atom.unsqueeze(-1) == torch.arange(1 + size, device=x.device)).sum(0) + 0.5
-        return torch.cat([raw, (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)], -1)
+        logits = (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)
+        if self.cells is not None:
+            cells = raw.new_zeros(self.size, sum(CYCLES[cycle] for cycle in self.cycles))
+            even = self(torch.cat([raw, cells, logits], -1))
+            cells = even.tilts_of(torch.where(atom == 0, x, torch.nan)).to(raw.dtype)
+            raw = torch.cat([raw, cells], -1)
+        return torch.cat([raw, logits], -1)
 
 
 class PoissonHead(Head):

@@ -305,9 +305,7 @@ class Heaped(Distribution):
             place = torch.where(m.step > 0, m.origin + ((value - m.origin) / step).round() * step, value)
             below, above = m.sides(place)
             low, high = m.score(torch.stack([place - below, place + above]))[0].unsqueeze(-2)
-            width = ((high - low).to(dtype) / self.scale).clamp_min(1e-12)
-            ends = torch.stack([high.to(dtype) - self.loc, self.loc - low.to(dtype)]) / self.scale
-            found.append(logsigmoid(ends).sum(0) + log1mexp(width))
+            found.append(log_between(low, high, self.loc, self.scale))
         if not all(m.grids):
             centre, slope = (part.unsqueeze(-2) for part in m.score(value))
             centre = (centre.to(dtype) - self.loc) / self.scale
@@ -349,22 +347,26 @@ class Heaped(Distribution):
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:
         """Draws ``[*sample_shape, ..., n]``, without gradients."""
         with torch.no_grad():
-            shape, limits = [*sample_shape, *self._batch_shape], self._limits(is_extrapolating())
-            u = torch.rand(shape, dtype=torch.float64, device=self.loc.device)
-            loc, scale = self.loc, self.scale
-            if loc.shape[-2] == 1:
-                loc, scale = loc.squeeze(-2), scale.squeeze(-2)
-            else:
-                log_shares = self._log_shares(limits)
-                which = _drawn(log_shares.expand(*sample_shape, *log_shares.shape), -2).unsqueeze(-2)
-                loc, scale = (part.expand(*sample_shape, *log_shares.shape).gather(-2, which).squeeze(-2)
-                              for part in (loc, scale))  # fmt: skip
-            x = self._within(u.clamp(1e-12, 1 - 1e-12), loc, scale, limits)
+            x = self._smooth_sample(torch.Size(sample_shape))
             if not self.margins.atoms.shape[-1]:
                 return x.to(self._value_dtype)
-            atom = _drawn(self.log_weights.expand(*shape, -1), -1)
+            atom = drawn(self.log_weights.expand(*x.shape, -1), -1)
             heap = self.margins.picked(self.margins.atoms, atom).double()
             return torch.where(atom == 0, x, heap).to(self._value_dtype)
+
+    def _smooth_sample(self, sample_shape: torch.Size) -> Tensor:
+        """Draws ``[*sample_shape, ..., n]`` of the margin, in float64."""
+        limits = self._limits(is_extrapolating())
+        u = torch.rand([*sample_shape, *self._batch_shape], dtype=torch.float64, device=self.loc.device)
+        loc, scale = self.loc, self.scale
+        if loc.shape[-2] == 1:
+            loc, scale = loc.squeeze(-2), scale.squeeze(-2)
+        else:
+            log_shares = self._log_shares(limits)
+            which = drawn(log_shares.expand(*sample_shape, *log_shares.shape), -2).unsqueeze(-2)
+            loc, scale = (part.expand(*sample_shape, *log_shares.shape).gather(-2, which).squeeze(-2)
+                          for part in (loc, scale))  # fmt: skip
+        return self._within(u.clamp(1e-12, 1 - 1e-12), loc, scale, limits)
 
     @property
     def _value_dtype(self) -> torch.dtype:
@@ -427,7 +429,14 @@ def _tails(limits: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, 
     return sign, logsigmoid(low), logsigmoid(high)
 
 
-def _drawn(log_weights: Tensor, axis: int) -> Tensor:
+def log_between(low: Tensor, high: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """ln of the mass of logistics between two scores that differ, in the type of ``loc``."""
+    width = ((high - low).to(loc.dtype) / scale).clamp_min(1e-12)
+    ends = torch.stack([high.to(loc.dtype) - loc, loc - low.to(loc.dtype)]) / scale
+    return logsigmoid(ends).sum(0) + log1mexp(width)
+
+
+def drawn(log_weights: Tensor, axis: int) -> Tensor:
     """Indices along an axis, drawn with these log weights (Gumbel 1954)."""
     noise = torch.rand(log_weights.shape, dtype=log_weights.dtype, device=log_weights.device).clamp_min(1e-20)
     return (log_weights - (-noise.log()).log()).argmax(axis)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
-from latens.distributions import Margins, Piecewise
-from latens.schema.law import Law
+from latens.distributions import Cells, Margins, Piecewise
+from latens.schema.law import PERIODS, Law
+
+
+WAVES = {"year": 2, "week": 3, "day": 3}  # the number of waves by which a network sees each cycle
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Seen:
         how: what is centred and scaled: "" for the number, "log" for its logarithm, "log1p" for ln(1 + number).
         shift: the centre.
         unit: the scale, > 0.
-        law: if it has atoms, the network also sees which of them the number is.
+        law: if it has atoms, the network also sees which of them the number is; if it has cycles, waves of their
+            lengths.
     """
 
     levels: int | None = None
@@ -65,12 +70,29 @@ class Laws(nn.Module):
         return Margins(**tensors, pieces=pieces, grids=self.grids, floors=self.floors)
 
 
+class CalendarCells(nn.Module):
+    """The months, weeks and days of n columns of dates as buffers."""
+
+    def __init__(self, laws: Sequence[Law]):
+        super().__init__()
+        exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
+        cells = Cells.of(laws, Margins.of(laws, [1.0] * len(laws), exact))
+        self.cycles, self.names = cells.cycles, tuple(f.name for f in fields(Cells) if f.name != "cycles")
+        for name in self.names:
+            self.register_buffer(name, getattr(cells, name), persistent=False)
+
+    def forward(self) -> Cells:
+        """The cells, on the device of the buffers."""
+        return Cells(**{name: getattr(self, name) for name in self.names}, cycles=self.cycles)
+
+
 class ColumnFeatures(nn.Module):
     """Columns of numbers and codes as features: from ``[..., D]``, NaN for missing cells, to ``[..., features]``
     floats.
 
     A number is centred and scaled (after ln or ln(1 + x)). Beyond 5 units it is compressed (to 5 + ln(1 + excess)), so
-    that a stray cell does not drown the others. It is 0 if missing, and a second feature is 1 if it is observed. A code
+    that a stray cell does not drown the others. It is 0 if missing, and a second feature is 1 if it is observed. A date
+    that goes through cycles also enters as cosines and sines of its position in them, 0 if missing. A code
     selects a learned vector; a missing code selects the last vector of its table (Guo & Berkhahn 2016). If a column has
     atoms, a further learned vector says which of them x is; the first vector says that it is none. An atom that lies
     apart from the other values enters as the number 0.
@@ -89,6 +111,8 @@ class ColumnFeatures(nn.Module):
     unit: Tensor
     log: Tensor
     log1p: Tensor
+    waving: Tensor
+    lengths: Tensor
 
     def __init__(self, columns: Sequence[Seen], *, wide: torch.dtype = torch.float32):
         super().__init__()
@@ -105,8 +129,9 @@ class ColumnFeatures(nn.Module):
         self._note("places", map(list(numbers).index, laws))
         self.laws = Laws(list(laws.values()), [columns[i].unit for i in laws]) if laws else None
         counts = self._see_atoms(laws)
+        waves = self._see_cycles(numbers, wide)
         vectors = (i for i, n in [*levels.items(), *counts.items()] for _ in range(width_of(n)))
-        self.owners = [*numbers, *numbers, *vectors]  # the column to which each feature belongs
+        self.owners = [*numbers, *numbers, *waves, *waves, *vectors]  # the column to which each feature belongs
         self.features = len(self.owners)
 
     def _see_numbers(self, numbers: Mapping[int, Seen], wide: torch.dtype) -> None:
@@ -116,6 +141,15 @@ class ColumnFeatures(nn.Module):
         self._note("numbers", numbers)
         for how in ("log", "log1p"):
             self.register_buffer(how, torch.tensor([each == how for each in self.hows]).bool(), persistent=False)
+
+    def _see_cycles(self, numbers: Mapping[int, Seen], wide: torch.dtype) -> list[int]:
+        """The columns with cycles, each as often as it has waves."""
+        waves = [(i, PERIODS[cycle] / k) for i, column in numbers.items() if column.law is not None
+                 for cycle in column.law.cycles for k in range(1, 1 + WAVES[cycle])]  # fmt: skip
+        self.has_waves = bool(waves)
+        self._note("waving", [i for i, _ in waves])
+        self.register_buffer("lengths", torch.tensor([each for _, each in waves], dtype=wide), persistent=False)
+        return [i for i, _ in waves]
 
     def _see_atoms(self, laws: Mapping[int, Law]) -> dict[int, int]:
         self.apart = any(any(law.apart) for law in laws.values())
@@ -130,6 +164,7 @@ class ColumnFeatures(nn.Module):
         """``[..., D]`` -> ``[..., features]``."""
         atom, apart = self._atoms(x) if self.laws is not None else (None, None)
         parts = [self._number(x[..., self.numbers], apart)] if len(self.hows) else []
+        parts += [self._waves(x[..., self.waving])] if self.has_waves else []
         if self.codes:
             codes = x.index_select(-1, self.levelled)
             codes = torch.where(codes.isnan(), self.lasts, codes).long()
@@ -148,6 +183,11 @@ class ColumnFeatures(nn.Module):
             return atom, None
         apart = torch.zeros_like(x[..., self.numbers], dtype=torch.bool)
         return atom, apart.index_copy(-1, self.places, margins.is_apart(atom))
+
+    def _waves(self, x: Tensor) -> Tensor:
+        angle = 2 * math.pi * (x / self.lengths).frac()
+        found = torch.cat([angle.cos(), angle.sin()], -1).to(self.unit.dtype)
+        return torch.where(found.isnan(), 0.0, found)
 
     def _number(self, x: Tensor, apart: Tensor | None) -> Tensor:
         missing = x.isnan()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,10 @@ CHANCE = 14.0  # nats: a coarser grid, or the absence of some of its places, is 
 MOST_ENDINGS = 10_000  # only in a period with up to this many places can some places be impossible
 FURTHEST = 64  # the next date of a calendar is searched for this many times
 TENTH = 0.1 / 86_400  # a tenth of a second, in days
+CYCLES = {"year": 12, "week": 7, "day": 24}  # the number of cells of each cycle: months, days, hours
+PERIODS = {"year": 365.2425, "week": 7.0, "day": 1.0}  # the length of each cycle in days
+YEARS_OF_CYCLE = 1.25, 60.0  # a cycle of years is seen in at least, and evaluated over at most, this many years
+LEAST_IN_CYCLES = 100  # the fewest rows for which cycles are modelled
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 
@@ -71,7 +76,10 @@ class Calendar:
             return len(times) > 1
         return len(shares) == len(times) and bool((shares > 0).all()) and abs(shares.sum() - 1) < 1e-6
 
-    def snap(self, numbers: np.ndarray, ends: tuple[float, float] | None = None) -> np.ndarray:
+    def snap(
+        self, numbers: np.ndarray, ends: tuple[float, float] | None = None, cycles: Sequence[str] = (),
+        shift: float = 0.0,
+    ) -> np.ndarray:  # fmt: skip
         """The values of the calendar for any numbers, ``[N]`` float64 days. A value of the calendar stays as it is, and
         NaN stays NaN.
 
@@ -79,21 +87,48 @@ class Calendar:
         times of the day, the week is divided among its days, and the day among its times, in proportion to their
         shares; so numbers that spread evenly over weeks and days spread over the values by their shares. In the first
         and the last day between ``ends``, only the times between the ends count.
+
+        With ``cycles``, numbers stay in their month, day or hour if the calendar has a value there; each hour is then
+        divided among its times. A cell begins ``shift`` before its first value.
         """
         x = np.nan_to_num(np.asarray(numbers, dtype=np.float64))
         several = len(self.times) > 1
-        whole = x if ends is None or not self.shares or self.weekdays else self._over_days(x, *ends)
-        day, rest = (np.floor(whole), whole - np.floor(whole)) if several else (x - self.times[0], x)
+        if cycles:
+            day, rest = self._in_cells(x + shift, several, cycles)
+        else:
+            whole = x if ends is None or not self.shares or self.weekdays else self._over_days(x, *ends)
+            day, rest = (np.floor(whole), whole - np.floor(whole)) if several else (x - self.times[0], x)
         if self.months:
-            found = self._of_months(day)
+            found = self._of_months(day, "year" in cycles)
         elif self.days:
             found = self.first + np.rint((day - self.first) / self.days) * self.days
+        elif self.weekdays and "week" in cycles:
+            found = day + self._to_weekday()[(day.astype(np.int64) + 3) % 7]
         elif self.weekdays:
             found, rest = self._of_weeks(x if several else day + 0.5)
         else:
             found = day if several else np.rint(day)
         found = found + (self._time(rest) if several else self.times[0])
         return np.where(np.isnan(numbers), np.nan, np.where(self._is_on(x), x, found))
+
+    def _in_cells(self, x: np.ndarray, several: bool, cycles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(date, position from 0 to 1 within the day, moved so that each hour is divided among its times)."""
+        day = np.floor(x)
+        return day, self.within_hours(x - day) if several and "day" in cycles else x - day
+
+    def within_hours(self, rest: np.ndarray) -> np.ndarray:
+        """Positions from 0 to 1 within the day, moved within each hour to the part of the shares that belongs to it."""
+        hours = np.arange(25) / 24
+        if self.shares:
+            total = np.append(0.0, np.cumsum(self.shares))
+            return np.interp(rest, hours, total[np.searchsorted(self.times, hours - TENTH)])
+        return np.interp(rest, hours, np.interp(hours, self.times, (np.arange(len(self.times)) + 0.5) / len(self.times)))
+
+    def _to_weekday(self) -> np.ndarray:
+        """For each day of the week, from Monday, the number of days to the nearest one that the calendar has."""
+        ahead = np.subtract.outer(self.weekdays, np.arange(7)).T
+        ahead = (ahead + 3) % 7 - 3
+        return np.take_along_axis(ahead, np.abs(ahead).argmin(1)[:, None], 1)[:, 0]
 
     def spread(self, step: float) -> tuple[float, float] | None:
         """(length, start) of the periods over which :meth:`snap` spreads even numbers by shares; None if it takes each
@@ -157,9 +192,12 @@ class Calendar:
                 day, place = np.where(off, ahead, day), np.where(off, 0, place)
         return np.where(np.isnan(numbers), np.nan, day + times[place] if self.shares else np.maximum(day, x))
 
-    def _of_months(self, x: np.ndarray) -> np.ndarray:
+    def _of_months(self, x: np.ndarray, own: bool = False) -> np.ndarray:
+        """The nearest date; with ``own``, the date of the month itself or of the last month before it that has one."""
         month = np.floor(x).astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
         below = self.first + (month - self.first) // self.months * self.months
+        if own:
+            return self._day(below).astype(np.float64)
         either = np.stack([self._day(below - self.months), self._day(below), self._day(below + self.months)])
         return np.take_along_axis(either, np.abs(either - x).argmin(0)[None], 0)[0].astype(np.float64)
 
@@ -231,6 +269,37 @@ def calendar_of(values: np.ndarray, seen: np.ndarray | None = None, step: float 
     found = _dates_of(np.unique(days))
     times = _times_of(np.clip(values - days, 0.0, None), seen, len(np.unique(days)), step)
     return dataclasses.replace(found, **times) if found else Calendar(**times) if times else None
+
+
+def cycles_of(values: np.ndarray, seen: np.ndarray, step: float | None, calendar: Calendar | None) -> tuple[str, ...]:
+    """The cycles of ``CYCLES`` that dates ``[N]``, in days since 1970-01-01, go through.
+
+    A cycle counts if the dates span several of its periods and differ in its cells. There must be ``LEAST_IN_CYCLES``
+    rows.
+
+    Args:
+        values: distinct dates, increasing.
+        seen: how often each occurs.
+        step: the grid of the dates, if there is one.
+        calendar: the calendar of the dates, if they follow one.
+
+    >>> days = np.arange(0.0, 1000.0)
+    >>> cycles_of(days, np.ones(1000), 1.0, None), cycles_of(days[:300] / 24, np.ones(300), 1 / 24, None)
+    (('year', 'week'), ('day',))
+    """
+    if len(values) < 2 or seen.sum() < LEAST_IN_CYCLES:
+        return ()
+    span, half = values[-1] - values[0], min(step or 0.0, 1.0) / 2
+    days = np.floor(values + half)
+    dates, months = days.astype(np.int64).astype("datetime64[D]"), calendar.months if calendar else 0
+    hours = np.floor((values + half - days) * 24 + 1e-6)
+    found = {
+        "year": YEARS_OF_CYCLE[0] <= span / 365.25 <= YEARS_OF_CYCLE[1]
+        and len(set((dates.astype("datetime64[M]").astype(np.int64) % 12).tolist())) > 1,
+        "week": span >= 21 and not months and len(set((days % 7).tolist())) > 1,
+        "day": span >= 3 and len(set(hours.tolist())) > 1,
+    }
+    return tuple(name for name, holds in found.items() if holds)
 
 
 def _dates_of(whole: np.ndarray) -> Calendar | None:
@@ -392,6 +461,8 @@ class Law:
         floor: a number below which the column has no mass; None if values below the range are possible.
         origin: a place of the grid, at least 0 and below the step.
         period: the unit of ``calendar``, 1 (day) for dates.
+        cycles: for dates, the cycles of ``CYCLES`` whose cells (months, days of the week, hours) can depend on other
+            columns.
 
     Raises:
         InputError: the fields contradict each other.
@@ -411,13 +482,15 @@ class Law:
     floor: float | None = None
     origin: float = 0.0
     period: float = 1.0
+    cycles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         every = [*self.knots, *self.scores, *self.atoms, *self.places, self.origin, min(self.step or 1.0, self.period)]
         numbers = np.array(every, dtype=np.float64)
         increasing = all(np.all(np.diff(each) > 0) for each in (self.knots, self.scores, self.atoms, self.places))
         pairs = len(self.scores) == len(self.knots) >= 2 and (not self.places or len(self.places) > 1)
-        if not (pairs and increasing and np.isfinite(numbers).all() and numbers[-1] > 0):
+        cycles = set(self.cycles) <= set(CYCLES)
+        if not (pairs and increasing and np.isfinite(numbers).all() and numbers[-1] > 0 and cycles):
             raise damaged("has a column without a valid law")
 
     @property
@@ -437,6 +510,12 @@ class Law:
         k, many = np.rint((x - self.origin) / self.step), round(1 / self.step, 6)
         is_fraction = many > 0 and abs(many * self.step - 1) < 1e-12  # then dividing is exact, and multiplying is not
         return self.origin + (k / many if is_fraction else k * self.step)
+
+    @property
+    def half_step(self) -> float:
+        """Half the width of a place, at most half a day: cells of cycles begin by this much before their first
+        value."""
+        return min(self.step or 0.0, 1.0) / 2
 
     @property
     def apart(self) -> tuple[bool, ...]:
@@ -494,7 +573,7 @@ class Law:
         x = np.clip(numbers, *(within or (self.low, self.high)))
         if self.calendar is not None:
             ends = None if within else (self.knots[0] / self.period, self.knots[-1] / self.period)
-            there = self.calendar.snap(x / self.period, ends) * self.period
+            there = self.calendar.snap(x / self.period, ends, self.cycles, self.half_step) * self.period
             there = there if within else np.clip(there, self.low, self.high)
             x = np.where(self.is_solid(x), x, there)
         x = self._placed(x)
@@ -520,7 +599,7 @@ class Law:
             places = tuple(float(v) for v in fields.get("places", ()))
             floor = None if fields.get("floor") is None else float(fields["floor"])
             origin = float(fields.get("origin", 0.0))
-            more = origin, float(fields.get("period", 1.0))
+            more = origin, float(fields.get("period", 1.0)), tuple(map(str, fields.get("cycles", ())))
             return cls(knots, scores, atoms, step, bool(fields["is_complete"]), calendar, places, floor, *more)
         except (KeyError, TypeError, ValueError):
             raise damaged("has a column without a valid law") from None

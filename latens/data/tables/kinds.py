@@ -45,6 +45,7 @@ from latens.schema.law import (
     Calendar,
     Law,
     calendar_of,
+    cycles_of,
     edges,
     endings_of,
     possible_endings,
@@ -623,11 +624,16 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
     rest = ~np.isin(distinct, law.atoms)
     find = _on_calendar if steps is DAYS else _with_endings
     law = find(law, distinct[rest], seen[rest])
+    if steps is DAYS:
+        cycles = cycles_of(distinct[rest], seen[rest], law.step, law.calendar)
+        law = dataclasses.replace(law, cycles=cycles)
     spread = law.calendar.spread((law.step or 0.0) / law.period) if law.calendar and law.step else None
     if spread is None:
         return law
     again = law_of(values, counts, steps, (scan.low, scan.high), (spread[0] * law.period, spread[1] * law.period))
-    return law if again is None else _shared(law, again, find, distinct[rest], seen[rest])
+    if again is None:
+        return law
+    return dataclasses.replace(_shared(law, again, find, distinct[rest], seen[rest]), cycles=law.cycles)
 
 
 def _shared(
