@@ -58,6 +58,6 @@ else:
         "modalities": "ExpertMixture Modalities Pieces", "normal": "DiagonalNormal FullNormal Normal",
         "ordinal": "Ordinal", "product": "Flat Joint", "perceptual": "PerceptualScore",
         "quantised": "Quantised UniformCodes", "relaxed": "OneHot Relaxed", "resampled": "Resampled",
-        "seasonal": "Cells Seasonal", "sphere": "PowerSpherical SphereUniform VonMisesFisher", "support": "require_support",
-        "truncated": "TruncatedNormal",
+        "seasonal": "Cells Seasonal", "sphere": "PowerSpherical SphereUniform VonMisesFisher",
+        "support": "require_support", "truncated": "TruncatedNormal",
     })  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latens.distributions.base import is_extrapolating
 from latens.distributions.heaped import FAR, Heaped, Margins, drawn, log_between
-from latens.schema.law import CYCLES, Law
+from latens.schema.law import Law
 from latens.tensors.numerics import broadcast_shape
 
 NEVER = -1e4  # ln of the mass of an empty cell
@@ -70,6 +70,11 @@ class Cells:
     def day(self, x: Tensor) -> Tensor:
         """The beginning of the day of each date, ``[..., n]``."""
         return (x + self.shift).floor() - self.shift
+
+    def column(self, j: int) -> Cells:
+        """The cells of a single column, n = 1."""
+        own = slice(j, j + 1)
+        return Cells(self.edges[own], self.scores[:, own], self.ends[own], self.shift[own], self.cycles)
 
     def within(self, first: Tensor, count: int, length: float) -> Tensor:
         """The edges ``[count + 1, ..., n]`` of cells of equal length from ``first`` on, moved into the range."""
@@ -242,6 +247,13 @@ class Seasonal(Heaped):
         found = log_between(low, high, self.loc, self.scale)
         found = found + self.log_mixing if self.loc.shape[-2] > 1 else found
         return torch.where(high > low, found, NEVER)
+
+    def cells(self, rows: Tensor, j: int) -> Seasonal:
+        """Column j, ``[..., B', 1]``, of some rows ``[B']``; rows are the axis before the columns."""
+        own = super().cells(rows, j)
+        tilts = {name: tilt.movedim(0, -1)[..., rows, j : j + 1, :] for name, tilt in self.tilts.items()}
+        logits = own.log_weights[..., 1:] - own.log_weights[..., :1]
+        return Seasonal(own.loc, own.scale, logits, own.margins, own.log_mixing, tilts, self.calendar.column(j))
 
     # Draws and moments
 

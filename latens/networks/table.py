@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from latens.distributions import Cells, Margins, Piecewise
 from latens.schema.law import PERIODS, Law
 
-
 WAVES = {"year": 2, "week": 3, "day": 3}  # the number of waves by which a network sees each cycle
 
 

@@ -103,7 +103,7 @@ class Calendar:
         elif self.days:
             found = self.first + np.rint((day - self.first) / self.days) * self.days
         elif self.weekdays and "week" in cycles:
-            found = day + self._to_weekday()[(day.astype(np.int64) + 3) % 7]
+            found = day + self.to_weekday()[(day.astype(np.int64) + 3) % 7]
         elif self.weekdays:
             found, rest = self._of_weeks(x if several else day + 0.5)
         else:
@@ -122,10 +122,11 @@ class Calendar:
         if self.shares:
             total = np.append(0.0, np.cumsum(self.shares))
             return np.interp(rest, hours, total[np.searchsorted(self.times, hours - TENTH)])
-        return np.interp(rest, hours, np.interp(hours, self.times, (np.arange(len(self.times)) + 0.5) / len(self.times)))
+        quantiles = (np.arange(len(self.times)) + 0.5) / len(self.times)
+        return np.interp(rest, hours, np.interp(hours, self.times, quantiles))
 
-    def _to_weekday(self) -> np.ndarray:
-        """For each day of the week, from Monday, the number of days to the nearest one that the calendar has."""
+    def to_weekday(self) -> np.ndarray:
+        """For each day of the week, from Monday, the number of days to the nearest one of the calendar, ``[7]``."""
         ahead = np.subtract.outer(self.weekdays, np.arange(7)).T
         ahead = (ahead + 3) % 7 - 3
         return np.take_along_axis(ahead, np.abs(ahead).argmin(1)[:, None], 1)[:, 0]

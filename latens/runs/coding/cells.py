@@ -84,10 +84,14 @@ def array_masses(px: Distribution, group: Group, rounding: Rounding) -> Any:
 def by_value(px: Any, size: int, rounding: Rounding) -> Levels:
     """The masses of the values 0 … size-1 of every cell, from their log-probabilities."""
     if isinstance(px, d.Categorical):
-        logits = px.logits.reshape(-1, size)
-    else:
-        values = torch.arange(size, dtype=torch.float64).reshape(-1, *[1] * len(px.batch_shape))
-        logits = px.log_prob(values.expand(size, *px.batch_shape)).reshape(size, -1).T
+        return Levels(rounding(px.logits.reshape(-1, size).clamp_min(-1e6).numpy(), LOGIT))
+    return among(px, np.arange(size, dtype=np.float64), rounding)
+
+
+def among(px: Any, values: np.ndarray, rounding: Rounding) -> Levels:
+    """The masses of some values ``[n]`` of every cell, from their log-probabilities."""
+    each = torch.from_numpy(values).reshape(-1, *[1] * len(px.batch_shape)).expand(-1, *px.batch_shape)
+    logits = px.log_prob(each).reshape(len(values), -1).T
     return Levels(rounding(logits.clamp_min(-1e6).numpy(), LOGIT))
 
 

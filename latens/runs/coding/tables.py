@@ -20,7 +20,7 @@ from latens.conditionals import ColumnLikelihood, ColumnsInOrder, TableLikelihoo
 from latens.data.rows import rows_like
 from latens.data.tables.reading import Hints, read_columns, written
 from latens.errors import InputError
-from latens.runs.coding.cells import COUNTS, MOST_COUNTED, by_value, elementwise, heaped_masses
+from latens.runs.coding.cells import COUNTS, MOST_COUNTED, among, by_value, elementwise, heaped_masses
 from latens.runs.coding.layers import CELLS
 from latens.runs.coding.masses import MOST
 from latens.runs.coding.rans import Stack
@@ -29,6 +29,7 @@ from latens.schema import AnySchema, Schema, Table
 from latens.schema.arrow import pa, pc
 
 MOST_SPELLED = 1 << 12  # at most this many texts of a column may be spelt differently from how latens writes them
+MOST_DATES = 1 << 12  # columns with more dates are coded as if the margin had no cycles
 MANY = 0.25  # a column is stored whole if a larger share of its cells differs
 MOST_ROWS = 64  # a byte of Parquet holds at most this many levels or spellings, as these are distinct
 _COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
@@ -135,6 +136,8 @@ class TableCells:
         place, places = int((index == position).nonzero()), self.places[j]
         rows = torch.from_numpy(live)
         assert places is not None
+        if isinstance(part, d.Seasonal) and len(places.values) <= MOST_DATES:
+            return among(part.cells(rows, place), places.values, rounding)
         if isinstance(part, d.Heaped):
             return heaped_masses(part.cells(rows, place), 0, places.values[: places.grid], places.atoms, rounding)
         return by_value(_some(part, place, rows), len(places.values), rounding)

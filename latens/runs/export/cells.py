@@ -175,11 +175,20 @@ def _placed(law: Law, x: Tensor) -> Tensor:
 def _on_calendar(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
     """:meth:`latens.schema.law.Calendar.snap`."""
     several = len(calendar.times) > 1
-    day, rest = (x.floor(), x - x.floor()) if several else (x - _exact(calendar.times[0]), x)
-    if calendar.months:
+    if law.cycles:
+        moved = x + _exact(law.half_step)
+        day = moved.floor()
+        rest = _within_hours(calendar, moved - day) if several and "day" in law.cycles else moved - day
+    else:
+        day, rest = (x.floor(), x - x.floor()) if several else (x - _exact(calendar.times[0]), x)
+    if calendar.months and "year" in law.cycles:
+        found = _of_months(law, calendar, day)
+    elif calendar.months:
         found = _nearest(_dates(law, calendar), day)
     elif calendar.days:
         found = calendar.first + ((day - calendar.first) / calendar.days).round() * calendar.days
+    elif calendar.weekdays and "week" in law.cycles:
+        found = day + _take(calendar.to_weekday(), (day + 3).remainder(7).long())
     elif calendar.weekdays:
         found, rest = _of_weeks(calendar, x if several else day + 0.5)
     else:
@@ -196,6 +205,25 @@ def _dates(law: Law, calendar: Calendar) -> np.ndarray:
     if len(found) > MOST:
         raise NotImplementedError(f"a calendar of {len(found):,} dates is too long for a graph")
     return found
+
+
+def _of_months(law: Law, calendar: Calendar, day: Tensor) -> Tensor:
+    """The date of the month of each day, or of the last month before it that has one."""
+    ends = (np.array(math.floor(knot)).astype("datetime64[D]").astype("datetime64[M]").astype(int) for knot in
+            (law.low, law.high))  # fmt: skip
+    first, last = map(int, ends)
+    starts = np.arange(first, last + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.float64)
+    place = (_place(starts, day, right=True) - 1).clamp(0, len(starts) - 1)
+    return _take(calendar.snap(starts, cycles=("year",)), place)
+
+
+def _within_hours(calendar: Calendar, rest: Tensor) -> Tensor:
+    """:meth:`latens.schema.law.Calendar.within_hours`."""
+    hours = np.arange(25) / 24
+    below = calendar.within_hours(hours)
+    place = (_place(hours, rest, right=True) - 1).clamp(0, 23)
+    low, high = _take(below[:-1], place), _take(below[1:], place)
+    return low + (rest - _take(hours[:-1], place)) * 24 * (high - low)
 
 
 def _of_weeks(calendar: Calendar, x: Tensor) -> tuple[Tensor, Tensor]:
