@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import latens
+from latens.conditionals import TableLikelihood
 from latens.data.rows import rows_of
 from latens.data.tables.frames import as_table
 from latens.data.tables.kinds import infer_table
-from latens.distributions import Heaped, Margins
+from latens.recipes.choices.tables import likelihood_of
 from latens.schema import Column
-from latens.schema.law import SCALE, Calendar, calendar_of
+from latens.schema.law import Calendar, calendar_of
 
 N = 260
 CALENDARS = {
@@ -164,18 +165,19 @@ def test_an_end_follows_its_start_within_the_hours_of_business() -> None:
 
 @pytest.mark.parametrize("name", CLOCKS)
 def test_draws_have_the_shares_of_weekdays_and_times(name: str) -> None:
-    """Draws of a column that is independent of the codes have these shares, within five standard errors of both counts
-    and half of a percent (false alarm rate below 1e-4 per case)."""
+    """Before training, draws have these shares, within five standard errors of both counts and half of a percent (false
+    alarm rate below 1e-4 per case)."""
     values = CLOCKS[name]
     cells = pa.array(pd.to_datetime(values, unit="D").round("min"))
-    law = infer_table(pa.table({"when": cells})).field("when").law
+    column = infer_table(pa.table({"when": cells})).field("when")
+    law = column.law
     assert law is not None and law.calendar is not None
     if law.is_complete or name.startswith("month"):
         return
+    likelihood = TableLikelihood(torch.nn.Identity(), [likelihood_of(column)])
+    raw = likelihood.start(torch.from_numpy(values).unsqueeze(-1))
     torch.manual_seed(0)
-    margins = Margins.of([law], [float(values.std())])
-    logits = torch.zeros(1, len(law.atoms))
-    drawn = law.snap(Heaped(*torch.tensor([[0.0], [SCALE]]), logits, margins).sample((8_000,))[:, 0].numpy())
+    drawn = law.snap(likelihood.distribution(raw, raw).sample([8_000])[:, 0].numpy())
     for part in (lambda v: np.rint(v % 1 * 1440) % 1440, lambda v: (np.floor(v) + 3) % 7):
         seen, again = (part(each + 1e-6) for each in (values, drawn))
         assert set(again) <= set(seen)

@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from latens.errors import InputError, is_number, is_whole
-from latens.schema.law import CYCLES, Law
+from latens.schema.law import Law
 
 FAMILIES = (
     "normal", "student_t", "log_normal", "beta", "truncated_normal", "poisson", "negative_binomial",
@@ -113,15 +113,15 @@ class ColumnLikelihood:
         if self.family == "categorical":
             return self.levels or 0
         atoms = 0 if self.law is None else len(self.law.atoms)
-        cells = sum(CYCLES[cycle] for cycle in self.cycles)
+        cells = sum(self.cells.values())
         if self.components > 1:
             return 3 * self.components + cells + atoms
         return LOCATIONS.get(self.family, 1) + cells + atoms + (self.scale == "network")
 
     @property
-    def cycles(self) -> tuple[str, ...]:
-        """The cycles of dates whose cells have log weights of their own."""
-        return () if self.law is None else self.law.cycles
+    def cells(self) -> dict[str, int]:
+        """For dates with cycles, the number of cells of each cycle; each cell has a log weight."""
+        return {} if self.law is None else self.law.cells
 
     @property
     def is_mass(self) -> bool:

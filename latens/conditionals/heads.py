@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid
 from latens import distributions as d
 from latens.conditionals.column import ColumnLikelihood
 from latens.networks.table import CalendarCells, Laws
-from latens.schema.law import CYCLES, SCALE
+from latens.schema.law import SCALE
 from latens.tensors.numerics import positive
 
 FLOOR = 1e-3  # least scale, relative to the unit, so that the likelihood of a column that can be copied stays bounded
@@ -211,7 +211,7 @@ class HeapedHead(Spread):
         self.laws = Laws(laws, units, supports)  # type: ignore[arg-type]
         self.components = columns[0].components
         self.told = 3 if self.components > 1 else 1 + (self.scale == "network")  # outputs per component
-        self.cycles = columns[0].cycles
+        self.cycles = columns[0].cells
         self.cells = CalendarCells(laws) if self.cycles else None  # type: ignore[arg-type]
         self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
         self.padded = bool(self.unused.any())
@@ -228,7 +228,7 @@ class HeapedHead(Spread):
 
     def forward(self, raw: Tensor) -> Distribution:
         """The distribution over ``[..., n]``."""
-        sizes = [self.told * self.components, *(CYCLES[cycle] for cycle in self.cycles)]
+        sizes = [self.told * self.components, *self.cycles.values()]
         margin, *tilts, logits = raw.split([*sizes, raw.shape[-1] - sum(sizes)], -1)
         parts = margin.unflatten(-1, (self.told, self.components)).movedim(-1, -3).unbind(-1)  # each [..., M, n]
         if self.offset is not None:
@@ -254,7 +254,7 @@ class HeapedHead(Spread):
         counts = (atom.unsqueeze(-1) == torch.arange(1 + size, device=x.device)).sum(0) + 0.5
         logits = (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)
         if self.cells is not None:
-            cells = raw.new_zeros(self.size, sum(CYCLES[cycle] for cycle in self.cycles))
+            cells = raw.new_zeros(self.size, sum(self.cycles.values()))
             even = self(torch.cat([raw, cells, logits], -1))
             cells = even.tilts_of(torch.where(atom == 0, x, torch.nan)).to(raw.dtype)
             raw = torch.cat([raw, cells], -1)

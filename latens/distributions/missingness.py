@@ -16,6 +16,7 @@ from latens.distributions.continuous import LogNormal
 from latens.distributions.event import InUnits, Observed
 from latens.distributions.heaped import Heaped
 from latens.distributions.normal import Normal
+from latens.distributions.seasonal import Seasonal
 from latens.tensors.numerics import broadcast_shape
 from latens.tensors.randomness import standard_normal
 
@@ -50,7 +51,8 @@ class _OfMargins:
         return self.part.margins.score(x)[0]
 
     def outside(self, u: Tensor) -> Tensor:
-        return self.part.margins.value(u)
+        x = self.part.margins.value(u)
+        return self.part.divided(x) if isinstance(self.part, Seasonal) else x
 
     def draw(self, noise: Tensor) -> Tensor:
         loc, scale = self.part.only

@@ -24,28 +24,28 @@ NODES = 4  # points per month at which means are taken
 class Cells:
     """The months, weeks and days of n columns of dates, in days since 1970-01-01.
 
-    A cell begins half a step (the width of a place of the column's grid) before its first value.
+    Days begin so long before midnight that no place of a column's grid straddles two days.
 
     Args:
         edges: ``[n, 12 Y + 1]``, the beginnings of all months of Y years, increasing; a column without a cycle of years
             has a single cell, its range.
         scores: ``[12 Y + 1, n]``, the scores of the edges; those outside the range have the score of its ends.
         ends: ``[n, 2]``, the ends of the range.
-        shift: ``[n]``, half a step.
-        cycles: the cycles that the columns have, of ``CYCLES``.
+        shift: ``[n]``, how long before midnight days begin.
+        cycles: the cycles that the columns have, and the number of cells of each.
     """
 
     edges: Tensor
     scores: Tensor
     ends: Tensor
     shift: Tensor
-    cycles: tuple[str, ...]
+    cycles: Mapping[str, int]
 
     @classmethod
     def of(cls, laws: Sequence[Law], margins: Margins) -> Cells:
         """The cells of columns with these laws, which have the same cycles."""
-        cycles, exact = laws[0].cycles, margins.knots.dtype
-        shift = torch.tensor([min(law.step or 0.0, 1.0) / 2 for law in laws], dtype=exact)
+        cycles, exact = laws[0].cells, margins.knots.dtype
+        shift = torch.tensor([law.shift for law in laws], dtype=exact)
         ends = torch.tensor([[law.knots[0], law.knots[-1]] for law in laws], dtype=exact)
         edges = ends
         if "year" in cycles:
@@ -152,8 +152,8 @@ class Seasonal(Heaped):
 
     Args:
         loc, scale, logits, margins, mixing: as for :class:`Heaped`.
-        tilts: the log weights ``[..., n, 12]`` of "year", ``[..., n, 7]`` of "week" (from Monday) and ``[..., n, 24]``
-            of "day".
+        tilts: the log weights ``[..., n, 12]`` of "year", ``[..., n, 7]`` of "week" (from Monday) and ``[..., n, H]``
+            of "day", where H is 24 unless the grid is coarser.
         cells: the months, weeks and days.
     """
 
@@ -188,8 +188,9 @@ class Seasonal(Heaped):
                 base, own = self._days(week), (x - week + 1e-6).floor().long().clamp(0, 6)
             else:
                 day = cells.day(x)
-                hours = self._log_mass(cells.within(day, 24, 1 / 24))
-                base, own = hours, ((x - day) * 24 + 1e-6).floor().long().clamp(0, 23)
+                size = len(tilt)
+                base = self._log_mass(cells.within(day, size, 1 / size))
+                own = ((x - day) * size + 1e-6).floor().long().clamp(0, size - 1)
             found[name] = _Cycle(tilt, base, own, rest)
         return found
 
@@ -258,16 +259,20 @@ class Seasonal(Heaped):
     # Draws and moments
 
     def _smooth_sample(self, sample_shape: torch.Size) -> Tensor:
+        return self._expanded(sample_shape)._dates()
+
+    def _expanded(self, sample_shape: torch.Size) -> Seasonal:
+        """The same distribution with further batch axes in front."""
         shape = self.loc.shape
         loc, scale, mixing = (part.expand(*sample_shape, *shape) for part in (self.loc, self.scale, self.log_mixing))
         tilts = {name: tilt.movedim(0, -1).expand(*sample_shape, *self._batch_shape, -1)
                  for name, tilt in self.tilts.items()}  # fmt: skip
         logits = self.log_weights[..., 1:].expand(*sample_shape, *self._batch_shape, -1)
-        return Seasonal(loc, scale, logits, self.margins, mixing, tilts, self.calendar)._dates()
+        return Seasonal(loc, scale, logits, self.margins, mixing, tilts, self.calendar)
 
     def _dates(self) -> Tensor:
         """One date from each margin, in float64."""
-        cells, logits, edges = self.calendar, self._months, self._wide(self.calendar.scores)
+        logits, edges = self._months, self._wide(self.calendar.scores)
         if "year" in self.tilts:
             logits = (logits.unflatten(0, (-1, 12)) + self.tilts["year"]).flatten(0, 1)
         if is_extrapolating():
@@ -275,14 +280,23 @@ class Seasonal(Heaped):
             edges = torch.cat([far[:1], edges, far[1:]])
             below, above = (self._log_mass_of(edges[pair]) for pair in ([0, 1], [-2, -1]))
             logits = torch.cat([below, logits, above])
-        x = self._between(*_picked(logits, edges))
+        return self._divided(self._between(*_picked(logits, edges)))
+
+    def divided(self, x: Tensor) -> Tensor:
+        """Dates ``[..., n]`` of the margin m, moved within their weeks and days as the cycles say, at random."""
+        with torch.no_grad():
+            return self._expanded(x.shape[: x.dim() - len(self._batch_shape)])._divided(x)
+
+    def _divided(self, x: Tensor) -> Tensor:
+        cells = self.calendar
         inside = (x >= cells.ends[:, 0]) & (x <= cells.ends[:, 1])
         if "week" in self.tilts:
             first = cells.week(x)
             at = self.margins.score(cells.within(first, 7, 1.0))[0]
             x = torch.where(inside, self._between(*_picked(self._days(first) + self.tilts["week"], at)), x)
         if "day" in self.tilts:
-            at = self.margins.score(cells.within(cells.day(x), 24, 1 / 24))[0]
+            size = cells.cycles["day"]
+            at = self.margins.score(cells.within(cells.day(x), size, 1 / size))[0]
             x = torch.where(inside, self._between(*_picked(self._log_mass_of(at) + self.tilts["day"], at)), x)
         return x
 

@@ -23,7 +23,7 @@ CHANCE = 14.0  # nats: a coarser grid, or the absence of some of its places, is 
 MOST_ENDINGS = 10_000  # only in a period with up to this many places can some places be impossible
 FURTHEST = 64  # the next date of a calendar is searched for this many times
 TENTH = 0.1 / 86_400  # a tenth of a second, in days
-CYCLES = {"year": 12, "week": 7, "day": 24}  # the number of cells of each cycle: months, days, hours
+CYCLES = {"year": 12, "week": 7, "day": 24}  # the largest number of cells of each cycle: months, days, hours
 PERIODS = {"year": 365.2425, "week": 7.0, "day": 1.0}  # the length of each cycle in days
 YEARS_OF_CYCLE = 1.25, 60.0  # a cycle of years is seen in at least, and evaluated over at most, this many years
 LEAST_IN_CYCLES = 100  # the fewest rows for which cycles are modelled
@@ -78,7 +78,7 @@ class Calendar:
 
     def snap(
         self, numbers: np.ndarray, ends: tuple[float, float] | None = None, cycles: Sequence[str] = (),
-        shift: float = 0.0,
+        shift: float = 0.0, hours: int = 24,
     ) -> np.ndarray:  # fmt: skip
         """The values of the calendar for any numbers, ``[N]`` float64 days. A value of the calendar stays as it is, and
         NaN stays NaN.
@@ -88,13 +88,15 @@ class Calendar:
         shares; so numbers that spread evenly over weeks and days spread over the values by their shares. In the first
         and the last day between ``ends``, only the times between the ends count.
 
-        With ``cycles``, numbers stay in their month, day or hour if the calendar has a value there; each hour is then
-        divided among its times. A cell begins ``shift`` before its first value.
+        With ``cycles``, numbers stay in their month, day or hour if the calendar has a value there; each of the
+        ``hours`` of a day is then divided among its times. A day begins ``shift`` before midnight.
         """
         x = np.nan_to_num(np.asarray(numbers, dtype=np.float64))
         several = len(self.times) > 1
         if cycles:
-            day, rest = self._in_cells(x + shift, several, cycles)
+            day = np.floor(x + shift)
+            rest = x + shift - day
+            rest = self.within_hours(rest, shift, hours) if several and "day" in cycles else rest
         else:
             whole = x if ends is None or not self.shares or self.weekdays else self._over_days(x, *ends)
             day, rest = (np.floor(whole), whole - np.floor(whole)) if several else (x - self.times[0], x)
@@ -111,19 +113,15 @@ class Calendar:
         found = found + (self._time(rest) if several else self.times[0])
         return np.where(np.isnan(numbers), np.nan, np.where(self._is_on(x), x, found))
 
-    def _in_cells(self, x: np.ndarray, several: bool, cycles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(date, position from 0 to 1 within the day, moved so that each hour is divided among its times)."""
-        day = np.floor(x)
-        return day, self.within_hours(x - day) if several and "day" in cycles else x - day
-
-    def within_hours(self, rest: np.ndarray) -> np.ndarray:
+    def within_hours(self, rest: np.ndarray, shift: float = 0.0, hours: int = 24) -> np.ndarray:
         """Positions from 0 to 1 within the day, moved within each hour to the part of the shares that belongs to it."""
-        hours = np.arange(25) / 24
+        edges = np.arange(hours + 1) / hours
+        times = np.array(self.times) + shift
         if self.shares:
             total = np.append(0.0, np.cumsum(self.shares))
-            return np.interp(rest, hours, total[np.searchsorted(self.times, hours - TENTH)])
-        quantiles = (np.arange(len(self.times)) + 0.5) / len(self.times)
-        return np.interp(rest, hours, np.interp(hours, self.times, quantiles))
+            return np.interp(rest, edges, total[np.searchsorted(times, edges - TENTH)])
+        quantiles = (np.arange(len(times)) + 0.5) / len(times)
+        return np.interp(rest, edges, np.interp(edges, times, quantiles))
 
     def to_weekday(self) -> np.ndarray:
         """For each day of the week, from Monday, the number of days to the nearest one of the calendar, ``[7]``."""
@@ -272,7 +270,7 @@ def calendar_of(values: np.ndarray, seen: np.ndarray | None = None, step: float 
     return dataclasses.replace(found, **times) if found else Calendar(**times) if times else None
 
 
-def cycles_of(values: np.ndarray, seen: np.ndarray, step: float | None, calendar: Calendar | None) -> tuple[str, ...]:
+def cycles_of(values: np.ndarray, seen: np.ndarray, law: Law) -> tuple[str, ...]:
     """The cycles of ``CYCLES`` that dates ``[N]``, in days since 1970-01-01, go through.
 
     A cycle counts if the dates span several of its periods and differ in its cells. There must be ``LEAST_IN_CYCLES``
@@ -281,23 +279,23 @@ def cycles_of(values: np.ndarray, seen: np.ndarray, step: float | None, calendar
     Args:
         values: distinct dates, increasing.
         seen: how often each occurs.
-        step: the grid of the dates, if there is one.
-        calendar: the calendar of the dates, if they follow one.
+        law: their grid and calendar.
 
-    >>> days = np.arange(0.0, 1000.0)
-    >>> cycles_of(days, np.ones(1000), 1.0, None), cycles_of(days[:300] / 24, np.ones(300), 1 / 24, None)
-    (('year', 'week'), ('day',))
+    >>> days, daily = np.arange(0.0, 1000.0), Law((-0.5, 999.5), (-2.0, 2.0), step=1.0)
+    >>> cycles_of(days, np.ones(1000), daily)
+    ('year', 'week')
+    >>> cycles_of(days[:300] / 24, np.ones(300), dataclasses.replace(daily, step=1 / 24))
+    ('day',)
     """
     if len(values) < 2 or seen.sum() < LEAST_IN_CYCLES:
         return ()
-    span, half = values[-1] - values[0], min(step or 0.0, 1.0) / 2
-    days = np.floor(values + half)
-    dates, months = days.astype(np.int64).astype("datetime64[D]"), calendar.months if calendar else 0
-    hours = np.floor((values + half - days) * 24 + 1e-6)
+    span, moved = values[-1] - values[0], values + law.shift
+    days = np.floor(moved + TENTH)
+    months = days.astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    hours = np.floor((moved - days) * dataclasses.replace(law, cycles=("day",)).cells["day"] + 1e-6)
     found = {
-        "year": YEARS_OF_CYCLE[0] <= span / 365.25 <= YEARS_OF_CYCLE[1]
-        and len(set((dates.astype("datetime64[M]").astype(np.int64) % 12).tolist())) > 1,
-        "week": span >= 21 and not months and len(set((days % 7).tolist())) > 1,
+        "year": YEARS_OF_CYCLE[0] <= span / 365.25 <= YEARS_OF_CYCLE[1] and len(set((months % 12).tolist())) > 1,
+        "week": span >= 21 and not (law.calendar and law.calendar.months) and len(set((days % 7).tolist())) > 1,
         "day": span >= 3 and len(set(hours.tolist())) > 1,
     }
     return tuple(name for name, holds in found.items() if holds)
@@ -512,11 +510,20 @@ class Law:
         is_fraction = many > 0 and abs(many * self.step - 1) < 1e-12  # then dividing is exact, and multiplying is not
         return self.origin + (k / many if is_fraction else k * self.step)
 
+    @cached_property
+    def cells(self) -> dict[str, int]:
+        """The number of cells of each cycle; if the grid is coarser than hours, each of its places in a day is a
+        cell."""
+        hours = CYCLES["day"] if self.step is None else round(min(float(CYCLES["day"]), 1 / self.step))
+        return {cycle: hours if cycle == "day" else CYCLES[cycle] for cycle in self.cycles}
+
     @property
-    def half_step(self) -> float:
-        """Half the width of a place, at most half a day: cells of cycles begin by this much before their first
-        value."""
-        return min(self.step or 0.0, 1.0) / 2
+    def shift(self) -> float:
+        """How long before midnight a day begins, so that places of the grid do not straddle two days, in days."""
+        return 0.0 if self.step is None else min(self.step, 1.0) / 2 - self.origin % min(self.step, 1.0)
+
+    def _on_calendar(self, calendar: Calendar, x: np.ndarray, ends: tuple[float, float] | None) -> np.ndarray:
+        return calendar.snap(x, ends, self.cycles, self.shift, self.cells.get("day", CYCLES["day"]))
 
     @property
     def apart(self) -> tuple[bool, ...]:
@@ -574,7 +581,7 @@ class Law:
         x = np.clip(numbers, *(within or (self.low, self.high)))
         if self.calendar is not None:
             ends = None if within else (self.knots[0] / self.period, self.knots[-1] / self.period)
-            there = self.calendar.snap(x / self.period, ends, self.cycles, self.half_step) * self.period
+            there = self._on_calendar(self.calendar, x / self.period, ends) * self.period
             there = there if within else np.clip(there, self.low, self.high)
             x = np.where(self.is_solid(x), x, there)
         x = self._placed(x)

@@ -625,8 +625,7 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
     find = _on_calendar if steps is DAYS else _with_endings
     law = find(law, distinct[rest], seen[rest])
     if steps is DAYS:
-        cycles = cycles_of(distinct[rest], seen[rest], law.step, law.calendar)
-        law = dataclasses.replace(law, cycles=cycles)
+        law = dataclasses.replace(law, cycles=cycles_of(distinct[rest], seen[rest], law))
     spread = law.calendar.spread((law.step or 0.0) / law.period) if law.calendar and law.step else None
     if spread is None:
         return law

@@ -84,8 +84,7 @@ def columns_likelihood(
 def _head(column: Column, info: DataInfo, missing: str) -> conditionals.ColumnLikelihood:
     head = likelihood_of(column)
     if missing == "mnar":
-        law = None if head.law is None else replace(head.law, cycles=())
-        return replace(head, family="normal") if head.family == "student_t" else replace(head, law=law)
+        return replace(head, family="normal") if head.family == "student_t" else head
     if info.rows < ROWS_OF_SCALES or head.law is None or head.law.is_complete:
         return head
     return replace(head, scale="network", components=COMPONENTS)

@@ -176,9 +176,9 @@ def _on_calendar(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
     """:meth:`latens.schema.law.Calendar.snap`."""
     several = len(calendar.times) > 1
     if law.cycles:
-        moved = x + _exact(law.half_step)
+        moved = x + _exact(law.shift)
         day = moved.floor()
-        rest = _within_hours(calendar, moved - day) if several and "day" in law.cycles else moved - day
+        rest = _within_hours(law, calendar, moved - day) if several and "day" in law.cycles else moved - day
     else:
         day, rest = (x.floor(), x - x.floor()) if several else (x - _exact(calendar.times[0]), x)
     if calendar.months and "year" in law.cycles:
@@ -217,13 +217,14 @@ def _of_months(law: Law, calendar: Calendar, day: Tensor) -> Tensor:
     return _take(calendar.snap(starts, cycles=("year",)), place)
 
 
-def _within_hours(calendar: Calendar, rest: Tensor) -> Tensor:
+def _within_hours(law: Law, calendar: Calendar, rest: Tensor) -> Tensor:
     """:meth:`latens.schema.law.Calendar.within_hours`."""
-    hours = np.arange(25) / 24
-    below = calendar.within_hours(hours)
-    place = (_place(hours, rest, right=True) - 1).clamp(0, 23)
+    hours = law.cells["day"]
+    edges = np.arange(hours + 1) / hours
+    below = calendar.within_hours(edges, law.shift, hours)
+    place = (_place(edges, rest, right=True) - 1).clamp(0, hours - 1)
     low, high = _take(below[:-1], place), _take(below[1:], place)
-    return low + (rest - _take(hours[:-1], place)) * 24 * (high - low)
+    return low + (rest - _take(edges[:-1], place)) * hours * (high - low)
 
 
 def _of_weeks(calendar: Calendar, x: Tensor) -> tuple[Tensor, Tensor]:
