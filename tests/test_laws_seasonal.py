@@ -21,8 +21,9 @@ from latens.conditionals import ColumnLikelihood, TableLikelihood
 from latens.data.rows import rows_of
 from latens.data.tables.frames import as_table
 from latens.data.tables.kinds import law_of
-from latens.distributions import Cells, Heaped, Margins, Seasonal, extrapolating
+from latens.distributions import Heaped, Margins, Periods, Seasonal, extrapolating
 from latens.networks import ColumnFeatures, Seen
+from latens.schema import Column, Table
 from latens.schema.law import CYCLES, Law, cycles_of
 
 B, M = 3, 2  # rows and components
@@ -68,7 +69,7 @@ def seasonal(law: Law, tilted: float = 1.0) -> Seasonal:
     loc, scale, mixing = normal(B, M, 1), 0.05 + normal(B, M, 1).abs() / 3, normal(B, M, 1)
     tilts = {cycle: tilted * normal(B, 1, law.cells.get(cycle, size)) for cycle, size in CYCLES.items()}
     margins = Margins.of([law], [(law.high - law.low) / 4])
-    return Seasonal(loc, scale, normal(B, 1, 0), margins, mixing, tilts, Cells.of([law], margins))
+    return Seasonal(loc, scale, normal(B, 1, 0), margins, mixing, tilts, Periods.of([law], margins))
 
 
 def log_masses(px: Heaped, places: np.ndarray) -> np.ndarray:
@@ -233,9 +234,9 @@ def test_the_head_starts_at_the_shares_of_the_sample(scale: str) -> None:
     torch.manual_seed(0)
     drawn = likelihood(torch.zeros(1, 1).double()).sample([40_000]).reshape(-1).numpy()
     for cycle in CYCLES:
-        shares = [np.bincount([cells_of(x)[cycle][1] for x in part], minlength=CYCLES[cycle]) / len(part)
-                  for part in (values, law.snap(drawn))]  # fmt: skip
-        np.testing.assert_allclose(*shares, atol=0.02)
+        wanted, got = (np.bincount([cells_of(x)[cycle][1] for x in part], minlength=CYCLES[cycle]) / len(part)
+                       for part in (values, law.snap(drawn)))  # fmt: skip
+        np.testing.assert_allclose(got, wanted, atol=0.02)
 
 
 def test_a_network_sees_the_position_in_each_cycle() -> None:
@@ -250,6 +251,12 @@ def test_a_network_sees_the_position_in_each_cycle() -> None:
     torch.testing.assert_close(day[0], day[2])
     assert (week[0] - week[1]).abs().max() > 0.1 and (day[0] - day[1]).abs().max() > 0.1
     assert (seen[3] == 0).all() and features.features == seen.shape[-1] == len(features.owners)
+
+
+def column_of(frame: pd.DataFrame, name: str) -> Column:
+    schema = rows_of(as_table(frame)[0]).schema
+    assert isinstance(schema, Table)
+    return schema.field(name)
 
 
 DAYS = np.arange(730.0) + START["2021"]
@@ -269,7 +276,7 @@ FOUND: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", FOUND)
 def test_cycles_are_those_that_dates_go_through(name: str) -> None:
     values, expected = FOUND[name]
-    column = rows_of(as_table(pd.DataFrame({"when": pd.to_datetime(values, unit="D")}))[0]).schema.field("when")
+    column = column_of(pd.DataFrame({"when": pd.to_datetime(values, unit="D")}), "when")
     assert (column.law.cycles if column.law else ()) == expected
 
 
@@ -313,7 +320,7 @@ def test_other_columns_depend_on_month_weekday_and_hour(rows: int, form: str, fi
 def test_cells_stay_in_their_month_day_and_hour() -> None:
     """What is written for a drawn number lies in the same month, day and hour, if the data have a value there."""
     frame = sales(2000)
-    column = rows_of(as_table(frame)[0]).schema.field("at")
+    column = column_of(frame, "at")
     assert column.law is not None and column.law.cycles == ("year", "week", "day")
     drawn = np.random.default_rng(0).uniform(column.law.low, column.law.high, 2000)
     cells = column.decode(drawn).to_pandas()

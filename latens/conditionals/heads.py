@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid
 
 from latens import distributions as d
 from latens.conditionals.column import ColumnLikelihood
-from latens.networks.table import CalendarCells, Laws
+from latens.networks.table import Calendars, Laws
 from latens.schema.law import SCALE
 from latens.tensors.numerics import positive
 
@@ -212,7 +212,7 @@ class HeapedHead(Spread):
         self.components = columns[0].components
         self.told = 3 if self.components > 1 else 1 + (self.scale == "network")  # outputs per component
         self.cycles = columns[0].cells
-        self.cells = CalendarCells(laws) if self.cycles else None  # type: ignore[arg-type]
+        self.calendars = Calendars(laws) if self.cycles else None  # type: ignore[arg-type]
         self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
         self.padded = bool(self.unused.any())
         if self.unused.shape[-1]:
@@ -236,9 +236,9 @@ class HeapedHead(Spread):
         if self.padded:
             logits = logits.masked_fill(self.unused, -math.inf)
         margin_of = parts[0], self.squared(parts[1:2]).sqrt(), logits, self.laws(), parts[-1]
-        if self.cells is None:
+        if self.calendars is None:
             return d.Heaped(*margin_of)
-        return d.Seasonal(*margin_of, dict(zip(self.cycles, tilts)), self.cells())
+        return d.Seasonal(*margin_of, dict(zip(self.cycles, tilts)), self.calendars())
 
     def start(self, x: Tensor) -> Tensor:
         """Raw outputs ``[n, outputs]`` with the sample's mean and standard deviation of the score, and frequencies of
@@ -253,7 +253,7 @@ class HeapedHead(Spread):
         size = margins.atoms.shape[-1]
         counts = (atom.unsqueeze(-1) == torch.arange(1 + size, device=x.device)).sum(0) + 0.5
         logits = (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)
-        if self.cells is not None:
+        if self.calendars is not None:
             cells = raw.new_zeros(self.size, sum(self.cycles.values()))
             even = self(torch.cat([raw, cells, logits], -1))
             cells = even.tilts_of(torch.where(atom == 0, x, torch.nan)).to(raw.dtype)

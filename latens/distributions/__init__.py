@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from latens.distributions.quantised import Quantised, UniformCodes
     from latens.distributions.relaxed import OneHot, Relaxed
     from latens.distributions.resampled import Resampled
-    from latens.distributions.seasonal import Cells, Seasonal
+    from latens.distributions.seasonal import Periods, Seasonal
     from latens.distributions.sphere import PowerSpherical, SphereUniform, VonMisesFisher
     from latens.distributions.support import require_support
     from latens.distributions.truncated import TruncatedNormal
@@ -58,6 +58,6 @@ else:
         "modalities": "ExpertMixture Modalities Pieces", "normal": "DiagonalNormal FullNormal Normal",
         "ordinal": "Ordinal", "product": "Flat Joint", "perceptual": "PerceptualScore",
         "quantised": "Quantised UniformCodes", "relaxed": "OneHot Relaxed", "resampled": "Resampled",
-        "seasonal": "Cells Seasonal", "sphere": "PowerSpherical SphereUniform VonMisesFisher",
+        "seasonal": "Periods Seasonal", "sphere": "PowerSpherical SphereUniform VonMisesFisher",
         "support": "require_support", "truncated": "TruncatedNormal",
     })  # fmt: skip

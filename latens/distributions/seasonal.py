@@ -21,7 +21,7 @@ NODES = 4  # points per month at which means are taken
 
 
 @dataclass(frozen=True)
-class Cells:
+class Periods:
     """The months, weeks and days of n columns of dates, in days since 1970-01-01.
 
     Days begin so long before midnight that no place of a column's grid straddles two days.
@@ -42,7 +42,7 @@ class Cells:
     cycles: Mapping[str, int]
 
     @classmethod
-    def of(cls, laws: Sequence[Law], margins: Margins) -> Cells:
+    def of(cls, laws: Sequence[Law], margins: Margins) -> Periods:
         """The cells of columns with these laws, which have the same cycles."""
         cycles, exact = laws[0].cells, margins.knots.dtype
         shift = torch.tensor([law.shift for law in laws], dtype=exact)
@@ -71,10 +71,10 @@ class Cells:
         """The beginning of the day of each date, ``[..., n]``."""
         return (x + self.shift).floor() - self.shift
 
-    def column(self, j: int) -> Cells:
+    def column(self, j: int) -> Periods:
         """The cells of a single column, n = 1."""
         own = slice(j, j + 1)
-        return Cells(self.edges[own], self.scores[:, own], self.ends[own], self.shift[own], self.cycles)
+        return Periods(self.edges[own], self.scores[:, own], self.ends[own], self.shift[own], self.cycles)
 
     def within(self, first: Tensor, count: int, length: float) -> Tensor:
         """The edges ``[count + 1, ..., n]`` of cells of equal length from ``first`` on, moved into the range."""
@@ -159,7 +159,7 @@ class Seasonal(Heaped):
 
     def __init__(
         self, loc: Tensor, scale: Tensor, logits: Tensor, margins: Margins, mixing: Tensor | None,
-        tilts: Mapping[str, Tensor], cells: Cells,
+        tilts: Mapping[str, Tensor], cells: Periods,
     ):  # fmt: skip
         super().__init__(loc, scale, logits, margins, mixing)
         self.calendar = cells

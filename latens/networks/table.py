@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from latens.distributions import Cells, Margins, Piecewise
+from latens import distributions as d
+from latens.distributions import Margins, Piecewise
 from latens.schema.law import PERIODS, Law
 
 WAVES = {"year": 2, "week": 3, "day": 3}  # the number of waves by which a network sees each cycle
@@ -69,20 +70,20 @@ class Laws(nn.Module):
         return Margins(**tensors, pieces=pieces, grids=self.grids, floors=self.floors)
 
 
-class CalendarCells(nn.Module):
+class Calendars(nn.Module):
     """The months, weeks and days of n columns of dates as buffers."""
 
     def __init__(self, laws: Sequence[Law]):
         super().__init__()
         exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
-        cells = Cells.of(laws, Margins.of(laws, [1.0] * len(laws), exact))
-        self.cycles, self.names = cells.cycles, tuple(f.name for f in fields(Cells) if f.name != "cycles")
+        periods = d.Periods.of(laws, Margins.of(laws, [1.0] * len(laws), exact))
+        self.cycles, self.names = periods.cycles, tuple(f.name for f in fields(periods) if f.name != "cycles")
         for name in self.names:
-            self.register_buffer(name, getattr(cells, name), persistent=False)
+            self.register_buffer(name, getattr(periods, name), persistent=False)
 
-    def forward(self) -> Cells:
-        """The cells, on the device of the buffers."""
-        return Cells(**{name: getattr(self, name) for name in self.names}, cycles=self.cycles)
+    def forward(self) -> d.Periods:
+        """The periods, on the device of the buffers."""
+        return d.Periods(**{name: getattr(self, name) for name in self.names}, cycles=self.cycles)
 
 
 class ColumnFeatures(nn.Module):

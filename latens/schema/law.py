@@ -100,18 +100,22 @@ class Calendar:
         else:
             whole = x if ends is None or not self.shares or self.weekdays else self._over_days(x, *ends)
             day, rest = (np.floor(whole), whole - np.floor(whole)) if several else (x - self.times[0], x)
-        if self.months:
-            found = self._of_months(day, "year" in cycles)
-        elif self.days:
-            found = self.first + np.rint((day - self.first) / self.days) * self.days
-        elif self.weekdays and "week" in cycles:
-            found = day + self.to_weekday()[(day.astype(np.int64) + 3) % 7]
-        elif self.weekdays:
+        if self.weekdays and "week" not in cycles:
             found, rest = self._of_weeks(x if several else day + 0.5)
         else:
-            found = day if several else np.rint(day)
+            found = self._date(day, cycles, several)
         found = found + (self._time(rest) if several else self.times[0])
         return np.where(np.isnan(numbers), np.nan, np.where(self._is_on(x), x, found))
+
+    def _date(self, day: np.ndarray, cycles: Sequence[str], several: bool) -> np.ndarray:
+        """The date to which each day is taken, if no week is divided."""
+        if self.months:
+            return self._of_months(day, "year" in cycles)
+        if self.days:
+            return self.first + np.rint((day - self.first) / self.days) * self.days
+        if self.weekdays:
+            return day + self.to_weekday()[(day.astype(np.int64) + 3) % 7]
+        return day if several else np.rint(day)
 
     def within_hours(self, rest: np.ndarray, shift: float = 0.0, hours: int = 24) -> np.ndarray:
         """Positions from 0 to 1 within the day, moved within each hour to the part of the shares that belongs to it."""

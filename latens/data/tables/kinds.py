@@ -620,19 +620,25 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
     law = law_of(values, counts, steps, (scan.low, scan.high))
     if law is None or steps is SECONDS or law.is_complete or law.places:
         return law
+    return _recurring(law, scan, values, counts, steps)
+
+
+def _recurring(
+    law: Law, scan: ColumnScan, values: np.ndarray, counts: dict[float, int] | None, steps: tuple[float, ...] | None
+) -> Law:  # fmt: skip
+    """The law of a column on a grid, with the calendar or the endings of its values, and the cycles of dates."""
     distinct, seen = np.unique(values, return_counts=True) if counts is None else _sorted(counts)
     rest = ~np.isin(distinct, law.atoms)
+    distinct, seen = distinct[rest], seen[rest]
     find = _on_calendar if steps is DAYS else _with_endings
-    law = find(law, distinct[rest], seen[rest])
-    if steps is DAYS:
-        law = dataclasses.replace(law, cycles=cycles_of(distinct[rest], seen[rest], law))
+    law = find(law, distinct, seen)
+    cycles = cycles_of(distinct, seen, law) if steps is DAYS else ()
     spread = law.calendar.spread((law.step or 0.0) / law.period) if law.calendar and law.step else None
-    if spread is None:
-        return law
-    again = law_of(values, counts, steps, (scan.low, scan.high), (spread[0] * law.period, spread[1] * law.period))
-    if again is None:
-        return law
-    return dataclasses.replace(_shared(law, again, find, distinct[rest], seen[rest]), cycles=law.cycles)
+    if spread is not None:
+        period = spread[0] * law.period, spread[1] * law.period
+        again = law_of(values, counts, steps, (scan.low, scan.high), period)
+        law = law if again is None else _shared(law, again, find, distinct, seen)
+    return dataclasses.replace(law, cycles=cycles)
 
 
 def _shared(

@@ -181,20 +181,22 @@ def _on_calendar(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
         rest = _within_hours(law, calendar, moved - day) if several and "day" in law.cycles else moved - day
     else:
         day, rest = (x.floor(), x - x.floor()) if several else (x - _exact(calendar.times[0]), x)
-    if calendar.months and "year" in law.cycles:
-        found = _of_months(law, calendar, day)
-    elif calendar.months:
-        found = _nearest(_dates(law, calendar), day)
-    elif calendar.days:
-        found = calendar.first + ((day - calendar.first) / calendar.days).round() * calendar.days
-    elif calendar.weekdays and "week" in law.cycles:
-        found = day + _take(calendar.to_weekday(), (day + 3).remainder(7).long())
-    elif calendar.weekdays:
+    if calendar.weekdays and "week" not in law.cycles:
         found, rest = _of_weeks(calendar, x if several else day + 0.5)
     else:
-        found = day if several else day.round()
+        found = _date(law, calendar, day, several)
     found = found + (_time(calendar, rest) if several else _exact(calendar.times[0]))
     return torch.where(_is_on(law, calendar, x), x, found) if calendar.shares else found
+
+
+def _date(law: Law, calendar: Calendar, day: Tensor, several: bool) -> Tensor:
+    if calendar.months:
+        return _of_months(law, calendar, day) if "year" in law.cycles else _nearest(_dates(law, calendar), day)
+    if calendar.days:
+        return calendar.first + ((day - calendar.first) / calendar.days).round() * calendar.days
+    if calendar.weekdays:
+        return day + _take(calendar.to_weekday(), (day + 3).remainder(7).long())
+    return day if several else day.round()
 
 
 def _dates(law: Law, calendar: Calendar) -> np.ndarray:
