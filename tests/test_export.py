@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from latens.errors import InputError
 from latens.report.explore import Explorer
 from latens.runs import record
 from latens.runs.export import graphs, operators, writing
+from latens.runs.export.simplifying import simplified
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,39 @@ def exported(place: Path) -> Path:
         pytest.importorskip(needed)
     done("export", place / "table", "--out", place / "out")
     return place / "out"
+
+
+# Programs with fewer operations
+
+
+class Repeating(nn.Module):
+    """A model that computes the same twice, converts to the type there is, and computes with weights alone."""
+
+    def __init__(self, in_place: bool = False):
+        super().__init__()
+        self.weight, self.in_place = nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3)), in_place
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        first, second = (x.float() @ self.weight.exp().T for _ in range(2))
+        whole = torch.arange(3) * 2
+        numbers = [torch.full_like(x, value) for value in (1, 1.0, True, -0.0, 0.0, math.nan)]
+        signs = [torch.copysign(x.abs(), each) for each in numbers]
+        if self.in_place:
+            whole[0] = 7
+        return first.expand(first.shape) - 2 * second, x[:, whole.clamp(0, 2)], first, second, torch.stack(signs)
+
+
+def test_a_simplified_program_computes_the_same_with_fewer_operations():
+    rows, x = torch.export.Dim("rows"), torch.randn(5, 3)
+    for in_place in (False, True):
+        model = Repeating(in_place)
+        program = torch.export.export(model, (x,), dynamic_shapes=({0: rows},), strict=False)
+        before = [str(node) for node in program.graph.nodes]
+        with torch.no_grad():
+            found = simplified(program).run_decompositions().module()(x[:2])
+            assert all(torch.equal(a, b) for a, b in zip(found, model(x[:2]), strict=True))
+        after = [str(node) for node in program.graph.nodes]
+        assert after == before if in_place else len(after) < len(before) - 5
 
 
 # Operations

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 import latens
-from latens import evaluation
+from latens import InputError, evaluation
 from latens.data.rows import Asked, rows_of
 from latens.recipes import Recipe
 from latens.report import charts
@@ -256,3 +257,33 @@ def test_names_of_the_page_are_tooltips_and_escaped() -> None:
     text = str(charts.heat(np.eye(2), names, names, "a matrix"))
     assert "<b>" not in text and "&lt;b&gt;bold" in text
     assert re.search(r"<title>&lt;b&gt;bold&lt;/b&gt; and a name that is longer than eighteen letters</title>", text)
+
+
+class Encoding(nn.Module):
+    """A model of one's own with a bound and codes, but without decode and sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        posterior = latens.conditionals.DiagonalNormalPosterior(nn.Linear(3, 4))
+        likelihood = latens.conditionals.NormalLikelihood(nn.Linear(2, 3))
+        self.vae = latens.models.VAE(latens.priors.StandardNormal(2), posterior, likelihood)
+
+    def draw(self, x: Any, k: int = 1, c: Any = None) -> Any:
+        return self.vae.draw(x, k, c)
+
+    def encode(self, x: Any, c: Any = None) -> Any:
+        return self.vae.encode(x, c)
+
+
+def test_a_figure_that_needs_what_an_own_model_lacks_says_so():
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    run = latens.train(Encoding(), latens.objectives.ELBO(), x, epochs=2)
+    for name in ("latent_map", "rates"):
+        getattr(latens.plot, name)(run, x)
+    latens.plot.training(run)
+    lacks = dict.fromkeys(("reconstructions", "traversals", "interpolation"), "decode")
+    lacks |= dict.fromkeys(("samples", "columns", "calibration"), "sample")
+    for name, method in lacks.items():
+        told = f"the model has no method {method}, which this figure needs: draw another figure"
+        with pytest.raises(InputError, match=f"^{told}$"):
+            getattr(latens.plot, name)(run, x)

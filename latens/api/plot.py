@@ -75,17 +75,16 @@ def _require_axes(ax: Any) -> None:
         raise InputError(f"ax must be axes of matplotlib, got {type(ax).__name__}", "pass ax=pyplot.subplots()[1]")
 
 
-def _model(source: Any) -> VAE | None:
-    """The estimator of a model or folder; None if the source is data."""
-    if isinstance(source, VAE):
-        if not hasattr(source, "run_"):
-            raise InputError("the estimator is not fitted", "call fit(X) first")
-        return source
-    if isinstance(source, Run):
-        return of_run(source)
-    if isinstance(source, str | Path):
-        return load(source)
-    return None
+def _model(source: Any, *needs: str) -> VAE | None:
+    """The estimator of a model or folder, whose model has the methods ``needs``; None if the source is data."""
+    if isinstance(source, VAE) and not hasattr(source, "run_"):
+        raise InputError("the estimator is not fitted", "call fit(X) first")
+    vae = source if isinstance(source, VAE) else of_run(source) if isinstance(source, Run) else None
+    vae = load(source) if isinstance(source, str | Path) else vae
+    for method in needs:
+        if vae is not None and not callable(getattr(vae.run_.model, method, None)):
+            raise InputError(f"the model has no method {method}, which this figure needs", "draw another figure")
+    return vae
 
 
 def _subject(vae: VAE, X: Any = None, labels: Any = None, what: str = "") -> Subject:
@@ -114,7 +113,7 @@ def reconstructions(source: Any, X: Any = None, *, rows: int = 24, ax: Any = Non
         InputError: rows that do not fit the model, or reconstructions that differ from the rows in shape or number.
     """
     _require_count(rows, "rows")
-    vae = _model(source)
+    vae = _model(source, "encode", "decode")
     if vae is None:
         if X is None:
             raise InputError("the reconstructions are not given", "pass the rows, then their reconstructions")
@@ -173,7 +172,7 @@ def samples(source: Any, X: Any = None, *, rows: int = 24, mean: bool = False, a
 
 def _drawn(source: Any, X: Any, count: int = 1, mean: bool = False) -> tuple[Subject, np.ndarray]:
     """(the rows to compare with; samples in the layout of these rows)."""
-    vae = _model(source)
+    vae = _model(source, "sample")
     if vae is None:
         given = Given(source if X is None else X)
         drawn = given.like(source, "samples")
@@ -249,7 +248,7 @@ def latent_map(source: Any, X: Any = None, *, labels: Any = None, ax: Any = None
     Raises:
         InputError: rows are missing, labels have a different length, or the model gives no codes of rows.
     """
-    vae = _model(source)
+    vae = _model(source, "encode")
     if vae is not None:
         subject = _subject(vae, X, labels, "maps of codes")
         if not subject.has_codes:
@@ -297,7 +296,7 @@ def traversals(source: Any, X: Any = None, *, dimensions: Sequence[int] | None =
     Raises:
         InputError: rows are missing, a dimension does not exist, or no dimension is active.
     """
-    vae = _model(source)
+    vae = _model(source, "encode", "decode")
     if vae is None:
         if X is not None or dimensions is not None:
             raise InputError("decoded rows are given in place of a model", "omit X and dimensions, or pass the model")
@@ -348,7 +347,7 @@ def interpolation(source: Any, X: Any = None, *, rows: Sequence[int] = (0, 1), a
     Raises:
         InputError: rows are missing, or X lacks one of the numbered rows.
     """
-    vae = _model(source)
+    vae = _model(source, "encode", "decode")
     if vae is None:
         subject, decoded = _walks(source, 2)
         images = subject.pixels(decoded) if subject.is_image else None
@@ -386,7 +385,7 @@ def rates(source: Any, X: Any = None, *, ax: Any = None) -> Any:
     Raises:
         InputError: the model is an autoencoder, which has no rate, or numbers have a wrong shape.
     """
-    vae = _model(source)
+    vae = _model(source, "encode", "draw")
     if vae is not None:
         subject = _subject(vae, X, what="rates")
         if not subject.has_prior or not subject.has_codes:
@@ -454,7 +453,7 @@ def calibration(source: Any, X: Any = None, *, reference: Any = None, ax: Any = 
     Raises:
         InputError: there is no reference, p-values lie outside [0, 1], or the model has no bound.
     """
-    vae = _model(source)
+    vae = _model(source, "draw", "sample")
     if vae is None:
         values = _numbers(source, "p-values", 1)
         if values.min() < 0 or values.max() > 1:

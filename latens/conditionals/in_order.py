@@ -116,9 +116,10 @@ class ColumnsInOrder(TableLikelihood):
             if only is None:
                 moved = raw + further.index_select(0, self.places).T.unflatten(0, hidden.shape[1:-1])
             else:
-                moved = raw.expand(*hidden.shape[1:-1], -1).clone()
+                moved = raw.expand(*hidden.shape[1:-1], -1)
                 own = [k for j in only for k in range(self.ends[j], self.ends[j + 1])]
-                moved[..., own] += further.T.unflatten(0, hidden.shape[1:-1])
+                found = moved[..., own] + further.T.unflatten(0, hidden.shape[1:-1])
+                moved = moved.index_copy(-1, torch.tensor(own, device=raw.device), found)
             px, members = partial(self.columns_at, moved, x, self.own, only, c), self.members_of(only)
             if not torch.is_grad_enabled():
                 return px(), members

@@ -100,11 +100,11 @@ class InOrder(Distribution):
 
     def _one_by_one(self, x: Tensor, value: Callable[[Columns], Tensor]) -> Tensor:
         """x with its missing cells filled, stage by stage, by ``value`` of the cells' distribution."""
-        x = x.clone()
         for stage in map(list, self.stages):
             px, members = self.columns(x, stage)
             found = value(px)[..., [members.index(j) for j in stage]].to(x.dtype)
-            x[..., stage] = torch.where(x[..., stage].isnan(), found, x[..., stage])
+            found = torch.where(x[..., stage].isnan(), found, x[..., stage])
+            x = x.index_copy(-1, torch.tensor(stage, device=x.device), found)  # not in place, for exported graphs
         return x
 
     def _unseen(self, *lead: int) -> Tensor:

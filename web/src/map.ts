@@ -102,8 +102,12 @@ export class PointMap {
     return { width: this.#width / this.view.scale, height: this.#height / this.view.scale };
   }
 
-  draw(): void {
-    if (!this.#pending) this.#pending = requestAnimationFrame(() => { this.#pending = 0; this.#drawPoints(); this.#drawOver(); });
+  draw(): void { if (!this.#pending) this.#pending = requestAnimationFrame(() => this.#drawNow()); }
+
+  #drawNow(): void {
+    this.#pending = 0;
+    this.#drawPoints();
+    this.#drawOver();
   }
 
   drawMarks(): void { if (!this.#pending) this.#drawOver(); }
@@ -131,7 +135,7 @@ export class PointMap {
       canvas.height = height * ratio;
       canvas.getContext("2d")!.setTransform(ratio, 0, 0, ratio, 0, 0);
     }
-    if (this.plane) this.draw();
+    if (this.plane) this.#drawNow(); // at once, since a canvas with a new size is empty
   }
 
   #colour(name: string): string { return getComputedStyle(this.box).getPropertyValue(name).trim(); }
@@ -196,15 +200,17 @@ export class PointMap {
 
   #drawCrosses(ctx: CanvasRenderingContext2D, inside: number[]): void {
     const { x, y } = this.plane;
-    ctx.strokeStyle = this.#colour("--ink");
     ctx.lineWidth = 1.1;
-    ctx.beginPath();
-    for (const i of inside) {
-      if (!this.beyond[i]) continue;
-      const at = this.toScreen(x[i]!, y[i]!);
-      for (const s of [1, -1]) { ctx.moveTo(at.x - 4, at.y - 4 * s); ctx.lineTo(at.x + 4, at.y + 4 * s); }
+    for (const muted of [1, 0]) {
+      ctx.strokeStyle = this.#colour(muted ? "--faint" : "--ink");
+      ctx.beginPath();
+      for (const i of inside) {
+        if (!this.beyond[i] || (this.muted?.[i] ?? 0) !== muted) continue;
+        const at = this.toScreen(x[i]!, y[i]!);
+        for (const s of [1, -1]) { ctx.moveTo(at.x - 3, at.y - 3 * s); ctx.lineTo(at.x + 3, at.y + 3 * s); }
+      }
+      ctx.stroke();
     }
-    ctx.stroke();
   }
 
   /** The mean colour of each pixel's points, as opaque as the logarithm of their number. */
@@ -261,10 +267,14 @@ export class PointMap {
     ctx.lineJoin = "round";
     ctx.strokeStyle = this.#colour("--card");
     ctx.fillStyle = this.#colour("--ink");
-    for (const label of this.labels) {
-      const at = this.toScreen(label.x, label.y);
-      ctx.strokeText(label.text, at.x, at.y);
-      ctx.fillText(label.text, at.x, at.y);
+    const placed: { x: number; y: number; half: number }[] = [];
+    const labels = this.labels.map((l) => ({ ...this.toScreen(l.x, l.y), text: l.text, half: ctx.measureText(l.text).width / 2 + 3 }));
+    for (const at of labels.sort((a, b) => a.y - b.y)) { // from the top; a label moves down below those that it would cover
+      for (const p of placed) if (Math.abs(p.x - at.x) < p.half + at.half && at.y < p.y + 15 && at.y > p.y - 15) at.y = p.y + 15;
+      placed.push(at);
+      placed.sort((a, b) => a.y - b.y);
+      ctx.strokeText(at.text, at.x, at.y);
+      ctx.fillText(at.text, at.x, at.y);
     }
     ctx.textAlign = "left";
     ctx.textBaseline = "alphabetic";

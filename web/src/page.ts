@@ -29,7 +29,7 @@ export interface About {
     count: number; active: number[]; inactive: number; rates: number[] | null; center: number[]; unit: number[];
     mean: number[]; low: number[]; high: number[]; space: string; curvature: number; metric?: MetricAbout;
   };
-  prior: { standard: boolean; draws: { name: string; block: string }[] };
+  prior: { standard: boolean; draws: { name: string; block: string; /** The conditions at which they were drawn, if they depend on them. */ at?: number[] }[] };
   conditions: ConditionAbout[];
   rows: {
     count: number; total: number; coded: number; kept: number; maps: MapAbout[]; names: string[];

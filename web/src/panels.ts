@@ -16,8 +16,9 @@ export function panels(app: App): Panel[] {
 }
 
 /** Thumbnails; a click on one moves the page to its code. */
-function tiles(app: App, items: readonly { x: ArrayLike<number> | null; z?: Code; row?: number; text?: string; label: string }[], go = true): HTMLElement {
-  return h("div", { className: `tiles ${app.about.data.kind}` }, ...items.map((item) => h("button.tile", { type: "button", title: item.label, "aria-label": item.label, disabled: !go && item.row === undefined, onclick: () => { if (item.row !== undefined) app.pick(item.row); else if (item.z) app.setCode(item.z); } }, item.x ? app.show.small(item.x, item.label) : h("span.words", item.label), item.text ? h("small", item.text) : null)));
+function tiles(app: App, items: readonly { x: ArrayLike<number> | null; z?: Code; row?: number; text?: string; label: string; isDatum?: boolean }[], go = true): HTMLElement {
+  const columns = app.show.telling(items.flatMap((item) => (item.x ? [item.x] : [])));
+  return h("div", { className: `tiles ${app.about.data.kind}` }, ...items.map((item) => h("button", { type: "button", className: item.isDatum === false ? "tile decoded" : "tile", title: item.label, "aria-label": item.label, disabled: !go && item.row === undefined, onclick: () => { if (item.row !== undefined) app.pick(item.row); else if (item.z) app.setCode(item.z); } }, item.x ? app.show.small(item.x, item.label, columns) : h("span.words", item.label), item.text ? h("small", item.text) : null)));
 }
 
 const note = (text: string): HTMLElement => h("p.note", text);
@@ -31,6 +32,10 @@ async function shown(app: App, rows: readonly number[]): Promise<{ x: ArrayLike<
   let at = 0;
   return rows.map((i) => { const x = app.rows.datum(i); return { x: x ?? decoded[at++]!, isDatum: !!x }; });
 }
+
+/** What marks a thumbnail that is no datum, if there is one. */
+const faded = (rows: readonly { isDatum: boolean }[]): HTMLElement | null =>
+  (rows.some((r) => r.isDatum) && rows.some((r) => !r.isDatum) ? note("Dashed frames: decoded, as the page does not hold the cells of these rows.") : null);
 
 function sliders(app: App): Panel {
   const { dimensions } = app.about;
@@ -104,7 +109,7 @@ function rowPanel(app: App): Panel {
       parts.push(h("div.trio", figure(app.show.picture(datum, "The datum", "medium"), "datum"), figure(app.show.picture(guess!, "The reconstruction", "medium"), "reconstruction"),
         figure(app.show.errors(datum, guess!, "The error of each pixel"), "error: blue darker, orange lighter")));
     } else parts.push(app.show.full(guess!, "Datum and reconstruction", datum), dashed(app));
-    parts.push(h("h3", "Nearest in code space"), tiles(app, near.map((n, i) => ({ x: others[i]!.x, row: n.row, text: number(n.distance, 2), label: `${app.rows.name(n.row)}, at a distance of ${number(n.distance, 2)}` }))));
+    parts.push(h("h3", "Nearest in code space"), faded(others), tiles(app, near.map((n, i) => ({ ...others[i]!, row: n.row, text: number(n.distance, 2), label: `${app.rows.name(n.row)}, at a distance of ${number(n.distance, 2)}` }))));
     body.replaceChildren(...parts.filter((p): p is HTMLElement => !!p));
     app.outline([row, ...near.map((n) => n.row)]);
   } };
@@ -130,7 +135,7 @@ function selection(app: App): Panel {
     const some = chosen.filter((i) => i < app.rows.coded).slice(0, 16);
     const pictures = await shown(app, some);
     if (own !== turn) return;
-    const parts: HTMLElement[] = [
+    const parts: (HTMLElement | null)[] = [
       h("p", h("b#selected-count", whole(chosen.length)), ` of ${whole(app.rows.count)} rows (${((100 * chosen.length) / app.rows.count).toFixed(1)} %).`),
       h("div.bar",
         button("selection-csv", "Row numbers (CSV)", () => download("selection.csv", csv([["row"], ...chosen.map((i) => [app.rows.numbers[i]!])]))),
@@ -140,8 +145,8 @@ function selection(app: App): Panel {
       : app.show.full(atMiddle, "The mean datum, and the mean code decoded", average), ...[dashed(app)].filter((p) => p !== null));
     else if (atMiddle) parts.push(h("h3", "The mean code, decoded"), app.show.full(atMiddle, "The mean code, decoded"));
     parts.push(h("h3", "Differences from the rest"), differences(app, inside));
-    if (some.length) parts.push(h("h3", chosen.length > some.length ? `${some.length} of the rows` : "The rows"), tiles(app, some.map((i, k) => ({ x: pictures[k]!.x, row: i, label: app.rows.name(i) }))));
-    body.replaceChildren(...parts);
+    if (some.length) parts.push(h("h3", chosen.length > some.length ? `${some.length} of the rows` : "The rows"), faded(pictures), tiles(app, some.map((i, k) => ({ ...pictures[k]!, row: i, label: app.rows.name(i) }))));
+    body.replaceChildren(...parts.filter((p) => p !== null));
   } };
 }
 
@@ -177,8 +182,10 @@ function differences(app: App, inside: Uint8Array): HTMLElement {
   for (const v of app.about.rows.values) {
     if (v.levels.length) {
       const shares = v.levels.slice(0, 200).map((level, k) => ({ level, ...compare(app.rows.count, (i) => { const x = app.rows.value(v, i); return Number.isNaN(x) ? NaN : Number(x === k); }) }));
-      shares.sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect));
-      for (const s of shares.slice(0, 2)) lines.push({ name: `${v.name} = ${s.level}`, own: `${(100 * s.own).toFixed(0)} %`, rest: `${(100 * s.rest).toFixed(0)} %`, effect: s.effect });
+      const chosen = inside.reduce((a, b) => a + b, 0);
+      const frequent = shares.filter((s) => Math.max(s.own, s.rest) * chosen >= Math.min(5, chosen / 2)); // one row of a rare level says little
+      frequent.sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect));
+      for (const s of frequent.slice(0, 2)) lines.push({ name: `${v.name} = ${s.level}`, own: `${(100 * s.own).toFixed(0)} %`, rest: `${(100 * s.rest).toFixed(0)} %`, effect: s.effect });
     } else {
       const c = compare(app.rows.count, (i) => app.rows.value(v, i));
       const dated = app.show.isDate(v.name);
@@ -209,7 +216,7 @@ function path(app: App): Panel {
     if (a && b) app.setCode(between(a, b, slider.valueAsNumber));
   } });
   const between = (a: Code, b: Code, t: number): Float64Array => (geodesically && curved ? curved.at(a, b, t) : straight(a, b, t));
-  const set = (k: "a" | "b"): void => { app.state[k] = Float64Array.from(app.state.z); app.mark(); app.save(); void refresh(); };
+  const set = (k: "a" | "b"): void => { app.state[k] = Float64Array.from(app.state.z); slider.value = k === "a" ? "0" : "1"; app.mark(); app.save(); void refresh(); };
   const groups = app.about.rows.values.filter((v) => v.levels.length > 1 && v.levels.length <= 60);
   const chosen = { value: 0, plus: 0, minus: 1 };
   const arithmetic = h("div");
@@ -273,22 +280,23 @@ function lists(app: App): Panel {
     const key = JSON.stringify(app.state.filter);
     if (drawn === key) return;
     drawn = key;
-    const parts: HTMLElement[] = [];
+    const parts: (HTMLElement | null)[] = [];
     for (const [v, sign, title] of wanted) {
       if (!v) continue;
       const figures = Float64Array.from({ length: app.rows.coded }, (_, i) => sign * app.rows.value(v, i));
       const found = smallest(figures, 12, (i) => app.passes(i));
       const pictures = await shown(app, found);
-      parts.push(h("h3", title), tiles(app, found.map((row, k) => ({ x: pictures[k]!.x, row, text: v === ranked ? `rank ${Math.round(app.rows.value(v, row)).toLocaleString("en")}` : number(app.rows.value(v, row)), label: `${app.rows.name(row)}: ${v.name} ${number(app.rows.value(v, row))}` }))));
+      parts.push(h("h3", title), faded(pictures), tiles(app, found.map((row, k) => ({ ...pictures[k]!, row, text: v === ranked ? `rank ${Math.round(app.rows.value(v, row)).toLocaleString("en")}` : number(app.rows.value(v, row)), label: `${app.rows.name(row)}: ${v.name} ${number(app.rows.value(v, row))}` }))));
     }
     if (parts.length && app.rows.coded < app.rows.count) parts.unshift(note(`Of the ${whole(app.rows.coded)} rows whose codes the page holds.`));
-    body.replaceChildren(...(parts.length ? parts : [note("The model gives no figures of single rows.")]));
+    body.replaceChildren(...(parts.length ? parts.filter((p) => p !== null) : [note("The model gives no figures of single rows.")]));
   } };
 }
 
 function samples(app: App): Panel {
   const { prior, dimensions } = app.about;
-  const kinds = [...(prior.standard ? ["the prior"] : []), ...prior.draws.map((d) => d.name).filter((n) => !prior.standard || n !== "the prior")];
+  const kinds = [...new Set([...(prior.standard ? ["the prior"] : []), ...prior.draws.map((d) => d.name)])];
+  let drawnAt = "";
   let kind = 0;
   const amount = app.about.data.kind === "table" ? 8 : 24;
   const temperature = h("input#temperature", { type: "range", min: "0", max: "1.5", step: "0.05", value: "1", oninput: () => { output.textContent = temperature.valueAsNumber.toFixed(2); void decode(); } });
@@ -301,9 +309,11 @@ function samples(app: App): Panel {
     return z.map((v, d) => dimensions.center[d]! + t * (v - dimensions.center[d]!));
   };
   async function draw(): Promise<void> {
+    drawnAt = app.state.conditions.join();
     if (prior.standard && kind === 0) noise = Array.from({ length: amount }, () => Float64Array.from({ length: dimensions.count }, normal));
     else {
-      const about = prior.draws.find((d) => d.name === kinds[kind])!;
+      const own = prior.draws.filter((d) => d.name === kinds[kind]);
+      const about = own.find((d) => !d.at || d.at.every((v, i) => v === app.state.conditions[i])) ?? own[0]!;
       const block = await app.page.block(about.block);
       const n = block.length / dimensions.count;
       noise = Array.from({ length: amount }, () => { const i = Math.floor(Math.random() * n); return Float64Array.from(block.subarray(i * dimensions.count, (i + 1) * dimensions.count)); });
@@ -320,7 +330,7 @@ function samples(app: App): Panel {
     h("div.bar", kinds.length > 0 && menu("density", "Codes from", kinds, 0, (i) => { kind = i; void draw(); }),
       h("label.field", { htmlFor: "temperature" }, h("span", "Temperature ", output), temperature),
       button("draw", "Draw again", () => void draw()), button("keep-samples", "Keep all", () => app.keep(now.map((s) => s.x)))), box);
-  return { id: "samples", name: "Samples", body, refresh() { if (!noise.length) void draw(); else void decode(); } };
+  return { id: "samples", name: "Samples", body, refresh() { if (!noise.length || drawnAt !== app.state.conditions.join()) void draw(); else void decode(); } };
 }
 
 function kept(app: App): Panel & { add(rows: ArrayLike<number>[]): void } {

@@ -56,12 +56,25 @@ export class Show {
     return this.#bars(x, label, beside);
   }
 
-  /** The row as small as a word. */
-  small(x: Numbers, label: string): HTMLElement {
+  /** The columns of a table that tell these rows apart: at most four in which they differ most. */
+  telling(rows: readonly Numbers[]): number[] {
+    const columns = this.#data.columns ?? [];
+    const apart = columns.map((c, j) => {
+      const seen = rows.map((x) => x[j]!).filter((v) => !Number.isNaN(v));
+      const gaps = Number(seen.length > 0 && seen.length < rows.length) / 2;
+      if (!c.levels.length) return gaps + (Math.max(...seen) - Math.min(...seen)) / ((c.high ?? 1) - (c.low ?? 0) || 1);
+      return gaps + 1 - Math.max(0, ...seen.map((v) => seen.filter((w) => w === v).length)) / seen.length;
+    }).map((v) => (Number.isFinite(v) ? v : 0));
+    return columns.map((_, j) => j).sort((a, b) => apart[b]! - apart[a]!).slice(0, 4).sort((a, b) => a - b);
+  }
+
+  /** The row as small as a word; of a table, only some columns. */
+  small(x: Numbers, label: string, columns: readonly number[] = [0, 1, 2, 3]): HTMLElement {
     if (this.#data.kind === "image") return this.picture(x, label, "small");
     if (this.#data.kind === "sequence") return this.#lines(x, label, 96, 48);
     if (this.#data.kind === "table") {
-      return h("span.words", ...this.#data.columns!.slice(0, 3).map((c, j) => h("span", h("small", c.name), " ", this.text(c, x[j]!))));
+      const all = this.#data.columns!;
+      return h("span.words", ...columns.filter((j) => j < all.length).map((j) => h("span", h("small", all[j]!.name), " ", this.text(all[j]!, x[j]!))));
     }
     return this.#spark(x, label);
   }

@@ -3,6 +3,8 @@ dimensions."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from latens import evaluation, priors
 from latens.data.rows import Rows
@@ -33,6 +36,7 @@ LARGE = 200_000  # a page with more points than this is large, and holds less ab
 HELD, HELD_OF_LARGE = 2_500_000, 300_000  # the most numbers of codes in a page, and in a large page; as many of cells
 WORK = 40_000_000  # the most cells x draws in computing the scores of rows
 DRAWS = 400  # codes of each density in the page
+COMBINED = 20  # the most combinations of conditions for which the page has draws of a prior that depends on them
 COLOURED = 40  # the most columns by which points can be coloured
 RARE = 0.001  # this share of the prior's draws counts as outside its mass
 
@@ -153,36 +157,57 @@ class Contents:
     def _prior(self) -> dict[str, Any]:
         """How codes are drawn, and where the mass of the prior ends."""
         found: dict[str, Any] = {"standard": self.subject.is_standard, "draws": []}
-        for name, draws in self._drawn():
-            found["draws"].append({"name": name, "block": self.blocks.add(f"draws-{len(found['draws'])}",
-                                                                          draws.astype(np.float16))})  # fmt: skip
+        for name, draws, at in self._drawn():
+            block = self.blocks.add(f"draws-{len(found['draws'])}", draws.astype(np.float16))
+            found["draws"].append({"name": name, "block": block} | ({"at": at} if at else {}))
         self.beyond = np.zeros(len(self), bool)
         with suppress(Exception), torch.no_grad():  # if the prior has no density, no point is marked
-            p = self.run.model.prior()  # type: ignore[operator]
+            p = self._prior_given(self.shown.rows.c)
             with seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
-                usual = p.log_prob(p.sample(torch.Size((4000,)))).double().numpy()
+                usual = p.log_prob(p.sample(torch.Size(() if p.batch_shape else (4000,)))).double().numpy()
             own = p.log_prob(torch.from_numpy(self.z)).double().numpy()
             if own.shape == (len(self),):
                 self.beyond = own < np.quantile(usual, RARE)
         return found
 
-    def _drawn(self) -> list[tuple[str, np.ndarray]]:
+    def _prior_given(self, c: dict[str, Tensor] | None) -> Any:
+        """p(z) or, if the prior reads conditions, p(z|c) for each row of the conditions."""
+        prior: Any = self.run.model.prior
+        reads = getattr(prior, "reads", ())
+        return prior({name: values for name, values in c.items() if name in reads}) if c and reads else prior()
+
+    def _drawn(self) -> list[tuple[str, np.ndarray, list[int]]]:
+        """(name of the density, codes drawn from it, the levels of the conditions that they were drawn for)."""
         from latens import densities
 
         model: Any = self.run.model
-        found = []
+        found: list[tuple[str, np.ndarray, list[int]]] = []
         with suppress(Exception), torch.no_grad(), seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
-            z = trees.flat_codes(model.prior().sample(torch.Size((DRAWS,))), leading=1)
-            if z.shape == (DRAWS, self.z.shape[1]) and self.subject.has_prior:
-                found.append(("the prior", z.double().numpy()))
-        found.append(("a normal fitted to the codes", np.asarray(self.subject.normal_codes(DRAWS))))
+            for at, c in self._combinations():
+                p = self._prior_given(c)
+                z = trees.flat_codes(p.sample(torch.Size(() if p.batch_shape else (DRAWS,))), leading=1)
+                if z.shape == (DRAWS, self.z.shape[1]) and self.subject.has_prior:
+                    found.append(("the prior", z.double().numpy(), at))
+        found.append(("a normal fitted to the codes", np.asarray(self.subject.normal_codes(DRAWS)), []))
         if self.run.folder is not None:
             for path in sorted((self.run.folder / "densities").glob("*.json")):
                 fitted = densities.load(self.run.folder, path.stem, model)
                 if fitted is not None:
                     drawn = trees.flat_codes(fitted.draw(model, DRAWS, self.run.settings.seed), leading=1)
-                    found.append((f"the density {path.stem}", drawn.double().numpy()))
+                    found.append((f"the density {path.stem}", drawn.double().numpy(), []))
         return found
+
+    def _combinations(self) -> list[tuple[list[int], dict[str, Tensor] | None]]:
+        """(levels of the conditions, ``DRAWS`` rows of them) for each combination, if the prior depends on them."""
+        c = self.shown.rows.c
+        if c is None or not getattr(self.run.model.prior, "reads", ()):
+            return [([], None)]
+        fields = {} if self.run.given is None else {f.name: f for f in self.run.given.given_fields}
+        sizes = [len(fields[name].levels or ()) if name in fields else 0 for name in c]
+        if not 0 < math.prod(sizes) <= COMBINED:
+            return []
+        return [(list(at), {name: torch.full((DRAWS,), k, dtype=c[name].dtype) for name, k in zip(c, at)})
+                for at in itertools.product(*map(range, sizes))]  # fmt: skip
 
     @cached_property
     def _known(self) -> ColumnNumbers:
@@ -223,7 +248,7 @@ class Contents:
             "maps": self._maps(), "names": list(rows.row_names[:5000]) if rows.row_names else [],
         }  # fmt: skip
         if with_rows:
-            found |= self._cells(self._held(rows.schema.columns))
+            found |= self._cells(self._held(rows.schema.columns // (4 if _fits_bytes(rows.schema) else 1)))
         found["values"] = [self._value(*each) for each in self._values(with_rows)]
         return found
 
@@ -261,7 +286,8 @@ class Contents:
         """The cells of the first rows; levels are whole numbers."""
         schema, x = self.shown.rows.schema, self.shown.rows.inside[:kept]
         numbers = x.reshape(len(x), -1).double().numpy()
-        if isinstance(schema, Schema) and schema.is_discrete and (schema.levels or 0) <= 256:
+        if _fits_bytes(schema):
+            assert isinstance(schema, Schema)
             low, step = schema.ends[0], schema.step or 1.0
             self.blocks.add("cells", np.rint((numbers - low) / step).astype(np.uint8))
             return {"kept": kept, "cells": {"low": low, "step": step}}
@@ -311,16 +337,19 @@ class Contents:
         return found
 
     def _errors(self) -> np.ndarray:
-        """The root mean square of x - E[x|z] over a row's cells. In a table, each column is on its own scale, and a
-        level has error 0 or 1."""
+        """The root mean square of x - E[x|z] over a row's cells. In a table, numbers are in standard deviations of
+        their column, and a level has error 0 or 1."""
         rows = self.shown.rows
         x = rows.inside[:].double()
         guess = evaluation.decode(self.run.model, torch.from_numpy(self.z), rows.c).double()
         off = (x - guess).flatten(1)
         if isinstance(rows.schema, Table):
             for j, field in enumerate(rows.schema.modelled):
-                off[:, j] = (x[:, j] != guess[:, j].round()).double() if field.outputs_codes else off[:, j] / field.unit
-                off[:, j] = torch.where(x[:, j].isnan(), torch.nan, off[:, j])
+                seen = ~x[:, j].isnan()
+                spread = x[seen, j].std(correction=0)
+                scaled = off[:, j] / torch.where(spread > 0, spread, 1.0)
+                scaled = (x[:, j] != guess[:, j].round()).double() if field.outputs_codes else scaled
+                off[:, j] = torch.where(seen, scaled, torch.nan)
         return off.square().nanmean(1).sqrt().numpy()
 
     def _value(self, name: str, values: np.ndarray, levels: Sequence[str]) -> dict[str, Any]:
@@ -336,6 +365,11 @@ class Contents:
         stored = np.where(np.isnan(values), top, np.rint(steps).clip(0, top - 1)).astype(whole)
         return {"name": name, "levels": list(levels), "low": 0.0 if levels else low, "high": high,
                 "step": step, "missing": top, "block": self.blocks.add(place, stored)}  # fmt: skip
+
+
+def _fits_bytes(schema: Any) -> bool:
+    """Whether a byte holds a cell, as it does for images."""
+    return isinstance(schema, Schema) and schema.is_discrete and (schema.levels or 0) <= 256
 
 
 def _decimal_step(x: np.ndarray, least: float) -> float:

@@ -25,6 +25,7 @@ from latens.evaluation.likelihood import evaluating, parts_asking_for_gradients
 from latens.models.generator import Generator
 from latens.runs.export import cells, operators
 from latens.runs.export.noise import Plan
+from latens.runs.export.simplifying import simplified
 from latens.runs.outputs import schema_of
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Table
@@ -248,7 +249,8 @@ def traced(graph: Graph) -> torch.export.ExportedProgram:
     with evaluating(graph.model), torch.no_grad(), quiet():
         given = graph.given(3)
         try:
-            return torch.export.export(graph, given, dynamic_shapes=(tuple({0: rows} for _ in given),), strict=False)
+            found = torch.export.export(graph, given, dynamic_shapes=(tuple({0: rows} for _ in given),), strict=False)
+            return simplified(found)
         except Exception as error:  # torch raises errors of many kinds, and none says what the user can do
             raise NotImplementedError(f"torch.export cannot trace it ({_first_line(error)})") from error
 
