@@ -25,7 +25,7 @@ FURTHEST = 64  # the next date of a calendar is searched for this many times
 TENTH = 0.1 / 86_400  # a tenth of a second, in days
 CYCLES = {"year": 12, "week": 7, "day": 24}  # the largest number of cells of each cycle: months, days, hours
 PERIODS = {"year": 365.2425, "week": 7.0, "day": 1.0}  # the length of each cycle in days
-YEARS_OF_CYCLE = 1.25, 60.0  # a cycle of years is seen in at least, and evaluated over at most, this many years
+LEAST_YEARS = 1.25  # a cycle of years is seen in at least this many years
 LEAST_IN_CYCLES = 100  # the fewest rows for which cycles are modelled
 WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
@@ -298,7 +298,7 @@ def cycles_of(values: np.ndarray, seen: np.ndarray, law: Law) -> tuple[str, ...]
     months = days.astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
     hours = np.floor((moved - days) * dataclasses.replace(law, cycles=("day",)).cells["day"] + 1e-6)
     found = {
-        "year": YEARS_OF_CYCLE[0] <= span / 365.25 <= YEARS_OF_CYCLE[1] and len(set((months % 12).tolist())) > 1,
+        "year": span / 365.25 >= LEAST_YEARS and len(set((months % 12).tolist())) > 1,
         "week": span >= 21 and not (law.calendar and law.calendar.months) and len(set((days % 7).tolist())) > 1,
         "day": span >= 3 and len(set(hours.tolist())) > 1,
     }
