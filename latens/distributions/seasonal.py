@@ -169,15 +169,15 @@ class Seasonal(Heaped):
     def _smooth_log_prob(self, value: Tensor) -> Tensor:
         inside = self._is_inside(value)
         x = torch.where(inside, value, self.periods.edges[:, 0])
-        factors = [self._division(name, x).log_factor() for name in self.tilts]
+        place = self.periods.place(x)
+        factors = [self._division(name, x, place).log_factor() for name in self.tilts]
         return super()._smooth_log_prob(value) + torch.where(inside, sum(factors[1:], factors[0]), 0.0)
 
-    def _division(self, name: str, x: Tensor) -> _Division:
-        """How one cycle divides the period around dates ``[..., n]`` inside the range."""
+    def _division(self, name: str, x: Tensor, place: Tensor) -> _Division:
+        """How one cycle divides the period around dates ``[..., n]`` inside the range, in the months ``place``."""
         periods, tilt = self.periods, self.tilts[name]
-        x = x.reshape(*[1] * (len(self._batch_shape) - x.dim()), *x.shape)
+        x, place = (part.reshape(*[1] * (len(self._batch_shape) - x.dim()), *x.shape) for part in (x, place))
         tilt = _led(tilt, x.dim())
-        place = periods.place(x)
         first, after = periods.year(place)
         if name == "year":
             each = torch.minimum(first + _numbers(LONGEST + 1, first), after)
@@ -215,7 +215,7 @@ class Seasonal(Heaped):
         found, inside = [], self._is_inside(x)  # and not missing
         x = torch.where(inside, x, self.periods.edges[:, 0])
         for name, size in self.periods.cycles.items():
-            division = self._division(name, x)
+            division = self._division(name, x, self.periods.place(x))
             cells = _numbers(len(division.base), x).long() % size  # a long year has some months twice
             if name == "year":
                 first = self.periods.year(self.periods.place(x))[0]
@@ -260,7 +260,8 @@ class Seasonal(Heaped):
     def _divided(self, x: Tensor) -> Tensor:
         inside = self._is_inside(x)
         for name in self.tilts:
-            division = self._division(name, torch.where(inside, x, self.periods.edges[:, 0]))
+            own = torch.where(inside, x, self.periods.edges[:, 0])
+            division = self._division(name, own, self.periods.place(own))
             which = drawn((division.base + division.tilt).double(), 0)
             again = self._between(_at(division.scores, which), _at(division.scores, which + 1))
             x = torch.where(inside, again, x)
