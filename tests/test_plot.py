@@ -287,3 +287,5 @@ def test_a_figure_that_needs_what_an_own_model_lacks_says_so():
         told = f"the model has no method {method}, which this figure needs: draw another figure"
         with pytest.raises(InputError, match=f"^{told}$"):
             getattr(latens.plot, name)(run, x)
+    with pytest.raises(InputError, match=r"^the model has no method decode: define decode"):
+        evaluation.evaluate(run.model, torch.from_numpy(x))
