@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from scipy.stats import chi2
@@ -23,6 +24,7 @@ from latens.data.tables.frames import as_table
 from latens.data.tables.kinds import law_of
 from latens.distributions import Heaped, Margins, Periods, Seasonal, extrapolating
 from latens.networks import ColumnFeatures, Seen
+from latens.runs.synthesis import with_cycles
 from latens.schema import Column, Table
 from latens.schema.law import CYCLES, Law, cycles_of
 
@@ -333,3 +335,19 @@ def test_cells_stay_in_their_month_day_and_hour() -> None:
         if 8 <= moment.hour < 20:
             assert (moment.date(), moment.hour) == (cell.date(), cell.hour)
         assert 8 <= cell.hour < 20
+
+
+def test_months_weekdays_and_hours_are_columns_of_the_report() -> None:
+    """Against pandas; a missing date has none of them, and a column of the same name stays as it is."""
+    frame = sales(300).assign(**{"hour of at": 1.5})
+    rows = rows_of(as_table(frame)[0])
+    assert isinstance(rows.schema, Table)
+    column = rows.schema.field("at")
+    assert column.law is not None and column.law.cycles == ("year", "week", "day")
+    days = column.encode(pa.array(frame["at"]))[0]
+    days[7] = np.nan
+    found = with_cycles([column, replace(column, name="hour of at", kind="continuous", family="normal", law=None)], [days, days]).columns
+    at, kept = frame["at"], np.arange(300) != 7
+    for name, wanted in {"month of at": at.dt.month - 1, "weekday of at": at.dt.weekday}.items():
+        assert (found[name][kept] == wanted[kept]).all() and found[name][7] == -1
+    assert found["hour of at"].dtype.kind == "f" and list(found)[:3] == ["at", "month of at", "weekday of at"]

@@ -11,7 +11,7 @@ from latens.report import charts
 from latens.report.marginals import SPLITS, MarginalComparison, as_given, grouped
 from latens.report.page import Chart, LeftOut, Section, beside, data_table, esc, grid, how, line, note, number
 from latens.report.subject import NORMAL_CODES, Subject
-from latens.runs.synthesis import frame_of
+from latens.runs.synthesis import with_cycles
 from latens.schema import Column, Table
 from latens.schema.rules import stated
 from latens.tensors.randomness import Key
@@ -266,11 +266,12 @@ def dependence(subject: Subject) -> Section:
         raise LeftOut("Pairs of columns need two columns.")
     if not subject.has_prior:
         raise LeftOut("An autoencoder has no samples to compare.")
-    names = [column.name for column in table.outer[:PAIRED]]
     data, drawn = subject.shown, drawn_rows(table, subject.sample(SAMPLES, mean=False))
     half = np.random.default_rng([subject.run.settings.seed, Key.REPORT_HALVES]).permutation(len(data))
     rows = [data, drawn, data[half[::2]], data[half[1::2]]]
-    real, model, first, second = (_associations(table, names, each) for each in rows)
+    frames = [with_cycles(table.outer[:PAIRED], list(each.T)) for each in rows]
+    names = list(frames[0].columns)[:PAIRED]
+    real, model, first, second = (associations(each, names) for each in frames)
     upper = np.triu_indices(len(names), 1)
     known = np.isfinite(real[upper])
     if not known.any():
@@ -280,8 +281,9 @@ def dependence(subject: Subject) -> Section:
     error, chance = float(np.nanmean(apart)), np.nan_to_num(np.abs(first - second)[upper][known]).mean()
     text = (
         "The association of two columns: |rank correlation| for two numbers, the correlation ratio for a number and a "
-        "column of levels, Cramér's V for two columns of levels. 0 is none, 1 is complete. The two maps should look "
-        f"alike. Mean absolute difference: <b>{number(error, '.3f')}</b> over {int(known.sum())} pairs (between two "
+        "column of levels, Cramér's V for two columns of levels. 0 is none, 1 is complete. Months, weekdays and hours "
+        "of dates count as levels. The two maps should look alike. Mean absolute difference: "
+        f"<b>{number(error, '.3f')}</b> over {int(known.sum())} pairs (between two "
         f"random halves of the data: {number(float(chance), '.3f')})."
     )
     panels = [
@@ -296,7 +298,3 @@ def dependence(subject: Subject) -> Section:
     lead = how("Farthest apart: " + "; ".join(told) + ".") if told else ""
     more = note(f"The first {PAIRED} of {len(table.outer):,} columns are shown.") if len(table.outer) > PAIRED else ""
     return Section("dependence", "Pairs of columns", how(text) + lead + grid(panels, "two") + more)
-
-
-def _associations(table: Table, names: list[str], values: np.ndarray) -> np.ndarray:
-    return associations(frame_of(table.outer[: len(names)], values.T), names)

@@ -26,6 +26,21 @@ def frame_of(columns: Sequence[Column], numbers: Iterable[np.ndarray]) -> Frame:
     return frame(cells, {f.name: "categorical" if f.outputs_codes else "numeric" for f in columns})
 
 
+CELLS = {"year": "month", "week": "weekday", "day": "hour"}  # what the cells of cycles are called
+
+
+def with_cycles(columns: Sequence[Column], numbers: Sequence[np.ndarray]) -> Frame:
+    """As :func:`frame_of`, with the month, the weekday and the hour of each date, next to it, as further columns."""
+    plain, cells, kinds = frame_of(columns, numbers), {}, {}
+    for column, values in zip(columns, numbers):
+        cells[column.name], kinds[column.name] = plain.columns[column.name], plain.kinds[column.name]
+        for cycle, codes in (column.law.in_cycles(values) if column.law else {}).items():
+            name = f"{CELLS[cycle]} of {column.name}"
+            if name not in plain.columns:
+                cells[name], kinds[name] = codes, "categorical"
+    return frame(cells, kinds)
+
+
 def evaluate_samples(
     run: Run, train: Rows, held: Rows, *, seed: int = 0, density: Fitted | None = None
 ) -> SyntheticEvaluation | None:

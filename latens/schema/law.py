@@ -293,16 +293,12 @@ def cycles_of(values: np.ndarray, seen: np.ndarray, law: Law) -> tuple[str, ...]
     """
     if len(values) < 2 or seen.sum() < LEAST_IN_CYCLES:
         return ()
-    span, moved = values[-1] - values[0], values + law.shift
-    days = np.floor(moved + TENTH)
-    months = days.astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-    hours = np.floor((moved - days) * dataclasses.replace(law, cycles=("day",)).cells["day"] + 1e-6)
-    found = {
-        "year": span / 365.25 >= LEAST_YEARS and len(set((months % 12).tolist())) > 1,
-        "week": span >= 21 and not (law.calendar and law.calendar.months) and len(set((days % 7).tolist())) > 1,
-        "day": span >= 3 and len(set(hours.tolist())) > 1,
-    }
-    return tuple(name for name, holds in found.items() if holds)
+    span, cells = values[-1] - values[0], dataclasses.replace(law, cycles=tuple(CYCLES)).in_cycles(values)
+    spans = {
+        "year": span / 365.25 >= LEAST_YEARS, "week": span >= 21 and not (law.calendar and law.calendar.months),
+        "day": span >= 3,
+    }  # fmt: skip
+    return tuple(cycle for cycle, holds in spans.items() if holds and len(np.unique(cells[cycle])) > 1)
 
 
 def _dates_of(whole: np.ndarray) -> Calendar | None:
@@ -525,6 +521,20 @@ class Law:
     def shift(self) -> float:
         """How long before midnight a day begins, so that places of the grid do not straddle two days, in days."""
         return 0.0 if self.step is None else min(self.step, 1.0) / 2 - self.origin % min(self.step, 1.0)
+
+    def in_cycles(self, dates: np.ndarray) -> dict[str, np.ndarray]:
+        """For each cycle, the number of the cell in which each date ``[N]`` lies; -1 for NaN.
+
+        >>> law = Law((-0.5, 999.5), (-2.0, 2.0), step=1.0, cycles=("year", "week"))
+        >>> {cycle: cells.tolist() for cycle, cells in law.in_cycles(np.array([31.0, np.nan])).items()}
+        {'year': [1, -1], 'week': [6, -1]}
+        """
+        moved = np.nan_to_num(dates) + self.shift
+        days = np.floor(moved + TENTH)
+        months = days.astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+        hours = np.floor((moved - days) * self.cells.get("day", 1) + 1e-6)
+        found = {"year": months % 12, "week": (days + 3) % 7, "day": np.maximum(hours, 0.0)}
+        return {cycle: np.where(np.isnan(dates), -1, found[cycle]).astype(np.int64) for cycle in self.cycles}
 
     def _on_calendar(self, calendar: Calendar, x: np.ndarray, ends: tuple[float, float] | None) -> np.ndarray:
         return calendar.snap(x, ends, self.cycles, self.shift, self.cells.get("day", CYCLES["day"]))
