@@ -346,7 +346,8 @@ def test_months_weekdays_and_hours_are_columns_of_the_report() -> None:
     assert column.law is not None and column.law.cycles == ("year", "week", "day")
     days = column.encode(pa.array(frame["at"]))[0]
     days[7] = np.nan
-    found = with_cycles([column, replace(column, name="hour of at", kind="continuous", family="normal", law=None)], [days, days]).columns
+    other = replace(column, name="hour of at", kind="continuous", family="normal", law=None)
+    found = with_cycles([column, other], [days, days]).columns
     at, kept = frame["at"], np.arange(300) != 7
     for name, wanted in {"month of at": at.dt.month - 1, "weekday of at": at.dt.weekday}.items():
         assert (found[name][kept] == wanted[kept]).all() and found[name][7] == -1
