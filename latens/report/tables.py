@@ -11,7 +11,7 @@ from latens.report import charts
 from latens.report.marginals import SPLITS, MarginalComparison, as_given, grouped
 from latens.report.page import Chart, LeftOut, Section, beside, data_table, esc, grid, how, line, note, number
 from latens.report.subject import NORMAL_CODES, Subject
-from latens.runs.synthesis import with_cycles
+from latens.runs.synthesis import CELLS, with_cycles
 from latens.schema import Column, Table
 from latens.schema.rules import stated
 from latens.tensors.randomness import Key
@@ -269,9 +269,7 @@ def dependence(subject: Subject) -> Section:
     data, drawn = subject.shown, drawn_rows(table, subject.sample(SAMPLES, mean=False))
     half = np.random.default_rng([subject.run.settings.seed, Key.REPORT_HALVES]).permutation(len(data))
     rows = [data, drawn, data[half[::2]], data[half[1::2]]]
-    frames = [with_cycles(table.outer[:PAIRED], list(each.T)) for each in rows]
-    names = list(frames[0].columns)[:PAIRED]
-    real, model, first, second = (associations(each, names) for each in frames)
+    (real, names), (model, _), (first, _), (second, _) = (_associations(table, each) for each in rows)
     upper = np.triu_indices(len(names), 1)
     known = np.isfinite(real[upper])
     if not known.any():
@@ -298,3 +296,13 @@ def dependence(subject: Subject) -> Section:
     lead = how("Farthest apart: " + "; ".join(told) + ".") if told else ""
     more = note(f"The first {PAIRED} of {len(table.outer):,} columns are shown.") if len(table.outer) > PAIRED else ""
     return Section("dependence", "Pairs of columns", how(text) + lead + grid(panels, "two") + more)
+
+
+def _associations(table: Table, values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """(association of each pair of columns, their names); NaN for a date and its own month, weekday or hour."""
+    cells = with_cycles(table.outer[:PAIRED], list(values.T))
+    names = list(cells.columns)[:PAIRED]
+    found = associations(cells, names)
+    own = np.array([[other in [f"{cell} of {name}" for cell in CELLS.values()] for other in names] for name in names])
+    found[own | own.T] = np.nan
+    return found, names
