@@ -86,8 +86,8 @@ def test_codes_are_kept_in_an_anndata(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_explorer_has_a_map_of_umap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("umap", reason="umap-learn is not installed")
     monkeypatch.chdir(tmp_path)
-    done("fit", "iris", "--out", "run", "--latent-dim", 3, "--epochs", 30)
+    done("fit", "digits", "--out", "run", "--epochs", 3)
     done("explore", "run", "--out", "page.html")
     about = json.loads(re.search(r'id="about">(.*?)</script>', Path("page.html").read_text("utf-8"))[1])  # type: ignore[index]
     assert [each["name"] for each in about["rows"]["maps"]] == ["PCA of the codes", "UMAP of the codes"]
-    assert about["rows"]["maps"][1]["count"] == 150
+    assert about["rows"]["maps"][1]["count"] == about["rows"]["maps"][0]["count"] > 100
