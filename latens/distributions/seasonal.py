@@ -287,7 +287,7 @@ class Seasonal(Heaped):
         parts = self._log_parts(_led(edges, axes)).double()  # [months, ..., M, n]
         tilted = parts + _each(_led(self.tilts["year"], axes), _led((periods.first + place) % 12, axes)).unsqueeze(-2)
         share = torch.zeros_like(parts)
-        for k in range(int(year.max()) + 1):  # each year keeps its mass
+        for k in range(max(1, len(place) // 12)):  # each year keeps its mass
             own = _led(year == k, axes).unsqueeze(-2)
             before, after = (part.masked_fill(~own, NEVER).logsumexp((0, -2), keepdim=True) for part in (parts, tilted))
             share = torch.where(own, (tilted + before - after).exp(), share)
