@@ -13,7 +13,6 @@ from torch import Tensor
 from latens.distributions.base import is_extrapolating
 from latens.distributions.heaped import Heaped, Margins, drawn, log_between
 from latens.schema.law import Law
-from latens.tensors.numerics import broadcast_shape
 
 NEVER = -1e4  # ln of the mass of an empty cell
 NODES = 4  # points per month at which means are taken
@@ -126,8 +125,8 @@ def _led(cells: Tensor, axes: int) -> Tensor:
 
 def _at(cells: Tensor, own: Tensor) -> Tensor:
     """The entries ``[..., n]`` of ``cells`` ``[C, ..., n]`` with the numbers ``own`` ``[..., n]``."""
-    lead = broadcast_shape(own.shape, cells.shape[1:])
-    return _led(cells, len(lead)).expand(-1, *lead).gather(0, own.expand(1, *lead)).squeeze(0)
+    axes = max(own.dim(), cells.dim() - 1)
+    return _each(_led(cells, axes), _led(own.unsqueeze(0), axes)).squeeze(0)
 
 
 class Seasonal(Heaped):
@@ -294,9 +293,10 @@ class Seasonal(Heaped):
         share = share / share.sum((0, -2), keepdim=True) / NODES
         limits = torch.stack([_led(edges[:-1], axes), _led(edges[1:], axes)]).double().unsqueeze(-2)
         first = second = torch.zeros_like(share[0, ..., 0, :])
+        loc, scale, low, high = (part.expand_as(share).flatten(0, -2) for part in (self.loc, self.scale, *limits))
         for node in range(NODES):
-            u = torch.full_like(share, (node + 0.5) / NODES)
-            x = self._within(u, self.loc, self.scale, limits).double()
+            u = torch.full_like(loc, (node + 0.5) / NODES, dtype=torch.float64)
+            x = self._within(u, loc, scale, torch.stack([low, high])).double().view_as(share)
             first, second = (old + (share * x**power).sum((0, -2)) for old, power in ((first, 1), (second, 2)))
         return first, second
 
@@ -308,5 +308,5 @@ def _numbers(count: int, like: Tensor) -> Tensor:
 
 def _each(cells: Tensor, own: Tensor) -> Tensor:
     """The entries of ``cells`` ``[C, ..., n]`` with the numbers ``own`` ``[D, ..., n]``, ``[D, ..., n]``."""
-    lead = broadcast_shape(own.shape[1:], cells.shape[1:])
-    return cells.expand(-1, *lead).gather(0, own.expand(-1, *lead))
+    own, row = torch.broadcast_tensors(own, cells[:1])  # torch.take_along_dim cannot be traced for any number of rows
+    return cells.expand(-1, *row.shape[1:]).gather(0, own)

@@ -80,7 +80,7 @@ def _is_idle(node: Node) -> bool:
     if node.target not in IDLE:
         return False
     given, made = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
-    return given.dtype == made.dtype and tuple(given.shape) == tuple(made.shape)
+    return given.dtype == made.dtype and str(given.shape) == str(made.shape)  # == would fix the number of rows
 
 
 def _compute(node: Node, known: dict[Node, Any]) -> None:
