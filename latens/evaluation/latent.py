@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latens.distributions import DiagonalNormal, canonical, center, closed_kl, flat_mean
-from latens.errors import InputError
 from latens.evaluation.likelihood import chunks, evaluating
 from latens.tensors import trees
 from latens.tensors.trees import Tree
@@ -68,12 +67,7 @@ def decode(model: nn.Module, z: Tensor, c: Tree = None, *, count: int = 2048) ->
         z: codes, ``[N, Z]``.
         c: conditions.
         count: the number of rows that are decoded together.
-
-    Raises:
-        InputError: the model has no method ``decode``.
     """
-    if not hasattr(model, "decode"):
-        raise InputError("the model has no method decode", "define decode(z, c), which returns p(x|z, c)")
     project = getattr(getattr(model, "prior", None), "project", None)
 
     def each(codes: Tensor, given: Tree) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latens.conditionals import TableLikelihood
+from latens.errors import InputError
 from latens.evaluation.collapsing import CODED, Collapse, collapse, per_dimension
 from latens.evaluation.estimators import Estimator
 from latens.evaluation.latent import (
@@ -202,6 +203,8 @@ def evaluate(
         codes = trees.flat_codes(model.draw(first, 1, given).z)
         return Evaluation(**size, latent_dim=codes.shape[-1], rmse=None, distortion=None)
     require_support(model, x, c)
+    if not hasattr(model, "decode"):
+        raise InputError("the model has no method decode", "define decode(z, c), which returns p(x|z, c)")
     z, means = codes_and_means(model, x, c)
     likelihood = getattr(model, "likelihood", None)
     variance = getattr(likelihood, "data_variance", None)

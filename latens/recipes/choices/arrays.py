@@ -88,8 +88,8 @@ def standardisation(info: DataInfo) -> tuple[Tensor, Tensor]:
         cell = int(beyond.flatten().nonzero()[0])
         where = f"column {schema.names[cell]!r}" if schema.names else "the data" if pooled else f"column {cell}"
         raise InputError(
-            f"the standard deviation of {where}, {float(unit.flatten()[cell]):.3g}, is beyond {str(default)[6:]} "
-            f"({floats.tiny:.0e} to {floats.max:.0e})", "give the values in another unit",
+            f"the standard deviation of {where}, {float(unit.flatten()[cell]):.3g}, is beyond the range of "
+            f"{str(default)[6:]} ({floats.tiny:.0e} to {floats.max:.0e})", "give the values in another unit",
         )
     rounding = 1e-12 * (shift.abs().max() if pooled else shift.abs())
     varies = unit > rounding
