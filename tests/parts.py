@@ -120,3 +120,14 @@ def refusal_of(read: Callable[..., Any], path: Path, **options: Any) -> str:
     message = str(caught.value)
     assert "\n" not in message and not message.endswith(".") and path.name in message, message
     return message
+
+
+class Encoding(nn.Module):
+    """A model of rows of three numbers that has a bound and codes, but neither decodes nor samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        posterior = conditionals.DiagonalNormalPosterior(nn.Linear(3, 4))
+        likelihood = conditionals.NormalLikelihood(nn.Linear(2, 3))
+        self.whole = models.VAE(priors.StandardNormal(2), posterior, likelihood)
+        self.draw, self.encode = self.whole.draw, self.whole.encode

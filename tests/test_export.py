@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from commanding import done, refused
+from parts import Encoding
 from torch import nn
 
 import latens
@@ -207,17 +208,6 @@ def test_the_encoder_of_several_modalities_is_traced_for_any_number_of_rows(reci
         wanted = encoder(x)
     for ours, theirs in zip(graphs.traced(encoder).module()(x), wanted, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
-
-
-class Encoding(nn.Module):
-    """A model that only encodes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        posterior = latens.conditionals.DiagonalNormalPosterior(nn.Linear(3, 4))
-        likelihood = latens.conditionals.NormalLikelihood(nn.Linear(2, 3))
-        self.whole = latens.models.VAE(latens.priors.StandardNormal(2), posterior, likelihood)
-        self.draw, self.encode = self.whole.draw, self.whole.encode
 
 
 def test_own_parts_are_exported_as_far_as_they_have_methods(tmp_path: Path):

@@ -71,7 +71,7 @@ def seasonal(law: Law, tilted: float = 1.0) -> Seasonal:
         return torch.randn(*shape, generator=g, dtype=torch.float64)
 
     loc, scale, mixing = normal(B, M, 1), 0.05 + normal(B, M, 1).abs() / 3, normal(B, M, 1)
-    tilts = {cycle: tilted * normal(B, 1, law.cells.get(cycle, size)) for cycle, size in CYCLES.items()}
+    tilts = {cycle: tilted * normal(B, 1, law.phases.get(cycle, size)) for cycle, size in CYCLES.items()}
     margins = Margins.of([law], [(law.high - law.low) / 4])
     return Seasonal(loc, scale, normal(B, 1, 0), margins, mixing, tilts, Periods.of([law], margins))
 
@@ -83,8 +83,8 @@ def log_masses(px: Heaped, places: np.ndarray) -> np.ndarray:
 
 
 @cache
-def cells_of(place: float, hours: int = 24) -> dict[str, tuple[object, int]]:
-    """For each cycle: the period within which mass is divided, and the number of the cell."""
+def phases_of(place: float, hours: int = 24) -> dict[str, tuple[object, int]]:
+    """For each cycle: the period within which mass is divided, and the number of the phase."""
     moment = dt.datetime(1970, 1, 1) + dt.timedelta(seconds=round(place * 86_400))
     day, week = moment.date(), moment.isocalendar()[:2]
     return {"year": (12 * moment.year + moment.month, moment.month - 1), "week": (week, moment.weekday()),
@@ -103,16 +103,16 @@ def naive(px: Seasonal, law: Law, places: np.ndarray) -> Iterator[list[float]]:
             return sum(w / (1 + math.exp(-(score - m) / s)) for w, m, s in zip(w, loc, scale))
 
         mass = [below(T(x + step / 2)) - below(T(x - step / 2)) for x in places]
-        months = [cells_of(x)["year"][0] - cells_of(places[0])["year"][0] for x in places]  # type: ignore[operator]
+        months = [phases_of(x)["year"][0] - phases_of(places[0])["year"][0] for x in places]  # type: ignore[operator]
         last = max(months[-1] // 12 - (months[-1] % 12 < 11), 0)  # the last year also holds the months that are left
         years = [min(month // 12, last) if "year" in law.cycles else 0 for month in months]
-        for cycle, size in law.cells.items():
+        for cycle, size in law.phases.items():
             log_weights = px.tilts[cycle][:, b, 0].tolist()
             before: dict[object, float] = {}
             after: dict[object, float] = {}
-            cells = [cells_of(x, size)[cycle] for x in places]
-            at = [(year, None if cycle == "year" else period) for year, (period, _) in zip(years, cells)]
-            factor = [math.exp(log_weights[cell]) for _, cell in cells]
+            phases = [phases_of(x, size)[cycle] for x in places]
+            at = [(year, None if cycle == "year" else period) for year, (period, _) in zip(years, phases)]
+            factor = [math.exp(log_weights[phase]) for _, phase in phases]
             for period, m, f in zip(at, mass, factor):
                 before[period] = before.get(period, 0.0) + m
                 after[period] = after.get(period, 0.0) + m * f
@@ -240,7 +240,7 @@ def test_the_head_starts_at_the_shares_of_the_sample(scale: str) -> None:
     torch.manual_seed(0)
     drawn = likelihood(torch.zeros(1, 1).double()).sample([40_000]).reshape(-1).numpy()
     for cycle in CYCLES:
-        wanted, got = (np.bincount([cells_of(x)[cycle][1] for x in part], minlength=CYCLES[cycle]) / len(part)
+        wanted, got = (np.bincount([phases_of(x)[cycle][1] for x in part], minlength=CYCLES[cycle]) / len(part)
                        for part in (values, law.snap(drawn)))  # fmt: skip
         np.testing.assert_allclose(got, wanted, atol=0.02)
 
@@ -306,7 +306,7 @@ def sales(rows: int, first: str = "2019-01-01") -> pd.DataFrame:
     (900, "%d/%m/%Y %H:%M", "csv"), (2400, "timestamps", "parquet"),
 ])  # fmt: skip
 def test_other_columns_depend_on_month_weekday_and_hour(rows: int, form: str, file: str, tmp_path: Path) -> None:
-    """Means of samples by month, weekday and hour follow those of the data: over cells, the slope is above 0.5 (0 if
+    """Means of samples by month, weekday and hour follow those of the data: over phases, the slope is above 0.5 (0 if
     the dependence is lost), and no hour occurs in which the shops are closed. Standard error of a slope: 0.06 at most,
     so a false alarm needs 4 of them below the 0.75 to 1.0 seen."""
     frame = sales(rows)
@@ -323,7 +323,7 @@ def test_other_columns_depend_on_month_weekday_and_hour(rows: int, form: str, fi
         assert 0.5 < slope < 1.3, (name, slope)
 
 
-def test_cells_stay_in_their_month_day_and_hour() -> None:
+def test_values_stay_in_their_month_day_and_hour() -> None:
     """What is written for a drawn number lies in the same month, day and hour, if the data have a value there."""
     frame = sales(2000)
     column = column_of(frame, "at")
@@ -352,3 +352,16 @@ def test_months_weekdays_and_hours_are_columns_of_the_report() -> None:
     for name, wanted in {"month of at": at.dt.month - 1, "weekday of at": at.dt.weekday}.items():
         assert (found[name][kept] == wanted[kept]).all() and found[name][7] == -1
     assert found["hour of at"].dtype.kind == "f" and list(found)[:3] == ["at", "month of at", "weekday of at"]
+
+
+def test_times_keep_their_hour_in_the_form_in_which_they_are_stored() -> None:
+    """Single precision would move whole hours on a grid of seconds to the hour before."""
+    random, rows = np.random.default_rng(0), 4000
+    whole, hour = random.random(rows) < 0.7, random.integers(8, 18, rows)
+    seconds = 3600 * hour + np.where(whole, 0, random.integers(0, 3600, rows))
+    at = pd.to_datetime(1_614_556_800 + 86_400 * random.integers(0, 700, rows) + seconds, unit="s")
+    stored = rows_of(as_table(pd.DataFrame({"at": at, "x": random.normal(size=rows)}))[0])
+    assert isinstance(stored.schema, Table)
+    column, x = stored.schema.field("at"), stored.inside[:, stored.schema.names.index("at")]
+    assert column.law is not None and "day" in column.law.cycles
+    assert (column.law.in_cycles(x.double().numpy())["day"] == at.hour).all()

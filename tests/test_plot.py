@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
+from parts import Encoding
 
 import latens
 from latens import InputError, evaluation
@@ -257,22 +257,6 @@ def test_names_of_the_page_are_tooltips_and_escaped() -> None:
     text = str(charts.heat(np.eye(2), names, names, "a matrix"))
     assert "<b>" not in text and "&lt;b&gt;bold" in text
     assert re.search(r"<title>&lt;b&gt;bold&lt;/b&gt; and a name that is longer than eighteen letters</title>", text)
-
-
-class Encoding(nn.Module):
-    """A model of one's own with a bound and codes, but without decode and sample."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        posterior = latens.conditionals.DiagonalNormalPosterior(nn.Linear(3, 4))
-        likelihood = latens.conditionals.NormalLikelihood(nn.Linear(2, 3))
-        self.vae = latens.models.VAE(latens.priors.StandardNormal(2), posterior, likelihood)
-
-    def draw(self, x: Any, k: int = 1, c: Any = None) -> Any:
-        return self.vae.draw(x, k, c)
-
-    def encode(self, x: Any, c: Any = None) -> Any:
-        return self.vae.encode(x, c)
 
 
 def test_a_figure_that_needs_what_an_own_model_lacks_says_so():

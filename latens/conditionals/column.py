@@ -113,15 +113,15 @@ class ColumnLikelihood:
         if self.family == "categorical":
             return self.levels or 0
         atoms = 0 if self.law is None else len(self.law.atoms)
-        cells = sum(self.cells.values())
+        phases = sum(self.phases.values())
         if self.components > 1:
-            return 3 * self.components + cells + atoms
-        return LOCATIONS.get(self.family, 1) + cells + atoms + (self.scale == "network")
+            return 3 * self.components + phases + atoms
+        return LOCATIONS.get(self.family, 1) + phases + atoms + (self.scale == "network")
 
     @property
-    def cells(self) -> dict[str, int]:
-        """For dates with cycles, the number of cells of each cycle; each cell has a log weight."""
-        return {} if self.law is None else self.law.cells
+    def phases(self) -> dict[str, int]:
+        """For dates with cycles, the number of phases of each cycle; each phase has a log weight."""
+        return {} if self.law is None else self.law.phases
 
     @property
     def is_mass(self) -> bool:

@@ -90,7 +90,7 @@ class TableLikelihood(Conditional):
         groups: dict[tuple[object, ...], list[int]] = {}
         for j, column in enumerate(self.columns):
             size = column.levels if column.law is None else _size(len(column.law.atoms))
-            key = (column.family, size, column.scale, column.components, *column.cells.items(), j in self.allowed)
+            key = (column.family, size, column.scale, column.components, *column.phases.items(), j in self.allowed)
             groups.setdefault(key, []).append(j)
         ends = torch.tensor([0] + [column.outputs for column in self.columns]).cumsum(0)
         self.ends: list[int] = ends.tolist()

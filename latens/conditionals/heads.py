@@ -198,7 +198,7 @@ class HeapedHead(Spread):
     """A margin of logistics in the score T(x), and atoms; for dates, the margin may be tilted by cycles.
 
     The outputs are, in this order: the locations of the score, one per component; their scales; the logits of their
-    weights, if there are several; the log weights of the cells of each cycle; and the logits of the atoms relative to
+    weights, if there are several; the log weights of the phases of each cycle; and the logits of the atoms relative to
     the margin. A column with fewer atoms than another has fewer of these logits.
     """
 
@@ -211,7 +211,7 @@ class HeapedHead(Spread):
         self.laws = Laws(laws, units, supports)  # type: ignore[arg-type]
         self.components = columns[0].components
         self.told = 3 if self.components > 1 else 1 + (self.scale == "network")  # outputs per component
-        self.cycles = columns[0].cells
+        self.cycles = columns[0].phases
         self.calendars = Calendars(laws) if self.cycles else None  # type: ignore[arg-type]
         self.register_buffer("unused", self.laws().atoms.isnan(), persistent=False)
         self.padded = bool(self.unused.any())
@@ -235,10 +235,10 @@ class HeapedHead(Spread):
             logits = logits + self.offset[:, 1:]
         if self.padded:
             logits = logits.masked_fill(self.unused, -math.inf)
-        margin_of = parts[0], self.squared(parts[1:2]).sqrt(), logits, self.laws(), parts[-1]
+        given = parts[0], self.squared(parts[1:2]).sqrt(), logits, self.laws(), parts[-1]
         if self.calendars is None:
-            return d.Heaped(*margin_of)
-        return d.Seasonal(*margin_of, dict(zip(self.cycles, tilts)), self.calendars())
+            return d.Heaped(*given)
+        return d.Seasonal(*given, dict(zip(self.cycles, tilts)), self.calendars())
 
     def start(self, x: Tensor) -> Tensor:
         """Raw outputs ``[n, outputs]`` with the sample's mean and standard deviation of the score, and frequencies of
@@ -254,10 +254,8 @@ class HeapedHead(Spread):
         counts = (atom.unsqueeze(-1) == torch.arange(1 + size, device=x.device)).sum(0) + 0.5
         logits = (counts[:, 1:] / counts[:, :1]).log().to(raw.dtype)
         if self.calendars is not None:
-            cells = raw.new_zeros(self.size, sum(self.cycles.values()))
-            even = self(torch.cat([raw, cells, logits], -1))
-            cells = even.tilts_of(torch.where(atom == 0, x, torch.nan)).to(raw.dtype)
-            raw = torch.cat([raw, cells], -1)
+            even = self(torch.cat([raw, raw.new_zeros(self.size, sum(self.cycles.values())), logits], -1))
+            raw = torch.cat([raw, even.tilts_of(torch.where(atom == 0, x, torch.nan)).to(raw.dtype)], -1)
         return torch.cat([raw, logits], -1)
 
 

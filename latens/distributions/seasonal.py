@@ -1,4 +1,4 @@
-"""Dates whose month, day of the week and hour depend on the codes: a margin that is tilted cell by cell."""
+"""Dates whose month, day of the week and hour depend on the codes: a margin that is tilted phase by phase."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from latens.distributions.base import is_extrapolating
 from latens.distributions.heaped import Heaped, Margins, drawn, log_between
 from latens.schema.law import Law
 
-NEVER = -1e4  # ln of the mass of an empty cell
+NEVER = -1e4  # ln of the mass of an empty phase
 NODES = 4  # points per month at which means are taken
 MOST_MONTHS = 120  # over more months, means are those of the margin
 LONGEST = 24  # a year that holds the rest of the range has fewer months than this
@@ -34,7 +34,7 @@ class Periods:
         first: ``[n]``, the number of the first month, counted from 1970-01.
         months: ``[n]``, the number of months.
         shift: ``[n]``, how long before midnight days begin.
-        cycles: the cycles that the columns have, and the number of cells of each.
+        cycles: the cycles that the columns have, and the number of phases of each.
     """
 
     edges: Tensor
@@ -53,7 +53,7 @@ class Periods:
         edges = torch.tensor([[*edges, *[edges[-1]] * (most - len(edges))] for _, edges in rows], dtype=exact)
         first, months = torch.tensor([[first, len(edges) - 1] for first, edges in rows]).T
         shift = torch.tensor([law.shift for law in laws], dtype=exact)
-        return cls(edges, margins.score(edges.T)[0].T.contiguous(), first, months, shift, laws[0].cells)
+        return cls(edges, margins.score(edges.T)[0].T.contiguous(), first, months, shift, laws[0].phases)
 
     def column(self, j: int) -> Periods:
         """The periods of a single column, n = 1."""
@@ -99,13 +99,13 @@ def _months(law: Law) -> tuple[int, list[float]]:
 
 @dataclass(frozen=True)
 class _Division:
-    """How the period around each date is divided among cells.
+    """How the period around each date is divided among phases.
 
     Args:
-        scores: ``[C + 1, ..., n]``, the edges of the cells, as scores.
-        base: ``[C, ..., n]``, ln of the cells' masses before they are tilted, up to a constant.
+        scores: ``[C + 1, ..., n]``, the edges of the phases, as scores.
+        base: ``[C, ..., n]``, ln of the phases' masses before they are tilted, up to a constant.
         tilt: ``[C, ..., n]``, their log weights.
-        own: ``[..., n]``, the number of each date's cell.
+        own: ``[..., n]``, the number of each date's phase.
     """
 
     scores: Tensor
@@ -118,15 +118,15 @@ class _Division:
         return _at(self.tilt, self.own) + self.base.logsumexp(0) - (self.base + self.tilt).logsumexp(0)
 
 
-def _led(cells: Tensor, axes: int) -> Tensor:
-    """``cells`` ``[C, ...]`` with this many axes after the first, ``[C, 1 ..., ...]``."""
-    return cells.reshape(len(cells), *[1] * (axes + 1 - cells.dim()), *cells.shape[1:])
+def _led(each: Tensor, axes: int) -> Tensor:
+    """``each`` ``[C, ...]`` with this many axes after the first, ``[C, 1 ..., ...]``."""
+    return each.reshape(len(each), *[1] * (axes + 1 - each.dim()), *each.shape[1:])
 
 
-def _at(cells: Tensor, own: Tensor) -> Tensor:
-    """The entries ``[..., n]`` of ``cells`` ``[C, ..., n]`` with the numbers ``own`` ``[..., n]``."""
-    axes = max(own.dim(), cells.dim() - 1)
-    return _each(_led(cells, axes), _led(own.unsqueeze(0), axes)).squeeze(0)
+def _at(each: Tensor, own: Tensor) -> Tensor:
+    """The entries ``[..., n]`` of ``each`` ``[C, ..., n]`` with the numbers ``own`` ``[..., n]``."""
+    axes = max(own.dim(), each.dim() - 1)
+    return _each(_led(each, axes), _led(own.unsqueeze(0), axes)).squeeze(0)
 
 
 class Seasonal(Heaped):
@@ -140,7 +140,7 @@ class Seasonal(Heaped):
         \cdot \frac{m(D)\, e^{c(x)}}{\sum_{i \in D} m(H_i)\, e^{c_i}}
 
     Here Y is the year of x with its months M, W the week of x (within Y) with its days D, D the day of x with its hours
-    H, and :math:`m_a \propto m e^a`. Each factor divides the mass of a period among its cells, so that the density
+    H, and :math:`m_a \propto m e^a`. Each factor divides the mass of a period among its phases, so that the density
     stays normalised. For years, see :class:`Periods`. Outside the range the density is m.
 
     Means and variances take ``NODES`` points of m per month, and leave out the days of the week and the hours. Without
@@ -208,21 +208,20 @@ class Seasonal(Heaped):
         return torch.where(high > low, found, NEVER)
 
     def tilts_of(self, x: Tensor) -> Tensor:
-        """The log weights, one cycle after the other, with which the cells of each cycle are as frequent as in a sample
-        ``[N, n]`` (NaN for missing dates): ``[n, cells]``. The distribution has no batch axes and all its weights are
-        0."""
+        """The log weights, one cycle after the other, with which each phase is as frequent as in a sample ``[N, n]``
+        (NaN for missing dates): ``[n, phases]``. The distribution has no batch axes and all its weights are 0."""
         found, inside = [], self._is_inside(x)  # and not missing
         x = torch.where(inside, x, self.periods.edges[:, 0])
         for name, size in self.periods.cycles.items():
             division = self._division(name, x, self.periods.place(x))
-            cells = _numbers(len(division.base), x).long() % size  # a long year has some months twice
+            phases = _numbers(len(division.base), x).long() % size  # a long year has some months twice
             if name == "year":
                 first = self.periods.year(self.periods.place(x))[0]
-                cells = (self.periods.first + first + _numbers(LONGEST, first)) % 12
+                phases = (self.periods.first + first + _numbers(LONGEST, first)) % 12
             own = torch.nn.functional.one_hot(division.own, len(division.base)).movedim(-1, 0)
             seen, expected = (
                 torch.zeros(size, x.shape[-1], dtype=torch.float64, device=x.device).scatter_add(
-                    0, cells.expand(part.shape).flatten(0, 1), (part.double() * inside).flatten(0, 1))
+                    0, phases.expand(part.shape).flatten(0, 1), (part.double() * inside).flatten(0, 1))
                 for part in (own, division.base.double().softmax(0))
             )  # fmt: skip
             found.append(((seen + 1) / (expected + 1)).log().T)
@@ -306,7 +305,7 @@ def _numbers(count: int, like: Tensor) -> Tensor:
     return torch.arange(count, dtype=like.dtype, device=like.device).view(-1, *[1] * like.dim())
 
 
-def _each(cells: Tensor, own: Tensor) -> Tensor:
-    """The entries of ``cells`` ``[C, ..., n]`` with the numbers ``own`` ``[D, ..., n]``, ``[D, ..., n]``."""
-    own, row = torch.broadcast_tensors(own, cells[:1])  # torch.take_along_dim cannot be traced for any number of rows
-    return cells.expand(-1, *row.shape[1:]).gather(0, own)
+def _each(table: Tensor, own: Tensor) -> Tensor:
+    """The entries of ``table`` ``[C, ..., n]`` with the numbers ``own`` ``[D, ..., n]``, ``[D, ..., n]``."""
+    own, row = torch.broadcast_tensors(own, table[:1])  # torch.take_along_dim cannot be traced for any number of rows
+    return table.expand(-1, *row.shape[1:]).gather(0, own)

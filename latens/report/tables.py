@@ -11,7 +11,7 @@ from latens.report import charts
 from latens.report.marginals import SPLITS, MarginalComparison, as_given, grouped
 from latens.report.page import Chart, LeftOut, Section, beside, data_table, esc, grid, how, line, note, number
 from latens.report.subject import NORMAL_CODES, Subject
-from latens.runs.synthesis import CELLS, with_cycles
+from latens.runs.synthesis import PHASES, with_cycles
 from latens.schema import Column, Table
 from latens.schema.rules import stated
 from latens.tensors.randomness import Key
@@ -303,6 +303,7 @@ def _associations(table: Table, values: np.ndarray) -> tuple[np.ndarray, list[st
     cells = with_cycles(table.outer[:PAIRED], list(values.T))
     names = list(cells.columns)[:PAIRED]
     found = associations(cells, names)
-    own = np.array([[other in [f"{cell} of {name}" for cell in CELLS.values()] for other in names] for name in names])
+    own = np.array([[other in {f"{phase} of {name}" for phase in PHASES.values()} for other in names]
+                    for name in names])  # fmt: skip
     found[own | own.T] = np.nan
     return found, names

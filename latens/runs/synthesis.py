@@ -26,7 +26,7 @@ def frame_of(columns: Sequence[Column], numbers: Iterable[np.ndarray]) -> Frame:
     return frame(cells, {f.name: "categorical" if f.outputs_codes else "numeric" for f in columns})
 
 
-CELLS = {"year": "month", "week": "weekday", "day": "hour"}  # what the cells of cycles are called
+PHASES = {"year": "month", "week": "weekday", "day": "hour"}  # what the phases of each cycle are called
 
 
 def with_cycles(columns: Sequence[Column], numbers: Sequence[np.ndarray]) -> Frame:
@@ -35,7 +35,7 @@ def with_cycles(columns: Sequence[Column], numbers: Sequence[np.ndarray]) -> Fra
     for column, values in zip(columns, numbers):
         cells[column.name], kinds[column.name] = plain.columns[column.name], plain.kinds[column.name]
         for cycle, codes in (column.law.in_cycles(values) if column.law else {}).items():
-            name = f"{CELLS[cycle]} of {column.name}"
+            name = f"{PHASES[cycle]} of {column.name}"
             if name not in plain.columns:
                 cells[name], kinds[name] = codes, "categorical"
     return frame(cells, kinds)

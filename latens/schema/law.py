@@ -23,7 +23,7 @@ CHANCE = 14.0  # nats: a coarser grid, or the absence of some of its places, is 
 MOST_ENDINGS = 10_000  # only in a period with up to this many places can some places be impossible
 FURTHEST = 64  # the next date of a calendar is searched for this many times
 TENTH = 0.1 / 86_400  # a tenth of a second, in days
-CYCLES = {"year": 12, "week": 7, "day": 24}  # the largest number of cells of each cycle: months, days, hours
+CYCLES = {"year": 12, "week": 7, "day": 24}  # the largest number of phases of each cycle: months, days, hours
 PERIODS = {"year": 365.2425, "week": 7.0, "day": 1.0}  # the length of each cycle in days
 LEAST_YEARS = 1.25  # a cycle of years is seen in at least this many years
 LEAST_IN_CYCLES = 100  # the fewest rows for which cycles are modelled
@@ -277,7 +277,7 @@ def calendar_of(values: np.ndarray, seen: np.ndarray | None = None, step: float 
 def cycles_of(values: np.ndarray, seen: np.ndarray, law: Law) -> tuple[str, ...]:
     """The cycles of ``CYCLES`` that dates ``[N]``, in days since 1970-01-01, go through.
 
-    A cycle counts if the dates span several of its periods and differ in its cells. There must be ``LEAST_IN_CYCLES``
+    A cycle counts if the dates span several of its periods and differ in its phases. There must be ``LEAST_IN_CYCLES``
     rows.
 
     Args:
@@ -293,12 +293,12 @@ def cycles_of(values: np.ndarray, seen: np.ndarray, law: Law) -> tuple[str, ...]
     """
     if len(values) < 2 or seen.sum() < LEAST_IN_CYCLES:
         return ()
-    span, cells = values[-1] - values[0], dataclasses.replace(law, cycles=tuple(CYCLES)).in_cycles(values)
+    span, phases = values[-1] - values[0], dataclasses.replace(law, cycles=tuple(CYCLES)).in_cycles(values)
     spans = {
         "year": span / 365.25 >= LEAST_YEARS, "week": span >= 21 and not (law.calendar and law.calendar.months),
         "day": span >= 3,
     }  # fmt: skip
-    return tuple(cycle for cycle, holds in spans.items() if holds and len(np.unique(cells[cycle])) > 1)
+    return tuple(cycle for cycle, holds in spans.items() if holds and len(np.unique(phases[cycle])) > 1)
 
 
 def _dates_of(whole: np.ndarray) -> Calendar | None:
@@ -460,7 +460,7 @@ class Law:
         floor: a number below which the column has no mass; None if values below the range are possible.
         origin: a place of the grid, at least 0 and below the step.
         period: the unit of ``calendar``, 1 (day) for dates.
-        cycles: for dates, the cycles of ``CYCLES`` whose cells (months, days of the week, hours) can depend on other
+        cycles: for dates, the cycles of ``CYCLES`` whose phases (months, days of the week, hours) can depend on other
             columns.
 
     Raises:
@@ -511,9 +511,9 @@ class Law:
         return self.origin + (k / many if is_fraction else k * self.step)
 
     @cached_property
-    def cells(self) -> dict[str, int]:
-        """The number of cells of each cycle; if the grid is coarser than hours, each of its places in a day is a
-        cell."""
+    def phases(self) -> dict[str, int]:
+        """The number of phases of each cycle; if the grid is coarser than hours, each of its places in a day is a
+        phase."""
         hours = CYCLES["day"] if self.step is None else round(min(float(CYCLES["day"]), 1 / self.step))
         return {cycle: hours if cycle == "day" else CYCLES[cycle] for cycle in self.cycles}
 
@@ -523,21 +523,21 @@ class Law:
         return 0.0 if self.step is None else min(self.step, 1.0) / 2 - self.origin % min(self.step, 1.0)
 
     def in_cycles(self, dates: np.ndarray) -> dict[str, np.ndarray]:
-        """For each cycle, the number of the cell in which each date ``[N]`` lies; -1 for NaN.
+        """For each cycle, the number of the phase in which each date ``[N]`` lies; -1 for NaN.
 
         >>> law = Law((-0.5, 999.5), (-2.0, 2.0), step=1.0, cycles=("year", "week"))
-        >>> {cycle: cells.tolist() for cycle, cells in law.in_cycles(np.array([31.0, np.nan])).items()}
+        >>> {cycle: phases.tolist() for cycle, phases in law.in_cycles(np.array([31.0, np.nan])).items()}
         {'year': [1, -1], 'week': [6, -1]}
         """
         moved = np.nan_to_num(dates) + self.shift
         days = np.floor(moved + TENTH)
         months = days.astype(np.int64).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-        hours = np.floor((moved - days) * self.cells.get("day", 1) + 1e-6)
+        hours = np.floor((moved - days) * self.phases.get("day", 1) + 1e-6)
         found = {"year": months % 12, "week": (days + 3) % 7, "day": np.maximum(hours, 0.0)}
         return {cycle: np.where(np.isnan(dates), -1, found[cycle]).astype(np.int64) for cycle in self.cycles}
 
     def _on_calendar(self, calendar: Calendar, x: np.ndarray, ends: tuple[float, float] | None) -> np.ndarray:
-        return calendar.snap(x, ends, self.cycles, self.shift, self.cells.get("day", CYCLES["day"]))
+        return calendar.snap(x, ends, self.cycles, self.shift, self.phases.get("day", CYCLES["day"]))
 
     @property
     def apart(self) -> tuple[bool, ...]:

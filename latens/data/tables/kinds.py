@@ -42,6 +42,7 @@ from latens.schema.law import (
     MOST_ENDINGS,
     MOST_TIMES,
     SCALE,
+    TENTH,
     Calendar,
     Law,
     calendar_of,
@@ -1033,7 +1034,8 @@ def _decimals(values: np.ndarray, most: int = 9) -> int | None:
 
 
 def _storage(fields: tuple[Column, ...], sample: Any) -> str:
-    """float64 if float32 would lose more than a thousandth of a column's standard deviation, else float32."""
+    """float64 if float32 would lose more than a thousandth of a column's standard deviation, or move times to another
+    hour; else float32."""
     for f in fields:
         if f.is_modelled and f.low is not None:
             numbers = as_numbers(sample.column(f.name))
@@ -1043,6 +1045,8 @@ def _storage(fields: tuple[Column, ...], sample: Any) -> str:
                 values = values[~np.isin(values, f.law.atoms)] if not f.law.is_complete else values
             with np.errstate(over="ignore", invalid="ignore"):
                 loss = np.abs(values - values.astype(np.float32)).max(initial=0.0)
-                if not (loss <= 1e-3 * (values.std() if len(values) else 1.0) and np.isfinite(loss)):
+                most = 1e-3 * (values.std() if len(values) else 1.0)
+                most = min(most, TENTH / 2) if f.law is not None and "day" in f.law.cycles else most
+                if not (loss <= most and np.isfinite(loss)):
                     return "float64"
     return "float32"

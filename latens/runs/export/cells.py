@@ -221,7 +221,7 @@ def _of_months(law: Law, calendar: Calendar, day: Tensor) -> Tensor:
 
 def _within_hours(law: Law, calendar: Calendar, rest: Tensor) -> Tensor:
     """:meth:`latens.schema.law.Calendar.within_hours`."""
-    hours = law.cells["day"]
+    hours = law.phases["day"]
     edges = np.arange(hours + 1) / hours
     below = calendar.within_hours(edges, law.shift, hours)
     place = (_place(edges, rest, right=True) - 1).clamp(0, hours - 1)
