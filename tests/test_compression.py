@@ -570,3 +570,18 @@ def test_models_that_cannot_compress_are_refused_by_name():
         vae = latens.VAE(latent_dim=2, epochs=1, random_state=0, recipe=recipe).fit(x)
         with pytest.raises(InputError, match=word):
             vae.codec().encode(x)
+
+
+def test_dates_are_coded_with_their_months_and_weekdays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The file has about the length of the bound, which knows how months and weekdays divide years and weeks."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    day = np.datetime64("2019-01-01") + random.choice(1200, 900, p=(w := np.arange(1200) % 7 < 2) / w.sum())
+    month = day.astype("M8[M]").astype(int) % 12
+    heat = np.rint(20 * np.cos(month) + random.normal(size=900))
+    parquet.write_table(pa.table({"day": day, "heat": heat}), "x.parquet")
+    done("fit", "x.parquet", "--out", "run", "--epochs", 20, "--latent-dim", 1)
+    found = figures("compress", "run", "x.parquet", "--out", "x.latens")
+    assert 0.97 < found["bits_per_row"] / found["ideal_bits_per_row"] < 1.1
+    done("decompress", "run", "x.latens", "--out", "y.parquet")
+    assert parquet.read_table("y.parquet").equals(parquet.read_table("x.parquet"))

@@ -40,6 +40,9 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
             "smoker": random.random(N) < 0.3, "age": random.integers(18, 90, N), "visits": random.poisson(30, N),
             "month": (np.datetime64("2015-01") + random.integers(0, 80, N)).astype("datetime64[D]"),
             "minute": np.datetime64("2020-01-01T00:00:00") + 60 * random.integers(0, 100_000, N),
+            "monthly": (np.datetime64("1980-01") + random.integers(0, 400, N)).astype("datetime64[D]"),
+            "business": (days(random, "2021-01-01", 800).astype("M8[m]") + 540
+                         + np.minimum(random.gamma(2, 60, N), 479).astype(int)).astype("M8[s]"),
             "workday": random.choice(workdays, N), "skewed": random.lognormal(0, 2, N),
             "quarter": random.normal(0, 2, N).round(2) // 0.25 * 0.25, "large": 1e6 * random.normal(3, 1, N).round(3),
             "price": np.floor(random.lognormal(2, 0.6, N)) + random.choice([0.99, 0.95, 0.49], N),
