@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from speed.tables import put
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -27,7 +28,6 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 from browsing import Tab, tab  # noqa: E402
 
 RESULTS = HERE / "results" / "explore.json"
-BEGIN, END = "<!-- explore: written by bench/explore.py -->", "<!-- end of explore -->"
 LOADS, CLICKS = 3, 12
 ROWS = 1_000_000
 
@@ -104,9 +104,7 @@ def _spread(values: list[float], unit: int) -> str:
 def main(words: list[str]) -> None:
     if words[:1] == ["--table"]:
         page = Path(words[1])
-        before, _, rest = page.read_text("utf-8").partition(BEGIN)
-        table = text(json.loads(RESULTS.read_text()))
-        page.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}", "utf-8")
+        page.write_text(put(text(json.loads(RESULTS.read_text())), page.read_text("utf-8"), "explore"), "utf-8")
         return
     with tempfile.TemporaryDirectory() as name, tab(Path(name)) as browser:
         made = pages(Path(name))

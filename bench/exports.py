@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from speed.tables import put
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "exports.json"
-BEGIN, END = "<!-- exports: written by bench/exports.py -->", "<!-- end of exports -->"
 PARTS = ("encoder", "decoder", "scorer")
 MOST = 1e-5
 ROWS = 7
@@ -193,16 +193,10 @@ def _said(error: float) -> str:
     return "yes" if error <= MOST else f"yes, to {error:.0e}"
 
 
-def written(page: str) -> str:
-    """The page's text with the table of the results."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table(kept())}\n{END}{rest.partition(END)[2]}"
-
-
 def main(words: list[str]) -> None:
     if words[:1] == ["--table"]:
         page = Path(words[1])
-        page.write_text(written(page.read_text("utf-8")), "utf-8")
+        page.write_text(put(table(kept()), page.read_text("utf-8"), "exports"), "utf-8")
         return
     from latens.recipes import CATALOGUE
 

@@ -92,3 +92,11 @@ def test_the_code_of_the_walk_through_equals_the_source_files() -> None:
 def test_every_recipe_is_in_the_changelog() -> None:
     text = (ROOT.parent / "CHANGELOG.md").read_text("utf-8")
     assert [name for name in recipes.CATALOGUE if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT.parent)))
+def test_lines_of_documents_are_wrapped(path: Path) -> None:
+    """At most 120 characters, except in tables, pictures, code and formulas."""
+    unwrapped = re.compile(r"^(```|<script>|\$\$).*?(```|</script>|\$\$)$", re.DOTALL | re.MULTILINE)
+    text = unwrapped.sub("", path.read_text("utf-8"))
+    assert not [line for line in text.splitlines() if len(line) > 120 and not line.startswith(("|", "![", "    "))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,25 @@ def put(text: str, page: str, mark: str = "speed") -> str:
     _, last, after = rest.partition(f"<!-- /{mark} -->")
     if not (first and last):
         raise SystemExit(f"the page has no marks <!-- {mark} --> and <!-- /{mark} -->")
-    return f"{before}{first}\n\n{text}\n\n{last}{after}"
+    return f"{before}{first}\n\n{wrapped(text)}\n\n{last}{after}"
+
+
+def wrapped(text: str, width: int = 120) -> str:
+    """The Markdown with its paragraphs and list items wrapped; tables, headings and indented code stay as they are.
+
+    Code between backticks stays on one line, and no line begins with a word that would make it an item of a list.
+
+    >>> wrapped("* one two three", 10)
+    '* one two\\n  three'
+    """
+    return "\n".join(line if re.match(r"[|#<]|    |$", line) else _folded(line, width) for line in text.split("\n"))
+
+
+def _folded(line: str, width: int) -> str:
+    whole = re.sub(r"`[^`]*`| (?=(?:[-+*]|\d+[.)]) )", lambda part: part[0].replace(" ", "\0"), line)
+    rest = "  " if line.startswith("* ") else ""
+    lines = textwrap.wrap(whole, width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def shown(value: Any, digits: int = 3) -> str:

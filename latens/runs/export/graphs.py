@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
@@ -252,7 +253,7 @@ def traced(graph: Graph) -> torch.export.ExportedProgram:
             found = torch.export.export(graph, given, dynamic_shapes=(tuple({0: rows} for _ in given),), strict=False)
             return simplified(found)
         except Exception as error:  # torch raises errors of many kinds, and none says what the user can do
-            raise NotImplementedError(f"torch.export cannot trace it ({_first_line(error)})") from error
+            raise NotImplementedError(f"torch.export cannot trace it ({_first_sentence(error)})") from error
 
 
 @contextmanager
@@ -268,8 +269,8 @@ def quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+def _first_sentence(error: Exception) -> str:
+    return re.split(r"[.!]\s|\n", str(error).rstrip("."), maxsplit=1)[0] or type(error).__name__
 
 
 def program(graph: Graph) -> torch.export.ExportedProgram:
