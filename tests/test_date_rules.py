@@ -144,13 +144,31 @@ def test_a_filled_date_goes_to_the_nearest_day_on_which_all_rules_hold():
 
 @pytest.mark.parametrize("span", rules.SPANS)
 def test_starts_are_those_of_pandas_for_four_centuries(span):
-    days = pd.Series(pd.date_range("1899-12-25", "2105-01-10", freq="7h13min"))
-    code = {"hour": "h", "day": "D", "week": "W", "week from Sunday": "W-SAT", "month": "M", "quarter": "Q"}
+    days = pd.Series(pd.date_range("1899-12-25", "2105-01-10", freq="7h13min7500ms"))
+    code = {"second": "s", "minute": "min", "hour": "h", "day": "D", "week": "W", "week from Sunday": "W-SAT", "month": "M", "quarter": "Q"}
     wanted = days.dt.to_period(code.get(span, "Y")).dt.start_time
-    numbers = days.to_numpy().astype("M8[s]").astype(float) / 86_400
+    numbers = days.to_numpy().astype("M8[ms]").astype(float) / 86_400_000
     found = rules.start_of(numbers, span)
     np.testing.assert_allclose(found, wanted.to_numpy().astype("M8[s]").astype(float) / 86_400, atol=1e-9)
     assert np.isnan(rules.start_of(np.array([np.nan]), span)).all()
+
+
+@pytest.mark.parametrize("unit", ["ms", "us"])
+def test_dates_that_are_rounded_down_are_no_formulas_of_the_others(unit):
+    rng = np.random.default_rng(0)
+    start = pd.Timestamp("2021-03-01") + pd.to_timedelta(rng.integers(0, 400 * 86_400_000, 500), unit="ms")
+    floors = {"second": "s", "minute": "min", "hour": "h", "day": "D"}
+    data = pd.DataFrame({"start": start} | {name: start.floor(code) for name, code in floors.items()})
+    data["later"] = start + pd.to_timedelta(rng.integers(1, 60, 500), unit="s")
+    data["soon"] = start + pd.Timedelta("1500ms")
+    data = data.astype({name: f"datetime64[{unit}]" for name in data})
+    found = {rule.target: rule for rule in schema_of(data).rules}
+    wanted = {name: f"start of {name} of start -> {name}" for name in floors} | {"day": "date of start -> day"}
+    assert {name: found[name].text for name in floors} == wanted and found["later"].kind == "order"
+    new = latens.VAE(2, epochs=1, random_state=0, nll_draws=5).fit(data).sample(2000, random_state=0)
+    assert all((new[name] == new["start"].dt.floor(code)).all() for name, code in floors.items())
+    assert (new["soon"] - new["start"] == pd.Timedelta("1500ms")).all()
+    assert (new["start"].dt.floor("ms") == new["start"]).all()
 
 
 def test_the_user_may_declare_rules_of_dates(tmp_path, monkeypatch):

@@ -334,7 +334,7 @@ def _times_of(times: np.ndarray, seen: np.ndarray, dates: int, step: float | Non
     if dates < LEAST_TIMES or distance < 2 / math.sqrt(seen.sum()):
         return {}
     if len(distinct) <= MOST_TIMES:
-        exact = np.array([times[index == i][0] for i in range(len(distinct))]) if step is None else distinct
+        exact = np.array([times[index == i][0] for i in range(len(distinct))]) if (step or 0.0) < TENTH else distinct
         return {"times": tuple(exact.tolist()), "shares": tuple(shares.tolist())}
     at = (np.arange(MOST_TIMES) + 0.5) / MOST_TIMES
     return {"times": tuple(distinct[np.searchsorted(total, at)].tolist()), "shares": ()}

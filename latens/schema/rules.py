@@ -29,6 +29,7 @@ from latens.schema.law import SAME
 ColumnNumbers = dict[str, np.ndarray]
 Fields = Mapping[str, Column]
 EXACT = 1e-9  # numbers that differ by less than this fraction of their size count as equal
+EXACT_DATES = 1e-11, 1e-15  # the same for dates in days: (a microsecond, a fraction that rounding to float64 explains)
 
 
 @dataclass(frozen=True)
@@ -548,7 +549,8 @@ def part_of(days: Any, part: str) -> Any:
 
 
 SPANS = {  # the most days of each span
-    "hour": 1 / 24, "day": 1.0, "week": 7.0, "week from Sunday": 7.0, "month": 31.0, "quarter": 92.0, "year": 366.0,
+    "second": 1 / 86_400, "minute": 1 / 1440, "hour": 1 / 24, "day": 1.0, "week": 7.0, "week from Sunday": 7.0,
+    "month": 31.0, "quarter": 92.0, "year": 366.0,
 }  # fmt: skip
 DATE_EDGES = (
     "date", "time", *(f"start of {span}" for span in SPANS if span != "day"),
@@ -557,15 +559,16 @@ DATE_EDGES = (
 
 
 def start_of(days: Any, span: str) -> Any:
-    """The start of the hour, day, week, …, of dates in days since 1970-01-01, an array or tensor ``[N]``; NaN remains
+    """The start of the second, minute, hour, day, …, of dates in days since 1970-01-01, an array or tensor ``[N]``; NaN remains
     NaN.
 
     >>> date = np.array([np.datetime64("2024-02-29")]).astype(float) + 0.75
     >>> [str(start_of(date, span).astype("M8[D]")[0]) for span in ("day", "week", "month", "quarter", "year")]
     ['2024-02-29', '2024-02-26', '2024-02-01', '2024-01-01', '2024-01-01']
     """
-    if span == "hour":
-        return (days * 24 + 1e-9) // 1 / 24
+    if SPANS[span] < 1:
+        per_day = round(1 / SPANS[span])
+        return (days * per_day + 1e-10 * per_day) // 1 / per_day
     day = (days + 1e-10) // 1
     if span in ("week", "week from Sunday"):
         return day - (day + (3 if span == "week" else 4)) % 7
@@ -930,8 +933,9 @@ class Formula(Rule):
         """Mask ``[N]`` of the rows whose target differs from the formula by more than rounding explains, or requires
         of a missing source a value that its column cannot hold."""
         own, made = u[self.target], self._exactly(u, fields)
-        decimals = fields[self.target].decimals
-        slack, share = (0.0, 1e-6) if decimals is None else (0.5 * 10.0**-decimals, EXACT)
+        column = fields[self.target]
+        slack, share = (0.0, 1e-6) if column.decimals is None else (0.5 * 10.0**-column.decimals, EXACT)
+        slack, share = EXACT_DATES if column.time == "dates" else (slack, share)
         with np.errstate(invalid="ignore"):
             apart = np.abs(own - made) > (1 + 1e-6) * slack + share * np.maximum(np.abs(own), np.abs(made))
         gaps = [np.isnan(u[name]) & self._solved(u, fields, j)[1] for j, name in enumerate(self.sources)]

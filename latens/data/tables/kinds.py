@@ -143,7 +143,9 @@ PLACES = 1024  # a margin has separate edges for about this many places of a gri
 LEAST_PLACES, MOST_PLACES = 20, 100_000  # number of places of a grid whose step is not a decimal number
 FLAT = 0.005  # the share of the margin that is uniform over the range
 NEARLY = 0.99  # the number of decimals must hold for at least this share of the values
-DAYS = (1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, 1 / 86_400)
+DAYS = (
+    1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, *(1 / (86_400 * k) for k in (1, 10, 100, 1000)),
+)  # fmt: skip
 SECONDS = (86_400.0, 3600.0, 1800.0, 900.0, 600.0, 300.0, 60.0, 30.0, 15.0, 5.0, 1.0, 0.1, 0.01, 1e-3)
 
 
