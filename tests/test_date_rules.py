@@ -145,7 +145,8 @@ def test_a_filled_date_goes_to_the_nearest_day_on_which_all_rules_hold():
 @pytest.mark.parametrize("span", rules.SPANS)
 def test_starts_are_those_of_pandas_for_four_centuries(span):
     days = pd.Series(pd.date_range("1899-12-25", "2105-01-10", freq="7h13min7500ms"))
-    code = {"second": "s", "minute": "min", "hour": "h", "day": "D", "week": "W", "week from Sunday": "W-SAT", "month": "M", "quarter": "Q"}
+    code = {"second": "s", "minute": "min", "hour": "h", "day": "D", "month": "M", "quarter": "Q"}
+    code |= {"week": "W", "week from Sunday": "W-SAT"}
     wanted = days.dt.to_period(code.get(span, "Y")).dt.start_time
     numbers = days.to_numpy().astype("M8[ms]").astype(float) / 86_400_000
     found = rules.start_of(numbers, span)
@@ -161,7 +162,7 @@ def test_dates_that_are_rounded_down_are_no_formulas_of_the_others(unit):
     data = pd.DataFrame({"start": start} | {name: start.floor(code) for name, code in floors.items()})
     data["later"] = start + pd.to_timedelta(rng.integers(1, 60, 500), unit="s")
     data["soon"] = start + pd.Timedelta("1500ms")
-    data = data.astype({name: f"datetime64[{unit}]" for name in data})
+    data = data.astype(dict.fromkeys(data, f"datetime64[{unit}]"))
     found = {rule.target: rule for rule in schema_of(data).rules}
     wanted = {name: f"start of {name} of start -> {name}" for name in floors} | {"day": "date of start -> day"}
     assert {name: found[name].text for name in floors} == wanted and found["later"].kind == "order"

@@ -225,10 +225,36 @@ def _temporal(cells: Any, wanted: Any) -> Any:
     if pa.types.is_date32(wanted):
         return pa.array(np.rint(numbers).astype(np.int32), pa.int32(), mask=missing).cast(wanted)
     whole = np.rint(np.clip(numbers * DAY * 1e6, -9e18, 9e18)).astype(np.int64)
-    found = pa.array(whole, pa.int64(), mask=missing).cast(pa.timestamp("us"))
+    return by_clocks(pa.array(whole, pa.int64(), mask=missing).cast(pa.timestamp("us")), wanted)
+
+
+def by_clocks(found: Any, wanted: Any) -> Any:
+    """Timestamps without a zone as timestamps of the wanted type, by the clocks of its zone."""
     if getattr(wanted, "tz", None) is not None:  # in spring one hour is skipped, in autumn one occurs twice
         found = pc.assume_timezone(found, wanted.tz, ambiguous="earliest", nonexistent="latest")
     return found.cast(wanted, safe=False)
+
+
+def nanoseconds(cells: Any) -> np.ndarray:
+    """The observed timestamps as whole nanoseconds since 1970-01-01 by the clocks of their zone, ``[observed]``.
+
+    >>> nanoseconds(pa.array([1_000_000_007, None], pa.timestamp("ns"))).tolist()
+    [1000000007]
+    """
+    cells = plain(cells).drop_null()
+    cells = cells if cells.type.tz is None else pc.local_timestamp(cells)
+    return cells.cast(pa.int64()).to_numpy(zero_copy_only=False)
+
+
+def in_nanoseconds(days: np.ndarray, tick: int) -> np.ndarray:
+    """Days since 1970-01-01 as whole nanoseconds ``[N]``, rounded to multiples of the tick.
+
+    >>> in_nanoseconds(np.array([1.0 + 2**-40]), 100).tolist()
+    [86400000078600]
+    """
+    day = np.floor(days)
+    rest = np.rint((days - day) * (DAY * 1e9 / tick)).astype(np.int64) * tick
+    return day.astype(np.int64) * 86_400_000_000_000 + rest
 
 
 def arrow_type(text: str) -> Any:

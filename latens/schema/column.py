@@ -17,6 +17,8 @@ from latens.schema.arrow import (
     DAY,
     arrow_type,
     as_numbers,
+    by_clocks,
+    in_nanoseconds,
     kind_of_time,
     of_levels,
     pa,
@@ -28,6 +30,7 @@ from latens.schema.arrow import (
 )
 from latens.schema.form import Form
 from latens.schema.law import Law
+from latens.schema.ranges import nearest
 
 NUMERIC = ("continuous", "positive", "bounded", "count", "datetime")
 CODED = ("binary", "categorical", "ordered")  # kept as codes 0 .. levels - 1
@@ -43,6 +46,7 @@ FAMILIES = {
 }  # fmt: skip
 YEARS = (-719_162.0, 2_932_896.0)  # first and last day of the years 1 to 9999, in days since 1970-01-01
 YEARS_NS = (-106_751.0, 106_751.0)  # the range of days that 64 bits hold as nanoseconds since 1970
+TICKS = (1000, 100, 10, 1)  # the steps of timestamps with nanoseconds, from whole microseconds down
 LOGARITHMIC = {"positive": "log", "count": "log1p"}  # kinds that an encoder sees on a logarithmic scale
 
 
@@ -72,6 +76,9 @@ class Column:
         reason: a plain sentence on what was seen.
         form: how its cells are written, if they were text.
         categories: all values that its type lists, in order, if some of them are not levels.
+        tick: for timestamps with nanoseconds, the number of nanoseconds of which all are multiples: 1, 10, 100 or 1000.
+        instants: for such timestamps, the atoms and places of the law in nanoseconds since 1970-01-01, which float64
+            cannot hold exactly, increasing.
 
     Raises:
         InputError: the fields contradict each other.
@@ -96,6 +103,8 @@ class Column:
     reason: str = ""
     form: Form | None = None
     categories: tuple[Any, ...] | None = None
+    tick: int = TICKS[0]
+    instants: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -290,7 +299,18 @@ class Column:
             codes = np.where(missing, 0, numbers).astype(np.int64)
             cells = of_levels(self.levels or (), self.type).take(pa.array(codes, mask=missing))
             return typed(cells, self.type, self.categories or self.levels or ())
+        if self.tick < TICKS[0]:
+            whole = self._instants(np.nan_to_num(numbers))
+            return by_clocks(pa.array(whole, mask=missing).cast(pa.timestamp("ns")), self.arrow)
         return typed(pa.array(numbers, mask=missing), self.type)
+
+    def _instants(self, days: np.ndarray) -> np.ndarray:
+        """Days as nanoseconds ``[N]``; those of an atom or a place are exactly its own."""
+        found = in_nanoseconds(days, self.tick)
+        if self.instants is None:
+            return found
+        near = nearest(self.instants, found)
+        return np.where(np.abs(found - near) < TICKS[0], near, found)
 
     def settled(
         self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
@@ -349,7 +369,7 @@ class Column:
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary that ``json`` can write."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        listed = {name: None if fields[name] is None else list(fields[name]) for name in ("levels", "categories")}
+        listed = {name: None if fields[name] is None else list(fields[name]) for name in _LISTED}
         kept = {name: None if fields[name] is None else fields[name].to_json() for name in ("form", "law")}
         return fields | listed | kept
 
@@ -362,7 +382,7 @@ class Column:
         for name in _TYPES:
             if name in fields and not _is_valid(name, fields[name]):
                 raise damaged(f"has no valid {name!r} for column {fields['name']!r}")
-        made: dict[str, Any] = {"levels": tuple, "categories": tuple, "form": Form.from_json, "law": Law.from_json}
+        made: dict[str, Any] = {**dict.fromkeys(_LISTED, tuple), "form": Form.from_json, "law": Law.from_json}
         there = {name: make(fields[name]) for name, make in made.items() if fields.get(name) is not None}
         return cls(**fields | there)
 
@@ -373,6 +393,8 @@ def _is_valid(name: str, value: Any) -> bool:
         return False
     if name == "decimals":
         return 0 <= (value or 0) <= 12
+    if name == "tick":
+        return value in TICKS
     if isinstance(value, list):
         are_plain = all(isinstance(v, str | int | float) for v in value)
         return are_plain and len(set(map(type, value))) <= 1 and len(set(value)) == len(value)
@@ -387,10 +409,11 @@ def _is_sound(value: float) -> bool:
         return False
 
 
+_LISTED = ("levels", "categories", "instants")
 _TYPES: dict[str, Any] = {
     "name": str, "kind": str, "type": str, "family": str, "levels": list | None, "low": float | int | None,
     "high": float | int | None, "shift": float | int, "unit": float | int, "decimals": int | None,
-    "missing": float | int, "reason": str, "categories": list | None,
+    "missing": float | int, "reason": str, "categories": list | None, "tick": int, "instants": list | None,
 }  # fmt: skip
 
 

@@ -559,8 +559,8 @@ DATE_EDGES = (
 
 
 def start_of(days: Any, span: str) -> Any:
-    """The start of the second, minute, hour, day, …, of dates in days since 1970-01-01, an array or tensor ``[N]``; NaN remains
-    NaN.
+    """The start of the second, minute, hour, day, …, of dates in days since 1970-01-01, an array or tensor ``[N]``;
+    NaN remains NaN.
 
     >>> date = np.array([np.datetime64("2024-02-29")]).astype(float) + 0.75
     >>> [str(start_of(date, span).astype("M8[D]")[0]) for span in ("day", "week", "month", "quarter", "year")]

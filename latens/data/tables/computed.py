@@ -598,6 +598,8 @@ def _line(a: np.ndarray, b: np.ndarray, word: str = "v0") -> list[str]:
         near = [_simplest(low, high), *np.unique(apart).tolist()]
         m = max(near, key=lambda number: int((k * a + number == b).sum())) if m else 0.0
     width = 2 * float(np.abs(k * a + m - b).max()) + 1e-9 * top
+    if k == 0:  # the target hardly varies
+        return []
     short = next((x for n in range(1, 9) if np.abs((x := float(f"{k:.{n}g}")) * a + m - b).max() <= width), k)
     shift = f" + {_written(m)}" if m > 0 else f" - {_written(-m)}" if m else ""
     return [_times(each, word) + shift for each in dict.fromkeys((short, k))]

@@ -29,13 +29,14 @@ from latens.schema.arrow import (
     in_words,
     kind_of_time,
     listed,
+    nanoseconds,
     pa,
     pc,
     plain,
     require_once,
     short,
 )
-from latens.schema.column import CODED, FAMILIES, LOGARITHMIC, logarithmic
+from latens.schema.column import CODED, FAMILIES, LOGARITHMIC, TICKS, logarithmic
 from latens.schema.form import Form
 from latens.schema.law import (
     CHANCE,
@@ -567,7 +568,23 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
     if kind not in FAMILIES or (numbers := as_numbers(sample)) is None:
         return Column(kind=kind, reason=reason, **common)
     values = np.sort(numbers[~np.isnan(numbers)])  # so that the result does not depend on the order of the rows
-    return _numeric(scan, values, kind, reason, extra, common)
+    found = _numeric(scan, values, kind, reason, extra, common)
+    return _finer(found, sample, numbers) if common["type"].startswith("timestamp[ns") else found
+
+
+def _finer(column: Column, sample: Any, numbers: np.ndarray) -> Column:
+    """The column with the step of its timestamps in nanoseconds, and with its atoms and places exactly.
+
+    Args:
+        sample: timestamps ``[N]``.
+        numbers: the same in days.
+    """
+    whole = nanoseconds(sample)
+    tick = next(tick for tick in TICKS if not (whole % tick).any())
+    if tick == TICKS[0] or column.law is None:
+        return column
+    exact = np.unique(whole[np.isin(numbers[~np.isnan(numbers)], (*column.law.atoms, *column.law.places))])
+    return dataclasses.replace(column, tick=tick, instants=tuple(exact.tolist()) or None)
 
 
 def _numeric(
