@@ -22,7 +22,7 @@ SETTINGS = {each.name: each for each in fields(Settings)}
 REFUSED: dict[str, Any] = {
     "epochs": 0, "batch_size": 1.5, "learning_rate": 0, "warmup": 2, "weight_decay": -1, "beta2": 1, "clip": -0.1,
     "skip_norm": float("nan"), "decay": "none", "kl_warmup": 1.1, "average": 1, "patience": -1, "keep": "first",
-    "seed": 2**63, "compile": "yes", "device": 0, "checkpoint_seconds": -1,
+    "seed": 2**63, "compile": "yes", "precision": "bf8", "device": 0, "checkpoint_seconds": -1,
 }  # fmt: skip
 
 

@@ -73,7 +73,7 @@ class Linear(nn.Linear):
         if _is_exporting():  # the graph is for other runtimes, and for any number of rows
             return super().forward(input)
         large = rows * self.weight.numel() >= LARGE and input.dtype == self.weight.dtype == torch.float32
-        if not (large and input.device.type == "cpu" and _FASTER):
+        if not (large and input.device.type == "cpu" and _FASTER) or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         out = product(input.reshape(rows, self.in_features), self.weight)
         out = out if self.bias is None else out + self.bias

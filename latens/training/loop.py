@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -26,6 +26,7 @@ from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Log, load_state, restoring, state_of
 from latens.training.diagnosis import find_cause, not_finite, nothing_moved
 from latens.training.players import PlayerOptimizer, gradients, norm_of
+from latens.training.precision import has_bfloat16, products_in
 from latens.training.processes import Processes
 from latens.training.reduction import Reduction
 from latens.training.settings import Settings, anneal_at, epochs_a_round, learning_rate_at
@@ -111,6 +112,9 @@ class Trainer:
         self.sums, self.skipped = [0.0] * 4, 0  # loss, distortion, rate, updates of this round; skipped updates
         self.stopped, self.finished, self.seconds = False, False, 0.0
         self.since = self._saved = time.monotonic()
+        self._precision = products_in(settings.precision, self.model, self.objective)
+        if settings.precision != "float32" and not has_bfloat16(self.processes.device):
+            self.progress.note(f"this processor has no bfloat16 instructions, so {settings.precision} is slower here")
         step = Step(self.model, self.objective, self.players, self.observers, self.processes, settings)
         self.forward: Callable[..., Any] = step.losses
         self._reductions: dict[tuple[str, ...], Reduction] = {}  # keyed by the names of the players that move
@@ -140,10 +144,13 @@ class Trainer:
 
     # One step
 
-    def _noise(self, start: int, total: int) -> AbstractContextManager[None]:
-        """A block with the noise of the step for the rows from ``start``, out of ``total``; a total of 0 means all."""
+    @contextmanager
+    def _noise(self, start: int, total: int) -> Iterator[None]:
+        """A block with the noise of the step for the rows from ``start``, out of ``total``; a total of 0 means all. The
+        network's products have the precision of the settings."""
         reseed(self.settings.seed, Key.STEP, self.step)
-        return part(start, total)
+        with part(start, total), self._precision:
+            yield
 
     def _update_captured(self, batch: Batch) -> None:
         """One step: first the captured graph, then what cannot be part of it."""

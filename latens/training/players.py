@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from latens.objectives.base import Player
 from latens.training.settings import Settings
 
-_DECAYED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _SWEEP = 32  # steps between searches for subnormal moments
 
@@ -37,7 +37,7 @@ class PlayerOptimizer:
 
     def _groups(self, modules: Iterable[nn.Module], decay: float) -> list[tuple[list[nn.Parameter], float]]:
         """[(parameters, weight decay)], with the parameters that decay first."""
-        weights = {id(m.weight) for root in modules for m in root.modules() if isinstance(m, _DECAYED)} if decay else {}
+        weights = {id(m.weight) for root in modules for m in root.modules() if isinstance(m, WEIGHTED)} if decay else {}
         decayed = [p for p in self.parameters if id(p) in weights]
         others = [p for p in self.parameters if id(p) not in weights]
         return [(group, each) for group, each in ((decayed, decay), (others, 0.0)) if group]
