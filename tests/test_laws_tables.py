@@ -207,6 +207,71 @@ def test_extreme_counts_have_finite_gradients_and_keep_their_digits_in_float32()
             assert results[1] == pytest.approx(results[0], rel=3e-6, abs=1e-4)
 
 
+LN_MEANS = torch.linspace(-6, 9, 40, dtype=torch.float64).repeat(12, 1)
+LN_THETAS = {
+    "per column": torch.linspace(-8, 12, 40, dtype=torch.float64), "per cell": torch.linspace(-8, 12, 480).double(),
+    "of all": torch.tensor(0.3).double(), "per row": torch.linspace(-2, 2, 12, dtype=torch.float64),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("storage", [torch.float64, torch.int32])
+@pytest.mark.parametrize("shape", LN_THETAS)
+def test_gradients_of_the_negative_binomial_are_those_of_its_gamma_form(shape: str, storage: torch.dtype) -> None:
+    """The second route is the textbook form with lgamma, differentiated twice by autograd, in float64. It loses about
+    1e-9 by cancellation."""
+    log_theta = LN_THETAS[shape].reshape({"per cell": (12, 40), "per row": (12, 1)}.get(shape, LN_THETAS[shape].shape))
+    x = distributions.NegativeBinomial(LN_MEANS, log_theta).sample().to(storage)
+    weights = torch.linspace(-1, 2, 480, dtype=torch.float64).view(12, 40)
+
+    def textbook(m: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        theta, none = s.exp(), torch.logaddexp(torch.zeros(()).double(), m - s)
+        gammas = torch.lgamma(x + theta) - torch.lgamma(theta) - torch.lgamma(x.double() + 1)
+        return gammas + x * (m - s - none) - theta * none
+
+    found = []
+    for log_p in (lambda m, s: distributions.NegativeBinomial(m, s).log_prob(x), textbook):
+        leaves = LN_MEANS.clone().requires_grad_(), log_theta.clone().requires_grad_()
+        first = torch.autograd.grad((log_p(*leaves) * weights).sum(), leaves, create_graph=True)
+        second = torch.autograd.grad(sum((g * g.detach().cos()).sum() for g in first), leaves)
+        once = torch.autograd.grad((log_p(*leaves) * weights).sum(), leaves)
+        assert [g.shape for g in once] == [leaf.shape for leaf in leaves]
+        found.append([log_p(*leaves).detach(), *(g.detach() for g in first), *once, *second])
+    for ours, expected in zip(*found, strict=True):
+        assert ours.numpy() == pytest.approx(expected.numpy(), rel=1e-7, abs=1e-6)
+
+
+def test_negative_binomials_broadcast_compile_and_allow_transforms() -> None:
+    """Several draws of the mean share one row of counts; compiled, under ``vmap`` and for one parameter alone the
+    gradients are the same."""
+    m = torch.randn(3, 5, 4, dtype=torch.float64, requires_grad=True)
+    s = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    x = torch.tensor([[0.0, 1.0, 7.0, 300.0]] * 5, dtype=torch.float64)
+
+    def log_p(m: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        return distributions.NegativeBinomial(m, s).log_prob(x)
+
+    expected = torch.stack([log_p(each, s) for each in m])
+    grads = torch.autograd.grad(expected.sum(), (m, s))
+    whole = log_p(m, s)
+    assert torch.allclose(whole, expected, rtol=1e-12)
+    compiled = torch.compile(log_p, backend="eager", fullgraph=True)
+    for each in (log_p, compiled):
+        for ours, theirs in zip(torch.autograd.grad(each(m, s).sum(), (m, s)), grads, strict=True):
+            assert torch.allclose(ours, theirs, rtol=1e-10)
+    assert torch.allclose(torch.vmap(log_p, (0, None))(m, s), expected, rtol=1e-12)
+    assert torch.allclose(torch.func.grad(lambda m: log_p(m, s.detach()).sum())(m.detach()), grads[0], rtol=1e-10)
+    assert torch.allclose(torch.autograd.grad(log_p(m.detach(), s).sum(), s)[0], grads[1], rtol=1e-10)
+    assert torch.allclose(torch.autograd.grad(log_p(m, s.detach()).sum(), m)[0], grads[0], rtol=1e-10)
+
+
+def test_cells_that_are_not_counts_have_no_gradient() -> None:
+    m, s = torch.zeros(4, requires_grad=True), torch.zeros(4, requires_grad=True)
+    log_p = distributions.NegativeBinomial(m, s).log_prob(torch.tensor([-1.0, 0.5, 3.0, torch.nan]))
+    assert log_p.isneginf().tolist() == [True, True, False, True]
+    for gradient in torch.autograd.grad(log_p.sum(), (m, s)):
+        assert (gradient != 0).tolist() == [False, False, True, False]
+
+
 def test_large_theta_is_poisson_and_small_theta_all_zeros() -> None:
     mu, x = np.array([0.1, 3.0, 200.0, 1e6]), np.array([0.0, 2.0, 230.0, 1_001_000.0])
     poisson = distributions.Poisson(t(np.log(mu))).log_prob(t(x)).numpy()
