@@ -157,7 +157,7 @@ def test_a_processor_without_bfloat16_is_told(has: bool, monkeypatch: pytest.Mon
         def note(self, text: str) -> None:
             notes.append(text)
 
-    monkeypatch.setattr("latens.training.loop.has_bfloat16", lambda device: has)
+    monkeypatch.setattr("latens.training.precision.has_bfloat16", lambda device: has)
     trainer(vae(), data(), precision="bf16", progress=Listening())
     assert notes == [] if has else ["this processor has no bfloat16 instructions, so bf16 is slower here"]
 

@@ -26,7 +26,7 @@ from latens.training.callbacks import Interrupted, Progress, StopSignal
 from latens.training.checkpoint import Log, load_state, restoring, state_of
 from latens.training.diagnosis import find_cause, not_finite, nothing_moved
 from latens.training.players import PlayerOptimizer, gradients, norm_of
-from latens.training.precision import has_bfloat16, products_in
+from latens.training.precision import products_in, warn_if_slow
 from latens.training.processes import Processes
 from latens.training.reduction import Reduction
 from latens.training.settings import Settings, anneal_at, epochs_a_round, learning_rate_at
@@ -113,8 +113,7 @@ class Trainer:
         self.stopped, self.finished, self.seconds = False, False, 0.0
         self.since = self._saved = time.monotonic()
         self._precision = products_in(settings.precision, self.model, self.objective)
-        if settings.precision != "float32" and not has_bfloat16(self.processes.device):
-            self.progress.note(f"this processor has no bfloat16 instructions, so {settings.precision} is slower here")
+        warn_if_slow(settings.precision, self.processes.device, self.progress.note)
         step = Step(self.model, self.objective, self.players, self.observers, self.processes, settings)
         self.forward: Callable[..., Any] = step.losses
         self._reductions: dict[tuple[str, ...], Reduction] = {}  # keyed by the names of the players that move

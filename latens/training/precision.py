@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import MethodType
 from typing import Any
@@ -57,3 +58,9 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu":
         return True
     return has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def warn_if_slow(precision: str, device: torch.device, note: Callable[[str], None]) -> None:
+    """Tell ``note`` if the device multiplies in this precision more slowly than in float32."""
+    if precision == "bf16" and not has_bfloat16(device):
+        note("this processor has no bfloat16 instructions, so bf16 is slower here")
