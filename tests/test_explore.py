@@ -19,6 +19,7 @@ import pytest
 import torch
 from browsing import Tab, tab
 from commanding import done, refused
+from scipy import sparse
 
 from latens import evaluation
 from latens.report.explore import Explorer
@@ -496,6 +497,73 @@ def test_a_table_decodes_to_its_columns_and_levels(folder: Path, browser: Tab):
     assert found == wanted | {"since": wanted["since"].isoformat(), "visits": str(wanted["visits"])}  # levels are text
     text = browser.run("document.getElementById('decoded').textContent")
     assert "age" in text and "2020-" in text and "%" in text
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_counts_are_coloured_filtered_and_compared_by_column(folder: Path, browser: Tab):
+    """The columns of a matrix colour and filter the map, and differences of a selection are those of its cells."""
+    random, page = np.random.default_rng(0), folder / "counts.html"
+    means = np.exp(random.normal(0, 1, 30)) * np.where(np.arange(30) == 7, 1 + 20 * (np.arange(300) % 2)[:, None], 1)
+    x = random.poisson(means)
+    sparse.save_npz(folder / "counts.npz", sparse.csr_matrix(x))
+    done("fit", folder / "counts.npz", "--out", folder / "counts", "--latent-dim", 2, "--epochs", 2)
+    done("explore", folder / "counts", "--out", page)
+    opened(browser, page)
+    for menu in ("map-colour", "filter-name"):
+        choose = "(e => { e.value = 'column 7'; e.dispatchEvent(new Event('change')) })"
+        browser.run(f"{choose}(document.getElementById({menu!r}))")
+    browser.run("(e => { e.value = 5; e.dispatchEvent(new Event('change')) })(document.getElementById('filter-low'))")
+    inside = x[:, 7] >= 5
+    browser.until(f"document.getElementById('counted').textContent.includes('{inside.sum()} rows shown')")
+    assert browser.run("document.querySelector('#legend .note').textContent") == "column 7"
+    browser.run("document.getElementById('filter-select').click()")
+    browser.until("document.querySelectorAll('#selection table').length === 2")
+    cells = (
+        "[...[...document.querySelectorAll('#selection table')].at(-1).querySelectorAll('tbody tr')]"
+        ".map(r => [...r.children].map(c => c.textContent))"
+    )
+    found = {name: rest for name, *rest in browser.run(cells) if len(rest) == 4}
+    own, rest = x[inside, 7].mean(), x[~inside, 7].mean()
+    assert [float(v) for v in found["column 7"][:2]] == pytest.approx([own, rest], rel=0.01)
+    assert float(found["column 7"][2].split()[0]) == pytest.approx((own - rest) / x[:, 7].std(), abs=0.006)
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_decoded_arrays_are_in_the_range_of_the_data(folder: Path, browser: Tab):
+    """A normal's mean far from the data leaves their range; the page shows the end of the range, as latens does."""
+    random, page = np.random.default_rng(0), folder / "whole.html"
+    code = random.normal(size=(300, 1))
+    x = np.maximum(0, 20 * code + 30 * random.normal(size=(300, 6))).astype(np.int32)
+    np.save(folder / "whole.npy", x)
+    done("fit", folder / "whole.npy", "--out", folder / "whole", "--latent-dim", 2, "--epochs", 20)
+    done("explore", folder / "whole", "--out", page, "--full")
+    opened(browser, page)
+    z = [[-6.0, -6.0], [6.0, 6.0], [-6.0, 6.0], [6.0, -6.0], [0.0, 0.0]]
+    means = decoded(record.load(folder / "whole"), z)
+    assert (means > x.max(0) + 1).any()
+    found = np.array(browser.run(f"latens.decode({json.dumps(z)})"))
+    assert np.abs(found - means.clip(x.min(0), x.max(0))).max() < 0.01
+    quiet(browser, page)
+
+
+@pytest.mark.browser
+def test_times_are_filtered_to_the_minute(folder: Path, browser: Tab):
+    page = folder / "times.html"
+    lines = [f"{i % 9}.5,2024-01-{1 + i % 5:02} {i % 24:02}:{i % 60:02}" for i in range(300)]
+    (folder / "times.csv").write_text("\n".join(["size,seen", *lines]) + "\n")
+    done("fit", folder / "times.csv", "--out", folder / "times", "--latent-dim", 2, "--epochs", 1)
+    done("explore", folder / "times", "--out", page)
+    opened(browser, page)
+    choose = "(e => { e.value = 'seen'; e.dispatchEvent(new Event('change')) })(document.getElementById('filter-name'))"
+    browser.run(choose)
+    for bound, at in (("low", "2024-01-03T06:00"), ("high", "2024-01-03T17:30")):
+        field = f"document.getElementById('filter-{bound}')"
+        browser.run(f"(e => {{ e.value = '{at}'; e.dispatchEvent(new Event('change')) }})({field})")
+    wanted = sum("2024-01-03 06:00" <= line.split(",")[1] <= "2024-01-03 17:30" for line in lines)
+    assert wanted > 10
+    browser.until(f"document.getElementById('counted').textContent.includes('{wanted} rows shown')")
     quiet(browser, page)
 
 

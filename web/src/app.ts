@@ -2,14 +2,14 @@
 
 import { palette, scaleOf, type Scale } from "./colours";
 import type { Decoded, Decoder } from "./decoder";
-import { $, button, csv, download, h, menu, number, whole } from "./dom";
+import { $, button, csv, download, h, menu, whole } from "./dom";
 import { PointMap, type Mark, type Mode } from "./map";
 import { Metric } from "./metric";
 import type { About, Page, ValueAbout } from "./page";
 import { panels, type Panel } from "./panels";
 import { Rows, type Plane } from "./rows";
 import { Show } from "./show";
-import { fromHash, toHash, type Rest, type State } from "./state";
+import { fromHash, short, toHash, type Rest, type State } from "./state";
 import type { Data } from "./tensor";
 
 export class App {
@@ -160,7 +160,7 @@ export class App {
       const set = (v: number): void => { this.state.conditions[i] = v; void this.update(); };
       if (c.levels.length) return menu(id, c.name, c.levels, Math.round(this.state.conditions[i]!), set);
       return h("label.field", { htmlFor: id }, h("span", c.name),
-        h("input", { id, type: "number", step: "any", value: String(this.state.conditions[i]), min: String(c.low), max: String(c.high), oninput: (e: unknown) => {
+        h("input", { id, type: "number", step: "any", value: short(this.state.conditions[i]!), min: String(c.low), max: String(c.high), oninput: (e: unknown) => {
           const v = (e as InputEvent & { target: HTMLInputElement }).target.valueAsNumber;
           if (Number.isFinite(v)) set(v);
         } }));
@@ -177,8 +177,9 @@ export class App {
     const about = now && values.find((v) => v.name === now.name);
     const set = (low: number, high: number): void => { this.state.filter = { name: about!.name, low, high }; this.#mute(); this.save(); };
     const dated = !!about && this.show.isDate(about.name) && about.low > 1; // not times of the day
+    const type = !dated ? "number" : about.step < 1 ? "datetime-local" : "date";
     const bound = (id: string, label: string, v: number, change: (v: number) => void): HTMLElement =>
-      h("label.field", { htmlFor: id }, h("span", label), h("input", { id, type: dated ? "date" : "number", step: "any", value: dated ? new Date(v * 864e5).toISOString().slice(0, 10) : String(Number(v.toPrecision(6))), onchange: (e: unknown) => {
+      h("label.field", { htmlFor: id }, h("span", label), h("input", { id, type, step: "any", value: dated ? new Date(v * 864e5).toISOString().slice(0, type === "date" ? 10 : 16) : String(Number(v.toPrecision(6))), onchange: (e: unknown) => {
         const found = (e as Event & { target: HTMLInputElement }).target.valueAsNumber / (dated ? 864e5 : 1);
         if (Number.isFinite(found)) change(found);
       } }));
@@ -389,7 +390,9 @@ export class App {
     tip.hidden = row < 0 || !place;
     if (row < 0 || !place) return;
     const datum = this.rows.datum(row);
-    const facts = this.about.rows.values.slice(0, 5).map((v) => {
+    const coloured = this.colouring();
+    const others = this.about.rows.values.filter((v) => v.cell === undefined && v !== coloured).slice(0, 4);
+    const facts = [...(coloured ? [coloured] : []), ...others].map((v) => {
       return h("div", h("small", v.name), " ", this.show.said(v, this.rows.value(v, row)));
     });
     tip.replaceChildren(datum ? this.show.small(datum, this.rows.name(row)) : "", h("div", h("b", this.rows.name(row)), ...facts,
@@ -463,11 +466,11 @@ export class App {
   #readout(): string {
     const { z, row } = this.state;
     const [near] = this.rows.nearest(z, 1);
-    const words = [row >= 0 ? `The code of ${this.rows.name(row)}.` : near ? `Nearest row: ${this.rows.name(near.row)}, at a distance of ${number(near.distance, 2)}.` : ""];
+    const words = [row >= 0 ? `The code of ${this.rows.name(row)}.` : near ? `Nearest row: ${this.rows.name(near.row)} (distance ${near.distance.toFixed(2)}).` : ""];
     if (this.about.prior.standard) {
       const r = Math.sqrt(z.reduce((s, v) => s + v * v, 0));
       const usual = Math.sqrt(z.length);
-      words.push(r > usual + 2.2 ? `Outside the prior's mass: ${number(r, 2)} from its centre, draws are at ${number(usual, 2)}.` : `${number(r, 2)} from the prior's centre.`);
+      words.push(r > usual + 2.2 ? `Outside the prior's mass: ${r.toFixed(2)} from its centre, draws are at ${usual.toFixed(2)}.` : `From the prior's centre: ${r.toFixed(2)}.`);
     }
     return words.join(" ");
   }
@@ -477,15 +480,19 @@ export class App {
     if (row >= this.rows.coded) return;
     this.state.row = row;
     if (this.about.conditions.length) void this.conditionsOf([row]).then((c) => {
-      c.forEach((v, i) => {
-        this.state.conditions[i] = v[0]!;
-        const field = $(`condition-${i}`) as HTMLSelectElement | HTMLInputElement;
-        if (field instanceof HTMLSelectElement) field.selectedIndex = v[0]!; else field.value = String(v[0]);
-      });
+      this.setConditions(c.map((v) => v[0]!));
       this.setCode(this.rows.code(row));
     });
     else this.setCode(this.rows.code(row));
     this.open(tab);
+  }
+
+  setConditions(values: readonly number[]): void {
+    values.forEach((v, i) => {
+      this.state.conditions[i] = v;
+      const field = $(`condition-${i}`) as HTMLSelectElement | HTMLInputElement;
+      if (field instanceof HTMLSelectElement) field.selectedIndex = v; else field.value = short(v);
+    });
   }
 
   mark(): void {

@@ -31,8 +31,18 @@ export class Decoder {
         const each = all.length / codes.length;
         return [name, all.subarray(i * each, (i + 1) * each)];
       }));
-      return { ...parts, value: cells ?? parts["value"] } as Decoded;
+      return { ...parts, value: cells ?? this.#settled(parts["value"]!) } as Decoded;
     });
+  }
+
+  /** Cells of other data than tables within the range of the data, as `latens reconstruct` writes them. */
+  #settled(x: Data): Data {
+    const { limits, kind } = this.page.about.data;
+    if (!limits) return x;
+    const [low, high] = limits;
+    const [n, each] = [low.length, x.length / low.length];
+    const channel = (j: number): number => (kind === "image" ? Math.floor(j / each) : j % n);
+    return x.map((v, j) => Math.min(Math.max(v, low[channel(j)]!), high[channel(j)]!));
   }
 
   /** The outputs for all rows of the inputs [N][...], in the order of the graph. */

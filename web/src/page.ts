@@ -12,7 +12,7 @@ export interface Column {
   /** Where the deviations and the probabilities of levels are in the decoder's output, if it has any. */
   deviation: number | null; levels_at: number | null;
 }
-export interface ValueAbout { name: string; levels: string[]; low: number; high: number; step: number; missing: number; block: string }
+export interface ValueAbout { name: string; levels: string[]; low: number; high: number; step: number; missing: number; block: string; /** The column of the cells that it is, if it is none of its own. */ cell?: number }
 export interface MapAbout {
   name: string; block: string; low: number[]; high: number[]; count: number; middle?: number[]; axes?: number[][]; share?: number[];
 }
@@ -23,7 +23,9 @@ export interface About {
   kinds: Record<string, string>; address?: string; graph?: GraphAbout;
   data: {
     kind: "image" | "sequence" | "vector" | "counts" | "table"; shape: number[]; columns?: Column[]; names: string[];
-    low: number; high: number; whole: boolean; span: number[]; levels: number | null;
+    low: number; high: number; whole: boolean; levels: number | null;
+    /** The smallest and the largest values of each column or channel; missing for tables and if there are none. */
+    limits?: [number[], number[]];
   };
   dimensions: {
     count: number; active: number[]; inactive: number; rates: number[] | null; center: number[]; unit: number[];

@@ -18,7 +18,7 @@ export function panels(app: App): Panel[] {
 /** Thumbnails; a click on one moves the page to its code. */
 function tiles(app: App, items: readonly { x: ArrayLike<number> | null; z?: Code; row?: number; text?: string; label: string; isDatum?: boolean }[], go = true): HTMLElement {
   const columns = app.show.telling(items.flatMap((item) => (item.x ? [item.x] : [])));
-  return h("div", { className: `tiles ${app.about.data.kind}` }, ...items.map((item) => h("button", { type: "button", className: item.isDatum === false ? "tile decoded" : "tile", title: item.label, "aria-label": item.label, disabled: !go && item.row === undefined, onclick: () => { if (item.row !== undefined) app.pick(item.row); else if (item.z) app.setCode(item.z); } }, item.x ? app.show.small(item.x, item.label, columns) : h("span.words", item.label), item.text ? h("small", item.text) : null)));
+  return h("div", { className: `tiles ${app.show.inWords ? "table" : app.about.data.kind}` }, ...items.map((item) => h("button", { type: "button", className: item.isDatum === false ? "tile decoded" : "tile", title: item.label, "aria-label": item.label, disabled: !go && item.row === undefined, onclick: () => { if (item.row !== undefined) app.pick(item.row); else if (item.z) app.setCode(item.z); } }, item.x ? app.show.small(item.x, item.label, columns) : h("span.words", item.label), item.text ? h("small", item.text) : null)));
 }
 
 const note = (text: string): HTMLElement => h("p.note", text);
@@ -73,7 +73,7 @@ function traversals(app: App): Panel {
   let turn = 0;
   return { id: "traversals", name: "Traversals", body, async refresh() {
     const own = ++turn;
-    const steps = app.about.data.kind === "table" ? [-2, 0, 2] : [-3, -2, -1, 0, 1, 2, 3];
+    const steps = app.show.inWords ? [-2, 0, 2] : [-3, -2, -1, 0, 1, 2, 3];
     const dims = app.active.slice(0, 12);
     const codes = dims.flatMap((d) => steps.map((s) => { const z = Float64Array.from(app.state.z); z[d] = dimensions.center[d]! + s * dimensions.unit[d]!; return z; }));
     const rows = await app.decode(codes);
@@ -99,7 +99,7 @@ function rowPanel(app: App): Panel {
     const near = app.rows.nearest(code, 9, (i) => i !== row).slice(0, 8);
     const others = await shown(app, near.map((n) => n.row));
     if (own !== turn) return;
-    const facts = app.about.rows.values.slice(0, 8).map((v) => { return `${v.name} ${app.show.said(v, app.rows.value(v, row))}`; });
+    const facts = app.about.rows.values.filter((v) => v.cell === undefined).slice(0, 8).map((v) => { return `${v.name} ${app.show.said(v, app.rows.value(v, row))}`; });
     const parts: (HTMLElement | null)[] = [
       h("h3", app.rows.name(row) + (given < 0 ? " (nearest to the code)" : "")), note([...new Set(facts)].join(" · ")),
       given < 0 ? h("div.bar", button("go-row", "Go to its code", () => app.pick(row))) : null];
@@ -131,7 +131,8 @@ function selection(app: App): Panel {
     const middle = mean(coded.map((i) => app.rows.code(i)), app.state.z.length);
     const data = chosen.filter((i) => i < app.rows.kept).slice(0, 20_000);
     const average = averageOf(app, data);
-    const [atMiddle] = coded.length ? await app.decode([middle]) : [];
+    const given = (await app.conditionsOf(coded)).map((v, i) => (app.about.conditions[i]!.levels.length ? mostFrequent(v) : v.reduce((a, b) => a + b, 0) / v.length));
+    const [atMiddle] = coded.length ? await app.decode([middle], given.map((v) => [v])) : [];
     const some = chosen.filter((i) => i < app.rows.coded).slice(0, 16);
     const pictures = await shown(app, some);
     if (own !== turn) return;
@@ -139,7 +140,7 @@ function selection(app: App): Panel {
       h("p", h("b#selected-count", whole(chosen.length)), ` of ${whole(app.rows.count)} rows (${((100 * chosen.length) / app.rows.count).toFixed(1)} %).`),
       h("div.bar",
         button("selection-csv", "Row numbers (CSV)", () => download("selection.csv", csv([["row"], ...chosen.map((i) => [app.rows.numbers[i]!])]))),
-        button("selection-go", "Go to the mean code", () => app.setCode(middle)), button("selection-clear", "Clear", () => app.select([])))];
+        button("selection-go", "Go to the mean code", () => { app.setConditions(given); app.setCode(middle); }), button("selection-clear", "Clear", () => app.select([])))];
     if (average && atMiddle) parts.push(h("h3", "Mean datum, and the mean code decoded"), app.about.data.kind === "image"
       ? h("div.trio", app.show.picture(average, "The mean datum", "medium"), app.show.picture(atMiddle, "The mean code, decoded", "medium"))
       : app.show.full(atMiddle, "The mean datum, and the mean code decoded", average), ...[dashed(app)].filter((p) => p !== null));
@@ -155,12 +156,17 @@ function averageOf(app: App, rows: readonly number[]): Float64Array | null {
   const [sum, seen] = [new Float64Array(app.decoder.width), new Float64Array(app.decoder.width)];
   for (const i of rows) app.rows.datum(i)!.forEach((v, j) => { if (!Number.isNaN(v)) { sum[j]! += v; seen[j]!++; } });
   return rows.length ? sum.map((v, j) => {
-    const levels = app.about.data.columns?.[j]?.levels.length;
-    if (!levels) return v / seen[j]!;
-    const times = new Float64Array(levels);
-    for (const i of rows) { const x = app.rows.datum(i)![j]!; if (!Number.isNaN(x)) times[x]!++; }
-    return times.indexOf(Math.max(...times));
+    const column = app.about.data.columns?.[j];
+    const levels = column?.levels.length;
+    if (!levels) return column?.kind === "datetime" ? Math.round((v / seen[j]!) * 1440) / 1440 : v / seen[j]!; // to the minute
+    return mostFrequent(rows.map((i) => app.rows.datum(i)![j]!));
   }) : null;
+}
+
+function mostFrequent(numbers: readonly number[]): number {
+  const times = new Map<number, number>();
+  for (const v of numbers) if (!Number.isNaN(v)) times.set(v, (times.get(v) ?? 0) + 1);
+  return [...times].reduce((a, b) => (b[1] > a[1] ? b : a), [NaN, 0])[0];
 }
 
 /** All values and codes, sorted by the distance of the selection's mean from that of the rest, in deviations. */
@@ -195,7 +201,7 @@ function differences(app: App, inside: Uint8Array): HTMLElement {
   }
   app.active.forEach((d, a) => {
     const c = compare(app.rows.coded, (i) => app.rows.codes[a * app.rows.coded + i]!);
-    lines.push({ name: `code, dimension ${d}`, own: number(c.own, 2), rest: number(c.rest, 2), effect: c.effect });
+    lines.push({ name: `dimension ${d}`, own: number(c.own, 2), rest: number(c.rest, 2), effect: c.effect });
   });
   const shown = lines.filter((l) => Number.isFinite(l.effect)).sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, 12);
   const top = Math.max(1, ...shown.map((l) => Math.abs(l.effect)));
@@ -258,7 +264,7 @@ function path(app: App): Panel {
     const { a, b } = app.state;
     if (!a || !b) box.replaceChildren(note("Set A and B: move the code by the map, the sliders or a row, then press “A is here” and “B is here”."));
     else {
-      const ways = app.about.data.kind === "table" ? 5 : 9;
+      const ways = app.show.inWords ? 5 : 9;
       const codes = Array.from({ length: ways }, (_, i) => between(a, b, i / (ways - 1)));
       const rows = await app.decode(codes);
       box.replaceChildren(tiles(app, rows.map((x, i) => ({ x, z: codes[i]!, label: `${Math.round((100 * i) / (ways - 1))} % of the way`, text: i === 0 ? "A" : i === ways - 1 ? "B" : "" }))));
@@ -298,7 +304,7 @@ function samples(app: App): Panel {
   const kinds = [...new Set([...(prior.standard ? ["the prior"] : []), ...prior.draws.map((d) => d.name)])];
   let drawnAt = "";
   let kind = 0;
-  const amount = app.about.data.kind === "table" ? 8 : 24;
+  const amount = app.show.inWords ? 8 : 24;
   const temperature = h("input#temperature", { type: "range", min: "0", max: "1.5", step: "0.05", value: "1", oninput: () => { output.textContent = temperature.valueAsNumber.toFixed(2); void decode(); } });
   const output = h("output", { htmlFor: "temperature" }, "1.00");
   const box = h("div#sampled");
@@ -343,7 +349,7 @@ function kept(app: App): Panel & { add(rows: ArrayLike<number>[]): void } {
   const table = (): unknown[][] => {
     const { columns, names } = app.about.data;
     const head = columns ? columns.map((c) => c.name) : names.length ? names : Array.from({ length: app.decoder.width }, (_, j) => `cell ${j}`);
-    return [head, ...found.map((x) => { const plain = app.show.plain(x); return Array.isArray(plain) ? app.show.settled(x) : Object.values(plain); })];
+    return [head, ...found.map((x) => Object.values(app.show.plain(x)))];
   };
   const png = (): void => {
     const [, height, width] = app.about.data.shape as [number, number, number];

@@ -1,7 +1,7 @@
 // The rows of the page: their codes, cells and positions on maps, and their numbers or levels for every colouring.
 
 import { whole } from "./dom";
-import type { Block, MapAbout, Page, ValueAbout } from "./page";
+import type { About, Block, MapAbout, Page, ValueAbout } from "./page";
 
 export interface Plane {
   name: string;
@@ -30,12 +30,14 @@ export class Rows {
   }
 
   static async open(page: Page): Promise<Rows> {
-    const { rows } = page.about;
+    const { data, rows } = page.about;
     const values = new Map<string, Block>();
     await Promise.all(rows.values.map(async (v) => values.set(v.name, await page.block(v.block))));
+    const cells = rows.kept ? await page.block("cells") : null;
+    if (cells && (data.kind === "counts" || data.kind === "vector")) rows.values.push(...columnsOf(cells, page.about));
     return new Rows(
       page, (await page.block("codes")) as Float32Array, (await page.block("numbers")) as Int32Array,
-      (await page.block("beyond")) as Uint8Array, rows.kept ? await page.block("cells") : null, values,
+      (await page.block("beyond")) as Uint8Array, cells, values,
     );
   }
 
@@ -63,6 +65,10 @@ export class Rows {
   }
 
   value(about: ValueAbout, row: number): number {
+    if (about.cell !== undefined) {
+      const { low, step } = this.page.about.rows.cells!;
+      return row < this.kept ? low + step * this.cells![row * (this.cells!.length / this.kept) + about.cell]! : NaN;
+    }
     const stored = this.values.get(about.name)![row]!;
     return stored === about.missing ? NaN : about.low + stored * about.step;
   }
@@ -145,4 +151,33 @@ export function smallest(numbers: ArrayLike<number>, k: number, of: (i: number) 
     if (found.length === k) worst = numbers[found[k - 1]!]!;
   }
   return found;
+}
+
+const COLUMNS = 1000; // the most columns of a matrix by which points can be coloured
+
+/** The columns of a matrix as values of rows; of more than COLUMNS, those of the largest variance. */
+function columnsOf(cells: Block, { data, rows }: About): ValueAbout[] {
+  const width = cells.length / rows.kept;
+  const found = Array.from({ length: width }, (_, j) => {
+    let [low, high, sum, squares] = [Infinity, -Infinity, 0, 0];
+    for (let i = j; i < cells.length; i += width) {
+      const v = cells[i]!;
+      if (Number.isNaN(v)) continue;
+      if (v < low) low = v;
+      if (v > high) high = v;
+      sum += v;
+      squares += v * v;
+    }
+    return { j, low, high, variance: squares / rows.kept - (sum / rows.kept) ** 2 };
+  }).filter((c) => c.high > c.low);
+  const least = found.map((c) => c.variance).sort((a, b) => b - a)[COLUMNS - 1] ?? -Infinity;
+  const taken = new Set(rows.values.map((v) => v.name));
+  return found.filter((c) => c.variance >= least).map(({ j, low, high }) => {
+    const name = data.names[j] ?? `column ${j}`;
+    const real = (v: number): number => rows.cells!.low + rows.cells!.step * v;
+    return {
+      name: taken.has(name) ? `column ${name}` : name, levels: [], low: real(low), high: real(high), step: (real(high) - real(low)) / 65000,
+      missing: NaN, block: "", cell: j,
+    };
+  });
 }

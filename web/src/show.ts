@@ -11,12 +11,6 @@ export class Show {
 
   constructor(about: About) { this.#data = about.data; }
 
-  /** Cells of other data than tables within their range. */
-  settled(x: Numbers): number[] {
-    const { span, kind } = this.#data;
-    return Array.from(x, (v) => (kind === "counts" ? Math.max(0, v) : span.length ? Math.min(Math.max(v, span[0]!), span[1]!) : v));
-  }
-
   /** A cell as the data write it. */
   text(column: Column, v: number): string {
     if (Number.isNaN(v)) return "missing";
@@ -56,25 +50,41 @@ export class Show {
     return this.#bars(x, label, beside);
   }
 
-  /** The columns of a table that tell these rows apart: at most four in which they differ most. */
+  /** Whether a small row consists of names and values: a picture of many columns would not say which they are. */
+  get inWords(): boolean { return this.#data.kind === "table" || this.#data.kind === "counts" || this.#data.names.length > 0; }
+
+  /** The columns that tell these rows apart: at most four in which they differ most. */
   telling(rows: readonly Numbers[]): number[] {
-    const columns = this.#data.columns ?? [];
-    const apart = columns.map((c, j) => {
+    const { columns } = this.#data;
+    const apart = columns ? this.#apart(columns, rows) : this.inWords ? this.#spreads(rows) : [];
+    return apart.map((_, j) => j).sort((a, b) => apart[b]! - apart[a]!).slice(0, 4).sort((a, b) => a - b);
+  }
+
+  /** How far rows are apart in each column, counts as square roots; of one row, how large its cells are. */
+  #spreads(rows: readonly Numbers[]): number[] {
+    const root = (v: number): number => (this.#data.kind === "counts" ? Math.sqrt(Math.max(0, v)) : v);
+    return Array.from({ length: rows[0]?.length ?? 0 }, (_, j) => {
+      const seen = rows.map((x) => root(x[j]!)).filter((v) => !Number.isNaN(v));
+      return rows.length === 1 ? Math.abs(seen[0] ?? 0) : seen.length ? Math.max(...seen) - Math.min(...seen) : 0;
+    });
+  }
+
+  #apart(columns: readonly Column[], rows: readonly Numbers[]): number[] {
+    return columns.map((c, j) => {
       const seen = rows.map((x) => x[j]!).filter((v) => !Number.isNaN(v));
       const gaps = Number(seen.length > 0 && seen.length < rows.length) / 2;
       if (!c.levels.length) return gaps + (Math.max(...seen) - Math.min(...seen)) / ((c.high ?? 1) - (c.low ?? 0) || 1);
       return gaps + 1 - Math.max(0, ...seen.map((v) => seen.filter((w) => w === v).length)) / seen.length;
     }).map((v) => (Number.isFinite(v) ? v : 0));
-    return columns.map((_, j) => j).sort((a, b) => apart[b]! - apart[a]!).slice(0, 4).sort((a, b) => a - b);
   }
 
-  /** The row as small as a word; of a table, only some columns. */
-  small(x: Numbers, label: string, columns: readonly number[] = [0, 1, 2, 3]): HTMLElement {
+  /** The row as small as a word; in words, only some columns. */
+  small(x: Numbers, label: string, columns: readonly number[] = this.telling([x])): HTMLElement {
     if (this.#data.kind === "image") return this.picture(x, label, "small");
     if (this.#data.kind === "sequence") return this.#lines(x, label, 96, 48);
-    if (this.#data.kind === "table") {
-      const all = this.#data.columns!;
-      return h("span.words", ...columns.filter((j) => j < all.length).map((j) => h("span", h("small", all[j]!.name), " ", this.text(all[j]!, x[j]!))));
+    if (this.inWords) {
+      const text = (j: number): string => (this.#data.columns ? this.text(this.#data.columns[j]!, x[j]!) : number(x[j]!));
+      return h("span.words", ...columns.map((j) => h("span", h("small", this.name(j)), " ", text(j))));
     }
     return this.#spark(x, label);
   }
@@ -119,9 +129,9 @@ export class Show {
   #table(x: Numbers, beside?: Numbers | null, spread?: Decoded): HTMLElement {
     const rows = this.#data.columns!.map((c, j) => {
       const [low, high] = [c.low ?? 0, c.high ?? 1];
-      const share = c.levels.length ? (x[j]! + 0.5) / c.levels.length : (x[j]! - low) / (high - low || 1);
-      const bar = h("td.bar", h("i", { style: `left:${100 * Math.min(1, Math.max(0, share))}%` }));
-      const range = c.levels.length ? `${c.levels.length} levels` : `${this.text(c, low)} to ${this.text(c, high)}`;
+      const left = (v: number): string => `left:${100 * Math.min(1, Math.max(0, c.levels.length ? (v + 0.5) / c.levels.length : (v - low) / (high - low || 1)))}%`;
+      const bar = h("td.bar", h("span", h("i", { style: left(x[j]!) }), beside && !Number.isNaN(beside[j]!) && h("b", { style: left(beside[j]!) })));
+      const range = c.levels.length ? [`${c.levels.length} levels`] : [h("span", `${this.text(c, low)} to`), " ", h("span", this.text(c, high))];
       const s = c.deviation === null ? undefined : spread?.deviation?.[c.deviation];
       const shares = c.levels_at === null ? undefined : spread?.probabilities?.subarray(c.levels_at, c.levels_at + c.levels.length);
       return h("tr",
@@ -131,7 +141,7 @@ export class Show {
           shares ? h("small", { title: c.levels.map((l, k) => `${l}: ${(100 * shares[k]!).toFixed(1)} %`).join("\n") }, ` ${(100 * shares[x[j]!]!).toFixed(0)} %`)
             : s !== undefined && s > 0 && h("small", { title: "standard deviation" }, ` ± ${number(s, 2)}${c.kind === "datetime" ? " days" : ""}`)),
         beside && h("td.value", this.#difference(c, x[j]!, beside[j]!)),
-        bar, !beside && h("td.range", range));
+        bar, !beside && h("td.range", ...range));
     });
     const head = beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("th", "difference"), h("td")));
     return h("div.scroll", h("table.cells", head, h("tbody", ...rows)));
@@ -154,21 +164,28 @@ export class Show {
   }
 
   #spark(x: Numbers, label: string): HTMLElement {
-    const [n, top] = [Math.min(x.length, 48), Math.max(1e-9, ...Array.from(x, Math.abs))];
-    return svg(96, 40, label, Array.from({ length: n }, (_, i) =>
-      `<rect x="${(i * 96) / n}" width="${90 / n}" y="${40 - (38 * Math.abs(x[i]!)) / top}" height="${(38 * Math.abs(x[i]!)) / top}" fill="var(--c0)"/>`).join(""));
+    const n = Math.min(x.length, 48); // of more columns, each bar is the largest of its part
+    const bars = Array.from({ length: n }, (_, i) => {
+      const part = Array.from({ length: Math.ceil(x.length / n) }, (_, k) => x[Math.floor((i * x.length) / n) + k]!).filter(Number.isFinite);
+      return part.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
+    });
+    const [low, high] = [Math.min(0, ...bars), Math.max(0, ...bars)];
+    const y = (v: number): number => 39 - (38 * (v - low)) / (high - low || 1);
+    return svg(96, 40, label, bars.map((v, i) =>
+      `<rect x="${(i * 96) / n}" width="${90 / n}" y="${y(Math.max(0, v))}" height="${Math.abs(y(v) - y(0))}" fill="var(--c0)"/>`).join(""));
   }
 
   #bars(x: Numbers, label: string, beside?: Numbers | null): HTMLElement {
     const order = Array.from({ length: x.length }, (_, i) => i);
     if (this.#data.kind === "counts") order.sort((a, b) => (beside?.[b] ?? x[b]!) - (beside?.[a] ?? x[a]!));
+    else if (beside && x.length > 24) order.sort((a, b) => Math.abs(x[b]! - beside[b]!) - Math.abs(x[a]! - beside[a]!));
     const shown = order.slice(0, 24);
     const top = Math.max(1e-9, ...shown.map((i) => Math.max(Math.abs(x[i]!), Math.abs(beside?.[i] ?? 0))));
     const rows = shown.map((i) => h("tr", h("th", { scope: "row" }, this.name(i)),
       beside && h("td.value", number(beside[i]!)),
       h("td.value", number(x[i]!)),
       beside && h("td.value", signed(x[i]! - beside[i]!)),
-      h("td.fill", h("i", { style: `width:${(100 * Math.abs(x[i]!)) / top}%` }), beside && h("b", { style: `left:${(100 * Math.abs(beside[i]!)) / top}%` }))));
+      h("td.fill", h("span", h("i", { style: `width:${(100 * Math.abs(x[i]!)) / top}%` }), beside && h("b", { style: `left:${(100 * Math.abs(beside[i]!)) / top}%` })))));
     const more = order.length - shown.length;
     return h("div.scroll", { "aria-label": label }, h("table.cells",
       beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("th", "difference"), h("td"))),

@@ -16,7 +16,7 @@ export interface State {
   view: { x: number; y: number; scale: number } | null;
 }
 
-const short = (v: number): string => String(Number(v.toPrecision(5)));
+export const short = (v: number): string => String(Number(v.toPrecision(5)));
 const list = (v: ArrayLike<number>): string => Array.from(v, short).join(",");
 const numbers = (text: string | null, n?: number): number[] | null => {
   const found = text?.split(",").map(Number) ?? [];

@@ -98,9 +98,8 @@ class Contents:
         return {
             "kind": "counts" if kind == "vector" and schema.kind == "count" else kind, "shape": list(schema.shape),
             "names": list(schema.names or ()), "low": low, "high": high if high > low else low + 1.0,
-            "whole": schema.is_discrete or schema.kind == "count", "span": list(schema.span or ()),
-            "levels": schema.levels,
-        }  # fmt: skip
+            "whole": schema.is_discrete or schema.kind == "count", "levels": schema.levels,
+        } | _limits(schema)  # fmt: skip
 
     def _columns(self, schema: Table) -> list[dict[str, Any]]:
         """The columns in the user's terms; each has the positions of its standard deviation and of its probabilities
@@ -379,6 +378,13 @@ def _decimal_step(x: np.ndarray, least: float) -> float:
         if 10.0**-places >= least and np.abs(scaled - np.rint(scaled)).max(initial=0.0) < 1e-6:
             return 10.0**-places
     return least
+
+
+def _limits(schema: Schema) -> dict[str, Any]:
+    """The range of each column or channel to which decoded means are clipped."""
+    if schema.ranges is not None:
+        return {"limits": [list(schema.ranges.low), list(schema.ranges.high)]}
+    return {"limits": [[end] for end in schema.span]} if schema.span else {}
 
 
 def _written(column: Column) -> dict[str, Any]:
