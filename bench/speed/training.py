@@ -32,6 +32,19 @@ def contenders(work: Callable[[Size], Any], *peers: str, **plain: dict[str, Any]
     return made | {name: _build(work, *PEERS[name], {}) for name in peers}
 
 
+def in_bfloat16(work: Callable[[Size], Any]) -> dict[str, Build]:
+    """latens compiled, with products in bfloat16, on processors that have them."""
+    name = "latens compiled bf16"
+    return {name: _build(work, "peers.ours", "training", {"compile": True, "precision": "bf16"})}
+
+
+def times(found: dict[str, Any], one: str, other: str) -> dict[str, float]:
+    """{a name: how many times as fast ``one`` is as ``other``, by medians}, if both were measured."""
+    if one not in found or other not in found:
+        return {}
+    return {f"{one} times {other}": round(found[one]["median"] / found[other]["median"], 2)}
+
+
 def _build(work: Callable[[Size], Any], module: str, function: str, options: dict[str, Any]) -> Build:
     return partial(_start, work, module, function, options)
 
@@ -45,4 +58,11 @@ def _start(
 
         if not torch.cuda.is_available():
             raise Absent("torch sees no CUDA device on this machine")
+    if options.get("precision") == "bf16":
+        import torch
+
+        from latens.training.precision import has_bfloat16
+
+        if not has_bfloat16(torch.device(found.device)):
+            raise Absent("this processor has no bfloat16 instructions")
     return getattr(importlib.import_module(f"speed.{module}"), function)(found, **options)
