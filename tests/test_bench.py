@@ -79,6 +79,20 @@ def test_the_floor_is_that_of_held_out_rows(measures: ModuleType) -> None:
     assert 0.42 < found["closer"] < 0.58 and 0.42 < found["attack"] < 0.58  # no row on both sides
 
 
+@pytest.mark.parametrize(
+    ("case", "contender"),
+    [("mlp", "latens eager"), ("conv", "latens eager"), ("table-512", "latens eager"), ("counts", "latens eager"),
+     ("nll", "latens")],
+)  # fmt: skip
+def test_latens_runs_in_the_cases_of_the_speed_comparison(
+    case: str, contender: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    cases = importlib.import_module("speed.case")
+    build = cases.chosen([case])[0].contenders[contender]
+    assert build(cases.Size(quick=True))(0)["value"] > 0
+
+
 SCRIPTS = ("synthetic_table", "imputation", "anomaly", "conditional", "stream", "speed", "memory", "compression")
 TABLES = dict.fromkeys(SCRIPTS, "docs/benchmarks.md") | dict.fromkeys(
     ("published", "disentanglement"), "docs/published.md"

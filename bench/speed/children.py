@@ -40,7 +40,7 @@ def plain(rows: int) -> None:
     from speed.peers.plain import training
     from speed.peers.work import Work
 
-    training(Work(Mlp(784, (512,), 10), inputs.grey(_images(rows)), batch=BATCH))(0)
+    training(Work(Mlp(784, (512,), 10), inputs.binary(_images(rows)), batch=BATCH))(0)
 
 
 def pythae(rows: int) -> None:
@@ -50,7 +50,7 @@ def pythae(rows: int) -> None:
     from speed.peers.pythae_loop import training
     from speed.peers.work import Work
 
-    training(Work(Mlp(784, (512,), 10), inputs.grey(_images(rows)), batch=BATCH))(0)
+    training(Work(Mlp(784, (512,), 10), inputs.binary(_images(rows)), batch=BATCH))(0)
 
 
 if __name__ == "__main__":

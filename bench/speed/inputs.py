@@ -24,11 +24,11 @@ def fashion(size: Any, quick_rows: int = 128 * 30) -> tuple[Any, Any, str]:
     return train[: size.of(None, quick_rows)], test[: size.of(None, 500)], what
 
 
-def grey(images: Any) -> Any:
-    """The images as ``[N, 784]`` float32 in [0, 1]."""
+def binary(images: Any) -> Any:
+    """Which pixels are brighter than half, as ``[N, 784]`` float32 of 0 and 1."""
     import numpy as np
 
-    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    return (images.reshape(len(images), -1) > 127).astype(np.float32)
 
 
 def normals(rows: int, columns: int = 10, factors: int = 4, seed: int = 0) -> Any:

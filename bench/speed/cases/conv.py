@@ -12,7 +12,7 @@ def work(size: Size, device: str = "cpu"):
     from speed.peers.work import Work
 
     images = inputs.fashion(size)[0][: size.of(128 * 100, None)]
-    return Work(networks.Conv(), inputs.grey(images).reshape(-1, 1, 28, 28), device=device, unit="ms")
+    return Work(networks.Conv(), inputs.binary(images).reshape(-1, 1, 28, 28), device=device, unit="ms")
 
 
 CASES = [

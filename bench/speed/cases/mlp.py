@@ -11,7 +11,7 @@ def work(size: Size, device: str = "cpu"):
     from speed import inputs, networks
     from speed.peers.work import Work
 
-    x = inputs.grey(inputs.fashion(size)[0])
+    x = inputs.binary(inputs.fashion(size)[0])
     return Work(networks.Mlp(784, (512,), 10), x, epochs=size.of(1, 2), device=device)
 
 
@@ -21,7 +21,7 @@ def summary(found):
 
 CASES = [
     Case(
-        "mlp", "MLP 784-512-10 on 60,000 grey images, batch 128", GOAL, "rows/s",
+        "mlp", "MLP 784-512-10 on 60,000 binary images, batch 128", GOAL, "rows/s",
         contenders(work, "pythae", "JAX scan", "floor", plain={}, fused={"fused": True}) | in_bfloat16(work),
         ours="latens compiled", theirs="pythae", floor="floor", summary=summary,
     )

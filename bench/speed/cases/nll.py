@@ -14,7 +14,7 @@ def data(size: Size):
 
     from speed import inputs
 
-    return torch.from_numpy(inputs.grey(inputs.fashion(size)[1])[: size.of(100, 10)]), size.of(1000, 50)
+    return torch.from_numpy(inputs.binary(inputs.fashion(size)[1])[: size.of(100, 10)]), size.of(1000, 50)
 
 
 def network():

@@ -1,9 +1,8 @@
-"""Wall-clock time until the test bound is as good as the one that pythae reaches in 50 epochs, on grey Fashion-MNIST
-with the network of mlp.py.
+"""Wall-clock time until the test bound is as good as the one that pythae reaches in 50 epochs, on binary
+Fashion-MNIST with the network of mlp.py.
 
-pythae runs with Adam at 1e-3 and batches of 128, latens.train with its default settings. (latens.VAE refuses a
-Bernoulli likelihood for grey values, because it is not a density of them.) The time is that of the whole call,
-including compiling; the bound is that of the final weights, computed by the same function for both.
+pythae runs with Adam at 1e-3 and batches of 128, latens.train with its default settings. The time is that of the whole
+call, including compiling; the bound is that of the final weights, computed by the same function for both.
 """
 
 import time
@@ -22,7 +21,7 @@ def data(size: Size):
     from speed import inputs
 
     train, test, _ = inputs.fashion(size)
-    return [torch.from_numpy(inputs.grey(images)) for images in (train, test)]
+    return [torch.from_numpy(inputs.binary(images)) for images in (train, test)]
 
 
 def network():
