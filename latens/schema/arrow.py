@@ -250,7 +250,7 @@ def in_nanoseconds(days: np.ndarray, tick: int) -> np.ndarray:
     """Days since 1970-01-01 as whole nanoseconds ``[N]``, rounded to multiples of the tick.
 
     >>> in_nanoseconds(np.array([1.0 + 2**-40]), 100).tolist()
-    [86400000078600]
+    [86400000000100]
     """
     day = np.floor(days)
     rest = np.rint((days - day) * (DAY * 1e9 / tick)).astype(np.int64) * tick

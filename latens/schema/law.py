@@ -401,38 +401,85 @@ def _places(values: np.ndarray, step: float, count: int, first: float) -> tuple[
     return whole, np.rint((values - first - whole) / step).astype(np.int64) % count
 
 
+def place_of(values: np.ndarray, step: float, count: int, first: float) -> np.ndarray:
+    """The number of the place of each value ``[N]`` within its whole number, of ``count`` places."""
+    return _places(values, step, count, first)[1]
+
+
+Levels = Sequence[tuple[float, np.ndarray]]  # (period, mask of its places that can occur), the shortest first
+
+
 def endings_of(
-    values: np.ndarray, seen: np.ndarray, step: float, can: np.ndarray, first: float = 0.0, *, is_certain: bool = False
-) -> dict[str, Any]:  # fmt: skip
-    """Places within a whole number, and their shares, as fields of a calendar; empty if all possible places are equally
-    frequent. With few rows, only frequent places get a share of their own; the other places divide the rest equally.
+    values: np.ndarray, seen: np.ndarray, levels: Levels, origin: float, usual: np.ndarray, *,
+    is_certain: bool = False,
+) -> np.ndarray | None:  # fmt: skip
+    """The shares ``[places]`` of the places within the last period; None if they are as ``usual``. With few rows, only
+    places that are more frequent than usual get a share of their own. The shares of the other places then follow from
+    their last digits, the places within shorter periods.
 
     Args:
-        values: ``[N]``, ``first`` plus multiples of the step.
+        values: ``[N]``, on the grid.
         seen: how often each value occurs.
-        step: one over the number of places.
-        can: mask of the places that can occur.
-        first: the lowest place.
-        is_certain: whether fields are wanted even if all possible places are equally frequent.
+        levels: the periods and their places.
+        origin: the lowest place of the grid.
+        usual: the shares that shorter periods suggest, 0 for places that cannot occur.
+        is_certain: whether shares are wanted even if they are as usual.
     """
-    whole, place = _places(values, step, len(can), first)
-    count, rows = int(can.sum()), float(seen.sum())
+    period, can = levels[-1]
+    whole, place = _places(values / period, 1 / len(can), len(can), origin / period)
+    rows = float(seen.sum())
     shares = np.bincount(place, seen, len(can)) / rows
-    if rows < ROWS_OF_PLACE * count:
-        even = rows / count
-        often = shares * rows >= max(5.0, 0.005 * rows, even + 4 * math.sqrt(even + 1))
+    if rows < ROWS_OF_PLACE * can.sum():
+        often = shares * rows >= np.maximum(max(5.0, 0.005 * rows), _well_above(rows * usual))
         rest = can & ~often
         if not is_certain and not (rest.any() and often.any()):
-            return {}
-        left = (1 - shares[often].sum()) / max(1, rest.sum())
-        shares = np.where(often, shares, np.where(rest & (left * rest.sum() > 0.01), left, 0.0))
+            return None
+        left, others = 1 - shares[often].sum(), rest[place]
+        if often.any() and others.any():
+            usual = usual_endings(values[others], seen[others], levels[:-1], origin, rest)
+        shares = np.where(often, shares, left * usual * rest / max(1e-300, usual[rest].sum()) if left > 0.01 else 0.0)
         shares /= shares.sum()
-    distance = np.abs(np.cumsum(shares) - np.cumsum(can) / count).max()
-    if not is_certain and (len(np.unique(whole)) < LEAST_TIMES or distance < 2 / math.sqrt(rows)):
-        return {}
+    distance = np.abs(np.cumsum(shares - usual)).max()
+    is_seen = len(np.unique(whole)) >= LEAST_TIMES or _has_heap(np.bincount(place, seen, len(can)), whole)
+    return shares if is_certain or (is_seen and distance >= 2 / math.sqrt(rows)) else None
+
+
+def usual_endings(
+    values: np.ndarray, seen: np.ndarray, levels: Levels, origin: float, can: np.ndarray
+) -> np.ndarray:  # fmt: skip
+    """The shares of the places of a longer period, of which some ``can`` occur, that these shorter periods suggest."""
+    usual = np.ones(1)
+    for i, (_, own) in enumerate(levels):
+        usual = repeated(usual, own)
+        shares = endings_of(values, seen, levels[: i + 1], origin, usual)
+        usual = usual if shares is None else shares
+    return repeated(usual, can)
+
+
+def repeated(shares: np.ndarray, can: np.ndarray) -> np.ndarray:
+    """Shares of the places of a period, repeated over the places of a longer one of which some ``can`` occur."""
+    found = np.where(can, np.resize(shares, len(can)), 0.0)
+    return found / found.sum() if found.any() else can / can.sum()
+
+
+def _well_above(expected: np.ndarray) -> np.ndarray:
+    """Counts that exceed the expected ones by four standard errors."""
+    return expected + 4 * np.sqrt(expected + 1)
+
+
+def _has_heap(counts: np.ndarray, whole: np.ndarray) -> bool:
+    """Whether one place occurs more often than the others near it, which a smooth density over ``LEAST_WHOLE`` whole
+    numbers does not explain."""
+    top, reach = int(counts.argmax()), min(5, (len(counts) - 1) // 2)
+    near = [counts[(top + k) % len(counts)] for k in range(-reach, reach + 1) if k]
+    return bool(near) and len(np.unique(whole)) >= LEAST_WHOLE and counts[top] >= _well_above(2 * np.mean(near))
+
+
+def calendar_of_endings(shares: np.ndarray, step: float, first: float = 0.0) -> Calendar:
+    """The calendar of shares ``[places]`` of the places within a whole number."""
     kept = np.flatnonzero(shares)
     times = np.round(first + kept * step, 12)
-    return {"times": tuple(times.tolist()), "shares": tuple(np.round(shares[kept], 15).tolist())}
+    return Calendar(times=tuple(times.tolist()), shares=tuple(np.round(shares[kept], 15).tolist()))
 
 
 SCALE = math.sqrt(3) / math.pi  # the scale of a logistic with variance 1

@@ -44,14 +44,17 @@ from latens.schema.law import (
     MOST_TIMES,
     SCALE,
     TENTH,
-    Calendar,
     Law,
     calendar_of,
+    calendar_of_endings,
     cycles_of,
     edges,
     endings_of,
+    place_of,
     possible_endings,
+    repeated,
 )
+from latens.schema.ranges import nearest
 
 MARGIN = 0.01  # nats per cell that a candidate must gain over the simpler ones before it
 FEW_HELD_OUT = 250  # with fewer held-out values, the gain must also exceed two standard errors
@@ -143,6 +146,7 @@ ROWS_OF_KNOT = 16
 PLACES = 1024  # a margin has separate edges for about this many places of a grid
 LEAST_PLACES, MOST_PLACES = 20, 100_000  # number of places of a grid whose step is not a decimal number
 FLAT = 0.005  # the share of the margin that is uniform over the range
+HEAPED = 4  # a place this many times as frequent as others says nothing about which places of a longer period occur
 NEARLY = 0.99  # the number of decimals must hold for at least this share of the values
 DAYS = (
     1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, *(1 / (86_400 * k) for k in (1, 10, 100, 1000)),
@@ -665,12 +669,20 @@ def _shared(
     law: Law, again: Law, find: Callable[[Law, np.ndarray, np.ndarray], Law], values: np.ndarray, seen: np.ndarray
 ) -> Law:  # fmt: skip
     """The law ``again`` with a calendar, which says how often values occur within a period. The calendar is found from
-    the values that have no separate piece of the margin. If its period differs from the period of ``law``,
-    ``law.calendar`` is kept."""
+    the values that have no separate piece of the margin. If it is not found, or its period differs from the period of
+    ``law``, it is ``law.calendar`` without the rows in such pieces."""
     rest = ~again.is_solid(values)
     shares = find(again, values[rest], seen[rest]) if rest.any() else again
-    is_known = shares.calendar is not None and shares.period == law.period
-    return dataclasses.replace(again, calendar=shares.calendar if is_known else law.calendar, period=law.period)
+    if shares.calendar is not None and shares.period == law.period:
+        return dataclasses.replace(again, calendar=shares.calendar, period=law.period)
+    calendar = law.calendar
+    if calendar is not None and calendar.shares and not rest.all():
+        solid = values[~rest] / law.period
+        place = np.searchsorted(calendar.times, nearest(calendar.times, solid - np.floor(solid + TENTH)))
+        rows = np.array(calendar.shares) * seen.sum() - np.bincount(place, seen[~rest], len(calendar.times))
+        rows = np.maximum(rows, 0.5)  # the values of the data must stay possible
+        calendar = dataclasses.replace(calendar, shares=tuple((rows / rows.sum()).tolist()))
+    return dataclasses.replace(again, calendar=calendar, period=law.period)
 
 
 def _on_calendar(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
@@ -690,7 +702,8 @@ def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
     """
     if law.step is None or not len(values):
         return law
-    found, can = law, np.ones(1, bool)
+    found, can, usual = law, np.ones(1, bool), np.ones(1)
+    levels: list[tuple[float, np.ndarray]] = []
     least, most = (math.floor(math.log10(width * law.step)) for width in (1, MOST_ENDINGS))
     for period in (10.0 ** np.arange(least + 1, most + 1)).tolist():
         places = period / law.step
@@ -698,11 +711,17 @@ def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
             continue
         scaled, step, first = values / period, 1 / round(places), law.origin / period
         before = np.resize(can, round(places))
-        can = possible_endings(scaled, step, before, first)
+        heaped = np.resize(usual * can.sum() > HEAPED, round(places)) & before
+        rest = ~heaped[place_of(scaled, step, len(before), first)]
+        can = possible_endings(scaled[rest], step, before & ~heaped, first) | heaped if rest.any() else before
         is_new = bool((can != before).any())
+        usual, shares = repeated(usual, can), None
+        levels.append((period, can))
         if is_new or len(can) <= MOST_TIMES:
-            endings = endings_of(scaled, seen, step, can, first, is_certain=is_new)
-            found = dataclasses.replace(law, calendar=Calendar(**endings), period=period) if endings else found
+            shares = endings_of(values, seen, levels, law.origin, usual, is_certain=is_new)
+        if shares is not None:
+            calendar = calendar_of_endings(shares, step, first)
+            found, usual = dataclasses.replace(law, calendar=calendar, period=period), shares
     return found
 
 
