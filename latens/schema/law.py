@@ -447,7 +447,7 @@ def endings_of(
 def usual_endings(
     values: np.ndarray, seen: np.ndarray, levels: Levels, origin: float, can: np.ndarray
 ) -> np.ndarray:  # fmt: skip
-    """The shares of the places of a longer period, of which some ``can`` occur, that these shorter periods suggest."""
+    """The shares ``[places]`` in a longer period, whose places ``can`` occur or not, that shorter periods suggest."""
     usual = np.ones(1)
     for i, (_, own) in enumerate(levels):
         usual = repeated(usual, own)
@@ -457,7 +457,7 @@ def usual_endings(
 
 
 def repeated(shares: np.ndarray, can: np.ndarray) -> np.ndarray:
-    """Shares of the places of a period, repeated over the places of a longer one of which some ``can`` occur."""
+    """Shares of the places of a period, repeated over the ``[places]`` of a longer one that ``can`` occur."""
     found = np.where(can, np.resize(shares, len(can)), 0.0)
     return found / found.sum() if found.any() else can / can.sum()
 

@@ -89,6 +89,6 @@ class SeenValues:
 
 
 def nearest(values: tuple[float, ...], x: np.ndarray) -> np.ndarray:
-    """For each number, the nearest of the increasing values; of two at the same distance, the lower one."""
+    """For each number ``[N]``, the nearest of the increasing values; of two at the same distance, the lower one."""
     found = np.array(values)
     return found[np.searchsorted((found[1:] + found[:-1]) / 2, x)]

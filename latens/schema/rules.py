@@ -24,7 +24,7 @@ import numpy as np
 
 from latens.errors import InputError, damaged
 from latens.schema.column import CODED, Column
-from latens.schema.law import SAME
+from latens.schema.law import SAME, Law
 
 ColumnNumbers = dict[str, np.ndarray]
 Fields = Mapping[str, Column]
@@ -163,17 +163,20 @@ _NONE = Column("", "dropped", "double")
 @dataclass(frozen=True)
 class Order(Rule):
     r"""Every source <= target (or < if ``strict``). The model has :math:`\text{target} - \max(\text{sources})`, not
-    target.
+    target. If ``falling``, target <= every source, all of which are conditions, and the model has
+    :math:`\min(\text{sources}) - \text{target}`; both are then compared with their signs reversed.
 
     Args:
         difference: the column of that difference, as it was seen in the fit.
         strict: whether equality breaks the rule.
         codes: values of the target that are far from the others, such as 9999-12-31; they are modelled unchanged.
+        falling: whether the target is below its sources.
     """
 
     difference: Column = _NONE
     strict: bool = False
     codes: tuple[float, ...] = ()
+    falling: bool = False
 
     kind: ClassVar[str] = "order"
     bounds: ClassVar[bool] = True
@@ -181,16 +184,25 @@ class Order(Rule):
     @property
     def text(self) -> str:
         """The rule as a user writes it, "start <= end"."""
-        sign = "<" if self.strict else "<="
-        return f"{', '.join(map(named, self.sources))} {sign} {named(self.target)}"
+        sides = [", ".join(map(named, self.sources)), named(self.target)]
+        return (" < " if self.strict else " <= ").join(sides[::-1] if self.falling else sides)
+
+    @property
+    def sign(self) -> float:
+        """1, or -1 if ``falling``."""
+        return -1.0 if self.falling else 1.0
+
+    def _own(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """The target of each row, with its sign reversed if ``falling``."""
+        return self.sign * values_of(fields[self.target], u[self.target])
 
     def left(self, column: Column) -> Column:
         """The column of the difference."""
         return self.difference
 
     def _base(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """The largest source of each row."""
-        values = np.stack([values_of(fields[name], u[name]) for name in self.sources])
+        """The largest source of each row, after reversing the signs if ``falling``."""
+        values = np.stack([self.sign * values_of(fields[name], u[name]) for name in self.sources])
         return np.fmax.reduce(values, 0)
 
     @property
@@ -205,7 +217,7 @@ class Order(Rule):
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """Mask ``[N]`` of the rows whose target is below a source, or equal to it if ``strict``."""
-        base, high = self._base(u, fields), values_of(fields[self.target], u[self.target])
+        base, high = self._base(u, fields), self._own(u, fields)
         with np.errstate(invalid="ignore"):
             slack = EXACT * np.abs(high)
             return (high <= base - slack) | (high == base) if self.strict else high < base - slack
@@ -219,7 +231,7 @@ class Order(Rule):
 
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """Replace the target by its difference from the largest source, in place."""
-        high = values_of(fields[self.target], u[self.target])
+        high = self._own(u, fields)
         with np.errstate(invalid="ignore"):
             apart = np.maximum(high - self._base(u, fields), 0.0)
         if self.difference.decimals is not None:
@@ -231,19 +243,20 @@ class Order(Rule):
         column, base = fields[self.target], self._base(u, fields)
         apart = self.difference.settled(u[self.target], mean=mean)
         code = self._is_code(apart)
-        high = np.where(code, apart, base + apart)
+        high = self.sign * np.where(code, apart, base + apart)
         low, top = (column.low, column.high) if column.kind not in CODED else levels_as_numbers(column)[[0, -1]]
         beyond = ~code & ((high > _slack(top, 1)) | (high < _slack(low, -1)))
         u[self.target] = of_values(column, self._above(column, settled_values(column, high, mean), base))
         return beyond
 
-    def _above(self, column: Column, high: np.ndarray, base: np.ndarray) -> np.ndarray:
-        """The target's numbers, moved up if rounding put them below the base."""
+    def _above(self, column: Column, numbers: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """The target's numbers, moved up (down if ``falling``) if rounding put them on the wrong side of the base."""
+        high = self.sign * numbers
         with np.errstate(invalid="ignore"):
             low = (high <= base) if self.strict else (high < base)
         if low.any():
-            high = np.where(low, next_value(column, base, self.strict), high)
-        return high
+            high = np.where(low, next_value(column, base, self.strict, self.sign), high)
+        return self.sign * high
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
         """Move filled cells so that no source exceeds the target, in place."""
@@ -263,7 +276,7 @@ class Order(Rule):
             u[name] = np.where(missing, of_values(fields[name], np.fmin(made, own)), u[name])
             seen[name] = np.where(missing, u[name], seen[name])
         base = self._base(u, fields)
-        high = np.where(self._is_code(apart), apart, base + apart)
+        high = self.sign * np.where(self._is_code(apart), apart, base + apart)
         high = np.where(np.isnan(own), self._above(column, settled_values(column, high), base), own)
         u[self.target] = of_values(column, high)
 
@@ -272,24 +285,41 @@ def _slack(end: float | None, sign: int) -> float:
     return sign * np.inf if end is None else end + sign * EXACT * abs(end)
 
 
-def next_value(column: Column, base: np.ndarray, strict: bool = False) -> np.ndarray:
+def next_value(column: Column, base: np.ndarray, strict: bool = False, sign: float = 1.0) -> np.ndarray:
     """The column's smallest value that is not below ``base`` (or, if ``strict``, that is above it), ``[N]``. This holds
-    for a column with a grid or few values; for other columns the result is ``base`` itself."""
-    law = column.law
-    if column.kind in CODED or (law is not None and law.is_complete):
-        atoms = levels_as_numbers(column) if law is None else np.array(law.atoms)
+    for a column with a grid or few values; for other columns the result is ``base`` itself. With the sign -1, the
+    column's values and ``base`` are those of a column with reversed signs."""
+    law, atoms = column.law, only_values(column)
+    if atoms is not None:
+        atoms = np.sort(sign * atoms)
         found = np.append(atoms, np.nan)[np.searchsorted(atoms, base, "right" if strict else "left")]
         return np.where(np.isnan(found), base, found)
     step = step_of(column)
     if step is None:
         return np.nextafter(base, np.inf) if strict else base
-    origin = 0.0 if law is None else law.origin
+    origin = 0.0 if law is None else sign * law.origin
     places = (base - origin) / step
     found = origin + (np.floor(places + 1e-6) + 1 if strict else np.ceil(places - 1e-6)) * step
     if law is not None and law.calendar is not None:
-        found = law.calendar.following(found / law.period) * law.period
+        found = law.calendar.following(found / law.period) * law.period if sign > 0 else -_before(law, -found)
     found = found if column.decimals is None else np.round(found, column.decimals)
     return found if strict else np.maximum(found, base)
+
+
+def only_values(column: Column) -> np.ndarray | None:
+    """The only values that the column can hold, increasing; None if there are others between them."""
+    if column.law is None:
+        return levels_as_numbers(column) if column.kind in CODED else None
+    law = column.law
+    return np.unique([*law.atoms, *law.places]) if law.is_complete or law.places else None
+
+
+def _before(law: Law, numbers: np.ndarray) -> np.ndarray:
+    """For each number ``[N]``, a value of the calendar near it that is not above it."""
+    found, width = law.snap(numbers), law.step or 0.0
+    while width and (above := found > numbers).any() and width < law.knots[-1] - law.knots[0]:
+        found, width = np.where(above, law.snap(numbers - width), found), 2 * width
+    return found
 
 
 def step_of(column: Column) -> float | None:
@@ -494,7 +524,7 @@ class DatePart(Function):
         return (part, ~np.isnan(part)) if self.is_part else super().of(part)
 
     def inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
-        """NaN, as many dates have the same target."""
+        """NaN ``[N]``, as many dates have the same target."""
         return np.full(own.shape, np.nan)
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
@@ -933,9 +963,7 @@ class Formula(Rule):
         """Mask ``[N]`` of the rows whose target differs from the formula by more than rounding explains, or requires
         of a missing source a value that its column cannot hold."""
         own, made = u[self.target], self._exactly(u, fields)
-        column = fields[self.target]
-        slack, share = (0.0, 1e-6) if column.decimals is None else (0.5 * 10.0**-column.decimals, EXACT)
-        slack, share = EXACT_DATES if column.time == "dates" else (slack, share)
+        slack, share = tolerance(fields[self.target])
         with np.errstate(invalid="ignore"):
             apart = np.abs(own - made) > (1 + 1e-6) * slack + share * np.maximum(np.abs(own), np.abs(made))
         gaps = [np.isnan(u[name]) & self._solved(u, fields, j)[1] for j, name in enumerate(self.sources)]
@@ -983,6 +1011,13 @@ class Formula(Rule):
             name, made = self.sources[j], self._solved(u, fields, j)[0]
             here = ~settled & np.isnan(seen[name]) & ~np.isnan(made)
             u[name], settled = np.where(here, made, u[name]), settled | here
+
+
+def tolerance(column: Column) -> tuple[float, float]:
+    """How far a column may be from its formula: a number, and a fraction of its size."""
+    if column.time == "dates":
+        return EXACT_DATES
+    return (0.0, 1e-6) if column.decimals is None else (0.5 * 10.0**-column.decimals, EXACT)
 
 
 def computed(node: ast.expr, inputs: Mapping[str, Any], operations: Operations = OPERATIONS) -> Any:

@@ -138,6 +138,7 @@ _SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 HEAP = 0.005  # an atom exceeds its neighbours by at least this share of the rows
 MOST = 128  # the most atoms of a column
 OFTEN = 25  # if a column has few values, and at least this many rows per value, all its values are atoms
+RARE = 4  # so are they if this many values are heaps per value that is not
 STRAY = 0.01  # the share of the rows that may be off the grid
 STRAYS = 0.5  # the most distinct values off the grid, per distinct value on it
 REPEATED = 3  # with at least this many rows per value, a column with few values and gaps between them has no others
@@ -188,7 +189,7 @@ def law_of(
     heaps = _heaps(distinct, seen, grid)
     few = len(distinct) <= MOST
     rest = ~np.isin(distinct, heaps)
-    if (few and seen.sum() >= OFTEN * len(distinct)) or rest.sum() < 2:
+    if rest.sum() < 2 or (few and _are_atoms(seen, rest)):
         return _of_few(distinct, seen, rest, grid, low)
     beyond = _beyond(heaps, distinct[rest], grid)
     inside = ~np.isin(distinct, beyond)
@@ -203,6 +204,11 @@ def law_of(
     if counts is None:  # the ends may not be in the sample
         v, c = _with_ends(v, c, [end for end in (low, high) if end not in heaps])
     return _lawful(*_margin(*_placed(v, c, grid), grid, period=period), heaps, grid)
+
+
+def _are_atoms(seen: np.ndarray, rest: np.ndarray) -> bool:
+    """Whether few values, all but the ``rest`` of them heaps, are the only ones."""
+    return bool(seen.sum() >= OFTEN * len(seen) or RARE * rest.sum() <= (~rest).sum())
 
 
 def _beyond(heaps: np.ndarray, others: np.ndarray, grid: Grid | None) -> np.ndarray:

@@ -80,29 +80,37 @@ def orders(
     values = {name: values_of(fields[name], u[name]) for name in names}
     below: dict[tuple[str, str], Order] = {}
     for low, high in permutations(names, 2):
-        if high in conditions:
+        if fields[low].time != fields[high].time or {low, high} <= {*conditions}:
             continue
-        if fields[low].time == fields[high].time and (rule := _order(low, high, values, fields, u)) is not None:
+        if (rule := _order(low, high, values, fields, u, falling=high in conditions)) is not None:
             below[low, high] = rule
     implied = {(a, c) for a, b in below for other, c in below if other == b and (a, c) in below}
     return [rule for pair, rule in below.items() if pair not in implied and rule.target not in taken]
 
 
-def _order(low: str, high: str, values: ColumnNumbers, fields: dict[str, Column], u: ColumnNumbers) -> Order | None:
+def _order(
+    low: str, high: str, values: ColumnNumbers, fields: dict[str, Column], u: ColumnNumbers, *, falling: bool
+) -> Order | None:
+    """The order between two columns, if it holds and would not hold by accident. It bounds the upper column or, if
+    ``falling``, the lower one."""
     a, b = values[low], values[high]
     if (a[:SAMPLE] > b[:SAMPLE]).any() or (a > b).any():
         return None
     both = ~np.isnan(a) & ~np.isnan(b)
     law, count = fields[low].law, int(both.sum())
     has_code = law is not None and law.codes
-    if count < LEAST or count < 0.95 * (~np.isnan(b)).sum() or has_code:
+    target, source = (low, high) if falling else (high, low)
+    if count < LEAST or count < 0.95 * (~np.isnan(values[target])).sum() or has_code:
         return None
     out = float(np.searchsorted(np.sort(b[both]), a[both]).mean() / count)
     chance = count * math.log10(1 - out) if out < 1 else -np.inf
     if out < APART or chance > ACCIDENT:
         return None
-    rule = order_of((low,), high, fields, u, strict=False)
-    if rule is None or _heaps(fields[high], b) > _heaps(rule.difference, (b - a)[both]) + min(HEAPED, out):
+    rule = order_of((source,), target, fields, u, strict=False, falling=falling)
+    if rule is None:
+        return None
+    lost = _heaps(fields[target], values[target]) - _heaps(rule.difference, (b - a)[both])
+    if lost > min(HEAPED, out):
         return None
     return dataclasses.replace(rule, reason=in_words(count, chance))
 
@@ -115,14 +123,15 @@ def _heaps(field: Column, numbers: np.ndarray) -> float:
 
 
 def order_of(
-    sources: tuple[str, ...], target: str, fields: dict[str, Column], u: ColumnNumbers, *, strict: bool
+    sources: tuple[str, ...], target: str, fields: dict[str, Column], u: ColumnNumbers, *, strict: bool,
+    falling: bool = False,
 ) -> Order | None:
-    """The order, with a column for the amount by which the target exceeds its sources; None if no law of that amount
-    can be found."""
-    field = fields[target]
-    base = np.fmax.reduce([values_of(fields[name], u[name]) for name in sources])
-    codes = _codes_above(field)
-    own = values_of(field, u[target])
+    """The order, with a column for the amount by which the target exceeds its sources, or falls below them; None if no
+    law of that amount can be found."""
+    field, sign = fields[target], -1.0 if falling else 1.0
+    base = np.fmax.reduce([sign * values_of(fields[name], u[name]) for name in sources])
+    codes = () if falling else _codes_above(field)
+    own = sign * values_of(field, u[target])
     with np.errstate(invalid="ignore"):
         apart = np.maximum(own - base, 0.0)
     decimals = None if field.kind == "datetime" else _decimals(apart[~np.isnan(apart)][:20_000])
@@ -134,21 +143,25 @@ def order_of(
     law = _law_of_all(shown, field.time)
     if law is None:
         return None
-    half = (law.step or 0.0) / 2
-    floor = law.origin - half if law.origin else half if strict else -half
-    if law.places:  # below the first place, further places of its width are allowed, down to the one that holds 0
-        width = 2 * (law.places[0] - law.knots[0])
-        floor = law.knots[0] - math.ceil(max(law.knots[0], 0.0) / width) * width
-    law = dataclasses.replace(law, floor=floor)
+    law = dataclasses.replace(law, floor=_floor(law, strict))
     smooth = apart[~np.isin(apart, law.atoms)]
     smooth = smooth if len(smooth) > 1 else apart
     unit = float(smooth.std())
     difference = Column(
         target, "continuous", "double", "heaped", low=float(shown.min()), high=float(shown.max()),
         shift=float(smooth.mean()), unit=unit if unit > 0 else 1.0, decimals=decimals, law=law, missing=field.missing,
-        reason=f"the excess of {target} over {listed(sources)}",
+        reason=f"the distance of {target} from {listed(sources)}",
     )  # fmt: skip
-    return Order(target, sources, "", difference, strict, codes)
+    return Order(target, sources, "", difference, strict, codes, falling)
+
+
+def _floor(law: Law, strict: bool) -> float:
+    """The number below which a difference has no mass."""
+    if law.places:  # below the first place, further places of its width are allowed, down to the one that holds 0
+        width = 2 * (law.places[0] - law.knots[0])
+        return law.knots[0] - math.ceil(max(law.knots[0], 0.0) / width) * width
+    half = (law.step or 0.0) / 2
+    return law.origin - half if law.origin else half if strict else -half
 
 
 def _codes_above(field: Column) -> tuple[float, ...]:
@@ -466,9 +479,11 @@ def _orders_asked(
         if low == high or fields[low].time != fields[high].time:
             raise InputError(f"--rule {text!r}: {low!r} and {high!r} must be two columns with the same kind of values")
         strict = sign in ("<", ">")
-        draft = Order(high, (low,), "", fields[high], strict)
+        falling = high in schema.conditions and low not in schema.conditions
+        target, source = (low, high) if falling else (high, low)
+        draft = Order(target, (source,), "", fields[target], strict, falling=falling)
         _require_kept(text, draft, draft.broken(u, fields), fields, u, where)
-        rule = order_of((low,), high, fields, u, strict=strict)
+        rule = order_of((source,), target, fields, u, strict=strict, falling=falling)
         if rule is None:
             what = f"{high!r} exceeds {low!r} by the same number in every row, or by numbers without a law"
             raise InputError(f"--rule {text!r}: {what}", f"write {high} = {low} + NUMBER, or omit the rule")
@@ -711,15 +726,23 @@ def _with_found(
         taken = bound | set(conditions)
         free = {name: field for name, field in fields.items() if name not in bound}
         for rule in search(free if search in ALONE else fields, u, taken):
-            if rule.target not in taken and _sorted([*found, rule]) is not None:
+            if rule.target not in taken and _sorted([*found, rule]) is not None and not _opposed(found, rule):
                 found.append(rule)  # a target may have several orders
     return found
+
+
+def _opposed(rules: Sequence[Rule], rule: Rule) -> bool:
+    """Whether one of the rules bounds the same column from the other side."""
+    return isinstance(rule, Order) and any(
+        isinstance(each, Order) and each.target == rule.target and each.falling != rule.falling for each in rules
+    )
 
 
 def _added(rules: list[Rule], rule: Rule, text: str) -> list[Rule]:
     """The rules and one more; ``InputError`` if they form a circle, or two rules determine the same column."""
     same = [each for each in rules if each.target == rule.target and Missing not in (type(each), type(rule))]
-    if same and not (len({type(each) for each in [*same, rule]}) == 1 and isinstance(rule, Order | Combinations)):
+    is_alike = len({type(each) for each in [*same, rule]}) == 1 and isinstance(rule, Order | Combinations)
+    if same and (not is_alike or _opposed(same, rule)):
         what = f"--rule {text!r}: column {rule.target!r} is already bound by {same[0].text}"
         raise InputError(what, "omit one of the two")
     if _sorted([*rules, rule]) is None:
@@ -760,6 +783,7 @@ def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers) 
 
 def _joined_orders(same: Sequence[Order], fields: dict[str, Column], u: ColumnNumbers) -> Rule:
     sources = tuple(dict.fromkeys(name for each in same for name in each.sources))
-    joined = order_of(sources, same[0].target, fields, u, strict=all(each.strict for each in same))
+    joined = order_of(sources, same[0].target, fields, u, strict=all(each.strict for each in same),
+                      falling=same[0].falling)  # fmt: skip
     assert joined is not None
     return dataclasses.replace(joined, reason="; ".join(each.reason for each in same))

@@ -308,8 +308,8 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
     return made if column.decimals is None else _rounded(made, column.decimals)
 
 
-def _base(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
-    return functools.reduce(_larger, [_values(fields[name], u[name]) for name in rule.sources])
+def _base(rule: Order, u: Numbers, fields: Fields) -> Tensor:
+    return functools.reduce(_larger, [rule.sign * _values(fields[name], u[name]) for name in rule.sources])
 
 
 def _is_code(rule: Order, x: Tensor) -> Tensor:
@@ -322,30 +322,33 @@ def _is_code(rule: Order, x: Tensor) -> Tensor:
 def _ordered(rule: Order, u: Numbers, fields: Fields) -> Tensor:
     column, base = fields[rule.target], _base(rule, u, fields)
     apart = settled(rule.difference, u[rule.target])
-    high = torch.where(_is_code(rule, apart), apart, base + apart)
+    high = rule.sign * torch.where(_is_code(rule, apart), apart, base + apart)
     if column.kind in CODED:
         high = _nearest(rules.levels_as_numbers(column), high)
     else:
         high = settled(column, high)
+    high = rule.sign * high
     low = high <= base if rule.strict else high < base
-    return _codes(column, torch.where(low, _next(column, base, rule.strict), high))
+    return _codes(column, rule.sign * torch.where(low, _next(column, base, rule.strict, rule.sign), high))
 
 
-def _next(column: Column, base: Tensor, strict: bool) -> Tensor:
+def _next(column: Column, base: Tensor, strict: bool, sign: float) -> Tensor:
     """:func:`latens.schema.rules.next_value`."""
-    law = column.law
-    if column.kind in CODED or (law is not None and law.is_complete):
-        atoms = rules.levels_as_numbers(column) if law is None else np.array(law.atoms)
+    law, atoms = column.law, rules.only_values(column)
+    if atoms is not None:
+        atoms = np.sort(sign * atoms)
         place = _place(atoms, base, right=strict)
         return torch.where(place == len(atoms), base, _take(np.append(atoms, 0.0), place))
     step = rules.step_of(column)
     if step is None:
         return neighbour(base, torch.full_like(base, math.inf)) if strict else base
-    origin = 0.0 if law is None else law.origin
+    origin = 0.0 if law is None else sign * law.origin
     width, first = _exact(step), _exact(origin)
     places = (base - first) / width
     found = first + ((places + 1e-6).floor() + 1 if strict else (places - 1e-6).ceil()) * width
     if law is not None and law.calendar is not None:
+        if sign < 0:
+            raise NotImplementedError("a graph does not hold values on a calendar that must be below a condition")
         found = _following(law, law.calendar, found / law.period) * law.period
     found = found if column.decimals is None else _rounded(found, column.decimals)
     return found if strict else torch.maximum(found, base)
@@ -423,7 +426,7 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
     """Mask ``[N]`` of the rows that break a rule."""
     own = u[rule.target]
     if isinstance(rule, Order):
-        base, high = _base(rule, u, fields), _values(fields[rule.target], own)
+        base, high = _base(rule, u, fields), rule.sign * _values(fields[rule.target], own)
         least = base - EXACT * high.abs()
         return (high <= least) | (high == base) if rule.strict else high < least
     if isinstance(rule, Function):
@@ -431,8 +434,7 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
         usual, known = _mapped(rule, source)
         return known & ~source.isnan() & ~own.isnan() & ~((own - usual).abs() <= 1e-6 * usual.abs())
     if isinstance(rule, Formula):
-        decimals, made = fields[rule.target].decimals, _computed(rule, u, fields)
-        slack, share = (0.0, 1e-6) if decimals is None else (0.5 * 10.0**-decimals, EXACT)
+        made, (slack, share) = _computed(rule, u, fields), rules.tolerance(fields[rule.target])
         bad = (own - made).abs() > (1 + 1e-6) * slack + share * _larger(own.abs(), made.abs())
         for name in rule.sources:
             bad = bad | (u[name].isnan() & ~_is_held(fields[name], _solved(rule, u, fields, name)))
@@ -455,7 +457,7 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
 def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
     """:meth:`latens.schema.rules.Rule.inward`, in place."""
     if isinstance(rule, Order):
-        high = _values(fields[rule.target], u[rule.target])
+        high = rule.sign * _values(fields[rule.target], u[rule.target])
         apart = high - _base(rule, u, fields)
         apart = torch.where(apart < 0, 0.0, apart)
         if rule.difference.decimals is not None:
