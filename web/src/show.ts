@@ -131,13 +131,14 @@ export class Show {
       const [low, high] = [c.low ?? 0, c.high ?? 1];
       const left = (v: number): string => `left:${100 * Math.min(1, Math.max(0, c.levels.length ? (v + 0.5) / c.levels.length : (v - low) / (high - low || 1)))}%`;
       const bar = h("td.bar", h("span", h("i", { style: left(x[j]!) }), beside && !Number.isNaN(beside[j]!) && h("b", { style: left(beside[j]!) })));
-      const range = c.levels.length ? [`${c.levels.length} levels`] : [h("span", `${this.text(c, low)} to`), " ", h("span", this.text(c, high))];
+      const ends = [`${this.text(c, low)} to`, this.text(c, high)];
+      const range = c.levels.length ? [`${c.levels.length} levels`] : ends.join(" ").length < 20 ? [h("span", ends.join(" "))] : [h("span", ends[0]!), " ", h("span", ends[1]!)];
       const s = c.deviation === null ? undefined : spread?.deviation?.[c.deviation];
       const shares = c.levels_at === null ? undefined : spread?.probabilities?.subarray(c.levels_at, c.levels_at + c.levels.length);
       return h("tr",
         h("th", { scope: "row", title: c.kind }, c.name),
-        beside && h("td.value", this.text(c, beside[j]!)),
-        h("td.value", this.text(c, x[j]!),
+        beside && h("td.value", ...this.#whole(c, beside[j]!)),
+        h("td.value", ...this.#whole(c, x[j]!),
           shares ? h("small", { title: c.levels.map((l, k) => `${l}: ${(100 * shares[k]!).toFixed(1)} %`).join("\n") }, ` ${(100 * shares[x[j]!]!).toFixed(0)} %`)
             : s !== undefined && s > 0 && h("small", { title: "standard deviation" }, ` ± ${number(s, 2)}${c.kind === "datetime" ? " days" : ""}`)),
         beside && h("td.value", this.#difference(c, x[j]!, beside[j]!)),
@@ -145,6 +146,12 @@ export class Show {
     });
     const head = beside && h("thead", h("tr", h("td"), h("th", "datum"), h("th", "decoded"), h("th", "difference"), h("td")));
     return h("div.scroll", h("table.cells", head, h("tbody", ...rows)));
+  }
+
+  /** A cell as text that does not break within a date. */
+  #whole(column: Column, v: number): (string | HTMLElement)[] {
+    const text = this.text(column, v);
+    return column.kind === "datetime" ? text.split(" ").flatMap((word, i) => (i ? [" ", h("span", word)] : [h("span", word)])) : [text];
   }
 
   /** Decoded less datum; of levels, whether they differ. */
