@@ -219,7 +219,7 @@ ROWS: dict[str, Row] = {
         "mnist-dynamic", "784-100-40, ReLU", lambda x: (binary(x, 40, layers(100, act="relu")), objectives.ELBO()), 20,
         "20 epochs, batch 100", 0, 0.19, BITS_BACK),
     "mnist-raw-bits-back": Row(
-        "mnist-raw", f"784-200-50, ReLU, {COMPONENTS} discretised logistics a pixel (theirs: beta-binomial)", raw, 20,
+        "mnist-raw", f"784-200-50, ReLU, {COMPONENTS} discretised logistics per pixel (theirs: beta-binomial)", raw, 20,
         "20 epochs, batch 100", 0, 1.39, BITS_BACK),
     **{f"{name}-not-miwae": Row(
         f"{name}-mnar", f"tanh 128-128, d = {size}, k = 20", self_masked((128, 128)), epochs,

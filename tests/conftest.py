@@ -23,7 +23,7 @@ CHARTS = {"test_report.py", "test_plot.py", "test_many.py", "test_foreign_runs.p
 
 
 def pytest_collection_finish() -> None:
-    """Take what collecting made (modules and some thousand tests) out of all later searches for garbage."""
+    """Keep what collection made (modules, thousands of tests) out of later garbage collections."""
     gc.collect()
     gc.freeze()
 

@@ -109,12 +109,12 @@ WORDS = {  # the arguments of `latens`, and what the sentence must say
     "fit iris.npy --out x --kind continuous --column column_1=positive": "--kind reads .*--column needs columns",
     "fit iris.npy --out x --layout vector --condition column_1": "--layout reads .*--condition needs columns",
     "fit iris.npy --out x --encoding latin-1": "--encoding is for text .*iris.npy is something else: omit --encoding",
-    "fit iris.npy --out x --layer raw/X": "--layer is for an .h5ad, and iris.npy is something else",
-    "fit iris --out x --layer raw/X": "--layer is for an .h5ad, and iris is something else",
-    "fit digits --out x --size 4x4": "--size is for a folder of images, and digits is something else",
-    "fit labelled.csv --out x --size 4x4": "--size is for a folder of images, and labelled.csv is something else",
-    "fit labelled.csv --out x --skip-bad": "--skip-bad is for a folder of images, and labelled.csv is something else",
-    "fit labelled.csv --out x --layer X": "--layer is for an .h5ad, and labelled.csv is something else",
+    "fit iris.npy --out x --layer raw/X": "--layer is for an .h5ad, but iris.npy is something else",
+    "fit iris --out x --layer raw/X": "--layer is for an .h5ad, but iris is something else",
+    "fit digits --out x --size 4x4": "--size is for a folder of images, but digits is something else",
+    "fit labelled.csv --out x --size 4x4": "--size is for a folder of images, but labelled.csv is something else",
+    "fit labelled.csv --out x --skip-bad": "--skip-bad is for a folder of images, but labelled.csv is something else",
+    "fit labelled.csv --out x --layer X": "--layer is for an .h5ad, but labelled.csv is something else",
     "fit absent.npy --out x --layer X": "absent.npy does not exist",
     "fit iris.npy --out x --kind counts": "the kind must be one of auto, continuous, .*, got 'counts'",
     "fit iris.npy --out x --layout CWH": "must be one of auto, vector, .*, got 'CWH'",
@@ -215,7 +215,7 @@ EMPTY = (
 
 
 @pytest.mark.parametrize("words", EMPTY)
-def test_empty_names(words: tuple[str, ...]) -> None:
+def test_empty_names_of_files_are_refused(words: tuple[str, ...]) -> None:
     refused(*words)
 
 
@@ -261,7 +261,7 @@ def test_bad_data_are_refused_in_a_sentence(data: str) -> None:
         assert re.search(DATA[data], refused("fit", data, "--out", "x"))
 
 
-FITTED: dict[str, dict[str, str]] = {  # what was refused once: columns that are not numbers, and missing cells
+FITTED: dict[str, dict[str, str]] = {  # columns that are not numbers, and missing cells
     "nan.npy": {"column_3": "number, 0.7%"},
     "gap.csv": {"petal length (cm)": "number, 4.0%"},
     "labelled.csv": {"kind": "categorical", "petal length (cm)": "number"},
@@ -294,7 +294,7 @@ def test_cells_of_all_kinds_are_fitted(data: str) -> None:
             assert all(a == b for a, b in zip(then, now) if a is not None) and None not in now, name
 
 
-def test_odd_data_are_fitted(tmp_path: Path, in_place: Path) -> None:
+def test_odd_data_can_be_fitted_and_used(tmp_path: Path, in_place: Path) -> None:
     x = np.random.default_rng(0).normal(size=(30, 3))
     constant = x.copy()
     constant[:, 1] = 5

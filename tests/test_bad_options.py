@@ -67,7 +67,7 @@ def test_the_sentence_names_the_option(name: str) -> None:
     assert NAMED[name] in str(outcome(name, NAMED[name], math.nan))
 
 
-def test_from_the_command_line(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_refuses_options_in_the_same_sentences(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = refused("fit", "iris", "--out", "run", "--recipe", "gumbel_softmax", "--temperature=1e10")
     assert said == "temperature must be a number from 0.4 to 1,000, got 10000000000.0"
@@ -75,7 +75,7 @@ def test_from_the_command_line(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(("kind", "option"), [("maf", "transforms"), ("autoregressive", "layers"), ("metric", "moves")])
-def test_densities_have_limits_too(kind: str, option: str) -> None:
+def test_options_of_densities_have_limits_too(kind: str, option: str) -> None:
     from latens.densities import kinds
     from latens.densities.base import Codes
 

@@ -111,7 +111,7 @@ WORDS: dict[str, str] = {
     f"{FIT} --kind counts": "the kind must be one of .*, got 'counts'",
     f"{FIT} --kind count --column num=normal": "--kind reads .*--column needs columns: omit one of them",
     f"{FIT} --kind count --condition cat": "--kind reads .*--condition needs columns: omit one of them",
-    f"{FIT} --layout TC": "--layout is for arrays, and .*data.csv is a table: omit --layout",
+    f"{FIT} --layout TC": "--layout is for arrays, but .*data.csv is a table: omit --layout",
     f"{FIT} --labels cat --split time=cat": "texts",
     "fit given.csv --out x --condition a --condition b": "every column is a condition.*omit one",
     "evaluate run data.csv --labels cat": "--labels cat would remove a column that the model reads: omit --labels",
@@ -275,7 +275,7 @@ def test_numbers_beyond_float32_are_refused(unit: float) -> None:
         VAE(epochs=1).fit(pd.DataFrame({"a": unit * rng.normal(size=60), "b": rng.normal(size=60)}))
 
 
-def test_samples_can_be_scored() -> None:
+def test_every_sample_has_a_finite_score() -> None:
     """Rounding never turns a sample of a positive column into 0, where the column has no density."""
     rng = np.random.default_rng(0)
     data = pd.DataFrame({"a": np.exp(2 * rng.normal(size=400) - 3).round(2) + 0.01, "b": rng.normal(size=400)})

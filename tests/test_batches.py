@@ -58,7 +58,7 @@ def test_scores_do_not_depend_on_the_batch(run: Path):
     np.testing.assert_allclose(np.concatenate(pieces), whole, rtol=1e-5)
 
 
-def test_mistakes_are_refused(run: Path):
+def test_mistakes_in_batches_are_refused(run: Path):
     rows = parquet.read_table(run.parent / "rows.parquet")
     with pytest.raises(InputError, match="keep must be a list of columns"):
         latens.scorer(run, keep="key")

@@ -59,7 +59,7 @@ def test_every_exception_is_a_recipe():
 
 
 @pytest.mark.parametrize("name", recipes.CATALOGUE)
-def test_a_recipe_is_short(name: str):
+def test_the_source_of_a_recipe_is_short(name: str):
     import ast
     import inspect
 

@@ -131,7 +131,7 @@ def test_standard_output_has_only_json(tmp_path: Path) -> None:
     assert json.loads(result.out)["run"] == str(tmp_path / "run") and "to standard output" in result.err
 
 
-def test_paths_with_spaces_and_dashes(tmp_path: Path) -> None:
+def test_paths_may_have_spaces_and_dashes(tmp_path: Path) -> None:
     data = tmp_path / "--of mine.npy"
     data.write_bytes(Path("few.npy").read_bytes())
     out = tmp_path / "a run -x"

@@ -139,7 +139,7 @@ def test_every_recipe_takes_conditions(recipe: str):
     assert vae.reconstruct(data).columns.tolist() == data.columns.tolist()
 
 
-def test_from_the_command_line(tmp_path, monkeypatch):
+def test_conditions_work_in_every_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("stones.csv", pa.Table.from_pandas(stones(300)))
     done("fit", "stones.csv", "--out", "run", "--condition", "cut", "--epochs", "2", "--prior", "conditional")

@@ -197,7 +197,7 @@ def test_a_matrix_is_read_in_every_encoding(tmp_path: Path, form: str):
 
 
 @pytest.mark.parametrize("form", ["dense", "csr"])
-def test_which_matrix_holds_the_counts(tmp_path: Path, form: str):
+def test_the_matrix_that_holds_counts_is_found(tmp_path: Path, form: str):
     x, other, path = counts(), counts(), tmp_path / "a.h5ad"
     sizes = x.sum(1) + 50.0
     logs = np.log1p(x / sizes[:, None] * 1e4)
@@ -565,7 +565,7 @@ def test_codes_are_stored_only_if_the_data_can_keep_them():
     vae = latens.VAE(**QUICK).fit(annotated(x))
     view = annotated(x, is_view=True, isbacked=True)
     for data, key, said in (
-        (x, "k", "key_added is for an AnnData, and X is of the type ndarray: omit it, and keep what returns"),
+        (x, "k", "key_added is for an AnnData, but X is of the type ndarray: omit it, and keep the returned codes"),
         (annotated(x), "a/b", "key_added must be a name like 'X_latens', got 'a/b'"),
         (annotated(x), 3, "key_added must be a name like 'X_latens', got 3"),
         (view, "k", r"the data are a view of a file-backed AnnData, which cannot store codes: pass X.to_memory\(\)"),
@@ -573,7 +573,7 @@ def test_codes_are_stored_only_if_the_data_can_keep_them():
         with pytest.raises(InputError, match=said):
             vae.transform(data, key_added=key)
     assert list(view.obsm) == ["X_pca"]
-    with pytest.raises(InputError, match=r"layer is for an AnnData or an \.h5ad, and X is of the type ndarray"):
+    with pytest.raises(InputError, match=r"layer is for an AnnData or an \.h5ad, but X is of the type ndarray"):
         latens.VAE(layer="X", **QUICK).fit(x)
     with pytest.raises(InputError, match="the data has no layer 'absent': pass layer with one of X"):
         latens.VAE(layer="absent", **QUICK).fit(annotated(x))
@@ -613,9 +613,9 @@ def test_encode_adds_codes_to_a_copy_of_an_h5ad(tmp_path: Path, monkeypatch: pyt
         file["obsm"] = np.zeros((CELLS, 2))
     for words, said in (
         ("x.npy --out c.h5ad",
-         "cannot write c.h5ad: only an .h5ad can be copied with codes, and x.npy is not one: write a .npy"),
+         "cannot write c.h5ad: only an .h5ad can be copied with codes, but x.npy is not one: write a .npy"),
         ("a.h5ad --out c.h5ad", "a.h5ad: obsm is a link, or has an old form: write the file again with anndata"),
-        ("b.h5ad --out c --key k", "--key names codes in an .h5ad, and c is not one: omit --key, or write an .h5ad"),
+        ("b.h5ad --out c --key k", "--key names codes in an .h5ad, but c is not one: omit --key, or write an .h5ad"),
         ("b.h5ad --out c.h5ad --key a/b", "the key of codes must be a name like X_latens, got 'a/b'"),
         ("b.h5ad --out c.h5ad --samples 2", "cannot write c.h5ad: 2 draws per row have three axes: write .npy or .npz"),
     ):

@@ -108,7 +108,7 @@ def own_model() -> models.VAE:
     return models.VAE(priors.StandardNormal(1), posterior, conditionals.NormalLikelihood(nn.Linear(1, 4)))
 
 
-def test_train_reads_a_dataset():
+def test_training_reads_a_dataset():
     def bound(data: Any, held: Any) -> float:
         run = latens.train(own_model(), objectives.ELBO(), data, validation=held, epochs=2)
         return run.history[-1]["validation_bound"]
@@ -135,7 +135,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "empty": (Items(person, 0), "the dataset has no rows: give at least two"),
     "ragged": (
         Items(lambda i: X[i, : 1 + i % 3]),
-        "item 1 of the dataset has the shape [2], and the first [1]: give items of one shape, cut or padded",
+        "item 1 of the dataset has the shape [2], but the first has [1]: give items of one shape, cut or padded",
     ),
     "broken": (
         Items(broken), "item 5 of the dataset (of 40) cannot be read (KeyError: 'lost'): correct the dataset"
@@ -143,11 +143,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "words": (Items(lambda i: "abc"), "item 0 of the dataset is the text 'abc': give numbers"),
     "keys": (
         Items(lambda i: {"a": 1.0} if i < 7 else {"b": 1.0}),
-        "item 7 of the dataset is a mapping of b, and the first is a mapping of a: give items of one form",
+        "item 7 of the dataset is a mapping of b, but the first is a mapping of a: give items of one form",
     ),
     "forms": (
         Items(lambda i: (X[i],) if i == 3 else (X[i], 1)),
-        "item 3 of the dataset is a tuple of 1, and the first is a tuple of 2: give items of one form",
+        "item 3 of the dataset is a tuple of 1, but the first is a tuple of 2: give items of one form",
     ),
 }  # fmt: skip
 
@@ -166,7 +166,7 @@ def test_items_that_are_not_one_row_are_refused():
         (lambda i: 1.0, "an item of the dataset is a single number: give arrays of one axis or more"),
         (
             lambda i: {"a": X[i], "b": X[i]},
-            "an item of the dataset has the arrays a, b, and a row is one array: give a dataset of one, or train a "
+            "an item of the dataset has the arrays a, b, but a row is one array: give a dataset of one, or train a "
             "model of several with latens.train",
         ),
     ):

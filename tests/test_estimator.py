@@ -81,10 +81,10 @@ def test_a_refused_weight_says_what_is_wrong():
         VAE(**QUICK).fit(rows(), sample_weight=np.ones(39))
 
 
-# In company
+# With other tools of scikit-learn
 
 
-def test_pipeline_and_cross_validation():
+def test_a_pipeline_and_cross_validation_take_the_estimator():
     x = rows()
     pipe = make_pipeline(StandardScaler(), VAE(**QUICK)).fit(x)
     assert pipe.transform(x).shape == (40, 2) and np.isfinite(pipe.score(x))
@@ -94,7 +94,7 @@ def test_pipeline_and_cross_validation():
 
 
 @pytest.mark.parametrize("recipe", ["vae", Recipe("vae", beta=3.0, kl="sampled"), Recipe("beta_vae")], ids=repr)
-def test_grid_search_over_latent_dim_and_beta(recipe: str | Recipe):
+def test_a_grid_search_varies_latent_dim_and_beta(recipe: str | Recipe):
     grid = {"latent_dim": np.array([1, 3]), "recipe__beta": np.array([0.5, 2.0])}
     search = GridSearchCV(VAE(**QUICK | {"recipe": recipe}), grid, cv=2, error_score="raise").fit(rows())
     assert len(set(search.cv_results_["mean_test_score"])) == 4  # every point of the grid is another model
@@ -120,7 +120,7 @@ def test_parameters_are_read_set_and_cloned():
     assert "beta=2.0" in repr(vae)
 
 
-def test_set_output():
+def test_set_output_decides_the_library_of_frames():
     x = pd.DataFrame(rows(), columns=["a", "b", "c", "d"], index=np.arange(40) * 2)
     framed = VAE(**QUICK).set_output(transform="pandas").fit(x).transform(x)
     assert list(framed.columns) == ["vae0", "vae1"] and list(framed.index) == list(x.index)
@@ -130,7 +130,7 @@ def test_set_output():
     assert np.array_equal(polar.to_numpy(), framed.to_numpy())
 
 
-# What goes in
+# Containers of data
 
 
 def alike(plain: VAE, x: Any, other: VAE, y: Any) -> None:
@@ -268,7 +268,7 @@ def test_columns_are_restored_in_their_own_type():
     assert vae.sample(50).dtype == whole.dtype and set(np.unique(vae.sample(50))) <= {0, 1}
 
 
-def test_a_path_is_data(tmp_path: Path):
+def test_a_path_stands_for_its_data(tmp_path: Path):
     x = rows()
     np.save(tmp_path / "x.npy", x)
     assert same(VAE(**QUICK).fit(tmp_path / "x.npy"), VAE(**QUICK).fit(x))
@@ -367,7 +367,7 @@ def test_an_autoencoder_has_a_score_and_no_density():
         ae.score_samples(x)
 
 
-def test_defaults_for_latent_dim():
+def test_latent_dim_is_by_default_the_number_of_columns_up_to_16():
     assert VAE(**QUICK | {"latent_dim": "auto"}).fit(rows(columns=5)).latent_dim_ == 5
     assert VAE(**QUICK | {"latent_dim": "auto"}).fit(rows(columns=20)).latent_dim_ == 16
 
@@ -378,7 +378,7 @@ def test_validation_data_can_be_given():
     assert vae.run_.rows == 60 and np.isfinite([row["validation_bound"] for row in vae.run_.history]).all()
 
 
-def test_pickle_keeps_everything():
+def test_pickle_keeps_every_part_of_a_fit():
     x = rows()
     vae = VAE(**QUICK).fit(x)
     again = pickle.loads(pickle.dumps(vae))
@@ -428,5 +428,5 @@ def test_lazy_frames_and_masked_cells_are_data_to_every_method() -> None:
 
 @pytest.mark.parametrize("kind", [object, str])
 def test_arrays_of_texts_are_refused_in_a_sentence(kind: type) -> None:
-    with pytest.raises(InputError, match="holds texts, and only a data frame has columns"):
+    with pytest.raises(InputError, match="holds texts, but only a data frame has columns"):
         latens.VAE(epochs=1).fit(np.array([[1.5, "a"], [2.5, "b"]] * 9, dtype=object).astype(kind))

@@ -147,7 +147,7 @@ def test_bad_input_is_one_sentence(words: tuple[str, ...], said: str, folder: Pa
 
 @pytest.mark.parametrize("place, known, said", [
     ("operators", lambda: frozenset({"linear"}), "the page lacks the operators "),
-    ("CELLS", 63, "rows have 64 cells, and a page decodes at most 63 at once"),
+    ("CELLS", 63, "rows have 64 cells, but a page decodes at most 63 at once"),
 ])  # fmt: skip
 def test_what_the_page_cannot_run_is_named(
     place: str, known: Any, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -232,7 +232,7 @@ def test_sliders_and_keys_move_the_code(folder: Path, browser: Tab):
 
 
 @pytest.mark.browser
-def test_lasso_filter_and_download(folder: Path, browser: Tab):
+def test_a_lasso_and_a_filter_select_the_rows_of_the_download(folder: Path, browser: Tab):
     page = folder / "digits.html"
     opened(browser, page)
     left, top, width, height = browser.box("#map-canvas")
@@ -306,7 +306,7 @@ def dots(browser: Tab, canvas: str) -> np.ndarray:
 
 
 @pytest.mark.browser
-def test_hovering_shows_the_row(folder: Path, browser: Tab):
+def test_hovering_over_a_dot_shows_its_row(folder: Path, browser: Tab):
     from sklearn.datasets import load_digits
 
     page, digits = folder / "digits.html", load_digits()
@@ -656,7 +656,7 @@ def test_the_committed_bundle_is_what_the_sources_give(tmp_path: Path):
         assert (tmp_path / name).read_bytes() == (ASSETS / name).read_bytes(), f"{name}: run make web"
 
 
-def test_the_bundle_is_small():
+def test_the_bundle_of_the_page_is_small():
     """The size is that of the packed bundle within a page."""
     from latens.report.explore.packing import packed
 

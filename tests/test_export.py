@@ -59,7 +59,7 @@ def exported(place: Path) -> Path:
 
 
 class Repeating(nn.Module):
-    """A model that computes the same twice, converts to the type there is, and computes with weights alone."""
+    """A model that computes a value twice, converts a tensor to its own type, and computes with weights alone."""
 
     def __init__(self, in_place: bool = False):
         super().__init__()
@@ -211,7 +211,7 @@ def test_the_encoder_of_several_modalities_is_traced_for_any_number_of_rows(reci
 
 
 def test_own_parts_are_exported_as_far_as_they_have_methods(tmp_path: Path):
-    """Your own model that does not decode: other graphs are written, and the explorer has nothing to show."""
+    """For an own model that does not decode, the other graphs are written, and the explorer has nothing to show."""
     pytest.importorskip("onnxscript")
     x = np.random.default_rng(0).normal(size=(64, 3))
     run = latens.train(Encoding(), latens.objectives.ELBO(), x, epochs=1)
@@ -223,7 +223,7 @@ def test_own_parts_are_exported_as_far_as_they_have_methods(tmp_path: Path):
 
 
 def test_the_tracer_is_silent(caplog: Any, capfd: Any):
-    """torch cannot trace a decoder whose operations depend on its data. What it remarks about that is not shown."""
+    """torch cannot trace a decoder whose operations depend on its data. Its remarks about that are not shown."""
 
     class Depending(latens.models.VAE):
         def decode(self, z: Any, c: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Every recipe of the catalogue as graphs: they are those that bench/exports.py measured, or equal torch anew."""
+"""Every recipe of the catalogue as graphs: each is the graph that bench/exports.py measured, or equals torch here."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_a_part_replaced_between_look_and_opening_is_refused(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("has_descriptors", [True, False])
-def test_parts_with_and_without_descriptors_of_folders(
+def test_parts_of_a_folder_work_with_and_without_its_descriptor(
     has_descriptors: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latens.machine.folder._BY_DESCRIPTOR", has_descriptors)

@@ -370,7 +370,7 @@ def test_metadata_of_pandas_are_not_trusted(notes: bytes) -> None:
     assert index_names(pa.schema([("a", pa.int8())], {b"pandas": notes})) == []
 
 
-# What is said
+# Messages
 
 
 def said(work: Any) -> list[str]:

@@ -136,7 +136,7 @@ CASES = [("png", m) for m in ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")] + [
 
 
 @pytest.mark.parametrize(("extension", "mode"), CASES)
-def test_every_mode_and_format(tmp_path: Path, extension: str, mode: str):
+def test_every_mode_and_format_is_read_as_pil_converts_it(tmp_path: Path, extension: str, mode: str):
     """The second route is PIL's own conversion, with transparency composited by hand."""
     images = [make(mode) for _ in range(3)]
     paths = [save(tmp_path / f"{i}.{extension}", image, **({"lossless": True} if extension == "webp" else {}))
@@ -163,7 +163,7 @@ def test_every_mode_and_format(tmp_path: Path, extension: str, mode: str):
     assert np.abs(found.x.astype(float) - np.array(wanted)).max() <= (1 if mode == "LA" else 0)
 
 
-def test_a_common_mode_for_mixed_folders(tmp_path: Path):
+def test_a_mixed_folder_is_read_in_a_common_mode(tmp_path: Path):
     def mixed(name: str, **images: Any) -> Any:
         for stem, image in images.items():
             save(tmp_path / name / f"{stem}.png", image)
@@ -188,7 +188,7 @@ def test_a_common_mode_for_mixed_folders(tmp_path: Path):
     assert set(np.unique(found.x[1])) == {0, 255}
 
 
-def test_a_palette_with_transparency(tmp_path: Path):
+def test_a_palette_may_have_transparency(tmp_path: Path):
     save(tmp_path / "a.png", palette_image(), transparency=bytes([255, 0, 128]))
     found = image_folder(tmp_path)
     wanted = np.asarray(Image.open(tmp_path / "a.png").convert("RGBA"))
@@ -299,7 +299,7 @@ def test_scaling_covers_and_crops_about_the_centre(tmp_path: Path, deep: bool):
 # Folders
 
 
-def test_order_labels_and_ignored_files(tmp_path: Path):
+def test_images_are_sorted_and_labelled_and_other_files_ignored(tmp_path: Path):
     for name in ("b/2.png", "b/10.png", "B/x.PNG", "a-/1.png", "a/deep/er/1.png", "a/.hidden.png", ".git/1.png"):
         save(tmp_path / name, levels(*SHAPE), format="PNG")
     (tmp_path / "notes.txt").write_text("hello")
@@ -336,7 +336,7 @@ def test_the_fingerprint_is_of_names_and_contents(tmp_path: Path):
     assert len(prints) == 3 and image_folder(tmp_path / "again").fingerprint in prints
 
 
-def test_progress_and_many_files(tmp_path: Path):
+def test_many_files_are_read_with_progress_and_give_the_batches_of_an_array(tmp_path: Path):
     values = levels(150, *SHAPE)
     for i, x in enumerate(values):
         save(tmp_path / f"{i:03}.bmp", x)

@@ -398,7 +398,7 @@ def test_nll_lands_on_log_p_within_its_own_errors() -> None:
 
 def test_nll_of_a_trained_nonlinear_model_meets_the_truth_on_the_latent_grid() -> None:
     """The decoder is a tanh network of 2 codes trained on digits; the trapezoid rule on [-6, 6]^2 gives the truth. For
-    12 rows the estimate is not below it by more than 4 standard errors in the mean or 4.5 in any row (false alarm rate
+    12 rows the estimate is not below it by more than 4 standard errors on average or 4.5 in any row (false alarm rate
     1e-4), nor above it by more than 0.15 nats."""
     torch.manual_seed(0)
     x = load_digits().data[:600]

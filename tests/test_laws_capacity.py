@@ -1,5 +1,4 @@
-"""Capacities: the rates of numbers and of categories are each held at a capacity of their own; sums by hand check
-them."""
+"""Capacities: the rate of numbers and the rate of categories are each held at a capacity. Sums by hand check them."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_samples_follow_the_hierarchy() -> None:
     assert abs(laws.z_score(y**2 * z, (p * line * (spread + 1 / 12)).sum())) < Z
 
 
-def test_noise_follows_the_rows() -> None:
+def test_noise_depends_on_the_row_alone() -> None:
     """With shared noise, a row has the same draws whatever its neighbours, and two processes draw what one would."""
     vae = model()
 

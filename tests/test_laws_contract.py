@@ -298,7 +298,7 @@ def test_x_and_c_may_be_mappings_and_z_a_tuple() -> None:
     assert evaluation.codes(model, x, c).shape == (11, Q + 1)
 
 
-def test_training_takes_trees() -> None:
+def test_training_takes_trees_of_tensors() -> None:
     x, c = tree_data(120)
     torch.manual_seed(0)
     model = models.VAE(TwoPrior(), TwoHeads(), TwoModalities())
@@ -308,7 +308,7 @@ def test_training_takes_trees() -> None:
     assert np.isfinite(run.history[-1]["validation_bound"])
 
 
-def test_functions_of_trees_of_tensors() -> None:
+def test_functions_of_trees_apply_to_every_leaf() -> None:
     tree = {"b": torch.arange(6).view(3, 2), "a": (torch.zeros(3), {"c": torch.ones(3, 1)}), "n": None}
     assert [leaf.dim() for leaf in trees.leaves(tree)] == [1, 2, 2] and trees.rows(tree) == 3
     taken = trees.take(tree, torch.tensor([2, 0]))

@@ -176,7 +176,7 @@ def _best_of(w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("proposal", ["encoder", "mixture", "auto"])
 def test_weights_of_every_proposal_have_the_mean_p_of_x(proposal) -> None:
-    """A q three times too narrow: E[w] = p(x) in the mean over 64 rows of 2,000 draws, at 4.5 standard errors (false
+    """A q three times too narrow: E[w] = p(x) on average over 64 rows of 2,000 draws, at 4.5 standard errors (false
     alarm rate 7e-6); the mixture has the smaller errors."""
     model = linear(0.2, 0.3)
     found = evaluation.nll(model, t(X), 2000, proposal=proposal, seed=2)
@@ -255,7 +255,7 @@ def test_the_parts_of_the_rate_add_up_and_are_those_of_the_finite_mixture() -> N
     assert marginal + information == pytest.approx(rate, abs=1e-6)
 
 
-def test_arrays_are_rows_too() -> None:
+def test_estimates_for_arrays_are_those_for_tensors() -> None:
     """Estimates for arrays equal those for tensors."""
     w = W[:, :2]
     model = laws.linear_vae(w, B, S2, laws.diagonal_posterior(np.zeros((2, D)), B, np.ones(2))).double()
@@ -279,7 +279,7 @@ def test_impossible_estimates_are_refused_with_the_reason() -> None:
     for estimate in (evaluation.annealed_nll, evaluation.grid_nll, evaluation.rate_parts):
         with pytest.raises(InputError, match=r"UniformSphere.*iw"):
             estimate(sphere, x)
-    with pytest.raises(InputError, match="one or two latent dimensions, and the model has 3"):
+    with pytest.raises(InputError, match="one or two latent dimensions, but the model has 3"):
         evaluation.grid_nll(linear(), t(X))
     with pytest.raises(InputError, match="temperatures"):
         evaluation.annealed_nll(linear(), t(X), temperatures=0)

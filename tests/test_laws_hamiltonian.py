@@ -105,7 +105,7 @@ class Adapting(models.Hamiltonian):
         return torch.where(rough, half[0], moved), torch.where(rough, half[1], turned)
 
 
-def test_steps_are_not_fitted_to_the_chains_on_their_way() -> None:
+def test_step_sizes_are_not_adapted_while_chains_run() -> None:
     """Adapting steps breaks E[w] = p(x), which this test detects (|z| > 10). In latens no draw changes the model, and a
     chain depends on no other chain: by itself it takes the same path."""
     options = {"steps": 4, "step_size": 0.2, "anneal": True, "keep": 0.5}

@@ -120,7 +120,7 @@ def test_what_has_no_scores_is_reported_in_one_sentence(codes: np.ndarray, label
         ((APART, LABELS, APART, LABELS[:9]), 1, "there are 9 test labels and 150 test codes: give one for each code"),
     ],
 )
-def test_test_rows_must_fit(arguments: tuple, k: int, sentence: str) -> None:
+def test_rows_for_the_test_must_fit_the_others(arguments: tuple, k: int, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         evaluation.knn_accuracy(*arguments, k=k)
     assert str(caught.value) == sentence

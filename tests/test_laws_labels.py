@@ -133,7 +133,7 @@ def test_few_labels_classify_digits() -> None:
     assert right[hidden].mean() > 0.75
 
 
-def test_gaps_in_a_label_column_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_column_of_a_file_may_have_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     kind = rng.integers(0, 3, 120)

@@ -90,7 +90,7 @@ def test_the_features_are_fixed_and_the_same_in_every_process():
 
 
 @pytest.mark.parametrize("name", ["ms_ssim", "feature_reconstruction"])
-def test_columns_are_refused(name: str):
+def test_tables_of_columns_are_refused(name: str):
     x = torch.randn(20, 4)
     with pytest.raises(InputError, match="needs images"):
         recipes.Recipe(name).build(latens.recipes.choices.DataInfo(latens.data.infer(x.numpy()), 20, x))

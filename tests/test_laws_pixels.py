@@ -142,7 +142,7 @@ def test_whole_number_codes_of_a_run_are_fitted_kept_and_sampled(recipe: str, tm
 # Codes on a grid
 
 
-def test_a_code_of_the_grid_is_of_its_own_part_of_the_image():
+def test_each_code_of_the_grid_describes_its_part_of_the_image():
     """With 16 x 16 images and 4 x 4 codes, changing a patch changes only codes near it, and changing a code changes
     only pixels near it."""
     rng = np.random.default_rng(0)
@@ -174,7 +174,7 @@ def test_codes_without_a_grid_are_refused():
             Recipe("vq_grid", halvings=wrong).build(info)
 
 
-def test_codes_of_a_grid_are_a_grid_to_the_density(tmp_path, monkeypatch):
+def test_the_density_sees_codes_of_a_grid_as_a_grid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done("fit", "digits", "--out", "run", "--recipe", "vq_grid", "--epochs", "1", "--batch-size", "256")
     figures("density", "run", "--kind", "pixelcnn", "--width", 8, "--layers", 1, "--epochs", 1)

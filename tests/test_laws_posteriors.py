@@ -274,7 +274,7 @@ def test_one_code_is_enough_for_every_flow() -> None:
 
 
 @pytest.mark.parametrize("name", [*POSTERIORS, "semi-amortised"])
-def test_noise_follows_the_rows(name: str) -> None:
+def test_noise_depends_on_the_row_alone(name: str) -> None:
     """With shared noise, a row has the same draws whatever its neighbours, and two processes draw what one would."""
     model = (semi_amortised() if name == "semi-amortised" else vae(name)).eval()
 

@@ -130,8 +130,8 @@ def test_the_density_is_its_definition(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", INSTANCES)
-def test_the_mass_is_one(name: str) -> None:
-    """The masses of the places have the sum that they have in the margin, which is the density outside the range."""
+def test_the_mass_of_all_places_is_that_of_the_margin(name: str) -> None:
+    """The masses of all places add up as they do under the margin. Outside the range, the density is the margin."""
     law, places = law_and_places(name)
     px = seasonal(law)
     plain = Heaped(px.loc, px.scale, torch.zeros(B, 1, 0).double(), px.margins, px.log_mixing)
@@ -148,14 +148,14 @@ def test_without_log_weights_it_is_the_margin(name: str) -> None:
     plain = Heaped(px.loc, px.scale, torch.zeros(B, 1, 0).double(), px.margins, px.log_mixing)
     x = torch.from_numpy(places[::7])[:, None, None].expand(-1, B, 1)
     torch.testing.assert_close(px.log_prob(x), plain.log_prob(x))
-    near = 16.0 if "year" in law.cycles else 1e-6  # means take points within each month
+    near = 16.0 if "year" in law.cycles else 1e-6  # means are computed from points within each month
     assert ((px.mean - plain.mean).abs() < near).all()
 
 
 @pytest.mark.parametrize("name", INSTANCES)
-def test_draws_have_the_density(name: str) -> None:
-    """Chi-square over places, pooled to at least 20 expected draws: p > 1e-6 for each of 18 rows, so a false alarm in
-    one of 50,000 runs."""
+def test_draws_of_dates_have_their_density(name: str) -> None:
+    """Chi-square over places, pooled to at least 20 expected draws: p > 1e-6 for each of 33 rows, so there is one false
+    alarm in 30,000 runs."""
     law, places = law_and_places(name)
     px = seasonal(law)
     torch.manual_seed(0)
@@ -176,8 +176,8 @@ def test_draws_have_the_density(name: str) -> None:
 
 @pytest.mark.parametrize("name", INSTANCES)
 def test_means_and_variances_are_those_of_the_density(name: str) -> None:
-    """Within what days of the week and hours, which they leave out, can add: half a period. Over many years also within
-    what months can add."""
+    """They ignore days of the week and hours, so they may be off by half a week or half a day. Over many years they
+    ignore months as well."""
     law, places = law_and_places(name)
     px = seasonal(law)
     share = np.exp(log_masses(px, places))
@@ -191,7 +191,7 @@ def test_means_and_variances_are_those_of_the_density(name: str) -> None:
 
 @pytest.mark.parametrize("name", INSTANCES)
 def test_gradients_are_finite_and_exact(name: str) -> None:
-    """Against differences, inside the range, at its edges and outside."""
+    """Compare with finite differences inside the range, at its edges and outside."""
     law, places = law_and_places(name)
     px = seasonal(law)
     at = [places[0], places[len(places) // 3], places[-1], law.knots[0] - 400.0, law.knots[-1] + 400.0]
@@ -222,8 +222,8 @@ def test_outside_the_range_scores_fall_and_draws_may_go_there() -> None:
 
 @pytest.mark.parametrize("scale", ["learned", "network"])
 def test_the_head_starts_at_the_shares_of_the_sample(scale: str) -> None:
-    """Before training, months, days of the week and hours are as frequent in draws as in the data: 40,000 draws, whose
-    shares have standard errors below 0.0025; 6 of them in 43 shares, so a false alarm in 10 million runs."""
+    """Before training, months, days of the week and hours are as frequent in draws as in the data: the shares in 40,000
+    draws have standard errors of at most 0.0025, and the tolerance is 8 of them."""
     random = np.random.default_rng(0)
     days = 18_700 + random.choice(np.arange(730), 6000, p=(w := np.where(np.arange(730) % 7 < 2, 0.3, 1.0)) / w.sum())
     values = days + np.clip(random.normal(14, 3, 6000), 0, 23).astype(int) / 24
@@ -294,7 +294,7 @@ def effects(frame: pd.DataFrame, when: str, value: str) -> dict[str, np.ndarray]
 
 
 def sales(rows: int, first: str = "2019-01-01") -> pd.DataFrame:
-    """A table whose sales depend on month, day of the week and hour of shops that open from 8 to 20."""
+    """A table of shops that open from 8 to 20, whose sales depend on month, day of the week and hour."""
     random = np.random.default_rng(0)
     at = pd.Timestamp(first) + pd.to_timedelta(24 * random.integers(0, 1096, rows) + random.integers(8, 20, rows), "h")
     level = 3 * np.cos(2 * np.pi * at.day_of_year / 365) + 2 * (at.day_of_week >= 5) + np.where(at.hour >= 17, 2, 0)
@@ -306,9 +306,9 @@ def sales(rows: int, first: str = "2019-01-01") -> pd.DataFrame:
     (900, "%d/%m/%Y %H:%M", "csv"), (2400, "timestamps", "parquet"),
 ])  # fmt: skip
 def test_other_columns_depend_on_month_weekday_and_hour(rows: int, form: str, file: str, tmp_path: Path) -> None:
-    """Means of samples by month, weekday and hour follow those of the data: over phases, the slope is above 0.5 (0 if
-    the dependence is lost), and no hour occurs in which the shops are closed. Standard error of a slope: 0.06 at most,
-    so a false alarm needs 4 of them below the 0.75 to 1.0 seen."""
+    """Means of samples by month, weekday and hour follow those of the data: the slope of a regression over phases is
+    above 0.5 (it is 0 if the dependence is lost), and no hour occurs in which the shops are closed. Slopes were 0.75 to
+    1.0, with standard errors of at most 0.06, so a false alarm needs 4 of these."""
     frame = sales(rows)
     told = frame if form == "timestamps" else frame.assign(at=frame["at"].dt.strftime(form))
     path = tmp_path / f"sales.{file}"
@@ -324,7 +324,7 @@ def test_other_columns_depend_on_month_weekday_and_hour(rows: int, form: str, fi
 
 
 def test_values_stay_in_their_month_day_and_hour() -> None:
-    """What is written for a drawn number lies in the same month, day and hour, if the data have a value there."""
+    """The value written for a drawn number lies in the same month, day and hour if the data have a value there."""
     frame = sales(2000)
     column = column_of(frame, "at")
     assert column.law is not None and column.law.cycles == ("year", "week", "day")
@@ -338,7 +338,7 @@ def test_values_stay_in_their_month_day_and_hour() -> None:
 
 
 def test_months_weekdays_and_hours_are_columns_of_the_report() -> None:
-    """Against pandas; a missing date has none of them, and a column of the same name stays as it is."""
+    """Compare with pandas. A missing date has none of them, and a column of the same name stays as it is."""
     frame = sales(300).assign(**{"hour of at": 1.5})
     rows = rows_of(as_table(frame)[0])
     assert isinstance(rows.schema, Table)
@@ -371,7 +371,7 @@ def test_times_keep_their_hour_in_the_form_in_which_they_are_stored() -> None:
 @pytest.mark.parametrize("name", ["half hours of a month", "days of four years"])
 def test_missing_dates_are_drawn_on_their_days_and_hours(name: str) -> None:
     """Dates that are missing because of their value are drawn from the margin and then divided. Chi-square over phases,
-    p > 1e-6 for each of 3 rows and each cycle: a false alarm in 100,000 runs."""
+    p > 1e-6 for each of 3 rows and each cycle: one false alarm in 100,000 runs."""
     law, places = law_and_places(name)
     px, k = seasonal(law, components=1), 4000
     torch.manual_seed(0)

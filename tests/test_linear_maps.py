@@ -91,7 +91,7 @@ BATCHED = {
 
 
 @pytest.mark.parametrize("name", BATCHED)
-def test_linear_maps_are_batched(name: str):
+def test_batched_linear_maps_are_those_of_one_at_a_time(name: str):
     """Values and gradients of batched maps are those of one at a time in float64."""
     torch.manual_seed(0)
     layer = Linear(300, 200)

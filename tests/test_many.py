@@ -140,7 +140,7 @@ def test_a_sweep_with_a_failure_goes_on(here: Path):
     assert found["best"]["options"] == {"learning_rate": 0.001}
 
 
-def test_a_sweep_is_continued(here: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_sweep_continues_where_it_stopped(here: Path, monkeypatch: pytest.MonkeyPatch):
     words = ("sweep", "x.npy", "--grid", "beta=0.5,1", "--seeds", 2, *QUICK, "--checkpoint-seconds", 0)
     whole = figures(*words, "--out", "whole")
     with monkeypatch.context() as patch:

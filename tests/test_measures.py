@@ -125,16 +125,16 @@ def test_numbers_of_a_table_have_indicators_for_levels_and_no_gaps() -> None:
     [
         ("run --factors sizes", "--factors: {}/table.csv has no column 'sizes' (did you mean size?): it has a, b, c"),
         ("run --factors a", "--factors a: the model reads this column: fit with --drop 'a', or name another"),
-        ("run --factors short.npy", "short.npy has 50 rows of factors, and {}/table.csv has 200 rows: give one row "
+        ("run --factors short.npy", "short.npy has 50 rows of factors, but {}/table.csv has 200 rows: give one row "
          "of factors for each row"),
-        ("run table.csv --factors short.npy", "there are factors of 50 rows and 200 rows: give one row of factors for "
-         "each row"),
-        ("run --factors same", "same has the one value 1.0 in all rows: leave it out"),
+        ("run table.csv --factors short.npy", "factors have 50 rows, but the data have 200: give one row of factors "
+         "for each row"),
+        ("run --factors same", "same is 1.0 in all rows: leave it out"),
         ("run --factors ,", "--factors names no column: pass --factors COLUMN,COLUMN or a file"),
         ("images --factors size", "--factors: {}/images.npy has no column 'size': it has no named columns"),
-        ("run --samples", "--samples is for arrays and images, and the run was fitted to a table: omit it"),
-        ("seeds --factors size", "--factors is for one run, and seeds has several: name one, as in seeds/seed-0"),
-        ("seeds --samples", "--samples is for one run, and seeds has several: name one, as in seeds/seed-0"),
+        ("run --samples", "--samples is for arrays and images, but the run was fitted to a table: omit it"),
+        ("seeds --factors size", "--factors is for one run, but seeds has several: name one, as in seeds/seed-0"),
+        ("seeds --samples", "--samples is for one run, but seeds has several: name one, as in seeds/seed-0"),
     ],
 )
 def test_what_cannot_be_scored_is_reported_in_one_sentence(words: str, sentence: str, folder: Path) -> None:

@@ -37,7 +37,7 @@ def test_notebooks_are_clean_and_explained(path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_cell_of_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every cell in order, with fits of two passes over the data."""
     monkeypatch.chdir(tmp_path)
     code = [source(cell) for cell in cells(path) if cell["cell_type"] == "code"]

@@ -1,6 +1,6 @@
-"""The packages that latens meets but does not bring, as they are installed here: trackers, AnnData and UMAP.
+"""Optional packages that latens works with, as they are installed here: trackers, AnnData and UMAP.
 
-Each test is skipped where its package is not installed; other tests use stand-ins, and need none of them.
+Each test is skipped where its package is not installed; other tests use stand-ins and need none of these packages.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def test_a_part_of_the_output_equals_the_output_for_its_file(here: Path, name: s
         assert set(found.column_names) - set(one.column_names) <= {"reason"}
 
 
-def test_the_same_bytes_for_any_number_of_workers_and_after_a_loss(here: Path):
+def test_parts_have_the_same_bytes_for_any_number_of_workers_and_after_a_loss(here: Path):
     parquet.write_table(table(60, 8), "data/d.parquet")
     outs = {n: f"out{n}" for n in (1, 2, 3)}
     for n, out in outs.items():
@@ -203,7 +203,7 @@ def test_samples_in_parts_do_not_depend_on_the_workers(here: Path):
     assert not parts[0].column("a").slice(0, 5).equals(parts[2].column("a"))
 
 
-def test_arrays_and_blocks_of_an_array(here: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_array_in_blocks_gives_the_codes_of_the_whole(here: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("latens.data.streams.sources.BLOCK_ROWS", 30)
     x = np.random.default_rng(1).normal(size=(70, 3))
     np.save("x.npy", x)
@@ -243,7 +243,7 @@ def test_an_address_gets_the_bytes_that_a_file_gets(here: Path):
 REFUSED = {
     "encode run data/a.parquet --out nope://b/codes.csv": "cannot write nope://b/codes.csv .*: correct the address",
     "encode run data --out memory://b/codes/": "cannot write parts to memory://b/codes/: name a folder on this machine",
-    "fit data/a.parquet --out memory://b/run": "is an address, and a run is a folder on this machine: name a folder",
+    "fit data/a.parquet --out memory://b/run": "is an address, but a run is a folder on this machine: name a folder",
     "score run data --out data/out": "it would lie in the folder of the data",
     "score run data --out data": "it would lie in the folder of the data",
     "score run data --out full": "full holds other files, and no manifest.json: name a new folder",
@@ -268,9 +268,10 @@ REFUSED = {
     "impute run data --out o --keep a --workers 1": "--keep a: the output has a column 'a' of its own",
     "score run data/c.csv --out o.npy --keep key": "an array has no place for the column 'key'",
     "encode run data --out o --samples 3": "a part holds at most one draw per row",
-    "impute run data --out o --uncertainty u.csv": "is one file, and --out o a folder of parts",
+    "impute run data --out o --uncertainty u.csv": "is one file, but --out o is a folder of parts",
     "score nothing data --out o": "nothing does not exist",
-    "score run year --out o": "partitioned by 'word', which is read, and word=x/a.csv is not Parquet: write one file",
+    "score run year --out o": "partitioned by 'word', which the model reads, but word=x/a.csv is not Parquet: "
+                               "write one file",
     "score run twins --out o": "would both become the part a.csv.gz.parquet",
 }
 

@@ -105,7 +105,7 @@ def test_runs_folders_and_estimators_draw_the_same(fitted: Any, tmp_path: Path) 
         assert np.array_equal(line.get_ydata(), [row["train_rate"] for row in vae.run_.history])
 
 
-def test_sequences_are_lines() -> None:
+def test_sequences_are_drawn_as_lines() -> None:
     run = fit_recipe(rows_of(SEQUENCES, asked=Asked(layout="TC")), Recipe("vae"), Settings(epochs=2),
                      options={"latent_dim": 2})  # fmt: skip
     ax = plot.reconstructions(run, SEQUENCES)

@@ -86,7 +86,7 @@ def test_channels_have_ranges_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("column", [rng.uniform(0, 1, N), rng.uniform(-5, 90, N), np.rint(rng.uniform(0, 100, N))])
-def test_no_heap_at_the_ends_of_the_range_unless_the_data_have_one(column: np.ndarray) -> None:
+def test_samples_heap_at_the_ends_of_the_range_only_if_the_data_do(column: np.ndarray) -> None:
     heaped = np.where(rng.random(N) < 0.4, 0.0, gamma)
     new = fitted(np.c_[column, heaped]).sample(4000, random_state=0)
     for end in (column.min(), column.max()):

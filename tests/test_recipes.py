@@ -71,7 +71,7 @@ def test_examples_of_a_recipe_name_its_options_and_valid_values(name: str) -> No
     assert made.condition == ("label" if "--condition" in words else ())
 
 
-def test_formulas_in_a_terminal() -> None:
+def test_formulas_are_readable_in_a_terminal() -> None:
     assert plain(r"\mathbb{E}_{q(z|x)}[\ln p] - \beta\,\mathrm{KL}(q \,\|\, p)") == "E_{q(z|x)}[ln p] − β KL(q ‖ p)"
     assert plain(r"\tfrac{1}{1 - \alpha} w_j^{1 - \alpha}, x^{-1}, y^2") == "(1/(1 − α)) w_j^{1 − α}, x⁻¹, y²"
     assert plain(r"\text{log-odds of}\ \tilde x, \sqrt{h}") == "log-odds of x̃, √(h)"

@@ -110,7 +110,9 @@ def compared(digits: tuple[np.ndarray, np.ndarray]) -> Comparison:
     return compare(x, infer(x), [1, 2], QUICK, labels=labels, k=5)
 
 
-def test_images(image_run: Run, digits: tuple[np.ndarray, np.ndarray], compared: Comparison) -> None:
+def test_a_report_of_images_is_complete_and_reproducible(
+    image_run: Run, digits: tuple[np.ndarray, np.ndarray], compared: Comparison
+) -> None:
     x, labels = digits
     assert image_run.schema is not None
     figures = evaluate(image_run.model, torch.from_numpy(image_run.schema.to_model(x[:100])), k=7)
@@ -139,7 +141,7 @@ def test_the_caller_is_left_as_it_was(image_run: Run, digits: tuple[np.ndarray, 
     assert torch.equal(torch.get_rng_state(), noise) and image_run.model.training == training
 
 
-def test_a_table_with_names_that_look_like_markup() -> None:
+def test_names_that_look_like_markup_are_escaped() -> None:
     run = fit(table(), names=NAMES)
     labels = np.array(["<i>one</i>", "two & three"])[(table()[:, 0] > 0).astype(int)]
     text = report.render(run, table(), labels=labels, title="<script>title</script>")
@@ -180,7 +182,7 @@ IMAGES: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_images_of_any_kind(name: str) -> None:
+def test_images_of_any_kind_have_a_page(name: str) -> None:
     x, options = IMAGES[name]
     run = fit(x, **options)
     text = report.render(run, x, labels=np.linspace(0, 1, len(x)))
@@ -189,14 +191,14 @@ def test_images_of_any_kind(name: str) -> None:
 
 
 @pytest.mark.parametrize(("columns", "latent"), [(1, 1), (2, 2), (40, 3)])
-def test_tables_of_any_width(columns: int, latent: int) -> None:
+def test_tables_of_any_width_have_a_page(columns: int, latent: int) -> None:
     x = np.random.default_rng(0).normal(size=(150, columns)).cumsum(1)
     text = report.render(fit(x, latent_dim=latent), x, labels=np.arange(150) % 14)
     check(text, left_out=("traversal",) if "No latent dimension is active" in text else ())
     assert ("12 of 40 columns are shown" in text) == (columns == 40)
 
 
-def test_one_row_and_three() -> None:
+def test_one_to_three_rows_have_a_page() -> None:
     run = fit(table())
     for rows in (1, 2, 3):
         text = report.render(run, table()[:rows])
@@ -341,7 +343,7 @@ def mixed_run() -> tuple[Run, Rows]:
     return fit_rows(rows), rows
 
 
-def test_a_table_of_every_kind_of_column(mixed_run: tuple[Run, Rows]) -> None:
+def test_a_table_with_every_kind_of_column_has_a_page(mixed_run: tuple[Run, Rows]) -> None:
     run, rows = mixed_run
     text = report.render(run, rows)
     page = check(text)
@@ -387,7 +389,7 @@ def test_a_column_that_a_rule_determines_is_marked(mixed_run: tuple[Run, Rows]) 
     assert "all of one value" in str(tables._scatter(column, np.ones(5), np.ones(5), ""))
 
 
-def test_rows_in_which_a_whole_column_is_missing(mixed_run: tuple[Run, Rows]) -> None:
+def test_rows_without_any_cell_of_a_column_have_a_page(mixed_run: tuple[Run, Rows]) -> None:
     run, _ = mixed_run
     table = mixed(40, 1)
     at = table.column_names.index("visits")
@@ -401,7 +403,7 @@ def test_rows_in_which_a_whole_column_is_missing(mixed_run: tuple[Run, Rows]) ->
         assert "No cell of this column is observed" in text and "cannot be made" not in text
 
 
-def test_a_table_without_data_and_as_an_autoencoder(mixed_run: tuple[Run, Rows]) -> None:
+def test_a_page_without_data_or_of_an_autoencoder_says_what_is_left_out(mixed_run: tuple[Run, Rows]) -> None:
     text = report.render(mixed_run[0], None)
     check(text, left_out=("reconstructions", "map", "rate", "traversal", "interpolations"))
     assert "nothing to compare the samples with" in text
@@ -420,7 +422,7 @@ def test_given_columns_are_marked_and_colour_the_map() -> None:
     check(report.render(run, None), left_out=("reconstructions", "map", "rate", "traversal", "interpolations"))
 
 
-def test_distances_against_scipy_and_by_hand() -> None:
+def test_distances_of_distributions_are_those_of_scipy_and_a_loop() -> None:
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(0)
     for n, m, step in ((50, 70, 0.0), (1, 5, 0.0), (200, 90, 0.5), (30, 30, 1.0)):
@@ -523,7 +525,7 @@ def test_a_report_of_sequences_shows_their_first_channels() -> None:
         assert "channel 3" in text and "first 4 of 5 channels" in text
 
 
-def test_counts_of_many_columns() -> None:
+def test_a_report_of_counts_shows_variance_against_mean() -> None:
     rng = np.random.default_rng(0)
     x = rng.poisson(np.exp(rng.normal(0, 1, 60) + rng.normal(size=(200, 1))))
     rows = rows_of(x, asked=Asked(kind="count"))

@@ -72,7 +72,7 @@ def test_a_column_that_is_named_makes_a_table() -> None:
         rows_of(rng.normal(size=(N, 3, 3)), asked=Asked({"a": "count"}), where="here")
 
 
-def test_matrices_and_tables() -> None:
+def test_matrices_become_tables_and_complete_numeric_tables_matrices() -> None:
     x = np.array([[1.0, np.nan], [3.0, 4.0]])
     table = as_table(x)
     assert table.to_pydict() == {"column_1": [1.0, 3.0], "column_2": [None, 4.0]}
@@ -80,8 +80,8 @@ def test_matrices_and_tables() -> None:
     whole = pa.table({"a": pa.array([1, 2], pa.int8()), "b": pa.array([2**53 - 1, 5])})
     assert as_matrix(whole).dtype == np.int64 and as_matrix(whole, ["b"]).tolist() == [[2**53 - 1], [5]]
     for bad, message in (
-        (table, r"row 0 \(counted from 0\): column 'column_2' is missing, and only complete rows fit"),
-        (pa.table({"a": ["x"]}), "column 'a' is of the type string, and only numbers fit here: leave it out"),
+        (table, r"row 0 \(counted from 0\): column 'column_2' is missing, but only complete rows fit"),
+        (pa.table({"a": ["x"]}), "column 'a' is of the type string, but only numbers fit here: leave it out"),
         (pa.table({"a": [dt.date(2024, 1, 1)]}), "column 'a' is of the type date32"),
     ):
         with pytest.raises(InputError, match=message):
@@ -223,7 +223,7 @@ def test_every_level_has_its_share(column: str) -> None:
             assert abs((values[held] == level).sum() - validation * size) <= 0.5 + 1e-9
 
 
-def test_sizes_of_a_random_split() -> None:
+def test_a_random_split_holds_out_the_documented_share() -> None:
     assert [len(sides(n, "auto", 0)[1]) for n in (2, 199, 200, 1000, 49_999, 60_000)] == [0, 0, 20, 100, 4999, 5000]
     assert len(sides(10, 0.25, 0)[1]) == 2 and len(sides(10, 0.0, 0)[1]) == 0
     for bad in (1.0, -0.1, "half", True, 1):

@@ -51,7 +51,7 @@ def test_a_run_folder_has_its_files_and_its_record() -> None:
     assert "<html" in page and "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_no_file_is_pickle() -> None:
+def test_no_file_of_a_run_is_pickle() -> None:
     for path in Path("iris-run").rglob("*"):
         if path.is_file():
             start = path.read_bytes()[:2]
@@ -79,7 +79,7 @@ def test_a_saved_estimator_is_loaded_unchanged(tmp_path: Path) -> None:
     assert latens.load(tmp_path / "recipe").run_.beta == 3.0
 
 
-def test_own_parts(tmp_path: Path) -> None:
+def test_own_parts_are_saved_and_must_be_given_to_load_them(tmp_path: Path) -> None:
     """A user's own parts are saved and resumed; to load them, they must be passed in, and no code is executed."""
     from torch import nn
 
@@ -119,7 +119,7 @@ def test_code_is_not_executed_because_a_file_names_it(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-def test_from_takes_the_weights(tmp_path: Path) -> None:
+def test_the_option_from_takes_the_weights_of_a_run(tmp_path: Path) -> None:
     words = ("--epochs", 1, "--learning-rate", 1e-30)
     done("fit", "iris", "--out", tmp_path / "run", "--from", "iris-run", *words)
     first, second = (load_file(f"{folder}/model.safetensors") for folder in ("iris-run", tmp_path / "run"))
@@ -127,7 +127,9 @@ def test_from_takes_the_weights(tmp_path: Path) -> None:
     assert runs.read_record(tmp_path / "run")["data"]["from"] == os.path.abspath("iris-run")
 
 
-def test_from_a_run_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_a_checkpoint_resumes_without_the_run_it_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that has a checkpoint does not need the run it started from any more."""
     shutil.copytree("iris-run", tmp_path / "first")
     done("fit", "iris", "--out", tmp_path / "run", "--from", tmp_path / "first", *SHORT)
@@ -139,7 +141,7 @@ def test_from_a_run_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
 
 
-def test_resume_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_can_be_resumed_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relative paths of data, labels, weights and validation are kept so that they are found from anywhere."""
     out = tmp_path / "run"
     Path("labels.csv").write_text("a\nb\na\nb\na\n")
@@ -153,7 +155,7 @@ def test_resume_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(figures("fit", "--resume", "seeds")["runs"]) == 2
 
 
-def test_resume_of_a_finished_run_changes_nothing() -> None:
+def test_resuming_a_finished_run_changes_nothing() -> None:
     before = {name: Path("iris-run", name).read_bytes() for name in ("run.json", "model.safetensors", "metrics.csv")}
     done("fit", "--resume", "iris-run")
     assert before == {name: Path("iris-run", name).read_bytes() for name in before}

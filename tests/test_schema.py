@@ -99,7 +99,7 @@ def test_kind_levels_and_storage_are_inferred(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", KINDS)
-def test_float32_loses_little(case: str) -> None:
+def test_the_conversion_to_float32_loses_little(case: str) -> None:
     x = KINDS[case][0].reshape(len(KINDS[case][0]), -1).astype(float)
     schema = infer(KINDS[case][0])
     loss = np.abs(schema.to_user(schema.to_model(KINDS[case][0])).reshape(x.shape) - x).max(0)
@@ -108,7 +108,7 @@ def test_float32_loses_little(case: str) -> None:
     assert (loss[varies] <= 1e-3 * scale * np.std(x / scale, axis=0)[varies]).all()
 
 
-def test_layouts() -> None:
+def test_the_layout_is_inferred_from_the_shape() -> None:
     shapes = {
         (3, 8, 9): ("HW", (1, 8, 9)),
         (3, 48, 1): ("TC", (48, 1)),
@@ -136,7 +136,7 @@ def test_constant_cells_are_flat_indexes_of_the_model_layout() -> None:
     assert np.unravel_index(cell, schema.shape) == (1, 2, 4)
 
 
-def test_overrides() -> None:
+def test_the_kind_and_the_levels_can_be_overridden() -> None:
     x = np.array([[0, 1, 3], [2, 1, 0]])
     assert infer(x, kind="levels").levels == 4
     assert infer(x, levels=10).levels == 10 and infer(x, levels=10).kind == "levels"
@@ -209,7 +209,7 @@ def test_infer_refuses_invalid_arrays(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_position_in_a_later_chunk() -> None:
+def test_a_bad_cell_in_a_later_chunk_is_named_by_its_position() -> None:
     x = np.zeros((3_000_000, 2), "float32")
     x[:, 1] = np.arange(3_000_000) % 1000
     x[2_999_998, 1] = np.nan
@@ -229,12 +229,12 @@ def test_position_in_a_later_chunk() -> None:
         ({"names": ["a"]}, "1 names do not fit"),
     ],
 )
-def test_options_that_do_not_fit(options: dict, message: str) -> None:
+def test_options_that_do_not_fit_the_data_are_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         infer(np.array([[0.0, 1.0], [7.0, 0.5]]), **options)
 
 
-def test_too_many_levels() -> None:
+def test_too_many_levels_are_refused() -> None:
     with pytest.raises(InputError, match="65,536"):
         infer(np.array([[0, 1], [10**9, 1]]), kind="levels")
 
@@ -292,7 +292,7 @@ def test_from_json_names_what_is_missing() -> None:
         Schema.from_json([])
 
 
-def test_arrays_of_other_libraries() -> None:
+def test_arrays_of_other_libraries_are_read() -> None:
     numbers = np.array([[1.5, 2.0], [3.0, 4.0]])
 
     pandas = pytest.importorskip("pandas")

@@ -133,7 +133,7 @@ def test_numbers_are_those_of_arrow(case: str) -> None:
     assert np.nanmax(np.abs(numbers - expected)) <= 1e-10 and field.missing == np.isnan(expected).mean()
 
 
-def test_storage_keeps_what_matters() -> None:
+def test_stored_numbers_keep_what_matters() -> None:
     """float32 where it loses less than a thousandth of a standard deviation, float64 where it would lose more."""
     near, far = rng.normal(size=N), 1.7e9 + rng.normal(size=N)
     assert infer_table(pa.table({"x": near})).storage == "float32"
@@ -405,7 +405,7 @@ ASKED: dict[tuple[str, str], tuple[Any, ...] | str] = {  # (kind, likelihood, lo
 
 
 @pytest.mark.parametrize(("name", "kind"), ASKED, ids=["=".join(said) for said in ASKED])
-def test_the_user_overrides_kinds(name: str, kind: str) -> None:
+def test_the_user_may_override_the_kinds_of_columns(name: str, kind: str) -> None:
     expected = ASKED[name, kind]
     if isinstance(expected, str):
         with pytest.raises(InputError, match=expected) as caught:

@@ -81,7 +81,7 @@ def test_terms_of_columns_are_the_importance_weighted_ones(run):
         np.testing.assert_allclose(found[i], naive, rtol=1e-5)
 
 
-def test_calibration_survives_its_file(run, tmp_path):
+def test_a_calibration_read_from_its_file_is_unchanged(run, tmp_path):
     calibration = scoring.calibrate(run, further(run, rows(200, 1)), k=5)
     scoring.write_calibration(tmp_path, calibration)
     again = scoring.read_calibration(tmp_path)
@@ -117,7 +117,7 @@ def test_the_strangeness_of_a_row_does_not_depend_on_its_batch(kinds, run):
         assert again == pytest.approx(found[some.index], abs=1e-4)
 
 
-def test_from_the_command_line(tmp_path, monkeypatch):
+def test_the_score_command_writes_the_scores_of_the_estimator(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("t.csv", pa.Table.from_pandas(rows(400, 0)))
     done("fit", "t.csv", "--out", "run", "--epochs", "2")
@@ -137,7 +137,7 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     holes.loc[:9, "a"] = np.nan
     write("holes.csv", pa.Table.from_pandas(holes))
     assert (
-        "10 rows have missing cells, and the model was fitted to complete rows"
+        "10 rows have missing cells, but the model was fitted to complete rows"
         in done("score", "run", "holes.csv", "--out", "h.csv").out
     )
     done("fit", "t.csv", "--out", "ae", "--recipe", "ae", "--epochs", "1")

@@ -20,7 +20,7 @@ def finite_gradients(network: torch.nn.Module) -> bool:
 
 
 @both
-def test_shapes_over_any_leading_axes_and_finite_gradients(length: int, channels: int):
+def test_networks_keep_leading_axes_and_have_finite_gradients(length: int, channels: int):
     torch.manual_seed(0)
     encoder = SequenceEncoder((length, channels), 4)
     for lead in ((), (3,), (2, 3)):
@@ -93,7 +93,7 @@ def test_a_shift_in_time_far_from_the_ends_shifts_the_features():
     assert plain[..., 20:40].std() > 1e-3
 
 
-def test_kinds_by_name_and_the_starting_bias():
+def test_the_shape_decides_the_network_and_a_start_shifts_its_output():
     assert isinstance(networks.encoder("conv", (17, 3), 4), SequenceEncoder)
     assert isinstance(networks.encoder("conv", (3, 17, 17), 4), networks.ConvEncoder)
     assert isinstance(networks.decoder("conv", 4, (17, 3)), SequenceDecoder)

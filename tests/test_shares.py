@@ -86,7 +86,7 @@ def test_shares_leave_the_same_state_as_one_process(here: Path, two_cores: None)
         assert figure["values"] == two["seeds"][name]["values"], name
 
 
-def test_a_sweep_is_shared(here: Path, two_cores: None):
+def test_a_sweep_is_shared_among_processes(here: Path, two_cores: None):
     words = ("sweep", "x.npy", "--grid", "latent_dim=1,2,3", "--grid", "beta=0.5,1", *QUICK)
     two = figures(*words, "--out", "two")
     torch.set_num_threads(1)
@@ -125,7 +125,7 @@ def steps() -> list[int]:
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_no_process_survives_and_all_jobs_are_resumed(here: Path):
+def test_a_command_killed_at_random_moments_leaves_no_process_and_resumes_all_jobs(here: Path):
     whole, _ = start(*LONG, "--out", "whole").communicate(timeout=300)
     moments, killed = random.Random(0), 0
     for _ in range(3):

@@ -85,7 +85,7 @@ def test_a_written_array_is_read_back_unchanged(tmp_path: Path, extension: str, 
         infer(source.x)
 
 
-def test_arrays_written_by_other_programs(tmp_path: Path) -> None:
+def test_arrays_written_by_other_programs_are_read(tmp_path: Path) -> None:
     x = values("float64", (5, 4))
     for name, array in {"fortran": np.asfortranarray(x), "big": x.astype(">f8"), "strided": x[:, ::2]}.items():
         np.save(tmp_path / f"{name}.npy", array)
@@ -97,14 +97,14 @@ def test_arrays_written_by_other_programs(tmp_path: Path) -> None:
     assert source.labels.tolist() == [0, 1, 2, 3, 4] and source.origin.endswith("packed.npz:features")
 
 
-def test_fingerprint_is_of_contents() -> None:
+def test_the_fingerprint_depends_only_on_the_contents() -> None:
     x = values("float32", (2000, 700))
     prints = {fingerprint(y) for y in (x, x.T, x.reshape(700, 2000), x.view("int32"), x[:-1], x + 1)}
     assert len(prints) == 6
     assert fingerprint(np.asfortranarray(x)) == fingerprint(x.astype(">f4")) == fingerprint(x)
 
 
-def test_fingerprint_of_a_table_is_of_its_cells() -> None:
+def test_the_fingerprint_of_a_table_depends_only_on_its_cells() -> None:
     columns = {"n": [1.0, None, 3.0], "word": ["x", None, "y"]}
     table = pa.table(columns)
     again = [
@@ -138,7 +138,7 @@ def test_built_in_sets_have_their_rows_and_labels(name: str) -> None:
     assert fewer.names == source.names[1:] and fewer.x.equals(source.x.drop_columns([source.names[0]]))
 
 
-def test_npz_keys(tmp_path: Path) -> None:
+def test_an_array_of_an_npz_is_chosen_by_its_name(tmp_path: Path) -> None:
     a, b = values("float32", (3, 2)), values("float32", (4, 2))
     path = tmp_path / "two.npz"
     np.savez(path, a=a, b=b)
@@ -154,7 +154,7 @@ def test_npz_keys(tmp_path: Path) -> None:
     assert "x_train, y_train" in refusal(path, labels="nothing")
 
 
-def test_labels_beside_idx_images(tmp_path: Path) -> None:
+def test_labels_are_found_next_to_idx_images(tmp_path: Path) -> None:
     images, labels = values("uint8", (6, 4, 4)), np.arange(6, dtype="uint8")
     for i, (one, two) in enumerate([
         ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -172,7 +172,7 @@ def test_labels_beside_idx_images(tmp_path: Path) -> None:
         assert "5 labels" in refusal(folder / one)
 
 
-def test_labels_from_elsewhere(tmp_path: Path) -> None:
+def test_labels_may_come_from_another_file(tmp_path: Path) -> None:
     data = tmp_path / "x.npy"
     np.save(data, values("float32", (4, 3)))
     files = {
@@ -241,7 +241,7 @@ def test_text_tables_of_every_form_are_read_compressed_or_not(tmp_path: Path, ca
     assert read(packed).x.equals(source.x)
 
 
-def test_headers(tmp_path: Path) -> None:
+def test_a_header_is_told_from_data(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     for text, names, shape in [
         ("1,2\n3,4\n", ("column_1", "column_2"), (2, 2)),
@@ -263,7 +263,7 @@ def test_headers(tmp_path: Path) -> None:
     assert source.label_names == ("setosa", "virginica")
 
 
-def test_labels_and_dropped_columns(tmp_path: Path) -> None:
+def test_columns_may_be_labels_or_dropped(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('id,note,x,y,kind\n7,"a\n""b"", c",0.5,1,cat\n8,,1.5,2,dog\n9,z,2.5,3,cat\n')
     source = read(path, labels="kind", drop=["id", "note"])
@@ -311,8 +311,8 @@ BAD_TABLES = {
     "underscore": ("a,b\n1,1_000\n2,3\n4,5\n", "column 'b' holds numbers, but row 0 is '1_000'"),
     "infinity": ("a,b\n1,2\n3,inf\n", "column 'b', row 1 is 'inf', which is not finite"),
     "too large": ("a,b\n1,2\n3,1e999\n", "column 'b', row 1 is '1e999', which is not finite"),
-    "too few fields": ("a,b\n1,2\n3\n", "line 3 has 1 field, and the first line has 2"),
-    "too many fields": ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields, and the first line has 2"),
+    "too few fields": ("a,b\n1,2\n3\n", "line 3 has 1 field, but the first line has 2"),
+    "too many fields": ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields, but the first line has 2"),
     "wider than its header": ("a,b\n1,2,3\n4,5,6\n", "line 2 has 3 fields"),
     "two of one name": ("a,b,a\n1,2,3\n", "columns 1 and 3 are both called 'a'"),
     "no name": ("a,,c\n1,2,3\n", "column 2 has no name"),
@@ -417,7 +417,7 @@ def test_damaged_archives_and_pickled_arrays_are_refused(tmp_path: Path) -> None
     assert "none" in refusal(path)
 
 
-def test_missing_and_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_missing_or_unreadable_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "train.npy", values("float32", (4, 3)))
     assert "did you mean" in refusal(tmp_path / "trian.npy") and "train.npy" in refusal(tmp_path / "trian.npy")
     assert "digits, wine" in refusal(tmp_path / "zzz.h5")
@@ -496,7 +496,7 @@ def test_arrays_that_a_file_cannot_hold_are_not_written(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["folder.npy"]
 
 
-def test_table_of_one_column_and_awkward_names(tmp_path: Path) -> None:
+def test_a_single_column_and_awkward_names_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     write(path, np.array([1.5, 2.5]), names=["score"])
     assert path.read_text() == "score\n1.5\n2.5\n"
@@ -553,7 +553,7 @@ def umask() -> int:
     return old
 
 
-def test_heavy_imports_wait() -> None:
+def test_importing_the_data_layer_imports_no_heavy_package() -> None:
     code = "import sys, latens.data; print({'torch', 'pyarrow', 'sklearn', 'pandas'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"

@@ -328,7 +328,7 @@ def test_a_stream_gives_what_memory_gives(
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_arrays_from_file_to_file(suffix: str, folder: Path, tmp_path: Path):
+def test_arrays_go_from_file_to_file_as_in_memory(suffix: str, folder: Path, tmp_path: Path):
     commands.fit(asked(folder / "x.npy", tmp_path / "run"), quiet=True)
     run = runs.load(tmp_path / "run")
     for command, more in COMMANDS[:3]:
@@ -339,7 +339,9 @@ def test_arrays_from_file_to_file(suffix: str, folder: Path, tmp_path: Path):
         assert np.allclose(streamed, whole, rtol=1e-5, atol=1e-5)
 
 
-def test_uncertainty_and_draws_of_codes(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_uncertainty_and_draws_of_codes_are_streamed(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("latens.cli.commands.inputs.is_large", lambda path: True)
     given = (str(run.folder), str(folder / "set"))
     using.impute(*given, str(tmp_path / "a.parquet"), using.Inputs(), k=20, draws=0,
@@ -417,7 +419,9 @@ def test_bad_folders_are_refused_in_a_sentence(name: str, tmp_path: Path):
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_bad_files_and_options(folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch):
+def test_bad_files_and_options_of_streams_are_refused(
+    folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+):
     place = written(tmp_path / "set", p=GOOD)
     whole = (place / "p.parquet").read_bytes()
     (place / "p.parquet").write_bytes(whole[:-100])

@@ -129,7 +129,7 @@ def test_copies_of_training_rows_are_found(tables: tuple[Frame, Frame], share: f
         assert found.detection.value < 0.5
 
 
-def test_near_copies_are_found(tables: tuple[Frame, Frame]) -> None:
+def test_near_copies_of_training_rows_are_found(tables: tuple[Frame, Frame]) -> None:
     train, held_out = tables
     near = changed(train, age=train.columns["age"] + 1e-4)
     found = sound(evaluate_synthetic(train, held_out, near))
@@ -211,7 +211,7 @@ def naive_cramers_v(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("levels", [(2, 2), (3, 7), (12, 4)])
 @pytest.mark.parametrize("mixed", [0.0, 0.3, 1.0])
-def test_cramers_v_by_its_formula(levels: tuple[int, int], mixed: float) -> None:
+def test_cramers_v_equals_its_formula(levels: tuple[int, int], mixed: float) -> None:
     rng = np.random.default_rng(10)
     a = rng.integers(0, levels[0], 300)
     b = np.where(rng.random(300) < mixed, rng.integers(0, levels[1], 300), a % levels[1])
@@ -223,7 +223,7 @@ def test_cramers_v_by_its_formula(levels: tuple[int, int], mixed: float) -> None
 
 
 @pytest.mark.parametrize("levels", [2, 9])
-def test_the_correlation_ratio_by_its_formula(levels: int) -> None:
+def test_the_correlation_ratio_equals_its_formula(levels: int) -> None:
     rng = np.random.default_rng(levels)
     codes = rng.integers(0, levels, 120) * 10**12
     values = rng.normal(size=120) + codes % 7
@@ -287,7 +287,7 @@ def test_awkward_tables_give_figures_or_notes(rows: tuple[int, int, int], target
     assert found.columns["level"]["total_variation"].value == 1
 
 
-def test_tables_of_one_column_of_each_kind() -> None:
+def test_tables_of_one_column_have_figures_and_notes() -> None:
     for kind, values in (("numeric", np.arange(9.0)), ("categorical", np.arange(9))):
         found = sound(evaluate_synthetic(*[frame({"x": values}, {"x": kind})] * 3))
         assert found.usefulness == {} and found.pairs == 0 and len(found.notes) == 2

@@ -182,8 +182,8 @@ BAD = {
     "no day": ("a\n2024-02-29\n2023-02-29\n", "column 'a', row 1 is '2023-02-29', which is not a day"),
     "some days": ("a\n2024-02-29\n2024-02-29\nsoon\n", "holds dates, but row 2 is 'soon'"),
     "zones": ("a\n2024-02-29T12:30Z\n2024-02-29T12:30\n", "state a zone in all"),
-    "too few fields": ("a,b\n1,2\n3\n", "line 3 has 1 field, and the first line has 2"),
-    "too many fields": ("a;b\n1;2\n3;4;5\n", "line 3 has 3 fields, and the first line has 2"),
+    "too few fields": ("a,b\n1,2\n3\n", "line 3 has 1 field, but the first line has 2"),
+    "too many fields": ("a;b\n1;2\n3;4;5\n", "line 3 has 3 fields, but the first line has 2"),
     "after a quoted newline": ('"a\nb",c\n1,2\n3\n', "line 4 has 1 field"),
     "after comments": ("#\n#\na,b\n1,2\n3\n", "line 5 has 1 field"),
     "nameless": ("a,b,\n1,2,\n3,4,z\n", "column 3 has no name, and its row 1 holds 'z'"),
@@ -193,8 +193,8 @@ BAD = {
     "header again, words": ("x;k\na;b\n\ufeffx;k\n", "line 3 repeats the names of the columns"),
     "header again, spaces": ("x k\n1 2\nx k\n3 4\n", "line 3 repeats the names of the columns"),
     "rows of one name": ("x,k\nanna,1.5,a\nanna,2,b\n", "names 2 columns of 3, .* 'anna' occurs 2 times: name every"),
-    "unnamed numbers": ("x,k\n4,1,2\n7,2,3\n", "line 2 has 3 fields, and the first line has 2"),
-    "spaces, too few": ("x k\n1 2\n3 4\n5\n6 7\n", "line 4 has 1 field, and the first line has 2"),
+    "unnamed numbers": ("x,k\n4,1,2\n7,2,3\n", "line 2 has 3 fields, but the first line has 2"),
+    "spaces, too few": ("x k\n1 2\n3 4\n5\n6 7\n", "line 4 has 1 field, but the first line has 2"),
     "header only": ("a,b\n", "no rows"),
     "index only": ('""\n', "no rows"),
     "blank": ("\n\n", "no rows"),
@@ -232,14 +232,16 @@ def test_columns_can_be_chosen_dropped_or_read_as_text(tmp_path: Path) -> None:
     assert read_table(late)["b"][-1].as_py() == 0.5
 
 
-def test_extensions_of_text(tmp_path: Path) -> None:
+def test_every_extension_of_text_is_read(tmp_path: Path) -> None:
     for name in ("t.txt", "t.dat", "t.data", "t.TXT"):
         words = put(tmp_path, "name  city\nAnna  Rome\nBob   Paris\n", name)
         assert read_table(words).to_pydict() == {"name": ["Anna", "Bob"], "city": ["Rome", "Paris"]}
         assert read_table(put(tmp_path, "1,u\n2,v\n", name)).to_pydict() == {"column_1": [1, 2], "column_2": ["u", "v"]}
 
 
-def test_files_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_cannot_be_opened_are_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = put(tmp_path, "a,b\n1,2\n", "train.csv")
     (tmp_path / "link.csv").symlink_to(path)
     assert read_table(tmp_path / "link.csv").num_rows == 1
@@ -297,7 +299,7 @@ def test_a_written_table_is_read_back_unchanged(tmp_path: Path, extension: str) 
     assert pa.Table.from_batches(rows)["x"].to_numpy().tobytes() == x.tobytes()
 
 
-def test_text_as_others_read_it(tmp_path: Path) -> None:
+def test_written_text_is_read_by_the_csv_module(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     write_table(path, TYPED)
     with open(path, newline="", encoding="utf-8") as file:
@@ -404,7 +406,7 @@ def test_types_of_other_programs_are_read_or_refused(tmp_path: Path, case: str, 
         assert found.chunk(0).dictionary.to_pylist() == ["v", "u"]
 
 
-def test_names_of_other_programs(tmp_path: Path) -> None:
+def test_odd_names_of_columns_are_kept_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     odd = ["a.b", "a", "two\nlines", "'", "x" * 10_000, "größe", " "]
     parquet.write_table(pa.table([[j] for j in range(len(odd))], names=odd), path)
@@ -427,7 +429,7 @@ def test_names_of_other_programs(tmp_path: Path) -> None:
     assert read_table(path).to_pydict() == {"a": [1, 2]}
 
 
-def test_wrong_names_and_damage(tmp_path: Path) -> None:
+def test_wrong_extensions_and_damaged_files_are_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", TYPED)
     write_table(tmp_path / "a.feather", TYPED)
     write_table(tmp_path / "a.csv", TYPED)
@@ -531,7 +533,7 @@ FOLDERS: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
 
 
 @pytest.mark.parametrize("case", FOLDERS)
-def test_folders_of_any_table(tmp_path: Path, case: str) -> None:
+def test_a_folder_of_table_files_is_one_table(tmp_path: Path, case: str) -> None:
     files, expected = FOLDERS[case]
     folder = files_in(tmp_path / "set", files)
     table = read_table(folder)
@@ -574,7 +576,7 @@ def test_folders_that_are_not_one_table_are_refused(tmp_path: Path, case: str) -
     assert re.search(message, refusal(files_in(tmp_path / "set", files)))
 
 
-def test_links_and_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_are_followed_and_denied_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = files_in(tmp_path / "set", {"a.csv": "x\n1\n"})
     (folder / "circle").symlink_to(folder)
     (folder / "b.csv").symlink_to(put(tmp_path, "x\n2\n"))
@@ -744,7 +746,7 @@ def test_structured_arrays_and_mappings_come_back() -> None:
     )
 
 
-def test_frames_are_recognised() -> None:
+def test_frames_of_every_library_are_recognised() -> None:
     pd, pl = (pytest.importorskip(name) for name in ("pandas", "polars"))
     frame, table = pd.DataFrame({"a": [1]}), pa.table({"a": [1]})
     yes = [frame, pl.DataFrame(frame), pl.LazyFrame({"a": [1]}), table, table.to_batches()[0], table.to_reader()]
@@ -787,7 +789,7 @@ def test_frames_that_cannot_be_a_table_are_refused_with_the_reason(case: str) ->
     assert "\n" not in str(caught.value) and not str(caught.value).endswith(".")
 
 
-def test_refused_frames_of_libraries() -> None:
+def test_frames_of_libraries_are_refused_with_the_position() -> None:
     pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
     for given, message in [
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "both called 'a'"),

@@ -201,7 +201,7 @@ NOTES = {
 
 
 @pytest.mark.parametrize("name", NOTES)
-def test_given_forms_are_used(name: str) -> None:
+def test_a_form_that_is_given_is_used(name: str) -> None:
     cells, values, message = NOTES[name]
     found = read_columns(pa.table({"x": cells}), "t.csv", is_file=True)
     assert found.table["x"].to_pylist() == values and message in found.notes[0]
@@ -234,7 +234,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_words_stay_words(name: str) -> None:
+def test_words_without_a_form_stay_words(name: str) -> None:
     found = understood(pa.chunked_array([WORDS[name]]), "x", "t.csv")
     assert found.values.to_pylist() == WORDS[name] and found.form.kind == "words"
 
@@ -255,7 +255,7 @@ def test_a_column_with_two_readings_is_refused_with_an_example(name: str) -> Non
     assert message in str(caught.value)
 
 
-def test_what_settles_two_readings() -> None:
+def test_options_other_columns_and_runs_settle_two_readings() -> None:
     cells = pa.chunked_array([["01/02/2021", "03/04/2021"]])
     february = day(2021, 2, 1)
     for asked, first in (("day-first", february), ("month-first", day(2021, 1, 2)), ("%d/%m/%Y", february)):

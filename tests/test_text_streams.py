@@ -169,7 +169,7 @@ def test_a_folder_of_files_is_one_table(runs: Any, tmp_path: Path):
     assert streamed == [False, True] and found[0] == found[1]
 
 
-def test_other_columns_and_another_order(runs: Any, tmp_path: Path):
+def test_additional_columns_and_another_order_change_nothing(runs: Any, tmp_path: Path):
     _, run = runs("plain", FILES["plain"]())
     table = read_table(runs("plain", b"")[0])
     rows = [[*row[::-1], "more"] for row in lines()]

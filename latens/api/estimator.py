@@ -280,7 +280,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if "string" not in str(error):
                 raise
             raise InputError(
-                "the array holds texts, and only a data frame has columns of different types",
+                "the array holds texts, but only a data frame has columns of different types",
                 "give pandas.DataFrame(X).infer_objects()",
             ) from error
         return array, None
@@ -310,7 +310,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._dropped = ()
         asked, reading = self._asked().columns, {"layer": self.layer}
         if self.layer is not None and not (isinstance(X, Rows) or hasattr(X, "obs")):
-            raise InputError(f"layer is for an AnnData or an .h5ad, and X is of the type {type(X).__name__}", "omit it")
+            raise InputError(f"layer is for an AnnData or an .h5ad, but X is of the type {type(X).__name__}", "omit it")
         x, self._back = (
             (X, X.back) if isinstance(X, Rows)
             else self._user_form(X, lambda name: asked.get(name) == "drop", reset=True, reading=reading)
@@ -710,8 +710,8 @@ def _words_by_name(name: str, given: Any, like: str) -> dict[str, str]:
 def _require_obsm(X: Any, key: Any) -> None:
     """``InputError`` unless X is an AnnData and ``key`` can name codes in its obsm."""
     if not hasattr(X, "obsm"):
-        what = f"key_added is for an AnnData, and X is of the type {type(X).__name__}"
-        raise InputError(what, "omit it, and keep what returns")
+        what = f"key_added is for an AnnData, but X is of the type {type(X).__name__}"
+        raise InputError(what, "omit it, and keep the returned codes")
     if not isinstance(key, str) or not key or "/" in key:
         raise InputError(f"key_added must be a name like 'X_latens', got {key!r}")
     if getattr(X, "is_view", False) and getattr(X, "isbacked", False):

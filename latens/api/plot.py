@@ -218,7 +218,7 @@ def columns(source: Any, X: Any = None, *, names: Sequence[str] | None = None, a
         _require_names(names, [column.name for column in subject.schema.outer])
         return _marginals(subject, drawn, names, ax)
     if names is not None:
-        raise InputError("names are for the columns of a table, and these rows are an array", "omit them")
+        raise InputError("names are for the columns of a table, but these rows are an array", "omit them")
     if subject.is_image:
         raise InputError("the rows are images, which have no columns", "use latens.plot.samples")
     if subject.is_sequence:

@@ -88,7 +88,7 @@ def _of_mappings(data: Any, first: Mapping[Any, Any]) -> Labelled:
         return Labelled({str(name): [_plain(item[name]) for item in items] for name in first})
     if len(arrays) > 1:
         raise InputError(
-            f"an item of the dataset has the arrays {listed(arrays)}, and a row is one array",
+            f"an item of the dataset has the arrays {listed(arrays)}, but a row is one array",
             "give a dataset of one, or train a model of several with latens.train",
         )
     cells = [name for name in first if name != arrays[0]]
@@ -165,7 +165,7 @@ def _items(data: Any) -> Items:
         same = set(item) == keys if isinstance(item, Mapping) else keys is None and _form(item) == _form(items[0])
         if not same:
             raise InputError(
-                f"item {number} of the dataset is {_said(item)}, and the first is {_said(items[0])}",
+                f"item {number} of the dataset is {_said(item)}, but the first is {_said(items[0])}",
                 "give items of one form",
             )
     return items
@@ -205,7 +205,7 @@ def _checked(part: Callable[[Any], Any], item: Any, number: int, shape: tuple[in
     array = as_array(value)[0]
     if shape is not None and array.shape != shape:
         raise InputError(
-            f"item {number} of the dataset has the shape {list(array.shape)}, and the first {list(shape)}",
+            f"item {number} of the dataset has the shape {list(array.shape)}, but the first has {list(shape)}",
             "give items of one shape, cut or padded",
         )
     return array

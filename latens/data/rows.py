@@ -345,7 +345,7 @@ def _is_matrix_of_columns(x: Any, asked: Asked, where: str) -> bool:
 def require_for_table(asked: Asked, where: str) -> None:
     """Raise ``InputError`` for an option that applies only to arrays."""
     if asked.layout != "auto":
-        raise InputError(f"--layout is for arrays, and {where} is a table", "omit --layout")
+        raise InputError(f"--layout is for arrays, but {where} is a table", "omit --layout")
     if asked.kind != "auto" and (asked.columns or asked.condition):
         _refuse_both(asked, where)
 
@@ -359,7 +359,7 @@ def without_index(table: Any, known: Iterable[str]) -> tuple[Any, Any]:
 
 def _refuse_both(asked: Asked, where: str) -> None:
     one, other = "--kind" if asked.kind != "auto" else "--layout", "--column" if asked.columns else "--condition"
-    what = f"{one} reads {where} as an array of one kind of values, and {other} needs columns"
+    what = f"{one} reads {where} as an array of one kind of values, but {other} needs columns"
     raise InputError(what, "omit one of them")
 
 
@@ -538,11 +538,11 @@ def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
         cells = table.column(name)
         numbers = numbers_of(cells)
         if numbers is None:
-            what = f"column {name!r} is of the type {cells.type}, and only numbers fit here"
+            what = f"column {name!r} is of the type {cells.type}, but only numbers fit here"
             raise InputError(what, f"leave it out with --drop {name!r}")
         if np.isnan(numbers).any():
             row = int(np.isnan(numbers).argmax())
-            what = f"row {row} (counted from 0): column {name!r} is missing, and only complete rows fit here"
+            what = f"row {row} (counted from 0): column {name!r} is missing, but only complete rows fit here"
             raise InputError(what, "fill the cell, or leave the row out")
         columns.append(numbers if cells.null_count or str(cells.type) == "bool" else cells.to_numpy())
     out = np.empty((len(table), len(columns)), np.result_type(*columns))
@@ -562,7 +562,7 @@ def array_of(table: Any, schema: Schema, where: str) -> np.ndarray:
     names = schema.names
     if names is None:
         if table.num_columns != schema.columns:
-            what = f"{where} has {table.num_columns} columns, and the model was fitted to {schema.columns}"
+            what = f"{where} has {table.num_columns} columns, but the model was fitted to {schema.columns}"
             raise InputError(what, "give the same columns in the same order")
         names = tuple(table.column_names)
     matched(table.column_names, names, where)

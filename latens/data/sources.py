@@ -159,7 +159,7 @@ def check_reading(reading: Mapping[str, Any], data: Sequence[str]) -> None:
     for option, use in _USES.items():
         if option in reading and use not in uses:
             name = option_of(option)
-            raise InputError(f"{name} is for {use}, and {data[0]} is something else", f"omit {name}")
+            raise InputError(f"{name} is for {use}, but {data[0]} is something else", f"omit {name}")
 
 
 def option_of(name: str) -> str:
@@ -369,7 +369,7 @@ def _labels_of(found: Found, name: str, label: str | None) -> tuple[np.ndarray |
     if values.shape not in ((rows,), (rows, 1)):
         given = f"{values.size:,} labels" if values.ndim == 1 else f"labels of shape {values.shape}"
         where = label or f"the file of labels of {name}"
-        raise InputError(f"{where} has {given}, and {name} has {rows:,} rows", "give one label per row")
+        raise InputError(f"{where} has {given}, but {name} has {rows:,} rows", "give one label per row")
     if found.label_names is not None:
         return values, found.label_names
     return _codes(values.ravel(), f"{name}, labels {label!r}" if label else name)

@@ -67,7 +67,7 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
         raise InputError(f"{path} gives codes that are not finite", remedy)
     found, wanted = list(z.shape[1:]), _shape_of_codes(model)
     if wanted not in (None, found):
-        raise InputError(f"{path} has codes of shape {found}, and the codes of this run have shape {wanted}", remedy)
+        raise InputError(f"{path} has codes of shape {found}, but the codes of this run have shape {wanted}", remedy)
     return fitted
 
 

@@ -2,7 +2,8 @@
 
 A distribution on a curved space (a sphere, a hyperbolic ball) that is symmetric about a point reduces to the density of
 the distance from that point. Gauss-Legendre nodes on a window that holds all of the mass give its integral up to
-rounding. Derivatives in the parameters follow from differentiating the sum, without Bessel functions or rejection.
+rounding. Derivatives with respect to the parameters follow from differentiating the sum, without Bessel functions or
+rejection.
 """
 
 from __future__ import annotations
@@ -52,17 +53,17 @@ class RadialDistance:
 
     @property
     def log_normaliser(self) -> Tensor:
-        """ln Z, with derivatives in the parameters, ``[*batch]``."""
+        """ln Z, differentiable with respect to the parameters, ``[*batch]``."""
         r, log_w = self._nodes(self.high)
         return torch.logsumexp(self.log_kernel(r) + log_w, 0)
 
     def mean(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """E[function(r)], with derivatives in the parameters, ``[*batch]``."""
+        """E[function(r)], differentiable with respect to the parameters, ``[*batch]``."""
         r, log_w = self._nodes(self.high)
         return ((self.log_kernel(r) + log_w).softmax(0) * function(r)).sum(0)
 
     def cdf(self, r: Tensor) -> Tensor:
-        """P(distance <= r), with derivatives in the parameters, ``[..., *batch]``."""
+        """P(distance <= r), differentiable with respect to the parameters, ``[..., *batch]``."""
         s, log_w = self._nodes(r)
         return torch.exp(torch.logsumexp(self.log_kernel(s) + log_w, 0) - self.log_normaliser)
 

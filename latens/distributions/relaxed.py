@@ -108,8 +108,9 @@ class Relaxed(_Categories):
 
     It is per unit of the first K - 1 coordinates (Maddison, Mnih & Teh 2017). The largest coordinate is that of
     category k with probability :math:`p_k`. A coordinate y that underflows to 0 would have no density. So in single
-    precision ln p is kept above 24 - 87 T, or above -10 if that is lower; below T = 0.4 some coordinates underflow even
-    so. ln q can be thousands of nats, and a rate is the small difference of two such numbers, so both are in float64.
+    precision ln p is kept above 24 - 87 T, or above -10 if that is lower; below T = 0.4 some coordinates still
+    underflow. ln q can be thousands of nats, and a rate is the small difference of two such numbers, so both are in
+    float64.
 
     Args:
         logits: ``[..., V, K]``, whose softmax over K is p.

@@ -16,7 +16,7 @@ from latens.schema.law import Law
 
 NEVER = -1e4  # ln of the mass of an empty phase
 NODES = 4  # points per month at which means are taken
-MOST_MONTHS = 120  # over more months, means are those of the margin
+MOST_MONTHS = 120  # in ranges of more months, means are those of the margin
 LONGEST = 24  # a year that holds the rest of the range has fewer months than this
 
 
@@ -24,17 +24,17 @@ LONGEST = 24  # a year that holds the rest of the range has fewer months than th
 class Periods:
     """The years, weeks and days of n columns of dates, in days since 1970-01-01.
 
-    A range is divided into years of twelve months, from its first month on; the last year also holds the months that
-    are left. Days begin so long before midnight that no place of a column's grid straddles two days.
+    A range is divided into years of twelve months, from its first month on; the last year also holds the remaining
+    months. Each day begins a little before midnight, so that no place of a column's grid lies in two days.
 
     Args:
-        edges: ``[n, months + 1]``, the beginnings of the months of the range and its end, increasing; for columns with
-            fewer months, the end is repeated.
+        edges: ``[n, months + 1]``, the beginnings of the months of the range, and its end; for columns with fewer
+            months, the end is repeated.
         scores: ``[n, months + 1]``, the scores of the edges.
         first: ``[n]``, the number of the first month, counted from 1970-01.
         months: ``[n]``, the number of months.
-        shift: ``[n]``, how long before midnight days begin.
-        cycles: the cycles that the columns have, and the number of phases of each.
+        shift: ``[n]``, the time from the beginning of a day to midnight.
+        cycles: the number of phases of each cycle.
     """
 
     edges: Tensor
@@ -66,24 +66,23 @@ class Periods:
         """The ends of the range, ``[2, n]``."""
         return self.edges[:, [0, -1]].T
 
-    def place(self, x: Tensor) -> Tensor:
-        """The number of the month of the range in which each date ``[..., n]`` lies."""
+    def month(self, x: Tensor) -> Tensor:
+        """The month in which each date ``[..., n]`` lies, as its number in the range, from 0."""
         columns = torch.stack(x.reshape(-1, x.shape[-1]).unbind(-1))
         found = torch.searchsorted(self.edges, columns, right=True).T.reshape(x.shape) - 1
         return torch.minimum(found, self.months - 1).clamp_min(0)
 
-    def year(self, place: Tensor) -> tuple[Tensor, Tensor]:
-        """The number of the first month of the year of each month, and of the first month after that year,
-        ``[..., n]``."""
+    def year(self, month: Tensor) -> tuple[Tensor, Tensor]:
+        """(first month of the year that has each month ``[..., n]``; first month after that year)."""
         last = (self.months // 12 - 1).clamp_min(0)
-        year = torch.minimum(place // 12, last)
+        year = torch.minimum(month // 12, last)
         return 12 * year, torch.where(year == last, self.months, 12 * year + 12)
 
-    def taken(self, table: Tensor, place: Tensor) -> Tensor:
-        """The entries of a table ``[n, months + 1]`` at places ``[..., n]``."""
+    def entries(self, table: Tensor, month: Tensor) -> Tensor:
+        """The entries of a table ``[n, months + 1]`` for months ``[..., n]``."""
         size = table.shape[-1]
         start = size * torch.arange(len(table), device=table.device)
-        return table.reshape(-1)[start + place.clamp(0, size - 1)]
+        return table.reshape(-1)[start + month.clamp(0, size - 1)]
 
 
 def _months(law: Law) -> tuple[int, list[float]]:
@@ -143,8 +142,8 @@ class Seasonal(Heaped):
     H, and :math:`m_a \propto m e^a`. Each factor divides the mass of a period among its phases, so that the density
     stays normalised. For years, see :class:`Periods`. Outside the range the density is m.
 
-    Means and variances take ``NODES`` points of m per month, and leave out the days of the week and the hours. Without
-    a cycle of years, and in ranges of more than ``MOST_MONTHS`` months, they are those of m.
+    Means and variances are computed from ``NODES`` points of m per month and ignore the days of the week and the hours.
+    Without a cycle of years, and in ranges of more than ``MOST_MONTHS`` months, they are those of m.
 
     Args:
         loc, scale, logits, margins, mixing: as for :class:`Heaped`.
@@ -168,22 +167,22 @@ class Seasonal(Heaped):
     def _smooth_log_prob(self, value: Tensor) -> Tensor:
         inside = self._is_inside(value)
         x = torch.where(inside, value, self.periods.edges[:, 0])
-        place = self.periods.place(x)
-        factors = [self._division(name, x, place).log_factor() for name in self.tilts]
+        months = self.periods.month(x)
+        factors = [self._division(name, x, months).log_factor() for name in self.tilts]
         return super()._smooth_log_prob(value) + torch.where(inside, sum(factors[1:], factors[0]), 0.0)
 
-    def _division(self, name: str, x: Tensor, place: Tensor) -> _Division:
-        """How one cycle divides the period around dates ``[..., n]`` inside the range, in the months ``place``."""
+    def _division(self, name: str, x: Tensor, months: Tensor) -> _Division:
+        """How one cycle divides the period around dates ``[..., n]``, which lie inside the range in these months."""
         periods, tilt = self.periods, self.tilts[name]
-        x, place = (part.reshape(*[1] * (len(self._batch_shape) - x.dim()), *x.shape) for part in (x, place))
+        x, months = (part.reshape(*[1] * (len(self._batch_shape) - x.dim()), *x.shape) for part in (x, months))
         tilt = _led(tilt, x.dim())
-        first, after = periods.year(place)
+        first, after = periods.year(months)
         if name == "year":
             each = torch.minimum(first + _numbers(LONGEST + 1, first), after)
-            scores = periods.taken(periods.scores, each)
+            scores = periods.entries(periods.scores, each)
             month = (periods.first + each[:-1]) % 12
-            return _Division(scores, self._log_masses(scores), _each(tilt, month), place - first)
-        low, high = (periods.taken(periods.edges, at) for at in (first, after))
+            return _Division(scores, self._log_masses(scores), _each(tilt, month), months - first)
+        low, high = (periods.entries(periods.edges, at) for at in (first, after))
         shift, size = periods.shift, len(tilt)
         length = 1.0 if name == "week" else 1 / size
         start = ((x + shift + 3) / 7).floor() * 7 - 3 - shift if name == "week" else (x + shift).floor() - shift
@@ -191,7 +190,7 @@ class Seasonal(Heaped):
         scores = self.margins.score(torch.minimum(torch.maximum(edges, low), high))[0]
         base = self._log_masses(scores)
         if name == "week" and "year" in self.tilts:
-            month = (periods.first + periods.place(edges[:-1] + length / 2)) % 12
+            month = (periods.first + periods.month(edges[:-1] + length / 2)) % 12
             base = base + _each(_led(self.tilts["year"], x.dim()), month)
         return _Division(scores, base, tilt, ((x - start) / length + 1e-6).floor().long().clamp(0, size - 1))
 
@@ -208,15 +207,15 @@ class Seasonal(Heaped):
         return torch.where(high > low, found, NEVER)
 
     def tilts_of(self, x: Tensor) -> Tensor:
-        """The log weights, one cycle after the other, with which each phase is as frequent as in a sample ``[N, n]``
-        (NaN for missing dates): ``[n, phases]``. The distribution has no batch axes and all its weights are 0."""
+        """The log weights ``[n, phases]``, cycle by cycle, for which each phase is as frequent as in dates ``[N, n]``
+        (NaN if missing). The distribution has no batch axes, and its own log weights are 0."""
         found, inside = [], self._is_inside(x)  # and not missing
         x = torch.where(inside, x, self.periods.edges[:, 0])
         for name, size in self.periods.cycles.items():
-            division = self._division(name, x, self.periods.place(x))
+            division = self._division(name, x, self.periods.month(x))
             phases = _numbers(len(division.base), x).long() % size  # a long year has some months twice
             if name == "year":
-                first = self.periods.year(self.periods.place(x))[0]
+                first = self.periods.year(self.periods.month(x))[0]
                 phases = (self.periods.first + first + _numbers(LONGEST, first)) % 12
             own = torch.nn.functional.one_hot(division.own, len(division.base)).movedim(-1, 0)
             seen, expected = (
@@ -251,7 +250,7 @@ class Seasonal(Heaped):
         return Seasonal(loc, scale, logits, self.margins, mixing, tilts, self.periods)
 
     def divided(self, x: Tensor) -> Tensor:
-        """Dates ``[..., n]`` drawn from m, moved at random within their years, weeks and days as the cycles say."""
+        """Dates ``[..., n]`` drawn from m, moved at random within years, weeks and days to follow the cycles."""
         with torch.no_grad():
             return self._expanded(x.shape[: x.dim() - len(self._batch_shape)])._divided(x)
 
@@ -259,7 +258,7 @@ class Seasonal(Heaped):
         inside = self._is_inside(x)
         for name in self.tilts:
             own = torch.where(inside, x, self.periods.edges[:, 0])
-            division = self._division(name, own, self.periods.place(own))
+            division = self._division(name, own, self.periods.month(own))
             which = drawn((division.base + division.tilt).double(), 0)
             again = self._between(_at(division.scores, which), _at(division.scores, which + 1))
             x = torch.where(inside, again, x)
@@ -280,12 +279,12 @@ class Seasonal(Heaped):
         if "year" not in self.tilts or len(edges) > MOST_MONTHS:
             return super()._smooth
         axes = len(self._batch_shape)
-        place = _numbers(len(edges) - 1, edges[0]).long()  # [months, n]
-        year = torch.minimum(place // 12, (periods.months // 12 - 1).clamp_min(0))
+        months = _numbers(len(edges) - 1, edges[0]).long()  # [months, n]
+        year = torch.minimum(months // 12, (periods.months // 12 - 1).clamp_min(0))
         parts = self._log_parts(_led(edges, axes)).double()  # [months, ..., M, n]
-        tilted = parts + _each(_led(self.tilts["year"], axes), _led((periods.first + place) % 12, axes)).unsqueeze(-2)
+        tilted = parts + _each(_led(self.tilts["year"], axes), _led((periods.first + months) % 12, axes)).unsqueeze(-2)
         share = torch.zeros_like(parts)
-        for k in range(max(1, len(place) // 12)):  # each year keeps its mass
+        for k in range(max(1, len(months) // 12)):  # each year keeps its mass
             own = _led(year == k, axes).unsqueeze(-2)
             before, after = (part.masked_fill(~own, NEVER).logsumexp((0, -2), keepdim=True) for part in (parts, tilted))
             share = torch.where(own, (tilted + before - after).exp(), share)
@@ -301,7 +300,7 @@ class Seasonal(Heaped):
 
 
 def _numbers(count: int, like: Tensor) -> Tensor:
-    """0 … count - 1 in a shape that goes before that of ``like``, ``[count, 1 ...]``."""
+    """0 … count - 1 along a new first axis of ``like``, ``[count, 1 ...]``."""
     return torch.arange(count, dtype=like.dtype, device=like.device).view(-1, *[1] * like.dim())
 
 

@@ -570,9 +570,9 @@ def _checked(codes: np.ndarray, factors: np.ndarray, names: Sequence[str] = ()) 
     """(codes ``[n, d]`` float64; the level of each factor ``[n, f]``, whole numbers from 0)."""
     codes, columns = finite_rows(codes, "codes"), _columns(factors)
     if not columns:
-        raise InputError("there is no factor", "give at least one column of factors")
+        raise InputError("there are no factors", "give at least one column of factors")
     if len(columns[0]) != len(codes):
-        raise InputError(f"there are factors of {len(columns[0]):,} rows and codes of {len(codes):,}",
+        raise InputError(f"factors have {len(columns[0]):,} rows, but codes have {len(codes):,}",
                          "give the same rows of both")  # fmt: skip
     if len(codes) < 4:
         raise InputError(f"there are {len(codes)} rows of codes and factors", "give at least 4")
@@ -625,18 +625,18 @@ def _levels(column: np.ndarray, name: str) -> np.ndarray:
     if len(values) == len(column) > 2:
         raise InputError(f"{name} has a different word in every row", "leave it out, or give rows that share values")
     if len(values) < 2:
-        raise InputError(f"{name} has the one value {values[0]} in all rows", "leave it out, or give rows that differ")
+        raise InputError(f"{name} is {values[0]} in all rows", "leave it out, or give rows that differ")
     return codes.astype(np.int64)
 
 
 def _require_codes(codes: np.ndarray, name: str) -> None:
     if codes.shape[1] < 2:
-        raise InputError(f"{name} compares the two best codes of each factor, and there is one", "give at least 2")
+        raise InputError(f"{name} compares the two best dimensions of codes, which have only one", "give at least 2")
 
 
 def _require_factors(levels: np.ndarray, name: str) -> None:
     if levels.shape[1] < 2:
-        raise InputError(f"{name} tells factors apart, and there is one", "give at least 2 factors")
+        raise InputError(f"{name} tells factors apart, but there is only one", "give at least 2 factors")
 
 
 def _halves(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

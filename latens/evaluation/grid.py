@@ -57,7 +57,7 @@ def grid_nll(model: nn.Module, x: Tree, c: Tree = None, *, tolerance: float = 1e
             joint = LogJoint(model, xs, cs)
             if joint.dim > 2:
                 raise InputError(
-                    f"the grid is for one or two latent dimensions, and the model has {joint.dim}",
+                    f"the grid is for one or two latent dimensions, but the model has {joint.dim}",
                     "use ais, or iw, for the NLL",
                 )
             integral = _Integral(model, xs, cs, joint)

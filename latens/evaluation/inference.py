@@ -147,7 +147,7 @@ def inference_gaps(
             joint = LogJoint(model, xs, cs)
             if not isinstance(joint.q, DiagonalNormal):
                 raise InputError(
-                    f"the gaps are defined for diagonal normal posteriors, and this is {type(joint.q).__name__}",
+                    f"the gaps are defined for diagonal normal posteriors, but this is {type(joint.q).__name__}",
                     "omit them for this model",
                 )
             reseed(seed, Key.INFERENCE, rows.start)
@@ -222,7 +222,7 @@ def rate_parts(model: nn.Module, x: Tree, c: Tree = None, *, drawn: int = 2000, 
             if not isinstance(q, DiagonalNormal) or p.batch_shape:
                 what = "a prior that reads a condition" if p.batch_shape else f"the posterior {type(q).__name__}"
                 raise InputError(
-                    "the parts of the rate are defined for diagonal normal posteriors and one prior for all rows, and "
+                    "the parts of the rate are defined for diagonal normal posteriors and one prior for all rows, but "
                     f"this model has {what}",
                     "omit them for this model",
                 )

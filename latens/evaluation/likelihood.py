@@ -340,7 +340,7 @@ class _Mixture:
     def __init__(self, joint: LogJoint):
         if not joint.has_normal_posterior:
             raise InputError(
-                f"the mixture of proposals needs a normal posterior, and this is {type(joint.q).__name__}",
+                f"the mixture of proposals needs a normal posterior, but this is {type(joint.q).__name__}",
                 "use the encoder's proposal",
             )
         self.joint, self.mean = joint, joint.q.mean

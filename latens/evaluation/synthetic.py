@@ -81,7 +81,7 @@ def _checked(name: str, values: np.ndarray, kind: Kind, shape: tuple[int, ...]) 
         ("biuf", "numbers", "finite numbers, or NaN") if numeric else ("biu", "whole codes", "codes from 0, or -1")
     )
     if values.ndim != 1 or values.shape != shape:
-        raise InputError(f"column {name!r} has shape {values.shape}, the first {shape}", "give one value per row")
+        raise InputError(f"column {name!r} has shape {values.shape}, the first has {shape}", "give one value per row")
     if values.dtype.kind not in types:
         raise InputError(f"column {name!r} holds {values.dtype}", f"give {cells}")
     found = values.astype(np.float64 if numeric else np.int64)

@@ -38,7 +38,7 @@ class Classified(VAE):
     .. math:: p(y)\, p(z)\, p(x \mid y, z), \qquad q(y \mid x)\, q(z \mid x, y), \qquad p(y) = 1 / Y
 
     If the class c[``key``] of a row is NaN or not given, it is part of the codes, and E[w] = p(x); if it is given,
-    E[w] = p(x|y). Codes are z followed by y as 0 and 1 (in the mean, as probabilities). Every class is evaluated, and
+    E[w] = p(x|y). Codes are z followed by y as 0 and 1 (for means, as probabilities). Every class is evaluated, and
     then the drawn one, so a draw costs as much as ``classes`` + 1 draws.
 
     Args:

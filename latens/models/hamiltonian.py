@@ -288,10 +288,11 @@ class RiemannianHamiltonian(Hamiltonian):
 
     .. math:: H(z, \rho) = -\ln \pi(z) + \frac12 \ln \det G(z) + \frac12 \rho^\top G^{-1}(z)\, \rho.
 
-    Two of the three parts of a step are implicit, and solved by ``iterations`` rounds of a fixed-point iteration. Only
-    as far as this has converged is volume preserved and the bound exact; in each round, an error shrinks by about the
-    factor eps. A force (gradient of ln pi) longer than 1/eps, as from an untrained decoder of many cells, is shortened
-    to that length, so that no step diverges. This still preserves volume, as any force does that depends only on z.
+    Two of the three parts of a step are implicit, and solved by ``iterations`` rounds of a fixed-point iteration.
+    Volume is preserved, and the bound exact, only as far as this has converged; in each round, an error shrinks by
+    about the factor eps. A force (gradient of ln pi) longer than 1/eps, as from an untrained decoder of many cells, is
+    shortened to that length, so that no step diverges. This still preserves volume, because the force depends only on
+    z.
 
     Args:
         prior: p(z).

@@ -150,7 +150,7 @@ def gan(
 def _critic(info: DataInfo, network: str) -> objectives.DataCritic:
     if info.is_table or info.schema.kind == "count":
         raise InputError(
-            "a critic of data needs an array of numbers or pixels, and these data are a table or counts",
+            "a critic of data needs an array of numbers or pixels, but these data are a table or counts",
             "use the recipe 'vae', 'aae' or 'wae_gan'",
         )
     head = nn.Sequential(nn.SiLU(), nn.Linear(FEATURES, 1))

@@ -252,8 +252,8 @@ def dreg(
 
         v_j = w_j / \sum_{i} w_i
 
-    Use it when iwae is to be trained with many draws. With 8 draws on Fashion-MNIST its bound equals that of iwae, in
-    one and a half times the time.
+    Use it when iwae is to be trained with many draws. With 8 draws on Fashion-MNIST its bound equals that of iwae,
+    but it takes one and a half times as long.
 
     References:
         * Tucker et al. (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives. ICLR

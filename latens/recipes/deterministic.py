@@ -46,9 +46,9 @@ def rae_gp(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The autoencoder with small codes and a decoder that changes slowly.
 
-    Instead of the size of the decoder's weights, the penalty is the squared norm of its Jacobian in the code, estimated
-    with one random projection for each draw (Hutchinson). f is the output of the decoder's network: the standardised
-    mean of a normal likelihood. Training steps differentiate twice and are not compiled.
+    Instead of the size of the decoder's weights, the penalty is the squared norm of its Jacobian with respect to the
+    code, estimated with one random projection for each draw (Hutchinson). f is the output of the decoder's network: the
+    standardised mean of a normal likelihood. Training steps differentiate twice and are not compiled.
 
     .. math::
 
@@ -94,7 +94,7 @@ def denoising_ae(
         * Vincent et al. (2008), Extracting and composing robust features with denoising autoencoders. ICML
     """
     if noise and info.is_table:
-        raise InputError(f"noise = {noise} is for arrays, and these data are a table", "hide cells with --hidden")
+        raise InputError(f"noise = {noise} is for arrays, but these data are a table", "hide cells with --hidden")
     model, objective = ae(info, latent_dim=latent_dim, network=network)
     unit = 1.0 if info.is_table else standardisation(info)[1]
     return model, objectives.Denoising(objective, hidden, noise, unit)
@@ -105,9 +105,9 @@ def contractive_ae(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""The autoencoder whose code changes slowly with the row.
 
-    A penalty on the encoder is the squared norm of its Jacobian in the standardised row, estimated with one random
-    projection for each row. Only the directions that reconstruction needs stay sensitive. The encoder must see the data
-    on a linear scale: no counts, levels or gaps. Training steps differentiate twice and are not compiled.
+    A penalty on the encoder is the squared norm of its Jacobian with respect to the standardised row, estimated with
+    one random projection for each row. Only the directions that reconstruction needs stay sensitive. The encoder must
+    see the data on a linear scale: no counts, levels or gaps. Training steps differentiate twice and are not compiled.
 
     .. math::
 
@@ -142,7 +142,7 @@ def sparse_ae(
         \text{minimise}\quad -\ln p(x|z) + a\, \lVert z \rVert_1 + \lambda\, \lVert \theta \rVert^2, \quad z = g(x)
 
     Use it when a row should be described by few active numbers. On Fashion-MNIST draws from its prior are far better
-    than those of ae, and worse than those of rae_l2.
+    than those of ae, but worse than those of rae_l2.
 
     Args:
         code_weight: a, the weight of the L1 norm, a number from 0.

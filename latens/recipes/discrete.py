@@ -84,7 +84,7 @@ def straight_through(
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \beta \sum_v \mathrm{KL}(q(z_v|x) \,\|\, \text{uniform})
 
     Use it when codes must be exact categories and the fit should be quick: it is as fast as vae. vimco is unbiased and
-    has a better bound, in four times the time.
+    has a better bound, but takes four times as long.
 
     Args:
         latent_dim: Number of categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the
@@ -153,7 +153,7 @@ def vimco(
         \text{gradient of the encoder:}\quad \nabla L + \sum_{j=1}^{k} (L - L_{-j})\, \nabla \ln q(z_j|x)
 
     Use it when codes are categories and the likelihood of held-out rows matters: on Fashion-MNIST it has the best NLL
-    of the recipes with purely discrete codes, in five times the time of vae.
+    of the recipes with purely discrete codes, but takes five times as long as vae.
 
     Args:
         latent_dim: Number of categorical variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the

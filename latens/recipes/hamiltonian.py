@@ -29,7 +29,7 @@ def hvae(
         \tfrac{\epsilon}{2} \nabla \ln p(x, z')
 
     Use it when a normal posterior is the weak point and the code is continuous: on Fashion-MNIST it is 18 nats ahead of
-    vae, in nine times the time. Every use of the model needs gradients of the decoder.
+    vae, but takes nine times as long. Every use of the model needs gradients of the decoder.
 
     Args:
         steps: T, the leapfrog steps, a whole number from 0 to 10,000; 0 is vae.
@@ -108,7 +108,7 @@ def annealed(
         s_t = (t / T)^{a}
 
     Use it when ln p(x) should be bounded tightly by many steps instead of many draws. With 5 steps on Fashion-MNIST it
-    is 7 nats ahead of vae in sixteen times the time; hvae and iwae gain more at less cost.
+    is 7 nats ahead of vae, but takes sixteen times as long; hvae and iwae gain more at less cost.
 
     Args:
         steps: T, the leapfrog steps, a whole number from 0 to 10,000; 0 is vae.

@@ -32,7 +32,7 @@ def cvae(
           NeurIPS
     """
     if not info.conditions:
-        raise InputError("cvae models the data given a condition, and none is named", "name a column with --condition")
+        raise InputError("cvae models the data given a condition, but none is named", "name a column with --condition")
     size = latent_size(info, latent_dim)
     model = models.VAE(
         prior_for(info, size, "conditional"), posterior_for(info, size, "diagonal", network, "shared"),
@@ -76,7 +76,7 @@ def m2(
     whole, without, name, count = with_class(info, classes)
     if variance == "optimal":
         raise InputError(
-            "the optimal variance needs one draw for each row, and m2 has one for each class",
+            "the optimal variance needs one draw for each row, but m2 has one for each class",
             "pass --variance learned, or a number",
         )
     parts = (prior_for(without, size, "standard"), posterior_for(whole, size, "diagonal", network, "shared"),

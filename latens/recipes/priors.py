@@ -100,7 +100,7 @@ def hierarchical_vamp(
         p(a) = \sum_{k=1}^{K} w_k\, q(a|u_k)
 
     Use it when vamp is not flexible enough. On Fashion-MNIST its NLL is one nat better than that of vamp, with similar
-    samples, in one and a half times the time.
+    samples, but it takes one and a half times as long as vae.
 
     Args:
         latent_dim: Dimensions of a, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.

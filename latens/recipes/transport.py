@@ -84,8 +84,8 @@ def sinkhorn_ae(
         S_\epsilon(a, b) = \mathrm{OT}_\epsilon(a, b) - \tfrac{1}{2} \mathrm{OT}_\epsilon(a, a) - \tfrac{1}{2}
         \mathrm{OT}_\epsilon(b, b)
 
-    Use it when an autoencoder is to be sampled from N(0, I): on Fashion-MNIST its draws are the best of all recipes, in
-    three to four times the time of ae. Time and memory grow with the square of the batch.
+    Use it when an autoencoder is to be sampled from N(0, I): on Fashion-MNIST its draws are the best of all recipes,
+    but it takes three to four times as long as ae. Time and memory grow with the square of the batch.
 
     Args:
         weight: λ, the weight of the divergence, a number from 0.

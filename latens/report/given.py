@@ -37,7 +37,7 @@ class Given(Subject):
             return _outer(rows_like(_plain(x), self.schema, check=False))
         found = model_layout(self.known, np.asarray(as_array(x)[0], dtype=np.float64))
         if found.shape[1:] != self.shown.shape[1:]:
-            told = f"{what} have shape {list(found.shape[1:])} per row, and the rows {list(self.shown.shape[1:])}"
+            told = f"{what} have shape {list(found.shape[1:])} per row, but the rows have {list(self.shown.shape[1:])}"
             raise InputError(told, "give rows of one shape")
         return found
 

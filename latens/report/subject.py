@@ -89,7 +89,7 @@ class Subject:
     def x(self) -> Tensor:
         """The rows shown, in the model's form."""
         if self.tensor is None:
-            raise LeftOut("This part needs data, and the report was made without data (<code>x=None</code>).")
+            raise LeftOut("This part needs data, but the report was made without data (<code>x=None</code>).")
         return self.tensor
 
     # Codes
@@ -238,7 +238,7 @@ class Subject:
             found = model_layout(schema, found)
         if found.shape[1:] != schema.shape:
             raise LeftOut(
-                f"The model gives rows of shape {list(found.shape[1:])}, and the schema has {list(schema.shape)}."
+                f"The model gives rows of shape {list(found.shape[1:])}, but the schema has {list(schema.shape)}."
             )
         if isinstance(schema, Table) and schema.rules:
             return np.stack(list(schema.outward(found, schema.known_of(c), mean=mean)[0].values()), 1)

@@ -33,7 +33,7 @@ def disentanglement(
     """
     _require_codes(run)
     if len(factors) != len(rows):
-        raise InputError(f"there are factors of {len(factors):,} rows and {len(rows):,} rows",
+        raise InputError(f"factors have {len(factors):,} rows, but the data have {len(rows):,}",
                          "give one row of factors for each row")  # fmt: skip
     picked = spaced(len(rows), ROWS).numpy()
     codes = outputs.codes(run, rows.take(picked)).astype(np.float64)
@@ -109,7 +109,7 @@ def images(
 def require_array(run: Run) -> Schema:
     """The schema of a run on an array or images; ``InputError`` for a run on a table."""
     if not isinstance(run.schema, Schema):
-        raise InputError("--samples is for arrays and images, and the run was fitted to a table",
+        raise InputError("--samples is for arrays and images, but the run was fitted to a table",
                          "omit it; samples of a table are compared with real rows without it")  # fmt: skip
     return run.schema
 

@@ -373,7 +373,7 @@ def require_memory(rows: int, columns: int, what: str) -> None:
     needed, there = 16 * int(rows) * int(columns), free_memory()
     if needed > there:
         raise InputError(
-            f"{what} would take {needed / 2**30:,.0f} GiB of memory, and {there / 2**30:,.0f} are free",
+            f"{what} would take {needed / 2**30:,.0f} GiB of memory, but only {there / 2**30:,.0f} are free",
             "ask for fewer",
         )
 

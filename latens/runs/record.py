@@ -275,7 +275,7 @@ def require_free(folder: str | Path) -> Path:
         raise InputError("the name of the run's folder is empty", "name a folder")
     if address_of(folder):
         raise InputError(
-            f"{folder} is an address, and a run is a folder on this machine", "name a folder, and copy it later"
+            f"{folder} is an address, but a run is a folder on this machine", "name a folder, and copy it later"
         )
     path = Path(folder)
     for what, is_there, line in (
@@ -355,7 +355,7 @@ def check_format(record: dict[str, Any], path: Path) -> None:
         raise InputError(f"{path} lacks the format of its run", "restore it from a copy, or fit again")
     if int(found) > FORMAT:
         raise InputError(
-            f"{path} has run format {found}, and latens {latens.__version__} reads formats up to {FORMAT}",
+            f"{path} has run format {found}, but latens {latens.__version__} reads formats up to {FORMAT}",
             "update latens",
         )
 

@@ -482,7 +482,7 @@ class Tally:
         if self.gaps and isinstance(schema, Table) and not any(column.missing for column in schema.modelled):
             rows, their = ("row has", "its") if self.gaps == 1 else ("rows have", "their")
             found.append(
-                f"{self.gaps:,} {rows} missing cells, and the model was fitted to complete rows: {their} scores are "
+                f"{self.gaps:,} {rows} missing cells, but the model was fitted to complete rows: {their} scores are "
                 f"loose bounds, and {their} p-values are too small"
             )
         return found

@@ -163,7 +163,7 @@ def _require_sizes(name: str, sizes: dict[str, int | None], place: Path) -> None
     needed = sum(size or 0 for size in sizes.values())
     existing = next(folder for folder in place.parents if folder.exists())
     if needed > (there := shutil.disk_usage(existing).free):
-        sizes_said = f"{needed / 2**30:,.0f} GiB, and {there / 2**30:,.0f} are free"
+        sizes_said = f"{needed / 2**30:,.0f} GiB, but only {there / 2**30:,.0f} are free"
         raise InputError(f"{name} on the hub has {sizes_said}", "make room on the disk")
 
 

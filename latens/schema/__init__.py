@@ -1,4 +1,4 @@
-"""What each column or pixel of the data is, and how the user's data become the model's numbers and return.
+"""What each column or pixel of the data is, and how the user's data become the model's numbers and are restored.
 
 This package reads no files and knows no networks. :mod:`latens.data` examines the data and makes a :class:`Schema`
 (arrays of one kind of values) or a :class:`Table` (mixed columns). The run folder stores it, and all data that enter

@@ -221,7 +221,7 @@ class Column:
             except pa.ArrowException:
                 if pa.types.is_string(levels.type):
                     raise InputError(
-                        f"{where}: column {self.name!r} has the type {cells.type}, and its levels are text in the fit",
+                        f"{where}: column {self.name!r} has the type {cells.type}, but its levels are text in the fit",
                         "write it as text",
                     ) from None
                 levels, cells = levels.cast(pa.string()), cells.cast(pa.string())

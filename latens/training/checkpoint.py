@@ -56,7 +56,7 @@ def load_state(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None
             )
         if own[name].shape != tensors[name].shape:
             raise InputError(
-                f"{what}: tensor {name!r} has shape {list(tensors[name].shape)}, and this model needs "
+                f"{what}: tensor {name!r} has shape {list(tensors[name].shape)}, but this model needs "
                 f"{list(own[name].shape)}",
                 "load it into a model of the same shape",
             )

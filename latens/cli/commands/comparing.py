@@ -82,7 +82,7 @@ def _require_room(out: str, densities: str) -> None:
     if Path(out).suffix not in (".html", ".json", ".csv"):
         raise InputError(f"cannot write {out}: the extension must be .html, .json or .csv")
     if densities and out.endswith(".csv"):
-        raise InputError(f"cannot write {out}", "a .csv has no place for the densities, use .html or .json")
+        raise InputError(f"cannot write {out}, as a .csv cannot hold the densities", "write .html or .json")
     writable(out)
 
 

@@ -138,7 +138,7 @@ def _with_index_named(table: Any) -> Any:
 
 
 def _refused_folder(data: str) -> None:
-    raise InputError(f"{data} is a folder of tables, and compress takes one file", "compress its files one by one")
+    raise InputError(f"{data} is a folder of tables, but compress takes one file", "compress its files one by one")
 
 
 def _bytes_of(file: str) -> bytes:
@@ -227,7 +227,7 @@ def _require_form(run: Run, out: str, file: str, found: Unpacked) -> None:
     if extension not in good and not (as_text and _same_as_text(run, found, extension)):
         with_them = f"with {listed(list(found.beside))}" if found.beside else ""
         what = "a table" if found.is_table else f"an array {with_them}".strip()
-        raise InputError(f"cannot write {out}: {file} holds {what}, which would not be the same there",
+        raise InputError(f"cannot write {out}: {file} holds {what}, which would change in this format",
                          f"name a file that ends in {' or '.join(good)}")  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def _require_space(out: str, rows: int, columns: int) -> None:
         needed, there = rows * columns // 8, shutil.disk_usage(Path(out).resolve().parent).free
         if needed > there:
             raise InputError(
-                f"{rows:,} samples would take at least {needed / 2**30:,.0f} GiB on the disk of {out}, and "
+                f"{rows:,} samples would take at least {needed / 2**30:,.0f} GiB on the disk of {out}, but only "
                 f"{there / 2**30:,.0f} are free",
                 "ask for fewer",
             )

@@ -54,7 +54,7 @@ def evaluate(
     """Evaluate a run, or the runs of several seeds."""
     if folder and runs.has_seeds(folder):
         for name in ["--factors"] * (factors is not None) + ["--samples"] * samples:
-            raise InputError(f"{name} is for one run, and {folder} has several", f"name one, as in {folder}/seed-0")
+            raise InputError(f"{name} is for one run, but {folder} has several", f"name one, as in {folder}/seed-0")
         return over_seeds(Path(folder), [
             evaluate(str(part), data, k=k, draws=draws, seed=seed, own=own, labels=labels,
                      estimates=estimates, synthetic=False, reading=reading, label_scores=False)

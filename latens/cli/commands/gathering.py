@@ -168,7 +168,7 @@ def _written(
     manifest = Manifest(out, asked)
     manifest.read()
     if gone := sorted(set(manifest.parts) - {part.name for part in todo}):
-        wrong = f"{out} holds the part {gone[0]}, and the data no longer have its source"
+        wrong = f"{out} holds the part {gone[0]}, but the data no longer have its source"
         raise InputError(wrong, "name another folder, or remove this one")
     left = [part for part in todo if not manifest.is_done(part)]
     count = _count(parts["workers"], len(left))
@@ -209,7 +209,7 @@ def _count(asked: int | None, parts: int) -> int:
     require(asked >= 1, "--workers", "a whole number from 1", asked)
     count, room = min(asked, max(1, parts)), max(1, free_memory() // MEMORY)
     if count > room:
-        wrong = f"--workers {asked}: each takes {MEMORY >> 20} MiB of memory or more, and there is room for {room}"
+        wrong = f"--workers {asked}: each takes {MEMORY >> 20} MiB of memory or more, but there is room for {room}"
         raise InputError(wrong, f"pass --workers {room}, or fewer")
     return count
 

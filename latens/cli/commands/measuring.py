@@ -129,7 +129,7 @@ def factors_for(
     origin, picked, count = (data, None, None) if data is not None else _own(run, folder)
     values, names = _of_file(words) if _is_file(words) else _of_columns(run, origin, words, run.reading_of(reading))
     if count is not None and len(values) != count:
-        wrong = f"{words} has {len(values):,} rows of factors, and {origin} has {count:,} rows"
+        wrong = f"{words} has {len(values):,} rows of factors, but {origin} has {count:,} rows"
         raise InputError(wrong, "give one row of factors for each row")
     return values if picked is None else values[picked], tuple(names)
 

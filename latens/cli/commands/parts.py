@@ -75,7 +75,7 @@ def _through(
     if (samples := options.get("samples", 0)) > 1:
         raise InputError(f"--samples {samples}: a part holds at most one draw per row", "pass --samples 1")
     if (uncertainty := options.get("uncertainty")) is not None:
-        raise InputError(f"--uncertainty {uncertainty} is one file, and --out {out} a folder of parts", "omit it")
+        raise InputError(f"--uncertainty {uncertainty} is one file, but --out {out} is a folder of parts", "omit it")
     options |= {"reason": True} if command == "score" else {}
     return gathering.of_data(command, folder, data, out, inputs, options, parts, lines)
 
@@ -85,5 +85,5 @@ def _require_no_parts(out: str, parts: Mapping[str, Any]) -> None:
     for name in ("workers", "engine", "part_rows"):
         if parts.get(name) is not None:
             option, end = name.replace("_", "-"), Path(out).suffix.lower() in FORMATS
-            wrong = f"--{option} is for a folder of parts, and --out {out} is one file"
+            wrong = f"--{option} is for a folder of parts, but --out {out} is one file"
             raise InputError(wrong, f"omit it, or name a folder, as in --out {Path(out).stem if end else out}/")

@@ -108,7 +108,7 @@ def _of_files(root: Path, names: Sequence[str], arrays: bool, wanted: Sequence[s
     if not keys:
         return [Piece(_named(name, arrays), str(root / name), _fingerprint(root / name)) for name in names]
     if other := [name for name in names if kind_of(name) != "parquet"]:
-        what = f"{root} is partitioned by {keys[0]!r}, which is read, and {other[0]} is not Parquet"
+        what = f"{root} is partitioned by {keys[0]!r}, which the model reads, but {other[0]} is not Parquet"
         raise InputError(what, "write one file, for example --out scores.parquet")
     return list(_partitioned(str(root)))
 

@@ -88,7 +88,7 @@ def _require_few(grid: Grid, seeds: int) -> None:
     if count > MOST:
         raise InputError(
             f"the grid has {count // seeds:,} combinations of {seeds} seed{'s' * (seeds > 1)} each, {count:,} runs, "
-            f"and a sweep makes at most {MOST:,}",
+            f"but a sweep makes at most {MOST:,}",
             "give fewer values",
         )
 

@@ -344,7 +344,7 @@ def _is_annotated(
     if annotated and asked.keep:
         raise InputError(f"--keep: {out} is a copy of the data, with all of their columns", "omit --keep")
     if key is not None and not annotated:
-        raise InputError(f"--key names codes in an .h5ad, and {out} is not one", "omit --key, or write an .h5ad")
+        raise InputError(f"--key names codes in an .h5ad, but {out} is not one", "omit --key, or write an .h5ad")
     extension = require_output(out, (H5AD,)) if annotated else require_free_output(out, folder, data)
     if samples > 1 and extension in (*TABLES, H5AD):
         raise InputError(f"cannot write {out}: {samples} draws per row have three axes", "write .npy or .npz")

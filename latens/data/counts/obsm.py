@@ -36,7 +36,7 @@ class ObsmWriter:
 
     def __init__(self, path: str | os.PathLike[str], source: str | os.PathLike[str], key: str = KEY):
         if Path(source).suffix.lower() != ".h5ad":
-            raise InputError(f"cannot write {path}: only an .h5ad can be copied with codes, and {source} is not one",
+            raise InputError(f"cannot write {path}: only an .h5ad can be copied with codes, but {source} is not one",
                              "write a .npy")  # fmt: skip
         if not key or "/" in key:
             raise InputError(f"the key of codes must be a name like {KEY}, got {key!r}")

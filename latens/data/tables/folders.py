@@ -57,7 +57,7 @@ def tables_below(root: Path) -> tuple[str, list[str]]:
             kinds.setdefault(kind, []).append(name)
     if len(kinds) > 1:
         (first, *_), (other, *_) = list(kinds.values())[:2]
-        what = f"{root} holds {first} and {other}, and the files of a table must have one format"
+        what = f"{root} holds {first} and {other}, but the files of a table must have one format"
         raise InputError(what, "leave one format in the folder")
     if kinds and (root / "_delta_log").is_dir():
         raise InputError(f"{root} is a Delta table, and some of its files may be outdated", "save it as Parquet")
@@ -96,7 +96,7 @@ def key_columns(keys: Sequence[Keys], files: Sequence[Any], stored: Iterable[str
     for file, own in zip(files, keys):
         if list(own) != list(keys[0]):
             there, here = (", ".join(found) or "none" for found in (keys[0], own))
-            what = f"{file} is in partitions by {here}, and {files[0]} in partitions by {there}"
+            what = f"{file} is in partitions by {here}, but {files[0]} is in partitions by {there}"
             raise InputError(what, "partition all files by the same keys")
     left = [name for name in (keys[0] if keys else ()) if name not in set(stored)]
     return {name: _typed([own[name] for own in keys]) for name in left}

@@ -924,7 +924,7 @@ def _text(scan: ColumnScan) -> Verdict:
         return "identifier", f"every text is different: left out; {_keep('categorical')}", {}
     if scan.distinct > MAX_LEVELS:
         many = f"{scan.distinct:,}" if scan.values is not None else f"more than {KEEP_VALUES:,}"
-        return "text", f"{many} different texts, and a column of levels has at most {MAX_LEVELS:,}: left out", {}
+        return "text", f"{many} different texts, but a column of levels has at most {MAX_LEVELS:,}: left out", {}
     if scan.present > 50 and scan.distinct > 0.5 * scan.present:
         what = "free text" if scan.words > 2 * scan.present else "mostly different texts"
         return "text", f"{what} ({scan.distinct:,} in {scan.present:,} rows): left out; {_keep('categorical')}", {}
@@ -986,7 +986,7 @@ def asked_kind(scan: ColumnScan, asked: str) -> Verdict:
             f"name one of {', '.join(FAMILIES)} or drop, or a likelihood ({', '.join(families)})",
         )
     if rest and kind not in ("bounded", *CODED):
-        raise InputError(f"{where}: {asked!r} has a colon, and {kind} takes nothing after one", f"write {kind}")
+        raise InputError(f"{where}: {asked!r} has a colon, but {kind} takes nothing after one", f"write {kind}")
     if kind == "dropped":
         return kind, "left out, as asked", {}
     if fault := next((each for wrong, *each in _faults(scan, kind) if wrong), None):
@@ -1016,7 +1016,7 @@ def _faults(scan: ColumnScan, kind: str) -> tuple[tuple[bool, str, str], ...]:
 def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[str, Any]:
     if scan.values is None or len(scan.values) > MAX_LEVELS:
         many = f"more than {KEEP_VALUES:,}" if scan.values is None else f"{len(scan.values):,}"
-        what = f"{where} has {many} different values, and a {kind} column takes at most {MAX_LEVELS:,}"
+        what = f"{where} has {many} different values, but a {kind} column takes at most {MAX_LEVELS:,}"
         raise InputError(what, f"leave it out with --drop {scan.name!r}")
     if kind_of_time(scan.type):
         way = f"use datetime, or leave it out with --drop {scan.name!r}"

@@ -412,7 +412,7 @@ def _require_modelled(text: str, names: Sequence[str], schema: Table) -> None:
     for name in names:
         field = schema.field(name)
         if name in schema.conditions and name not in schema.ruled:
-            what = f"column {name!r} is a condition with missing cells, and rules need its value in every row"
+            what = f"column {name!r} is a condition with missing cells, but rules need its value in every row"
             raise InputError(f"--rule {text!r}: {what}", "omit the rule")
         if not field.is_modelled:
             raise InputError(f"--rule {text!r}: column {name!r} is {field.kind} and not modelled",
@@ -474,7 +474,7 @@ def _orders_asked(
     for low, high, sign in zip(names, names[1:], signs):
         for name in (low, high):
             if not is_numeric(fields[name]):
-                what = f"column {name!r} is {fields[name].kind}, and only numbers or dates have an order"
+                what = f"column {name!r} is {fields[name].kind}, but only numbers or dates have an order"
                 raise InputError(f"--rule {text!r}: {what}", "omit the rule")
         if low == high or fields[low].time != fields[high].time:
             raise InputError(f"--rule {text!r}: {low!r} and {high!r} must be two columns with the same kind of values")
@@ -524,10 +524,10 @@ def _require_numbers(
 ) -> None:  # fmt: skip
     for name in (target, *sources):
         if name in levels and fields[name].kind not in CODED:
-            what = f"column {name!r} is {fields[name].kind}, and [ ] needs levels"
+            what = f"column {name!r} is {fields[name].kind}, but [ ] needs levels"
             raise InputError(f"--rule {text!r}: {what}", f"pass --column {name!r}=categorical")
         if name not in levels and not is_numeric(fields[name]):
-            what = f"column {name!r} is {fields[name].kind}, and a formula needs numbers"
+            what = f"column {name!r} is {fields[name].kind}, but a formula needs numbers"
             raise InputError(f"--rule {text!r}: {what}", "omit the rule, or name another column")
     is_coded = fields[target].kind in CODED
     if is_coded or not sources or target in sources:
@@ -610,7 +610,7 @@ def _combinations_asked(text: str, sides: list[list[Any]], schema: Table, u: Col
     names = sorted({_only_name(text, side) for side in sides}, key=order.index)
     for name in names:
         if fields[name].kind not in CODED:
-            what = f"column {name!r} is {fields[name].kind}, and combinations need levels"
+            what = f"column {name!r} is {fields[name].kind}, but combinations need levels"
             raise InputError(f"--rule {text!r}: {what}", f"pass --column {name!r}=categorical")
     size = math.prod(len(fields[name].levels or ()) for name in names)
     if len(names) < len(sides) or size > MOST:

@@ -497,7 +497,7 @@ def _cut_exactly(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
         if len(record) != width and record[0].lstrip().startswith("#"):
             continue
         if len(record) != width:
-            fields = f"{len(record)} field{'s' * (len(record) != 1)}, and the first line has {width - layout.row_names}"
+            fields = f"{len(record)} field{'s' * (len(record) != 1)}, but the first line has {width - layout.row_names}"
             raise InputError(f"{where}, line {line} has {fields}", "correct the line")
         for j in wanted:
             columns[j].append(record[int(j)])

@@ -24,12 +24,12 @@ def with_class(info: DataInfo, classes: int | str) -> tuple[DataInfo, DataInfo, 
     first, *others = info.conditions
     if not first.outputs_codes or len(first.levels or ()) < 2:
         raise InputError(
-            f"the class must be a column of levels, and the condition {first.name!r} is {first.kind}",
+            f"the class must be a column of levels, but the condition {first.name!r} is {first.kind}",
             f"pass --column {first.name}=categorical, or name another condition first",
         )
     if classes not in ("auto", len(first.levels or ())):
         raise InputError(
-            f"classes = {classes}, and the condition {first.name!r} has {len(first.levels or ())} levels",
+            f"classes = {classes}, but the condition {first.name!r} has {len(first.levels or ())} levels",
             "omit --classes",
         )
     rest = tuple(others)

@@ -17,7 +17,7 @@ def grids_for(info: DataInfo, halvings: int | str) -> list[tuple[int, int]]:
     """The grids from that of the image to that of the codes; each side is half the one before. "auto" halves until a
     side is near 7. ``InputError`` for data that are not images."""
     if info.is_table or not info.schema.is_image:
-        raise InputError("codes on a grid need images, and these data are not images", "use the recipe 'vq'")
+        raise InputError("codes on a grid need images, but these data are not images", "use the recipe 'vq'")
     sizes = networks.grids(*info.shape[-2:])[::-1]
     if halvings == "auto":
         halvings = min(stages(*info.shape[-2:]), len(sizes) - 1)

@@ -62,7 +62,7 @@ def residual_ladder(
     ``4 depth`` dense layers of ``size`` numbers. ``InputError`` for sequences."""
     kind = network_kind(info, network)
     if kind == "sequence":
-        raise InputError("layers on grids need images, and these data are sequences", OTHER_NETWORKS)
+        raise InputError("layers on grids need images, but these data are sequences", OTHER_NETWORKS)
     if kind == "conv":
         return _on_grids(info, size, depth, likelihood, variance)
     count = 4 * depth
@@ -89,7 +89,7 @@ def residual_ladder(
 def _on_grids(info: DataInfo, size: int, depth: int, likelihood: str, variance: float | str) -> models.Ladder:
     """Layers on grids from 1 x 1 to the image's size."""
     if info.is_table or not info.schema.is_image:
-        raise InputError("layers on grids need images, and these data have columns", OTHER_NETWORKS)
+        raise InputError("layers on grids need images, but these data have columns", OTHER_NETWORKS)
     sizes = [grid for grid in networks.grids(*info.shape[-2:]) for _ in range(depth)]  # top first
     count = len(sizes)
     scale = 1 / math.sqrt(count)

@@ -99,7 +99,7 @@ def network_name(info: DataInfo, network: str) -> str:
         info.choices["network"] = f"network = {network}: {why}"
     if network == "conv" and not (info.schema.is_image or sequence):
         raise InputError(
-            "network = conv needs images or sequences, and these data have columns",
+            "network = conv needs images or sequences, but these data have columns",
             "pass --network mlp, residual or linear",
         )
     return network

@@ -65,7 +65,7 @@ def modality_parts(
     pieces = Pieces({name: part.shape[axis] for name, part in found.items()}, axis)
     if variance == "optimal":
         raise InputError(
-            "the optimal variance is defined for a single array, and these data have several modalities",
+            "the optimal variance is defined for a single array, but these data have several modalities",
             "pass --variance learned, or a number",
         )
     experts = {n: posterior_for(part, latent_dim, "diagonal", network, "shared") for n, part in found.items()}

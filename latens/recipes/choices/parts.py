@@ -113,7 +113,7 @@ def prior_for(info: DataInfo, latent_dim: int, prior: str, components: int | Non
     if condition is None:
         if prior == "conditional":
             raise InputError(
-                "prior = conditional needs a condition, and none is named",
+                "prior = conditional needs a condition, but none is named",
                 "name a column with --condition, or pass --prior standard",
             )
         return priors.NormalMixturePrior(latent_dim, components)
@@ -155,18 +155,18 @@ def likelihood_for(
         one_of("likelihood", likelihood, LIKELIHOODS)
         if likelihood != "auto":
             raise InputError(
-                f"likelihood = {likelihood} is for arrays, and each column of a table has its own",
+                f"likelihood = {likelihood} is for arrays, but each column of a table has its own",
                 f"pass --column NAME={likelihood}",
             )
         if variance not in ("optimal", "learned", 1.0):
             raise InputError(
-                f"variance = {variance} is for arrays, and each column of a table learns its scale", "omit --variance"
+                f"variance = {variance} is for arrays, but each column of a table learns its scale", "omit --variance"
             )
         return columns_likelihood(info, lambda shape: _decoder(info, name, latent_dim, shape), missing, dependence)
     if dependence not in ("auto", "codes"):
-        raise InputError(f"dependence = {dependence} is for tables, and these data are an array", "omit --dependence")
+        raise InputError(f"dependence = {dependence} is for tables, but these data are an array", "omit --dependence")
     if missing != "mar":
-        raise InputError(f"missing = {missing} is for tables, and these data are an array", "omit --missing")
+        raise InputError(f"missing = {missing} is for tables, but these data are an array", "omit --missing")
     kind, schema = likelihood_name(info, likelihood), info.schema
     assert isinstance(schema, Schema)
     if kind == "normal":
@@ -204,7 +204,7 @@ def perceptual_for(info: DataInfo, latent_dim: int, network: str, score: str, we
     schema = info.schema
     if not schema.is_image or not isinstance(schema, Schema):
         raise InputError(
-            f"a similarity score needs images, and these data have {info.columns} columns", "use the recipe 'vae'"
+            f"a similarity score needs images, but these data have {info.columns} columns", "use the recipe 'vae'"
         )
     shift, unit = standardisation(info)
     net, _ = _decoder(info, network_kind(info, network), latent_dim, info.shape)

@@ -45,10 +45,10 @@ def linear_units(info: DataInfo, why: str, remedy: str) -> Tensor:
         columns = numbers_of(info, why, remedy)
         for column, name in zip(columns, info.schema.modelled):
             if column.how:
-                raise InputError(f"column {name.name!r} is seen on a logarithmic scale, and {why}", remedy)
+                raise InputError(f"column {name.name!r} is seen on a logarithmic scale, but {why}", remedy)
         return torch.tensor([column.unit for column in columns])
     if info.schema.kind == "count":
-        raise InputError(f"counts are seen on a logarithmic scale, and {why}", remedy)
+        raise InputError(f"counts are seen on a logarithmic scale, but {why}", remedy)
     return standardisation(info)[1]
 
 

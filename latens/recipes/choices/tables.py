@@ -36,7 +36,7 @@ def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
     for column in info.schema.modelled:  # type: ignore[union-attr]
         if column.outputs_codes or column.missing:
             has = "levels" if column.outputs_codes else "missing cells"
-            raise InputError(f"column {column.name!r} has {has}, and {why}", remedy)
+            raise InputError(f"column {column.name!r} has {has}, but {why}", remedy)
     return [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
 
 

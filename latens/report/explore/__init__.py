@@ -44,7 +44,7 @@ class Explorer:
     def __init__(self, run: Run, rows: Rows, *, points: int = BUDGET, with_rows: bool = True, half: bool = True):
         _require_decoder(run)
         if len(rows) < 2:
-            raise InputError(f"{rows.where} has {len(rows)} rows, and a map needs at least 2", "give more")
+            raise InputError(f"{rows.where} has {len(rows)} rows, but a map needs at least 2", "give more")
         shown = thinned(rows, points, run.settings.seed)
         self.contents = Contents(run, shown, with_rows=with_rows)
         self.points, self.total, self.has_rows = len(self.contents), shown.total, with_rows
@@ -92,5 +92,5 @@ def traced(run: Run) -> tuple[DecoderGraph | None, str]:
         return found, f"the page lacks the operator{'s' * (len(found.lacking) > 1)} {', '.join(found.lacking)}"
     cells = schema_of(run).columns
     if cells > CELLS:
-        return found, f"rows have {cells:,} cells, and a page decodes at most {CELLS:,} at once"
+        return found, f"rows have {cells:,} cells, but a page decodes at most {CELLS:,} at once"
     return found, ""

@@ -38,7 +38,7 @@ def require_masses(px: Any) -> None:
     if type(base) not in (d.DiscretizedLogistic, *LEVELS, *COUNTS):
         name = type(base.base if isinstance(base, d.InUnits) else base).__name__
         raise InputError(
-            f"the likelihood of this run ({name}) gives densities, and coding needs masses",
+            f"the likelihood of this run ({name}) gives densities, but coding needs masses",
             "fit whole numbers with --kind levels, binary or count, or compress the rows as a table",
         )
 

@@ -77,7 +77,7 @@ class Codec:
         self.schema, self.given = schema, given
         if type(model) not in (models.VAE, models.Ladder):
             raise InputError(
-                "compress takes models with one layer of codes, or a ladder of layers, such as vae and ladder, and the "
+                "compress takes models with one layer of codes, or a ladder of layers, such as vae and ladder, but the "
                 f"model of this run is {type(model).__name__}", "fit with --recipe vae",
             )
         self.model = exactly(model)

@@ -51,7 +51,7 @@ class Container:
         head, at = _head(data)
         if head["format"] > FORMAT:
             raise InputError(
-                f"the file has format {head['format']}, and this version of latens reads formats up to {FORMAT}",
+                f"the file has format {head['format']}, but this version of latens reads formats up to {FORMAT}",
                 "update latens",
             )
         blocks = []

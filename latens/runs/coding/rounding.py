@@ -75,7 +75,7 @@ class Rounding:
         if self.decodes:
             for cell, way in self.told.get(self.key, ()):
                 if cell >= scaled.size:
-                    raise ValueError("a rounding is written down for a cell that does not exist")
+                    raise ValueError("a rounding belongs to a cell that does not exist")
                 nearest.reshape(-1)[cell] = np.floor(scaled.reshape(-1)[cell]) + bool(way)
         else:
             far = 0.5 - NEAR * (np.maximum(1.0, np.abs(scaled) * 2.0**-24) if most > 2.0**24 else 1.0)

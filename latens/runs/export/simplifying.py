@@ -1,4 +1,4 @@
-"""Traced programs with fewer operations: tracing is quick for each, but all that follows takes longer with each."""
+"""Traced programs with fewer operations, since every step after tracing takes time for each operation."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 
-MOST = 1 << 16  # a value with more cells than this, and than what it is computed from, is not computed in advance
+MOST = 1 << 16  # a constant has at most this many numbers, or as many as the values that it is computed from
 ATEN = torch.ops.aten
 IDLE = {ATEN.to.dtype, ATEN.expand.default, ATEN.lift_fresh_copy.default, ATEN.detach_.default}
 CHECKS = {ATEN._assert_tensor_metadata.default}
 
 
 def simplified(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The same program, changed in place: no operation is computed twice, none leaves its input as it is, and values
-    that do not depend on the inputs are constants. A program that changes tensors in place stays as it is.
+    """The same program object with fewer operations: none is computed twice, none returns its input, and values that do
+    not depend on the inputs are constants. A program that draws or changes tensors in place is not simplified.
     """
     parts = [part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
     if any(map(_changes, (node for part in parts for node in part.nodes))):
@@ -32,7 +32,7 @@ def simplified(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
 
 
 def _shorten(graph: torch.fx.Graph, known: dict[Node, Any]) -> None:
-    """Erase what is computed before, and add what depends on known values alone to them."""
+    """Erase operations whose value another node has, and add values that depend only on known ones to ``known``."""
     found: dict[Any, Node] = {}
     kept = {node for output in graph.find_nodes(op="output") for node in output.all_input_nodes}
     for node in [node for node in graph.nodes if node.op == "call_function"]:
@@ -59,7 +59,7 @@ def _changes(node: Node) -> bool:
 
 
 def _weights(program: torch.export.ExportedProgram) -> dict[Node, Any]:
-    """The inputs of the graph that are no inputs of the program."""
+    """{input of the graph: its value} for weights, buffers and constants, which are not inputs of the program."""
     signature, state = program.graph_signature, {**program.constants, **program.state_dict}
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers,
              **signature.inputs_to_lifted_tensor_constants}  # fmt: skip
@@ -76,7 +76,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _is_idle(node: Node) -> bool:
-    """Whether the operation gives back its input: a conversion to the type that it has, or to its own shape."""
+    """Whether the operation returns its input: a conversion to the type or the shape that the input has."""
     if node.target not in IDLE:
         return False
     given, made = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
@@ -84,7 +84,7 @@ def _is_idle(node: Node) -> bool:
 
 
 def _compute(node: Node, known: dict[Node, Any]) -> None:
-    """Add the value of the operation to ``known``, unless it is too large."""
+    """Compute the value of the operation and add it to ``known``, unless it is too large."""
     args: Any = torch.fx.map_arg(node.args, known.__getitem__)
     named: Any = torch.fx.map_arg(node.kwargs, known.__getitem__)
     value = node.target(*args, **named)  # type: ignore[operator]
@@ -94,7 +94,7 @@ def _compute(node: Node, known: dict[Node, Any]) -> None:
 
 
 def _hold(program: torch.export.ExportedProgram, known: dict[Node, Any]) -> None:
-    """Replace the known tensors that other operations read by constants of the program."""
+    """Make the known tensors that other operations read constants of the program."""
     graph, specs = program.graph, program.graph_signature.input_specs
     first = next(i for i, spec in enumerate(specs) if spec.kind is InputKind.USER_INPUT)
     user = graph.find_nodes(op="placeholder")[first]
