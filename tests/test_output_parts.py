@@ -246,7 +246,7 @@ REFUSED = {
     "fit data/a.parquet --out memory://b/run": "is an address, but a run is a folder on this machine: name a folder",
     "score run data --out data/out": "it would lie in the folder of the data",
     "score run data --out data": "it would lie in the folder of the data",
-    "score run data --out full": "full holds other files, and no manifest.json: name a new folder",
+    "score run data --out full": "full holds other files, but no manifest.json: name a new folder",
     "score run data --out big.parquet/": "big.parquet is a file: name a folder",
     "score run data --out absent/out": "the folder absent does not exist: make the folder first",
     "score run data --out s.csv --workers 2": "--workers is for a folder of parts.*as in --out s/",
@@ -294,7 +294,7 @@ def test_an_impossible_folder_is_refused(here: Path, fitted: Path):
             found = refused(*words.split(" "))
             assert re.search(expected, found), (words, found)
     Path("data/c.csv").unlink()
-    assert "holds the part c.csv, and the data no longer have" in refused("score", "run", "data", "--out", "there",
+    assert "holds the part c.csv, but the data no longer have" in refused("score", "run", "data", "--out", "there",
                                                                           "--k", 5)  # fmt: skip
 
 

@@ -560,7 +560,7 @@ BAD_FOLDERS: dict[str, tuple[dict[str, Any], str]] = {
     "kinds": ({"a.csv": "x\n1\n", "b.parquet": [1]}, r"holds a\.csv and b\.parquet, .*: leave one format in"),
     "partitions": (
         {"y=1/a.parquet": [1], "b.parquet": [1]},
-        r"y=1/a\.parquet is in partitions by y, and .*b\.parquet in .* by none",
+        r"y=1/a\.parquet is in partitions by y, but .*b\.parquet is in partitions by none",
     ),
     "row": ({"a.csv": "x\n1\n2\n", "b.csv": "x\n3\nu\n"}, r"column 'x' holds numbers, but row 1 of .*b\.csv is 'u'"),
     "line": ({"a.csv": "x,k\n1,2\n", "b.csv": "x,k\n3\n"}, r"b\.csv, line 2 has 1 field"),

@@ -61,7 +61,7 @@ def wae_gan(
 
         c(z) = \mathrm{net}(z) + \ln \mathcal{N}(z; 0, I) + H
 
-    Use it when samples matter more than reconstructions: compared with aae on Fashion-MNIST, its draws are better and
+    Use it when samples matter more than reconstructions: compared with aae on Fashion-MNIST, its draws are better, but
     its error is higher. Its default weight is ten times that of aae.
 
     Args:

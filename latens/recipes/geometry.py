@@ -29,7 +29,7 @@ def sphere(
         q(z|x) \propto \exp(\kappa(x)\, \mu(x)^\top z), \quad p(z) \ \text{uniform on}\ \lVert z \rVert = 1
 
     Use it when direction is what matters, as in data of constant norm, or when codes are compared by angle. In many
-    dimensions a sphere differs little from N(0, I): on Fashion-MNIST its NLL is 19 nats above that of vae, and its
+    dimensions a sphere differs little from N(0, I): on Fashion-MNIST its NLL is 19 nats above that of vae, but its
     samples are better.
 
     Args:

@@ -31,7 +31,7 @@ def ms_ssim(
         \,\|\, p(z))
 
     Use it when images should look right in structure and contrast, and likelihood does not matter. On Fashion-MNIST its
-    samples are better than those of vae, and its error in pixels is higher.
+    samples are better than those of vae, but its error in pixels is higher.
 
     Args:
         weight: w, the weight of the score, a number above 0; with a higher weight the code carries more.

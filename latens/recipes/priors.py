@@ -171,7 +171,7 @@ def flow_prior(
         \ln p(z) = \ln \mathcal{N}(T^{-1}(z); 0, I) + \ln |\mathrm{det}\, \partial T^{-1} / \partial z|
 
     Use it when the prior should have any shape and no rows may be stored: on Fashion-MNIST it is 9 nats ahead of vae
-    and its draws are nearly as good as those of vamp, in twice the time of vae.
+    and its draws are nearly as good as those of vamp, but it takes twice as long as vae.
 
     Args:
         steps: Number of couplings, a whole number from 1 to 1,000.

@@ -173,7 +173,7 @@ def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -
     if column.kind == "missing":
         words = ", where no row of the fit had a value"
         return _told(column, cells, np.flatnonzero(~is_empty(cells)), UNSEEN, words)
-    words = f", and it was always {_written(column, value_of(column.repeat(1)[0]))} in fitting"
+    words = f", but it was always {_written(column, value_of(column.repeat(1)[0]))} in fitting"
     if isinstance(column.value, str | bool):
         one = dataclasses.replace(column, kind="binary", levels=(column.value,))
         other = np.isnan(one.encode(cells, where)[0])

@@ -96,7 +96,7 @@ class Manifest:
         """Read the manifest; ``InputError`` if the folder holds anything but parts of the same job."""
         if not self._file.exists():
             if self.folder.exists() and any(not part.name.startswith(".") for part in Folder(self.folder).parts()):
-                raise InputError(f"{self.folder} holds other files, and no {MANIFEST}", "name a new folder")
+                raise InputError(f"{self.folder} holds other files, but no {MANIFEST}", "name a new folder")
             return
         found = unseal(self._file, "the folder holds no parts", "remove the folder, or name another")
         if found.get("format") != FORMAT or not isinstance(found.get("parts"), list):

@@ -128,8 +128,8 @@ class ValueStream(TextStream):
     :func:`latens.data.tables.reading.read_columns` finds the form that fits all cells.
 
     Raises:
-        Whole: as in :class:`TextStream`, or a column has so many different cells that their shapes alone do not show
-            its form.
+        Whole: as in :class:`TextStream`, or a column has too many different cells, and their shapes alone do not
+            show its form.
         InputError: as in :func:`latens.data.tables.reading.read_columns`.
     """
 

@@ -468,7 +468,7 @@ def _enough(rows: float) -> float:
 
 def _edges(below: np.ndarray) -> np.ndarray:
     """The mask of the edges to keep, given the number of rows below each: both edges of a place with many rows, and
-    so many of the others that about ``ROWS_OF_KNOT`` rows lie between two edges."""
+    enough of the others to have about ``ROWS_OF_KNOT`` rows between two edges."""
     enough = _enough(below[-1])
     full = np.diff(below) >= enough
     keep = np.zeros(len(below), bool)
