@@ -25,7 +25,7 @@ NAMES = {  # figure -> (its name on the page, digits after the point)
     "sdmetrics_shape": ("SDMetrics, shape error, %", 2),
     "sdmetrics_trend": ("SDMetrics, trend error, %", 2),
     "sdmetrics_c2st": ("SDMetrics, LogisticDetection (1 is best)", 3),
-    "fit_seconds": ("processors' seconds to fit", 0),
+    "fit_seconds": ("processor seconds to fit", 0),
 }
 EVERYWHERE = {
     "ratio": "0.99", "closer": "0.47 to 0.53", "copies": "no more than held-out rows", "outside": "0", "heaps_off": "0",
