@@ -1,4 +1,5 @@
-"""Timestamps finer than a microsecond: new values lie on the step of the data, and repeated ones are exactly theirs."""
+"""Values finer than float64: timestamps below a microsecond lie on the step of the data, and repeated ones are exactly
+theirs; whole numbers that floats cannot tell apart are not taken for one number."""
 
 import json
 
@@ -83,3 +84,14 @@ def test_times_that_hardly_vary_have_no_formula():
     near = pd.to_datetime(FIRST + rng.integers(0, 5000, N)).astype("datetime64[ns]")
     data = stamps().assign(near=near)
     assert not [rule for rule in latens.VAE(2, epochs=1, nll_draws=5).fit(data).schema_.rules if rule.kind == "formula"]
+
+
+@pytest.mark.parametrize("first, dtype", [(2**63, "uint64"), (-(2**62), "int64"), (2**60, "int64")])
+def test_whole_numbers_that_floats_cannot_tell_apart_are_left_out(first, dtype):
+    rng = np.random.default_rng(0)
+    near = np.array([first + step for step in rng.integers(1, 50, N).tolist()], dtype=dtype)
+    data = pd.DataFrame({"near": near, "same": np.full(N, near[0]), "x": rng.normal(size=N)})
+    with pytest.warns(UserWarning, match="'near' is left out as identifier: whole numbers that differ by less than"):
+        vae = latens.VAE(2, epochs=1, nll_draws=5, random_state=0).fit(data)
+    new, again = vae.sample(5, random_state=0), vae.reconstruct(data)
+    assert "near" not in new and (new["same"] == near[0]).all() and (again["near"] == near).all()

@@ -565,6 +565,8 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
     kind, reason, extra = asked_kind(scan, asked) if asked else _kind(scan)
     share = scan.missing / scan.rows if scan.rows else 0.0
     common: dict[str, Any] = {"name": scan.name, "type": str(scan.type), "missing": share}
+    if kind == "constant" and _differ_unseen(scan, sample):
+        kind, reason = "identifier", "whole numbers that differ by less than floats can hold: left out"
     if kind == "constant":
         value = first_whole(sample) or next(iter(levels_of(scan)), None)
         return Column(kind=kind, value=value, reason=reason, **common)
@@ -580,6 +582,12 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
     values = np.sort(numbers[~np.isnan(numbers)])  # so that the result does not depend on the order of the rows
     found = _numeric(scan, values, kind, reason, extra, common)
     return _finer(found, sample, numbers) if common["type"].startswith("timestamp[ns") else found
+
+
+def _differ_unseen(scan: ColumnScan, sample: Any) -> bool:
+    """Whether whole numbers beyond 2^53 differ although they are the same as floats."""
+    cells = plain(sample).drop_null()
+    return bool(pa.types.is_integer(cells.type) and not scan.is_exact and pc.count_distinct(cells).as_py() > 1)
 
 
 def _finer(column: Column, sample: Any, numbers: np.ndarray) -> Column:
