@@ -562,11 +562,9 @@ def _require_columns(scans: list[ColumnScan], named: Iterable[str]) -> None:
 
 
 def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
-    kind, reason, extra = asked_kind(scan, asked) if asked else _kind(scan)
+    kind, reason, extra = asked_kind(scan, asked) if asked else _kind_seen(scan, sample)
     share = scan.missing / scan.rows if scan.rows else 0.0
     common: dict[str, Any] = {"name": scan.name, "type": str(scan.type), "missing": share}
-    if kind == "constant" and _differ_unseen(scan, sample):
-        kind, reason = "identifier", "whole numbers that differ by less than floats can hold: left out"
     if kind == "constant":
         value = first_whole(sample) or next(iter(levels_of(scan)), None)
         return Column(kind=kind, value=value, reason=reason, **common)
@@ -584,10 +582,13 @@ def _column(scan: ColumnScan, sample: Any, asked: str | None) -> Column:
     return _finer(found, sample, numbers) if common["type"].startswith("timestamp[ns") else found
 
 
-def _differ_unseen(scan: ColumnScan, sample: Any) -> bool:
-    """Whether whole numbers beyond 2^53 differ although they are the same as floats."""
-    cells = plain(sample).drop_null()
-    return bool(pa.types.is_integer(cells.type) and not scan.is_exact and pc.count_distinct(cells).as_py() > 1)
+def _kind_seen(scan: ColumnScan, sample: Any) -> Verdict:
+    """:func:`_kind`, but whole numbers beyond 2^53 that are the same only as floats are no constant."""
+    found, cells = _kind(scan), plain(sample).drop_null()
+    one = found[0] == "constant" and pa.types.is_integer(cells.type) and not scan.is_exact
+    if one and pc.count_distinct(cells).as_py() > 1:
+        return "identifier", "whole numbers that differ by less than floats can hold: left out", {}
+    return found
 
 
 def _finer(column: Column, sample: Any, numbers: np.ndarray) -> Column:
