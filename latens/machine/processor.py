@@ -35,11 +35,13 @@ def has_onednn() -> bool:
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether oneDNN computes large products faster than torch's default. If torch has MKL, that is the default, and it
-    uses the widest registers on Intel's processors only (docs/experiments.md)."""
+    """Whether oneDNN computes large products faster than torch's default. If torch has MKL, that is the default, and
+    oneDNN is faster only on processors with registers of 512 bits that are not Intel's, where MKL does not use them
+    (docs/experiments.md)."""
     import torch
 
-    return has_onednn() and not (torch.backends.mkl.is_available() and is_of_intel())
+    has_wide_registers = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return has_onednn() and not (torch.backends.mkl.is_available() and (is_of_intel() or not has_wide_registers))
 
 
 @cache
