@@ -101,7 +101,9 @@ def _speed() -> str:
     said = []
     for path in sorted((RESULTS / "speed").glob("*.json")):
         found = json.loads(path.read_text("utf-8"))
-        ratios = ", ".join(f"{found[name]['ratio']['median']:.1f}" for name in SPEED)
+        ratios = ", ".join(
+            f"{found[name]['ratio']['median']:.1f}" if name in found else "not measured" for name in SPEED
+        )
         said.append(f"{machine_of(found[SPEED[0]]['machine']['cpu'])} {ratios}")
     return "; ".join(said)
 
