@@ -34,7 +34,7 @@ def frame(rows: int = ROWS) -> pd.DataFrame:
         "num": rng.normal(size=rows).round(3), "pos": np.exp(2 * rng.normal(size=rows)).round(3) + 0.001,
         "k": rng.poisson(np.exp(1 + rng.normal(size=rows))), "cat": rng.choice(list("xyz"), rows),
         "lev": rng.integers(1, 5, rows), "yes": rng.random(rows) < 0.4,
-        "day": pd.date_range("2020-01-01", periods=rows, freq="7h").astype(str), "g": rng.choice(["g1", "g2"], rows),
+        "day": pd.date_range("2020-01-01", periods=rows, freq="D").astype(str), "g": rng.choice(["g1", "g2"], rows),
         "gap": np.where(rng.random(rows) < 0.2, np.nan, rng.normal(size=rows)), "one": 3, "none": np.nan,
         "id": [f"u-{i}" for i in range(rows)], "a=b": rng.normal(size=rows), "a:b": rng.normal(size=rows),
     })  # fmt: skip
