@@ -226,7 +226,7 @@ FAULTS = {
     "edited": "me/mine on the hub holds no valid run (run.json is damaged",
     "no run": "me/mine on the hub holds no valid run (run.json is damaged",
     "huge text": "me/mine on the hub: run.json has 1,099,511,627,776 bytes, too many for a run: name another",
-    "huge weights": "me/mine on the hub has 1,073,741,824 GiB, and ",
+    "huge weights": "me/mine on the hub has 1,073,741,824 GiB, but only ",
     "another size": "me/mine on the hub: metrics.csv does not have the size that the hub states: try again later",
     "refuses": "the hub refuses me/mine (403): log in with `hf auth login`, or set HF_TOKEN for an account with "
     "permission",
