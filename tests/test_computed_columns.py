@@ -13,6 +13,7 @@ from commanding import done, refused
 
 import latens
 from latens.data.rows import Asked, rows_of
+from latens.data.tables.computed import _line
 from latens.data.tables.frames import as_table
 from latens.schema import Table
 
@@ -226,3 +227,9 @@ def test_independent_indicators_have_no_such_rule(seed):
     shown = np.random.default_rng(seed).random((N, 5)) < [0.3, 0.1, 0.02, 0.01, 0.2]
     data = pd.DataFrame(shown.astype(int), columns=list("abcde"))
     assert not schema_of(data.assign(f=np.random.default_rng(9).normal(size=N))).rules
+
+
+def test_a_column_that_varies_within_rounding_has_no_formula():
+    a, top = np.arange(5.0), 1e6
+    assert _line(a, top + np.array([0.0, 0, 0, 0, np.spacing(top)])) == []
+    assert _line(a, top + 0.25 * a) == ["v0 / 4 + 1e+06"]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from latens.machine.processor import has_onednn, is_of_intel
+from latens.machine.processor import has_onednn, is_of_intel, onednn_is_faster
 from latens.networks import Linear, mlp, only_linear_maps
 from latens.networks.linear import LARGE
 
@@ -115,3 +115,18 @@ def test_batched_linear_maps_are_those_of_one_at_a_time(name: str):
         found.append([values, *torch.autograd.grad(values.square().sum(), given)])
     for ours, plain in zip(*found, strict=True):
         assert ours.shape == plain.shape and (ours - plain).abs().amax() <= 1e-5 * plain.abs().amax()
+
+
+@pytest.mark.parametrize("mkl", [False, True])
+@pytest.mark.parametrize("intel", [False, True])
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_onednn_is_chosen_where_mkl_is_absent_or_leaves_wide_registers_unused(
+    capability: str, intel: bool, mkl: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("torch.backends.mkl.is_available", lambda: mkl)
+    monkeypatch.setattr("latens.machine.processor.is_of_intel", lambda: intel)
+    monkeypatch.setattr("latens.machine.processor.has_onednn", lambda: True)
+    assert onednn_is_faster.__wrapped__() == (not mkl or (capability == "AVX512" and not intel))
+    monkeypatch.setattr("latens.machine.processor.has_onednn", lambda: False)
+    assert not onednn_is_faster.__wrapped__()

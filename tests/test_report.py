@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,24 @@ def fit_rows(rows: Rows, recipe: str = "vae", **options: object) -> Run:
 
 def section(text: str, key: str) -> str:
     return text.split(f'<section id="{key}"')[1].split("</section>")[0]
+
+
+@pytest.mark.parametrize("least", [55, 30], ids=["few", "many"])
+def test_levels_that_a_rule_makes_missing_have_a_place_in_every_part(least: int) -> None:
+    """A grade is a function of the wind, missing for little wind, so reconstructions, samples and walks have missing
+    grades."""
+    import pyarrow as pa
+
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=2000)
+    wind = 5 * np.clip(10 + 4 * z + rng.normal(size=2000), 0, 20).astype(int)
+    grade = pa.array([f"g{k:02d}" for k in wind // 5 * 3 % 23], mask=wind < least)
+    rows = rows_of(pa.table({"z": z, "w": z + 0.1 * rng.normal(size=2000), "wind": wind, "grade": grade}))
+    assert "wind -> grade" in {rule.text for rule in rows.schema.rules}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        text = report.render(fit_rows(rows), rows)
+    assert "This part cannot be made" not in text
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,13 @@ import latens
 from latens import conditionals
 from latens.data.rows import Asked, rows_of
 from latens.data.tables.frames import as_table
+from latens.data.tables.kinds import infer_table
 from latens.errors import InputError
 from latens.recipes.choices.tables import allowed_in, likelihood_of, seen_as
 from latens.report.subject import Subject
 from latens.runs.export import cells, graphs
 from latens.schema import Table
+from latens.schema.rules import next_value
 
 N = 500
 FARES = {"classic": 1.0, "cargo": 2.5, "electric": 2.0}
@@ -327,3 +329,12 @@ def test_indicators_of_which_one_is_1_are_reported_once(kind, word, columns, how
     assert said(schema_of(data, condition=[])) == {f"{how} of {', '.join(names)} is {word}"}
     moved = ("Ford", *(name for name in names if name != "Ford"))
     assert said(schema_of(data, condition=["Ford"])) == {f"{how} of {', '.join(moved)} is {word}"}
+
+
+def test_the_nearest_start_of_a_month_below_a_condition_is_not_above_it():
+    starts = pd.date_range("2019-01-01", periods=48, freq="MS")
+    data = pd.DataFrame({"month": np.random.default_rng(0).choice(starts, 900), "x": np.arange(900.0)})
+    column = infer_table(as_table(data)[0]).field("month")
+    days = np.arange(np.datetime64("2019-01-02"), np.datetime64("2022-12-01")).astype(float)
+    found = (-next_value(column, -days, sign=-1.0)).astype("M8[D]")
+    assert (found <= days.astype("M8[D]")).all() and set(found) <= set(starts.to_numpy().astype("M8[D]"))

@@ -53,11 +53,17 @@ def as_given(column: Column, numbers: np.ndarray) -> np.ndarray:
     return numbers if found is None else found
 
 
-def grouped(column: Column, *codes: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
-    """(the names of the levels in their order; the codes as indices into these names). If there are more than ten
-    levels, the levels that are rarest among the first codes are merged."""
+def in_levels(column: Column, *codes: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
+    """(the names of the levels in their order, then "missing" if a code is NaN; the codes ``[N]`` as indices into these
+    names)."""
     levels = [str(level) for level in column.levels or ()]
-    whole = [np.clip(each.round(), 0, len(levels) - 1).astype(int) for each in codes]
+    whole = [np.where(np.isnan(each), len(levels), each.round().clip(0, len(levels) - 1)).astype(int) for each in codes]
+    return levels + ["missing"] * any(np.isnan(each).any() for each in codes), whole
+
+
+def grouped(column: Column, *codes: np.ndarray) -> tuple[list[str], list[np.ndarray]]:
+    """:func:`in_levels`; if there are more than ten names, those that are rarest among the first codes are merged."""
+    levels, whole = in_levels(column, *codes)
     if len(levels) <= LEVELS:
         return levels, whole
     kept, place = most_frequent(np.bincount(whole[0], minlength=len(levels)), LEVELS)

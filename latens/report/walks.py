@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latens.evaluation import interpolate
 from latens.report import charts, figures, pixels, sequences
+from latens.report.marginals import in_levels
 from latens.report.page import Chart, LeftOut, Section, details, grid, how, number
 from latens.report.subject import Subject
 from latens.schema import Table
@@ -125,10 +126,10 @@ def _levels(table: Table, values: np.ndarray, x: np.ndarray) -> list[tuple[str, 
     for i, column in enumerate(table.outer):
         if not column.outputs_codes:
             continue
-        codes = values[:, i].round().astype(int)
+        levels, (codes,) = in_levels(column, values[:, i])
         turns = np.flatnonzero(np.diff(codes)) + 1
         if len(turns):
-            names = [charts.cut((column.levels or ())[code], 30) for code in codes[[0, *turns]]]
+            names = [charts.cut(levels[code], 30) for code in codes[[0, *turns]]]
             way = names[0] + "".join(f" → {name} ({number(float(x[t]), '.2g')})" for name, t in zip(names[1:6], turns))
             lines.append((len(turns), charts.cut(column.name, 40), way + " …" * (len(names) > 6)))
     lines.sort(key=lambda line: -line[0])
