@@ -612,7 +612,8 @@ def test_last_digits_keep_their_shares(name: str) -> None:
 PARTLY = {
     "cents, 60 % whole": (lambda r, n: r.uniform(0, 100, n), 2, 0),
     "thousandths, 60 % whole": (lambda r, n: r.uniform(0, 100, n), 3, 0),
-    "few whole numbers": (lambda r, n: r.normal(0, 12, n), 2, 0), "large": (lambda r, n: r.lognormal(7, 1, n), 2, 0),
+    "few whole numbers": (lambda r, n: r.normal(0, 12, n), 2, 0), "fewer": (lambda r, n: r.gamma(4, 5, n), 2, 0),
+    "large": (lambda r, n: r.lognormal(7, 1, n), 2, 0),
     "whole, 60 % in tens": (lambda r, n: r.uniform(0, 1e5, n), 0, -1),
     "whole, 60 % in hundreds": (lambda r, n: r.uniform(0, 1e5, n), 0, -2),
     "cents, 60 % in tenths": (lambda r, n: r.uniform(0, 90, n), 2, 1),
