@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,14 @@ def test_one_process_at_a_time_works_on_a_run(tmp_path: Path):
     fit(tmp_path / "run", {})
     with latens.runs.record.at_work(tmp_path / "run"), pytest.raises(InputError, match="another process is at work in"):
         fit(tmp_path / "run", {}, resume=True)
+    fit(tmp_path / "run", {}, resume=True)
+
+
+def test_a_run_waits_for_a_killed_process_to_end(tmp_path: Path):
+    fit(tmp_path / "run", {})
+    ended = contextlib.ExitStack()
+    ended.enter_context(latens.runs.record.at_work(tmp_path / "run"))
+    threading.Timer(0.3, ended.close).start()
     fit(tmp_path / "run", {}, resume=True)
 
 

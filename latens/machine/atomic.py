@@ -8,6 +8,7 @@ import secrets
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -21,6 +22,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+ATTEMPTS, PAUSE = 30, 0.05  # a folder that is owned is tried this often; pauses in seconds
 
 
 @contextmanager
@@ -157,19 +160,24 @@ def leftovers(folder: Folder) -> list[Part]:
 
 @contextmanager
 def sole_owner(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Own the folder alone within the block. Raise ``InputError`` if another process owns it; a killed process owns
-    nothing."""
+    """Own the folder alone within the block. Raise ``InputError`` if another process still owns it after a second or
+    two, the time in which a killed process ends; then it owns nothing."""
     if fcntl is None:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another process is at work in {folder}: wait for it, or stop it") from None
-        except OSError:
-            pass  # a file system without locks
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not left:
+                    raise InputError(f"another process is at work in {folder}: wait for it, or stop it") from None
+                time.sleep(PAUSE)
+                continue
+            except OSError:
+                pass  # a file system without locks
+            break
         yield
     finally:
         os.close(descriptor)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from latens.data.rows import Rows
+from latens.distributions import drawing_within
 from latens.errors import InputError
 from latens.evaluation import Evaluation, decode, evaluate, rate_per_dimension
 from latens.evaluation.latent import ACTIVE, codes_and_means, prior_variance
@@ -226,8 +227,10 @@ class Subject:
         """Draws from p(x|z), or its means, at ``count`` codes z from the prior; the same codes for both."""
         rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
         c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
-        with seeded(self.run.settings.seed, Key.REPORT_SAMPLE):
-            return self.outside(self.run.model.sample(count, c, mean=mean), c, mean=mean)  # type: ignore[operator]
+        schema = self.known
+        with seeded(self.run.settings.seed, Key.REPORT_SAMPLE), drawing_within(schema.limits):
+            found = self.outside(self.run.model.sample(count, c, mean=mean), c, mean=mean)  # type: ignore[operator]
+        return schema.settled(found, mean=mean, drawn=True) if isinstance(schema, Schema) else found
 
     def outside(self, values: Tensor, c: Tree, *, mean: bool = False) -> np.ndarray:
         """Values for conditions c as ``[N, *shape]`` float64. For your own parts, axes are moved to the schema's order;

@@ -89,6 +89,8 @@ def execute(
         trainer = _trainer(run, train, held, transform, followed, processes)
         trainer.run()
         _conclude(run, trainer)
+        if matching.can_map(run):
+            run.schema = matching.mapped(run, _seen(train))
         if run.folder and processes.is_main:
             run.finish()
     return run
@@ -116,9 +118,14 @@ def _trainer(
     shown = None if held is None else held.loader(few, shuffle=False, **options)
     log = replace(log, store=runs.checkpoints(run.folder) if run.folder else None, on_round=keep)
     if matching.can_match(run):
-        x, weight = (train.seen.inside, None) if isinstance(train, Streamed) else (train.x, train.weight)
-        log = replace(log, closing=partial(matching.match, run, cast(Tensor, x), weight))
+        weight = None if isinstance(train, Streamed) else train.weight
+        log = replace(log, closing=partial(matching.match, run, _seen(train), weight))
     return Trainer(run.model, run.objective, loader, shown, settings, log, processes=processes)
+
+
+def _seen(train: ModelRows | Streamed) -> Tensor:
+    """Training rows of an array or a table: all, or of a stream the sample that is in memory."""
+    return cast(Tensor, train.seen.inside if isinstance(train, Streamed) else train.x)
 
 
 def _about(run: Run) -> dict[str, Any]:

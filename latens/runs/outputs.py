@@ -224,7 +224,7 @@ def sampling(
         gapped = None if mean else _Gapped.of(run, rows, c, seed, within=(first, n))
         x = _Drawing(run, rows, c, z, gapped, mean).drawn()
         leave_out = gapped.leave_out if gapped is not None and missing else None
-        return to_user(schema, x, cells, mean=mean, beyond=extrapolate, leave_out=leave_out)
+        return to_user(schema, x, cells, mean=mean, beyond=extrapolate, drawn=True, leave_out=leave_out)
 
     with (
         evaluating(run.model), seeded(seed, Key.SAMPLE), torch.no_grad(), extrapolating(extrapolate),
@@ -364,7 +364,7 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
         x = trees.below(parts, len(rows)).numpy()
     fields = () if run.given is None else run.given.given_fields
     cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
-    return to_user(schema, x, cells, leave_out=None if gapped is None else gapped.leave_out)
+    return to_user(schema, x, cells, drawn=True, leave_out=None if gapped is None else gapped.leave_out)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
@@ -399,7 +399,7 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
 
 def to_user(
     schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False,
-    beyond: bool = False, leave_out: Callable[[np.ndarray], np.ndarray] | None = None,
+    beyond: bool = False, drawn: bool = False, leave_out: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Any:  # fmt: skip
     """Numbers in the user's form: an array, or an arrow table.
 
@@ -409,8 +409,9 @@ def to_user(
         cells: columns of conditions, which are put back in their places.
         mean: whether the numbers are means; means of counts remain fractions.
         beyond: whether numbers may lie outside the range of the data.
+        drawn: whether numbers are draws, or means of codes that were drawn.
         leave_out: the argument ``gaps`` of :meth:`Table.to_user`.
     """
     if not isinstance(schema, Table):
-        return schema.to_user(schema.settled(x, mean=mean, beyond=beyond), mean=mean)
+        return schema.to_user(schema.settled(x, mean=mean, beyond=beyond, drawn=drawn), mean=mean)
     return schema.to_user(x, cells, mean=mean, beyond=beyond, gaps=leave_out)

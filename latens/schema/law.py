@@ -23,6 +23,8 @@ CHANCE = 14.0  # nats: a coarser grid, or the absence of some of its places, is 
 MOST_ENDINGS = 10_000  # only in a period with up to this many places can some places be impossible
 FURTHEST = 64  # the next date of a calendar is searched for this many times
 TENTH = 0.1 / 86_400  # a tenth of a second, in days
+LEAST_DIGITS = 7  # values with this many digits after the point count as numbers on no grid
+PARTLY_ROUNDED = 0.05  # the least share of rounded values, and of others, in a column of which a part is rounded
 CYCLES = {"year": 12, "week": 7, "day": 24}  # the largest number of phases of each cycle: months, days, hours
 PERIODS = {"year": 365.2425, "week": 7.0, "day": 1.0}  # the length of each cycle in days
 LEAST_YEARS = 1.25  # a cycle of years is seen in at least this many years
@@ -475,6 +477,29 @@ def _has_heap(counts: np.ndarray, whole: np.ndarray) -> bool:
     return bool(near) and len(np.unique(whole)) >= LEAST_WHOLE and counts[top] >= _well_above(2 * np.mean(near))
 
 
+def rounded_of(values: np.ndarray, seen: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """``rounded`` of a :class:`Law` without a grid: pairs (power of ten, share of its multiples among the values that
+    are no multiples of larger powers), for ``values`` ``[N]`` that occur ``seen`` ``[N]`` times; () if multiples are
+    rare, or all values are multiples.
+
+    >>> values = np.append(np.arange(100.0), np.arange(100) + np.sqrt(2) * 0.3)
+    >>> [(unit, round(share, 2)) for unit, share in rounded_of(values, np.ones(200))]
+    [(10.0, 0.05), (1.0, 0.47)]
+    """
+    rows, left = float(seen.sum()), np.ones(len(values), bool)
+    found = []
+    largest = max(1.0, float(np.ptp(values))) if len(values) else 1.0
+    for digits in range(math.floor(math.log10(largest)), -LEAST_DIGITS, -1):
+        units = values * 10.0**-digits if digits <= 0 else values / 10.0**digits
+        on = left & (np.abs(units - np.rint(units)) <= 1e-9 * np.maximum(1.0, np.abs(units)))
+        share = float(seen[on].sum() / max(1.0, seen[left].sum()))
+        if len(np.unique(np.rint(units[on]))) >= LEAST and 0 < share < 1:
+            found.append((10.0**digits, share))
+            left &= ~on
+    partly = 1 - float(seen[left].sum()) / rows if rows else 0.0
+    return tuple(found) if PARTLY_ROUNDED <= partly <= 1 - PARTLY_ROUNDED else ()
+
+
 def calendar_of_endings(shares: np.ndarray, step: float, first: float = 0.0) -> Calendar:
     """The calendar of shares ``[places]`` of the places within a whole number."""
     kept = np.flatnonzero(shares)
@@ -509,6 +534,8 @@ class Law:
         period: the unit of ``calendar``, 1 (day) for dates.
         cycles: for dates, the cycles of ``CYCLES`` whose phases (months, days of the week, hours) can depend on other
             columns.
+        rounded: pairs (unit, share), units decreasing: if values lie on no grid, this share of those that are not
+            multiples of the units before it are multiples of the unit.
 
     Raises:
         InputError: the fields contradict each other.
@@ -529,6 +556,7 @@ class Law:
     origin: float = 0.0
     period: float = 1.0
     cycles: tuple[str, ...] = ()
+    rounded: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         every = [*self.knots, *self.scores, *self.atoms, *self.places, self.origin, min(self.step or 1.0, self.period)]
@@ -536,7 +564,8 @@ class Law:
         increasing = all(np.all(np.diff(each) > 0) for each in (self.knots, self.scores, self.atoms, self.places))
         pairs = len(self.scores) == len(self.knots) >= 2 and (not self.places or len(self.places) > 1)
         cycles = set(self.cycles) <= set(CYCLES)
-        if not (pairs and increasing and np.isfinite(numbers).all() and numbers[-1] > 0 and cycles):
+        shares = all(len(pair) == 2 and pair[0] > 0 and 0 < pair[1] < 1 for pair in self.rounded)
+        if not (pairs and increasing and np.isfinite(numbers).all() and numbers[-1] > 0 and cycles and shares):
             raise damaged("has a column without a valid law")
 
     @property
@@ -646,6 +675,8 @@ class Law:
             there = there if within else np.clip(there, self.low, self.high)
             x = np.where(self.is_solid(x), x, there)
         x = self._placed(x)
+        if self.rounded:
+            x = np.clip(self._partly_rounded(x), *(within or (self.low, self.high)))
         if self.places:
             x = np.where(np.isnan(x), x, nearest(self.places, x))
         if not self.atoms:
@@ -653,6 +684,28 @@ class Law:
         atom = nearest(self.atoms, numbers)
         is_atom = np.abs(numbers - atom) <= SAME * np.abs(atom)
         return np.where(np.isnan(numbers), np.nan, np.where(is_atom | self.is_complete, atom, x))
+
+    def _partly_rounded(self, x: np.ndarray) -> np.ndarray:
+        """Numbers ``[N]`` of which, if they spread evenly between multiples of a unit, its share become such multiples:
+        those nearest to them. The others spread evenly again.
+
+        >>> Law((0.0, 9.0), (-2.0, 2.0), rounded=((1.0, 0.5),))._partly_rounded(np.array([2.9, 3.2, 3.3, 3.5])).round(2)
+        array([3. , 3. , 3.1, 3.5])
+        """
+        done = np.isnan(x)
+        for unit, share in self.rounded:
+            whole = np.rint(x / unit)
+            off = x / unit - whole
+            near = np.abs(off) <= share / 2
+            spread = (np.abs(off) - share / 2) / (1 - share) * np.sign(off)
+            x = np.where(done, x, np.where(near, self._multiple(whole, unit), (whole + spread) * unit))
+            done |= near
+        return x
+
+    @staticmethod
+    def _multiple(whole: np.ndarray, unit: float) -> np.ndarray:
+        """``whole * unit``, for a unit that is a power of ten; below 1, dividing is exact, and multiplying is not."""
+        return whole * unit if unit >= 1 else whole / round(1 / unit)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a dictionary that ``json`` can write."""
@@ -668,7 +721,8 @@ class Law:
             places = tuple(float(v) for v in fields.get("places", ()))
             floor = None if fields.get("floor") is None else float(fields["floor"])
             origin = float(fields.get("origin", 0.0))
-            more = origin, float(fields.get("period", 1.0)), tuple(map(str, fields.get("cycles", ())))
+            rounded = tuple((float(unit), float(share)) for unit, share in fields.get("rounded", ()))
+            more = origin, float(fields.get("period", 1.0)), tuple(map(str, fields.get("cycles", ()))), rounded
             return cls(knots, scores, atoms, step, bool(fields["is_complete"]), calendar, places, floor, *more)
         except (KeyError, TypeError, ValueError):
             raise damaged("has a column without a valid law") from None

@@ -53,6 +53,7 @@ from latens.schema.law import (
     place_of,
     possible_endings,
     repeated,
+    rounded_of,
 )
 from latens.schema.ranges import nearest
 
@@ -716,7 +717,7 @@ def _with_endings(law: Law, values: np.ndarray, seen: np.ndarray) -> Law:
     [3.0, 3.49, 3.99]
     """
     if law.step is None or not len(values):
-        return law
+        return dataclasses.replace(law, rounded=rounded_of(values, seen))
     found, can, usual = law, np.ones(1, bool), np.ones(1)
     levels: list[tuple[float, np.ndarray]] = []
     least, most = (math.floor(math.log10(width * law.step)) for width in (1, MOST_ENDINGS))
@@ -758,8 +759,11 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     off = int((np.abs(values - law.snap(values, (-np.inf, np.inf))) > 0.01 * (law.step or 1.0)).sum()) if steps else 0
     steps += f", except {off:,} row{'s' * (off != 1)}" if off and law.calendar is None else ""
     if type.startswith(("date", "timestamp")):
-        return "; ".join(filter(None, [heaps, steps if law.calendar is None else law.calendar.describe()]))
-    return "; ".join(filter(None, [heaps, steps, law.endings(values)]))
+        cycles = f"cycles of a {', a '.join(law.cycles)}" if law.cycles else ""
+        return "; ".join(filter(None, [heaps, steps if law.calendar is None else law.calendar.describe(), cycles]))
+    rounded = ", ".join(f"{share:.0%}{' of the others' * bool(i)} are multiples of {unit:g}"
+                        for i, (unit, share) in enumerate(law.rounded))  # fmt: skip
+    return "; ".join(filter(None, [heaps, steps, rounded, law.endings(values)]))
 
 
 def _step_in_words(step: float, type: str) -> str:
