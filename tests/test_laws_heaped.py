@@ -641,6 +641,46 @@ def test_cells_rounded_further_than_others_keep_their_share(name: str, n: int) -
         assert abs(seen - share) < 5 * error + 0.02, (digits, seen, share)
 
 
+# name: (numbers ``[n]`` on no grid, {digits: the share of the cells that are rounded to so many})
+NO_GRID = {
+    "half whole": (lambda r, n: r.normal(1000, 100, n), {0: 0.5}),
+    "a tenth whole": (lambda r, n: r.uniform(-400, 400, n), {0: 0.1}),
+    "nine tenths in cents": (lambda r, n: r.gamma(2, 40, n), {2: 0.9}),
+    "tens and whole": (lambda r, n: r.normal(500, 200, n), {-1: 0.3, 0: 0.3}),
+    "hundreds, whole and tenths": (lambda r, n: r.uniform(0, 9000, n), {-2: 0.2, 0: 0.3, 1: 0.3}),
+    "a long tail": (lambda r, n: r.lognormal(7, 1.2, n), {0: 0.5}),
+    "small": (lambda r, n: r.normal(0, 1e-3, n), {5: 0.4}),
+    "none": (lambda r, n: r.normal(0, 100, n), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [1_500, 6_000])
+@pytest.mark.parametrize("name", NO_GRID)
+def test_rounded_cells_among_numbers_on_no_grid_keep_their_share(name: str, n: int) -> None:
+    """As above; the smaller digits include the larger ones. Rounded values stay as they are."""
+    draw, rounded = NO_GRID[name]
+    r = np.random.default_rng(n)
+    values, kind = draw(r, n), r.random(n)
+    for digits, share in rounded.items():
+        values, kind = np.where((kind >= 0) & (kind < share), np.round(values, digits), values), kind - share
+    law = infer_table(pa.table({"x": values})).field("x").law
+    assert law is not None and Law.from_json(json.loads(json.dumps(law.to_json()))) == law
+    assert (law.rounded == ()) == (rounded == {})
+    whole = np.unique(np.round(values, max(rounded, default=0)))
+    whole = whole[(whole >= law.low) & (whole <= law.high)]
+    assert not rounded or np.allclose(law.snap(whole), whole, rtol=1e-12)
+    torch.manual_seed(0)
+    margins = Margins.of([law], [float(values.std())])
+    often = torch.tensor([[(values == atom).mean() for atom in law.atoms]]).view(1, len(law.atoms))
+    atoms = (often / (1 - often.sum())).log()
+    drawn = law.snap(Heaped(*torch.tensor([[0.0], [SCALE]]), atoms, margins).sample((8_000,))[:, 0].numpy())
+    for digits in range(-3, 6):
+        seen, share = (float((x == np.round(x, digits)).mean()) for x in (values, drawn))
+        error = np.sqrt(seen * (1 - seen) * (1 / n + 1 / len(drawn)))
+        assert abs(seen - share) < 5 * error + 0.02, (digits, seen, share)
+    assert drawn.min() >= values.min() and drawn.max() <= values.max()
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_last_digits_that_occur_equally_often_are_left_alone(name: str) -> None:
     """By chance, a distance of 2 / sqrt(n) from even shares is exceeded once in 1,500 columns; the seed is fixed."""

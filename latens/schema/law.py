@@ -478,26 +478,37 @@ def _has_heap(counts: np.ndarray, whole: np.ndarray) -> bool:
 
 
 def rounded_of(values: np.ndarray, seen: np.ndarray) -> tuple[tuple[float, float], ...]:
-    """``rounded`` of a :class:`Law` without a grid: pairs (power of ten, share of its multiples among the values that
-    are no multiples of larger powers), for ``values`` ``[N]`` that occur ``seen`` ``[N]`` times; () if multiples are
-    rare, or all values are multiples.
+    """``rounded`` of a :class:`Law` without a grid, for ``values`` ``[N]`` that occur ``seen`` ``[N]`` times; () if
+    multiples of powers of ten are rare, or nearly all values are multiples of one. A tenth of the values that are
+    rounded to a unit are multiples of ten units by chance, and need no rounding to ten units.
 
     >>> values = np.append(np.arange(100.0), np.arange(100) + np.sqrt(2) * 0.3)
-    >>> [(unit, round(share, 2)) for unit, share in rounded_of(values, np.ones(200))]
-    [(10.0, 0.05), (1.0, 0.47)]
+    >>> rounded_of(values, np.ones(200))
+    ((1.0, 0.5),)
     """
-    rows, left = float(seen.sum()), np.ones(len(values), bool)
-    found = []
-    largest = max(1.0, float(np.ptp(values))) if len(values) else 1.0
-    for digits in range(math.floor(math.log10(largest)), -LEAST_DIGITS, -1):
-        units = values * 10.0**-digits if digits <= 0 else values / 10.0**digits
-        on = left & (np.abs(units - np.rint(units)) <= 1e-9 * np.maximum(1.0, np.abs(units)))
-        share = float(seen[on].sum() / max(1.0, seen[left].sum()))
-        if len(np.unique(np.rint(units[on]))) >= LEAST and 0 < share < 1:
-            found.append((10.0**digits, share))
-            left &= ~on
-    partly = 1 - float(seen[left].sum()) / rows if rows else 0.0
-    return tuple(found) if PARTLY_ROUNDED <= partly <= 1 - PARTLY_ROUNDED else ()
+    rows, top = float(seen.sum()), math.floor(math.log10(max(1.0, float(np.ptp(values)))))
+    units = [10.0**digits for digits in range(1 - LEAST_DIGITS, top + 1)]
+    shares = [float(seen[_are_multiples(values, unit)].sum()) / rows for unit in units]
+    own: list[float] = []  # the share of the values that are rounded to each unit
+    for i, (unit, share) in enumerate(zip(units, shares)):
+        by_chance = [(part * each / unit) for part, each in zip(own, units)]
+        coarser = shares[i + 1] - sum(by_chance) / 10 if i + 1 < len(units) else 0.0
+        part = (share - sum(by_chance) - coarser) / 0.9
+        own.append(part if part >= max(0.005, LEAST / rows) else 0.0)
+    if not PARTLY_ROUNDED <= shares[0] <= 1 - PARTLY_ROUNDED:
+        return ()
+    pairs, left = [], 1.0
+    for unit, part in reversed(list(zip(units, own))):
+        if part > 0:
+            pairs.append((unit, min(part / left, 0.999)))
+            left -= part
+    return tuple(pairs)
+
+
+def _are_multiples(values: np.ndarray, unit: float) -> np.ndarray:
+    """Mask ``[N]`` of the values that are multiples of a power of ten, up to rounding."""
+    count = values / unit if unit >= 1 else values * round(1 / unit)
+    return np.abs(count - np.rint(count)) <= 4 * np.finfo(float).eps * np.abs(count)
 
 
 def calendar_of_endings(shares: np.ndarray, step: float, first: float = 0.0) -> Calendar:
@@ -687,12 +698,12 @@ class Law:
 
     def _partly_rounded(self, x: np.ndarray) -> np.ndarray:
         """Numbers ``[N]`` of which, if they spread evenly between multiples of a unit, its share become such multiples:
-        those nearest to them. The others spread evenly again.
+        those nearest to them. The others spread evenly again. Multiples stay as they are.
 
         >>> Law((0.0, 9.0), (-2.0, 2.0), rounded=((1.0, 0.5),))._partly_rounded(np.array([2.9, 3.2, 3.3, 3.5])).round(2)
         array([3. , 3. , 3.1, 3.5])
         """
-        done = np.isnan(x)
+        done = np.isnan(x) | _are_multiples(x, self.rounded[-1][0])
         for unit, share in self.rounded:
             whole = np.rint(x / unit)
             off = x / unit - whole

@@ -65,7 +65,7 @@ class SeenValues:
         x = x.astype(np.float64)
         for column, points in enumerate(self.maps if drawn and not (mean or beyond) else ()):
             if points:
-                x[..., column] = np.interp(x[..., column], *points)
+                x[..., column] = np.interp(x[..., column], points[0], points[1])
         if not mean and step.any():
             grid = low + step * np.rint((x - low) / np.where(step > 0, step, 1.0))
             grid = np.where(step < 1, np.round(grid, DIGITS), grid)
