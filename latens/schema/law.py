@@ -640,14 +640,16 @@ class Law:
         return far if len(far) <= 3 and not self.is_complete else ()
 
     def endings(self, values: np.ndarray, most: int = 3) -> str:
-        """The most frequent last digits of values ``[N]``, in words; "" if all endings are equally frequent.
+        """The most frequent last digits of values ``[N]``, or the units to which a part of them is rounded, in words;
+        "" if all endings are equally frequent.
 
         >>> law = Law((0.5, 900.5), (-2.0, 2.0), step=0.01, calendar=Calendar(times=(0.0, 0.99), shares=(0.5, 0.5)))
         >>> law.endings(np.array([1.99, 2.0, 4.99, 7.99, 8.99]))
         '80% end in .99, 20% in .00'
         """
         if self.calendar is None or self.step is None:
-            return ""
+            return ", ".join(f"{share:.0%}{' of the others' * bool(i)} are multiples of {unit:g}"
+                             for i, (unit, share) in enumerate(self.rounded))  # fmt: skip
         digits = max(0, -math.floor(math.log10(self.step) + 1e-9))
         width = round(math.log10(self.period)) + digits + bool(digits)
         numbers = np.rint((values - self.origin) / self.step) % round(self.period / self.step)

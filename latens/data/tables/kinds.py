@@ -761,9 +761,7 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     if type.startswith(("date", "timestamp")):
         cycles = f"cycles of a {', a '.join(law.cycles)}" if law.cycles else ""
         return "; ".join(filter(None, [heaps, steps if law.calendar is None else law.calendar.describe(), cycles]))
-    rounded = ", ".join(f"{share:.0%}{' of the others' * bool(i)} are multiples of {unit:g}"
-                        for i, (unit, share) in enumerate(law.rounded))  # fmt: skip
-    return "; ".join(filter(None, [heaps, steps, rounded, law.endings(values)]))
+    return "; ".join(filter(None, [heaps, steps, law.endings(values)]))
 
 
 def _step_in_words(step: float, type: str) -> str:
