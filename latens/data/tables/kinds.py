@@ -759,9 +759,14 @@ def _words(law: Law, values: np.ndarray, type: str = "double") -> str:
     off = int((np.abs(values - law.snap(values, (-np.inf, np.inf))) > 0.01 * (law.step or 1.0)).sum()) if steps else 0
     steps += f", except {off:,} row{'s' * (off != 1)}" if off and law.calendar is None else ""
     if type.startswith(("date", "timestamp")):
-        cycles = f"cycles of a {', a '.join(law.cycles)}" if law.cycles else ""
-        return "; ".join(filter(None, [heaps, steps if law.calendar is None else law.calendar.describe(), cycles]))
+        return "; ".join(filter(None, [heaps, *_dates_in_words(law, steps)]))
     return "; ".join(filter(None, [heaps, steps, law.endings(values)]))
+
+
+def _dates_in_words(law: Law, steps: str) -> tuple[str, str]:
+    """(calendar or steps, cycles) of dates."""
+    cycles = f"cycles of a {', a '.join(law.cycles)}" if law.cycles else ""
+    return steps if law.calendar is None else law.calendar.describe(), cycles
 
 
 def _step_in_words(step: float, type: str) -> str:
