@@ -229,6 +229,14 @@ FORMS: dict[str, Any] = {
         | {"x": Z, "coded": pd.Series(pd.arrays.ArrowExtensionArray(pa.array(list("xyw") * 20).dictionary_encode()))}
     ),
     "pandas, sparse": pd.DataFrame({"s": pd.arrays.SparseArray(np.where(LEVEL, 0.0, Z)), "x": Z}),
+    "pandas, sparse around a value": pd.DataFrame(
+        {str(v): pd.arrays.SparseArray(np.where(LEVEL, v, w), fill_value=v)
+         for v, w in ((0.0, 3.0), (-1.5, 3.0), (7, 3), (True, False))} | {"x": Z}
+    ),
+    "pandas, labels that are tuples": WIDE.set_axis(
+        pd.Index([("a", 1), ("a", 2), (None,)], tupleize_cols=False), axis=1
+    ),
+    "pandas, labels that are a range": WIDE.set_axis(pd.RangeIndex(3, 9, 2, name="k"), axis=1),
     "pandas, open intervals": pd.DataFrame({"cut": pd.cut(Z, [-np.inf, 0, np.inf], right=False), "x": Z}),
     "pandas, on one scale": pd.DataFrame(LEVEL.reshape(-1, 2) % 2, columns=pd.Index([3, 4], name="bit"), dtype="int8"),
     "arrow": TABLE, "arrow batch": TABLE.combine_chunks().to_batches()[0],
@@ -551,6 +559,73 @@ def test_arrays_come_back_as_arrays_from_a_model_of_frames(small: VAE, tmp_path:
     for each in (vae, again):
         assert isinstance(each.sample(3), np.ndarray) and np.isfinite(each.impute(gaps, k=5)).all()
         assert isinstance(each.impute(pd.DataFrame(gaps, columns=["column_1", "column_2"]), k=5), pd.DataFrame)
+
+
+BELOW = np.arange(N) < 15  # rows with small values
+SPREAD = np.where(BELOW, LEVEL, np.arange(N) * 30)
+DAY = dt.datetime(2021, 6, 1)
+TYPES: dict[str, tuple[pa.Array, pa.DataType]] = {  # values of a fit, and a type that holds the small ones only
+    "int8": (pa.array(SPREAD), pa.int8()),
+    "uint8": (pa.array(np.where(BELOW, LEVEL, -SPREAD)), pa.uint8()),
+    "int64": (pa.array(np.where(BELOW, LEVEL, 0.25 * SPREAD)), pa.int64()),
+    "half": (pa.array(np.where(BELOW, LEVEL, 1e3 * SPREAD)), pa.float16()),
+    "decimal": (pa.array(np.where(BELOW, LEVEL, 0.25 * SPREAD)), pa.decimal128(9, 0)),
+    "date": (pa.array([DAY + dt.timedelta(hours=int(24 * s if b else s)) for s, b in zip(SPREAD, BELOW)]), pa.date32()),
+    "seconds": (pa.array([dt.timedelta(milliseconds=int(1000 * s if b else s)) for s, b in zip(SPREAD, BELOW)]),
+                pa.duration("s")),
+    "clock": (pa.array([(DAY + dt.timedelta(milliseconds=int(1000 * s if b else s))).time()
+                        for s, b in zip(SPREAD, BELOW)]), pa.time32("s")),
+    "levels": (pa.array(np.where(BELOW, LEVEL, 300 + LEVEL)), pa.int8()),
+    "constant": (pa.array(np.full(N, 300)), pa.int8()),
+}  # fmt: skip
+NARROW = {  # only the small values are in these rows
+    name: pa.array([v if b and name != "constant" else None for v, b in zip(cells.to_pylist(), BELOW)], cells.type)
+    for name, (cells, _) in TYPES.items()
+}
+
+
+@pytest.mark.parametrize("library", ["arrow", "pandas", "polars"])
+@pytest.mark.parametrize("name", TYPES)
+def test_filled_cells_do_not_depend_on_the_type_of_the_others(name: str, library: str) -> None:
+    """Ones that the type cannot hold used to wrap around (300 was 44 in int8), or to lose their fractions."""
+    if (name, library) in {("half", "polars"), ("clock", "polars")}:
+        pytest.skip("polars has no such type")
+    wide, narrow = NARROW[name], NARROW[name].cast(TYPES[name][1])
+    as_frame: Any = {"arrow": lambda table: table, "pandas": lambda table: table.to_pandas(types_mapper=pd.ArrowDtype),
+                "polars": pl.from_arrow}[library]  # fmt: skip
+    kind = {"c": "categorical"} if name == "levels" else None
+    vae = fitted(as_frame(pa.table({"c": TYPES[name][0], "z": Z})), columns=kind)
+    wanted, found = (vae.impute(as_frame(pa.table({"c": c, "z": Z})), k=10)["c"] for c in (wide, narrow))
+    one, other = (pa.array(c) if library == "pandas" else c.to_arrow() if library == "polars" else c.combine_chunks()
+                  for c in (wanted, found))  # fmt: skip
+    assert other.null_count == 0 and one.equals(other.cast(one.type)), (one, other)
+
+
+def test_new_levels_of_an_enum_are_filled_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = np.array(["u", "v", "ü"])[LEVEL]
+    fit = pl.DataFrame({"c": pl.Series(words.tolist(), dtype=pl.Enum(["q", "ü", "v", "u"])), "x": Z + 9 * LEVEL})
+    less = pl.Series([None if word == "ü" else word for word in words], dtype=pl.Enum(["v", "u"]))
+    fit.write_parquet("t.parquet")
+    fit.with_columns(less.alias("c")).write_parquet("g.parquet")
+    assert call("fit", "t.parquet", "--out", "r", "--epochs", "20", "--latent-dim", "1").status == 0
+    assert call("impute", "r", "g.parquet", "--out", "o.parquet", "--k", "20").status == 0
+    filled = latens.load("r").impute(pl.read_parquet("g.parquet"), k=20)
+    for found in (pl.read_parquet("o.parquet"), filled):
+        assert found["c"].null_count() == 0 and "ü" in found["c"].to_list()
+        assert all(a in (None, b) for a, b in zip(less.to_list(), found["c"].to_list()))
+
+
+class Derived(pd.DataFrame):
+    """A frame of a package that builds on pandas."""
+
+
+def test_frames_derived_from_those_of_pandas_are_frames_of_pandas(small: VAE, tmp_path: Path) -> None:
+    frame = Derived(SMALL.set_index(INDEXES["words"]))
+    assert small.impute(frame, k=5).equals(small.impute(pd.DataFrame(frame), k=5))
+    vae = fitted(frame)
+    vae.save(tmp_path / "r")
+    assert vae.sample(4, random_state=0).equals(latens.load(tmp_path / "r").sample(4, random_state=0))
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -13,11 +13,11 @@ import torch
 from latens import evaluation
 from latens.data.lazy import Lazy
 from latens.data.rows import Rows
-from latens.data.tables.types import index_names
+from latens.data.tables.types import held, index_names, joined_type
 from latens.runs.outputs import require_memory
 from latens.runs.record import Run
-from latens.schema import Table
-from latens.schema.arrow import is_empty, listed
+from latens.schema import Column, Table
+from latens.schema.arrow import is_empty, listed, plain, typed
 
 SWEEPS, CHAINS = 10, 100  # for a model fitted to complete rows: rounds of completion, and the most draws
 
@@ -119,30 +119,36 @@ def _filled(rows: Rows, values: np.ndarray) -> Any:
         name, modelled = column.name, column.name in numbers
         if name in columns and (modelled or column.kind == "constant"):
             made = rows.schema.decoded(column, numbers[name]) if modelled else column.repeat(len(rows))
-            columns[name] = _coalesced(made, columns[name])
+            columns[name] = _coalesced(made, columns[name], column)
     return pa.table(columns)
 
 
-def _coalesced(decoded: Any, cells: Any) -> Any:
-    """Cells in their own type, null ones replaced by the decoded values."""
+def _coalesced(decoded: Any, cells: Any, column: Column) -> Any:
+    """Cells with null ones replaced by the decoded values, in their own type if it holds the values of the column."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
     if pa.types.is_null(cells.type):
         return pa.chunked_array([decoded])
-    empty = cells.is_null(nan_is_null=pa.types.is_floating(cells.type))
-    if not pc.any(empty).as_py():
-        return cells
-    made = pa.chunked_array([decoded])
-    if pa.types.is_dictionary(cells.type) or pa.types.is_dictionary(made.type):
-        type = cells.type if pa.types.is_dictionary(cells.type) else made.type
-        plain = [
-            a.combine_chunks().dictionary_decode() if pa.types.is_dictionary(a.type) else a.cast(type.value_type)
-            for a in (made, cells)
-        ]
-        values = pc.if_else(empty, *(pa.chunked_array([p]) if isinstance(p, pa.Array) else p for p in plain))
-        return _as_dictionary(values, type, cells)
-    return pc.if_else(empty, made.cast(cells.type, safe=False), cells)
+    made, own = plain(decoded), plain(cells)
+    empty = own.is_null(nan_is_null=pa.types.is_floating(own.type))
+    type = _filled_type(column, own.type, made if column.kind == "constant" else None)
+    try:
+        own = own.cast(type)
+    except pa.ArrowInvalid:  # observed cells stay as they are, so filled ones are rounded to their type
+        type = own.type
+    values = pc.if_else(empty, typed(made, str(type)), own) if pc.any(empty).as_py() else own
+    if pa.types.is_dictionary(cells.type):
+        return _as_dictionary(values, pa.dictionary(pa.int32(), type, cells.type.ordered), cells)
+    return pa.chunked_array([values])
+
+
+def _filled_type(column: Column, own: Any, constant: Any = None) -> Any:
+    """The type of a column of ``own`` after its gaps are filled: ``own`` if it holds all values that the column of the
+    fit can have, else a wider type. It depends on the values of no row, so all parts of a file get the same."""
+    made = column.possible() if constant is None else constant
+    wider = (type for type in (joined_type(own, made.type), made.type) if type is not None)
+    return next((type for type in (own, *wider) if held(made, type) is not None), own)
 
 
 def _as_dictionary(values: Any, type: Any, cells: Any) -> Any:
@@ -150,11 +156,9 @@ def _as_dictionary(values: Any, type: Any, cells: Any) -> Any:
     import pyarrow as pa
     from pyarrow import compute as pc
 
-    if not pa.types.is_dictionary(cells.type):
-        return values
-    made = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
-    levels = pa.chunked_array([cells.combine_chunks().dictionary, *made.chunks]).unique().drop_null()
-    codes = pc.index_in(values.combine_chunks(), value_set=levels, skip_nulls=True).cast(type.index_type)
+    known = cells.combine_chunks().dictionary.cast(type.value_type)
+    levels = pa.chunked_array([known, values]).unique().drop_null()
+    codes = pc.index_in(values, value_set=levels, skip_nulls=True).cast(type.index_type)
     return pa.chunked_array([pa.DictionaryArray.from_arrays(codes, levels, ordered=type.ordered)])
 
 

@@ -336,6 +336,14 @@ class Column:
             numbers = np.clip(numbers, self.low, self.high)
         return numbers
 
+    def possible(self) -> Any:
+        """An arrow array of values that the column can have: all levels, or the ends of the range and many numbers
+        between them."""
+        if self.kind in CODED:
+            return plain(self.decode(np.arange(len(self.levels or ()))))
+        known = () if self.law is None else (*self.law.knots, *self.law.atoms, *self.law.places)
+        return self.decode(np.append(np.linspace(self.low or 0.0, self.high or 0.0, 9), known))
+
     def repeat(self, rows: int) -> Any:
         """An arrow array of ``rows`` cells, for a constant column or a column without values."""
         dates = self.kind == "constant" and pa.types.is_temporal(self.arrow)

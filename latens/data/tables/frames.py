@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from latens.data.tables.types import plain_table, plain_type, require_names, shown
+from latens.data.tables.types import held, plain_table, plain_type, require_names, shown
 from latens.errors import InputError
 from latens.schema.arrow import as_levels, of_levels, pa, pc, plain
 
@@ -54,9 +54,11 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """Like ``cast``, but also casts to dictionaries with other values or narrower indices."""
+    """The column in that type, also in dictionaries with other values or narrower indices; the same column if the type
+    cannot hold it."""
     if not pa.types.is_dictionary(wanted):
-        return column.cast(wanted)
+        found = held(column, wanted)
+        return column if found is None else found
     cells = plain(column).cast(wanted.value_type).dictionary_encode()
     indices = cells.indices.cast(wanted.index_type)
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, cells.dictionary, ordered=wanted.ordered)])
@@ -71,14 +73,18 @@ class NarwhalsBack:
     def __call__(self, table: pa.Table) -> Any:
         import narwhals as nw
 
-        frame = nw.from_arrow(table, backend=self.backend)
+        # the metadata of polars name the levels of its Enums, which may not be those of this table
+        fields = [pa.field(f.name, f.type) if pa.types.is_dictionary(f.type) else f for f in table.schema]
+        frame = nw.from_arrow(pa.Table.from_arrays(table.columns, schema=pa.schema(fields)), backend=self.backend)
         for name, dtype in frame.schema.items():
             wanted = self.schema.get(name, dtype)
             if wanted == dtype:
                 continue
             try:
                 changed = frame[name].cast(wanted)
-                cut = dtype.is_numeric() and not wanted.is_float() and (changed.cast(dtype) != frame[name]).any()
+                exact = (dtype.is_numeric() or dtype.is_temporal()) and not wanted.is_float()
+                cut = exact and (changed.cast(dtype) != frame[name]).any()
+                cut |= dtype.is_float() and wanted.is_float() and (changed.is_finite() != frame[name].is_finite()).any()
             except Exception:  # each library raises its own error for a value that the dtype cannot hold
                 continue
             frame = frame if cut else frame.with_columns(changed)
@@ -169,12 +175,15 @@ class PandasBack:
         try:
             if hasattr(dtype, "__from_arrow__"):
                 return _nullable(column, dtype, own)
-            changed = own.astype(dtype)
+            with np.errstate(over="ignore"):
+                changed = own.astype(dtype)
         except (ValueError, TypeError, OverflowError, pa.ArrowException):
             return own
         lost = changed.isna() != own.isna()
         if dtype.kind in "iub":  # numpy would turn 1.5 into 1, and 300 into 44
             lost |= (changed != own) & own.notna()
+        elif dtype.kind == "f" and own.dtype.kind == "f":  # and 100,000 into infinity in float16
+            lost |= np.isinf(changed) & ~np.isinf(own)
         return own if bool(lost.any()) else changed
 
 
@@ -183,7 +192,9 @@ def _nullable(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
     import pandas
 
     if isinstance(dtype, pandas.ArrowDtype):
-        column = column.cast(dtype.pyarrow_dtype)
+        column = _cast(column, dtype.pyarrow_dtype)
+        if column.type != dtype.pyarrow_dtype:
+            return own
     changed = pandas.Series(dtype.__from_arrow__(column))
     return changed if column.null_count == int(changed.isna().sum()) else own
 
@@ -255,11 +266,13 @@ def _numpy(column: pa.ChunkedArray, dtype: np.dtype | None) -> np.ndarray:
         longest = max((len(value) for value in values), default=1)
         return values.astype(f"U{max(longest, dtype.itemsize // 4)}")
     try:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             changed = values.astype(dtype)
     except (ValueError, TypeError, OverflowError):
         return values
-    return values if dtype.kind in "iub" and (changed != values).any() else changed
+    both = dtype.kind == values.dtype.kind == "f"
+    lost = np.isinf(changed) != np.isinf(values) if both else changed != values if dtype.kind in "iub" else np.zeros(1)
+    return values if lost.any() else changed
 
 
 class ColumnsBack:
@@ -382,6 +395,9 @@ def dtype_record(dtype: Any) -> Any:
         return {"string": dtype.storage, "nullable": dtype.na_value is pandas.NA}
     if isinstance(dtype, pandas.ArrowDtype):
         return {"arrow": _packed(pa.schema([("", dtype.pyarrow_dtype)]))}
+    if isinstance(dtype, pandas.SparseDtype):
+        fill = getattr(dtype.fill_value, "item", lambda: dtype.fill_value)()
+        return {"sparse": str(dtype.subtype), "fill": None if pandas.isna(fill) else fill}
     if dtype_of(str(dtype)) != dtype:
         raise TypeError(f"no words for {dtype}")
     return str(dtype)
@@ -397,6 +413,8 @@ def dtype_of(record: Any) -> Any:
         return pandas.CategoricalDtype(index_of(record["categories"]), record["ordered"])
     if "arrow" in record:
         return pandas.ArrowDtype(_unpacked(record["arrow"]).field(0).type)
+    if "sparse" in record:
+        return pandas.SparseDtype(record["sparse"], np.nan if record["fill"] is None else record["fill"])
     return pandas.StringDtype(record["string"], na_value=pandas.NA if record["nullable"] else np.nan)
 
 
@@ -410,17 +428,23 @@ def index_record(index: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"dtype": dtype_record(index.dtype), "name": index.name}
     if not isinstance(index.name, _PLAIN):
         raise TypeError("a name that is no plain value")
+    if isinstance(index, pandas.RangeIndex):
+        return found | {"range": [index.start, index.stop, index.step]}
     if isinstance(index, pandas.IntervalIndex):
         return found | {"left": index_record(index.left), "right": index_record(index.right)}
     if isinstance(index, pandas.CategoricalIndex):
         return found | {"codes": index.codes.tolist()}
     if isinstance(index, pandas.PeriodIndex):
         return found | {"ordinals": index.asi8.tolist()}
-    if index.dtype == object and all(isinstance(value, _PLAIN) for value in index):
-        return found | {"values": index.tolist()}
+    if index.dtype == object and all(map(_is_label, index)):
+        return found | {"values": [list(value) if isinstance(value, tuple) else value for value in index]}
     cells = pa.array(index, from_pandas=True)
     found |= {"type": str(cells.type), "values": as_levels(cells).to_pylist()}
     return found | ({"freq": index.freqstr} if index.dtype.kind in "mM" else {})
+
+
+def _is_label(value: Any) -> bool:
+    return all(isinstance(part, _PLAIN) for part in (value if isinstance(value, tuple) else (value,)))
 
 
 def index_of(record: dict[str, Any]) -> Any:
@@ -438,8 +462,11 @@ def index_of(record: dict[str, Any]) -> Any:
         return pandas.CategoricalIndex(pandas.Categorical.from_codes(record["codes"], dtype=dtype), name=name)
     if "ordinals" in record:
         return pandas.PeriodIndex.from_ordinals(record["ordinals"], freq=dtype.freq, name=name)
+    if "range" in record:
+        return pandas.RangeIndex(*record["range"], name=name)
     if "type" not in record:
-        return pandas.Index(record["values"], dtype=dtype, name=name)
+        values = [tuple(value) if isinstance(value, list) else value for value in record["values"]]
+        return pandas.Index(values, dtype=dtype, name=name, tupleize_cols=False)
     cells = of_levels(record["values"], f"dictionary<values={record['type']}, indices=int32, ordered=0>")
     values = cells.to_pylist() if dtype == np.dtype(object) else cells.to_pandas()
     found: Any = pandas.Index(values, dtype=dtype, name=name)
@@ -531,7 +558,7 @@ def _chosen(x: Any, names: set[str]) -> Any:
 
     if isinstance(x, Mapping):
         return {label: values for label, values in x.items() if str(label) in names}
-    if type(x).__module__.partition(".")[0] == "pandas":
+    if _library(x) == "pandas":
         return x.loc[:, [str(label) in names for label in x.columns]]
     frame = nw.from_native(x)
     return frame.select([name for name in frame.collect_schema().names() if name in names]).to_native()
@@ -548,8 +575,14 @@ def repeated_labels(index: Any) -> list[str]:
     ]
 
 
+def _library(x: Any) -> str:
+    """The package of a frame's class, or "pandas" for a class derived from its frames (a geopandas frame)."""
+    packages = [each.__module__.partition(".")[0] for each in type(x).__mro__]
+    return "pandas" if "pandas" in packages else packages[0]
+
+
 def _converted(x: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
-    library = type(x).__module__.partition(".")[0]
+    library = _library(x)
     if isinstance(x, pa.Table):
         return x, ArrowBack(x.schema)
     if isinstance(x, pa.RecordBatch):

@@ -67,7 +67,7 @@ def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) 
     names = [name for name in index.column_names if name not in table.column_names]
     own = {(field.name, field.type): field for field in like}  # these fields hold the metadata of polars
     fields = [index.schema.field(name) for name in names]
-    fields += [f.with_metadata(own.get((f.name, f.type), f).metadata) for f in table.schema]
+    fields += [_noted(f, own.get((f.name, f.type), f), table.column(f.name)) for f in table.schema]
     found = pa.Table.from_arrays([*map(index.column, names), *table.columns], schema=pa.schema(fields))
     notes = _pandas_notes(like)
     if not names and not notes:
@@ -75,6 +75,18 @@ def with_index(table: pa.Table, index: pa.Table | None, like: pa.Schema | None) 
     before = {field.name: field.type for field in (*like, *index.schema)}
     same = dict(before.items() & zip(found.schema.names, found.schema.types))
     return found.replace_schema_metadata({"pandas": json.dumps(_notes_of(names, same, notes))})
+
+
+def _noted(field: pa.Field, like: pa.Field, cells: pa.ChunkedArray) -> pa.Field:
+    """The field with the metadata of ``like``, unless they name the levels of a polars Enum, and the cells have others:
+    polars reads levels by their numbers."""
+    named = (like.metadata or {}).get(b"_PL_ENUM_VALUES2")
+    if named is not None and pa.types.is_dictionary(cells.type):
+        chunks = [chunk.dictionary.cast(pa.string()).to_pylist() for chunk in cells.chunks]
+        texts = ("".join(f"{len(word.encode())};{word}" for word in chunk).encode() for chunk in chunks)
+        if not all(named.startswith(text) for text in texts):
+            return field.remove_metadata()
+    return field.with_metadata(like.metadata)
 
 
 def _notes_of(index: Sequence[str], known: Container[str], notes: dict[str, Any]) -> dict[str, Any]:
@@ -248,6 +260,28 @@ def joined_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     if same_zone and any(_are(a, b, test) for test in (is_a.is_timestamp, is_a.is_time, is_a.is_duration)):
         return max(a, b, key=lambda type: ("s", "ms", "us", "ns").index(type.unit))
     return None
+
+
+def held(values: Any, type: pa.DataType) -> Any:
+    """Arrow values in that type; None if it cannot hold them. Floats may lose digits, but do not become infinite.
+
+    >>> import pyarrow as pa
+    >>> held(pa.array([300]), pa.int8()), held(pa.array([0.5, None]), pa.int8()), held(pa.array([1e6]), pa.float16())
+    (None, None, None)
+    """
+    if pa.types.is_null(values.type):
+        return values.cast(type)
+    try:
+        found = values.cast(type)
+        is_float = pa.types.is_floating(type)
+        same = _finite(found).equals(_finite(values)) if is_float else found.cast(values.type).equals(values)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    return found if same else None
+
+
+def _finite(values: Any) -> Any:
+    return pc.is_finite(values.cast(pa.float64()))
 
 
 def _are(a: pa.DataType, b: pa.DataType, *tests: Callable[[Any], bool]) -> bool:
