@@ -33,6 +33,10 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     ward = random.choice(["births", "heart", "bones"], N)
     opened = (start.astype("M8[m]") + random.integers(0, 1440, N)).astype("M8[s]")
     born = days(random, "1950-01-01", 20_000)
+    price = np.where(random.random(N) < 0.5, np.floor(gains := random.gamma(2, 9, N) + 1) + 0.99, gains).round(2)
+    low_price = np.minimum((price * random.uniform(0.5, 1, N)).round(2), price)
+    limit = np.where(random.random(N) < 0.5, 100, random.integers(20, 100, N))
+    used, grade = (limit * random.beta(2, 2, N)).astype(int), random.choice([1, 2, 3, 4, 5, 5, 5, 5], N)
     bike, ridden = random.integers(0, 3, N), random.integers(1, 95, N)
     return {
         "columns": {
@@ -50,6 +54,8 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
         },
         "orders": {"start": start, "end": start + random.integers(0, 90, N), "low": low,
                    "mid": low + random.integers(0, 20, N)},
+        "confined": {"sale": low_price, "price": price, "limit": limit, "used": used,
+                     "grade": grade, "least": np.minimum(grade, random.integers(1, 6, N))},
         "sums": {"net": net, "tax": tax, "total": (net + tax).round(2)},
         "counts": {"left": left, "right": right, "both": left + right},
         "functions": {"school": np.array(["none", "some", "college", "master"])[school],

@@ -24,6 +24,7 @@ from latens.data.tables.frames import as_table
 from latens.errors import InputError
 from latens.recipes.choices.tables import likelihood_of
 from latens.schema import Table
+from latens.schema.rules import Confined
 
 N = 400
 LEVELS = list("abcdefgh")
@@ -96,7 +97,9 @@ def test_an_order_that_rarely_matters_does_not_remove_the_heaps_of_a_column(mean
     """A share that is at least 0 and the score that it comes from are in order only because of their scales."""
     score = np.random.default_rng(0).normal(size=4000)
     schema = schema_of(pd.DataFrame({"share": np.maximum(np.round(mean + 30 * score, 1), 0), "score": score}))
-    assert not schema.rules and schema.field("share").law.atoms == (0,)
+    assert [(type(rule), rule.target) for rule in schema.rules] == [(Confined, "score")]
+    assert {field.name: field for field in schema.modelled} == schema.outer_by_name
+    assert schema.field("share").law.atoms == (0,)
 
 
 @pytest.mark.parametrize("text", [*RULES, *ORDER])

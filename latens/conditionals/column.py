@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from latens.errors import InputError, is_number, is_whole
-from latens.schema.law import Law
+from latens.schema.law import SAME, Law
 
 FAMILIES = (
     "normal", "student_t", "log_normal", "beta", "truncated_normal", "poisson", "negative_binomial",
@@ -156,3 +159,48 @@ class Allowed:
     target: int
     sources: tuple[int | str, ...]
     levels: Tensor
+
+
+@dataclass(frozen=True)
+class Limited:
+    """A column whose values are limited by conditions and by columns before it: none of its values is below any of
+    theirs or, with ``falling``, above any of theirs.
+
+    Args:
+        target: index of the column, which is "heaped" or has levels.
+        sources: what limits it: names of conditions, and indices of columns. A missing source sets no limit.
+        numbers: for each source, the numbers that its codes stand for; None if it has no codes.
+        own: the numbers that the target's codes stand for; None if it has no codes.
+        falling: whether the target lies below its sources.
+        strict: whether values equal to a source are excluded.
+    """
+
+    target: int
+    sources: tuple[int | str, ...]
+    numbers: tuple[tuple[float, ...] | None, ...]
+    own: tuple[float, ...] | None = None
+    falling: bool = False
+    strict: bool = False
+
+    @property
+    def sign(self) -> int:
+        """1, or -1 if the target lies below its sources."""
+        return -1 if self.falling else 1
+
+    def limit(self, values: Sequence[Tensor]) -> Tensor:
+        """The number that the target may not pass ``[...]``, NaN for none, from the sources' cells ``[...]`` each."""
+        found = []
+        for cells, numbers in zip(values, self.numbers, strict=True):
+            if numbers is not None:
+                table = torch.tensor([*numbers, math.nan], dtype=cells.dtype, device=cells.device)
+                cells = table[cells.nan_to_num(nan=len(numbers)).long().clamp(0, len(numbers))]
+            found.append((self.sign * cells).nan_to_num(nan=-math.inf))
+        most = torch.stack(torch.broadcast_tensors(*found)).amax(0)
+        return torch.where(most.isinf(), math.nan, self.sign * most)
+
+    def allowed(self, limit: Tensor) -> Tensor:
+        """Which levels of the target its limit ``[...]`` allows, ``[..., levels]``."""
+        own = torch.tensor(self.own, dtype=limit.dtype, device=limit.device)
+        over = self.sign * (own - limit.unsqueeze(-1))
+        slack = SAME * limit.unsqueeze(-1).abs()
+        return (over > slack if self.strict else over >= -slack) | limit.isnan().unsqueeze(-1)

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional
-from latens.conditionals.column import Allowed, ColumnLikelihood
+from latens.conditionals.column import Allowed, ColumnLikelihood, Limited
 from latens.conditionals.heads import HEADS, Head, Spread
 from latens.errors import InputError
 from latens.tensors.trees import Tree
@@ -27,6 +27,12 @@ def _codes_of(source: int | str, x: Tensor, c: Tree) -> Tensor:
     if not isinstance(c, Mapping) or source not in c:
         raise ValueError(f"levels depend on the condition {source!r}, which was not given: pass it in c")
     return c[source].squeeze(-1) if c[source].dim() > 1 else c[source]
+
+
+def _sides(rules: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    """``sign`` and ``after`` of :meth:`latens.distributions.Margins.cut`, ``[n]`` each."""
+    sign = torch.tensor([rule.sign for rule in rules], device=device)
+    return sign, torch.tensor([rule.strict != rule.falling for rule in rules], device=device)
 
 
 def _size(atoms: int) -> int:
@@ -57,8 +63,8 @@ class TableLikelihood(Conditional):
     Args:
         network: maps z to ``[..., sum of outputs]``, the outputs of column 0 first.
         columns: how each column is modelled.
-        allowed: which levels a column can have, given conditions and the levels of columns before it; the column's
-            distribution is normalised over these levels.
+        allowed: which levels or numbers a column can have, given conditions and the columns before it; the column's
+            distribution is normalised over them.
         reads: the keys of the condition that the network sees.
 
     Raises:
@@ -76,17 +82,14 @@ class TableLikelihood(Conditional):
     raws: Tensor
 
     def __init__(
-        self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, allowed: Sequence[Allowed] = (),
+        self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, allowed: Sequence[Allowed | Limited] = (),
         reads: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__(network, reads)
         self.columns = tuple(columns)
         if not self.columns:
             raise InputError("the likelihood of a table has no columns", "give at least one column")
-        self.allowed = {each.target: each.sources for each in allowed}
-        self.stages = _stages(len(self.columns), self.allowed)
-        for each in allowed:
-            self.register_buffer(f"allowed_{each.target}", each.levels, persistent=False)
+        self._restrict(allowed)
         groups: dict[tuple[object, ...], list[int]] = {}
         for j, column in enumerate(self.columns):
             size = column.levels if column.law is None else _size(len(column.law.atoms))
@@ -114,6 +117,13 @@ class TableLikelihood(Conditional):
         places = torch.cat(indices)
         self.register_buffer("members_at", torch.stack([places, places.argsort()]), persistent=False)
         self.register_buffer("raws", torch.cat([*map(torch.flatten, raws)]), persistent=False)
+
+    def _restrict(self, allowed: Sequence[Allowed | Limited]) -> None:
+        self.allowed = {each.target: each for each in allowed}
+        self.stages = _stages(len(self.columns), {target: each.sources for target, each in self.allowed.items()})
+        for each in allowed:
+            if isinstance(each, Allowed):
+                self.register_buffer(f"allowed_{each.target}", each.levels, persistent=False)
 
     def _groups(self, heads: Iterable[Any] | None = None) -> list[tuple[Tensor, Tensor, Head]]:
         """For each family: its columns ``[n]``, the indices of their raw outputs ``[n, outputs]``, and its head.
@@ -171,15 +181,23 @@ class TableLikelihood(Conditional):
         return d.Columns(parts, len(found), self.seen, self.members_at)
 
     def _among(self, part: Distribution, members: list[int], x: Tensor, c: Tree) -> Distribution:
-        """The columns of a group, restricted to the levels that are allowed together with the levels in x and c."""
+        """The columns of a group, restricted to what is allowed together with the cells in x and c."""
         if members[0] not in self.allowed:
             return part
         if isinstance(part, d.Pair):
             return d.Pair(*(self._among(each, members, x, c) for each in part.each))
+        rules = [self.allowed[j] for j in members]
+        cells = [torch.broadcast_tensors(x[..., j], *(_codes_of(source, x, c) for source in rule.sources))[1:]
+                 for j, rule in zip(members, rules)]  # fmt: skip
+        if isinstance(part, d.Heaped):
+            limits = [cast(Limited, rule).limit(each) for rule, each in zip(rules, cells)]
+            return part.on_side(part.margins.cut(torch.stack(limits, -1), *_sides(rules, x.device)))
         found = []
-        for j in members:
+        for j, rule, codes in zip(members, rules, cells):
+            if isinstance(rule, Limited):
+                found.append(rule.allowed(rule.limit(codes)))
+                continue
             levels = cast(Tensor, getattr(self, f"allowed_{j}"))
-            codes = torch.broadcast_tensors(x[..., j], *(_codes_of(source, x, c) for source in self.allowed[j]))[1:]
             found.append(levels[tuple(x.nan_to_num(nan=size - 1).long() for x, size in zip(codes, levels.shape))])
         return d.among(part, torch.stack(found, -2))
 

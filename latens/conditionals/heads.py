@@ -224,7 +224,7 @@ class HeapedHead(Spread):
 
     def log_shares(self, px: Any) -> Tensor:
         """ln of the weights of the margin and the atoms, ``[..., n, 1 + A]``."""
-        return px.log_weights
+        return px.log_masses
 
     def forward(self, raw: Tensor) -> Distribution:
         """The distribution over ``[..., n]``."""

@@ -83,8 +83,8 @@ def _limits(supports: Sequence[tuple[float, float] | None], step: Tensor) -> Ten
     return (pairs + step.unsqueeze(-1) / 2 * torch.tensor([-1.0, 1.0], dtype=step.dtype)).clamp(-FAR, FAR)
 
 
-def _places(laws: Sequence[Law], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """``middles`` and ``about`` of :class:`Margins`."""
+def _places(laws: Sequence[Law], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """``middles``, ``about`` and ``listed`` of :class:`Margins`."""
     around = [edges(np.array(law.places)) if law.places else np.zeros(0) for law in laws]
     middles = _padded([each[1:-1].tolist() for each in around], dtype, math.inf)
     below, above = (
@@ -92,7 +92,7 @@ def _places(laws: Sequence[Law], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
                  for law, side in zip(laws, sides)], dtype)
         for sides in ([each[:-1] for each in around], [each[1:] for each in around])
     )  # fmt: skip
-    return middles, torch.stack([below, above], -1)
+    return middles, torch.stack([below, above], -1), _padded([law.places for law in laws], dtype, math.inf)
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class Margins:
         upper: ``[n, 1 + A]``, the largest number that counts as each atom, after one entry for no atom.
         middles: ``[n, P - 1]``, the edges between the places of a column whose law lists its places, padded with inf.
         about: ``[n, P, 2]``, how far each place extends to either side of its value.
+        listed: ``[n, P]``, the values of these places, padded with inf.
         floor: ``[n]``, the value below which there is no mass; -inf for none.
         lowest: ``[n]``, the score of ``floor``.
         ends: ``[n, 2]``, the scores of the least and the greatest value that a column can have, seen or not.
@@ -137,6 +138,7 @@ class Margins:
     upper: Tensor
     middles: Tensor
     about: Tensor
+    listed: Tensor
     floor: Tensor
     lowest: Tensor
     ends: Tensor
@@ -162,7 +164,7 @@ class Margins:
         widths = torch.tensor([_width(law, each) for law, each in zip(laws, units)], dtype=dtype)
         none = torch.full_like(unit, -math.inf).unsqueeze(-1)
         floor = torch.tensor([-math.inf if law.floor is None else law.floor for law in laws], dtype=dtype)
-        middles, about = _places(laws, dtype)
+        places = _places(laws, dtype)
         pieces = Piecewise.of(knots, scores, 1 / unit)
         limits = _limits(supports or [None] * len(laws), step)
         ends = torch.stack([pieces(limit)[0].clamp(-FAR, FAR) for limit in limits.T], -1)
@@ -170,7 +172,7 @@ class Margins:
             knots, scores, values, unit, step, origin, _padded([law.apart for law in laws], dtype, 0.0).bool(),
             widths.log(), pieces, (values - SAME * values.abs()).nan_to_num(math.inf),
             torch.cat([none, (values + SAME * values.abs()).nan_to_num(-math.inf)], -1),
-            middles, about, floor, pieces(floor)[0].clamp(-FAR, FAR), ends,
+            *places, floor, pieces(floor)[0].clamp(-FAR, FAR), ends,
             tuple(law.step is not None or bool(law.places) for law in laws),
             tuple(law.floor is not None for law in laws),
         )  # fmt: skip
@@ -215,10 +217,84 @@ class Margins:
             return torch.zeros_like(atom, dtype=torch.bool)
         return (atom > 0) & self.picked(self.apart, atom)
 
+    def boundary(self, base: Tensor, after: Tensor) -> Tensor:
+        """The edge between the places below each number ``[..., n]`` and those above it. A place with the number's own
+        value is above the edge or, where ``after`` ``[n]`` is true, below it. Without places, it is the number itself.
+        """
+        slack, found = SAME * base.abs(), base
+        if any(self.grids):
+            step = torch.where(self.step > 0, self.step, 1.0)
+            place, near = (base - self.origin) / step, (slack / step).clamp(1e-6, 0.25)
+            edge = torch.where(after, (place + near).floor() + 0.5, (place - near).ceil() - 0.5)
+            found = torch.where(self.step > 0, self.origin + edge * step, base)
+        if not self.listed.shape[-1]:
+            return found
+        ends = torch.cat([self.listed[:, :1] - self.about[:, :1, 0], self.listed + self.about[:, :, 1]], -1)
+        numbers = _columns_first(torch.where(after, base + slack, base - slack))
+        below, through = (torch.searchsorted(self.listed, numbers, right=right) for right in (False, True))
+        edge = ends.gather(-1, torch.where(after.unsqueeze(-1), through, below))
+        return torch.where(self.listed[:, 0] < math.inf, _columns_last(edge, base), found)
+
+    def cut(self, base: Tensor, sign: Tensor, after: Tensor) -> Cut:
+        """The :class:`Cut` at some numbers ``[..., n]``, NaN for none.
+
+        Args:
+            base: the numbers.
+            sign: ``[n]``, 1 for values above them, -1 for values below them.
+            after: ``[n]``, whether a value that equals the number counts as below it.
+        """
+        base, none = base.to(self.knots.dtype), base.isnan().unsqueeze(-1)
+        edge = self.boundary(torch.where(base.isnan(), self.knots[:, 0], base), after)
+        edge = torch.where(base.isnan(), -FAR * sign, edge)
+        at, slack = base.unsqueeze(-1), (SAME * base.abs()).unsqueeze(-1)
+        above = torch.where(after.unsqueeze(-1), self.atoms > at + slack, self.atoms >= at - slack)
+        inside = torch.where(sign.unsqueeze(-1) > 0, above, ~above) | none
+        return Cut(edge, self.score(edge)[0], sign, inside & ~self.atoms.isnan())
+
     def picked(self, table: Tensor, atom: Tensor) -> Tensor:
         """For each atom ``[..., n]``, its entry in a table ``[n, A]``; the first entry if there is no atom."""
         first = table.shape[-1] * torch.arange(len(table), device=atom.device)
         return table.reshape(-1)[first + (atom - 1).clamp_min(0)]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The side of a number on which the values of each of n columns lie.
+
+    Args:
+        edge: ``[..., n]``, the edge of the first place on that side.
+        score: ``[..., n]``, T(edge).
+        sign: ``[n]``, 1 if the values lie above the edge, -1 if they lie below it.
+        atoms: ``[..., n, A]``, whether each atom lies on that side.
+    """
+
+    edge: Tensor
+    score: Tensor
+    sign: Tensor
+    atoms: Tensor
+
+    def cells(self, shape: torch.Size, rows: Tensor, j: int) -> Cut:
+        """The cut of column j in some rows, for a batch of this shape ``[..., n]``."""
+        own = slice(j, j + 1)
+        edge, score = (part.expand(shape)[..., rows, own] for part in (self.edge, self.score))
+        return Cut(edge, score, self.sign[own], self.atoms.expand(*shape, -1)[..., rows, own, :])
+
+    def holds(self, value: Tensor, atom: Tensor) -> Tensor:
+        """Whether values ``[..., n]``, which are these atoms (:meth:`Margins.atom`), lie on that side."""
+        found = self.sign * (value - self.edge) >= 0
+        if not self.atoms.shape[-1]:
+            return found
+        lead = broadcast_shape(atom.shape, self.atoms.shape[:-1])
+        own = (atom - 1).clamp_min(0).expand(lead).unsqueeze(-1)
+        return torch.where(atom > 0, self.atoms.expand(*lead, -1).gather(-1, own).squeeze(-1), found)
+
+    def confined(self, limits: Tensor) -> Tensor:
+        """The part of an interval of scores ``[2, n]`` that lies on that side, ``[2, ..., n]``; if there is none, the
+        edge alone."""
+        edge = self.score.to(limits.dtype)
+        low = torch.where(self.sign > 0, torch.maximum(limits[0], edge), torch.minimum(limits[0], edge))
+        high = torch.where(self.sign > 0, torch.maximum(limits[1], edge), torch.minimum(limits[1], edge))
+        return torch.stack([low, high])
 
 
 class Heaped(Distribution):
@@ -247,25 +323,76 @@ class Heaped(Distribution):
     finite scores that fall with their distance. In the context :func:`latens.distributions.extrapolating`, draws may
     lie there too, as far as the column can have such values.
 
+    With a ``cut`` at e, values lie on one side of e, for example above it. Then
+
+    .. math:: p(x \mid x \ge e) = \frac{p(x)}{w_0 \sum_k \pi_k\, \sigma\!\left(\frac{\mu_k - T(e)}{s_k}\right)
+        + \sum_{a_h \ge e} w_h}
+
+    and draws, means and the value that stands for the distribution are conditional on it, too.
+
     Args:
         loc: :math:`\mu`, ``[..., n]``, or ``[..., M, n]`` with ``mixing``.
         scale: s > 0, in the same shape.
         logits: ``[..., n, A]``, log weights of the atoms relative to the margin's weight; -inf for no atom.
         margins: T and the atoms of the n columns.
         mixing: ``[..., M, n]``, whose softmax over M is :math:`\pi`; None for one component.
+        cut: the side of a number on which each column's values lie; None for any values.
     """
 
     arg_constraints: dict = {}
 
-    def __init__(self, loc: Tensor, scale: Tensor, logits: Tensor, margins: Margins, mixing: Tensor | None = None):
+    def __init__(
+        self, loc: Tensor, scale: Tensor, logits: Tensor, margins: Margins, mixing: Tensor | None = None,
+        cut: Cut | None = None,
+    ):  # fmt: skip
         if mixing is None:
             loc, scale, mixing = (part.unsqueeze(-2) for part in (loc, scale, torch.zeros_like(loc)))
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         self.margins, self._mixing = margins, mixing
         zero = torch.zeros_like(logits[..., :1]) if logits.shape[-1] else logits.new_zeros(*logits.shape[:-1], 1)
         self.log_weights = torch.cat([zero, logits], -1).log_softmax(-1) if logits.shape[-1] else zero
+        self.cut, self._whole = cut, self.log_weights
+        if cut is not None:
+            lead = broadcast_shape(self.loc.shape[:-2], cut.edge.shape[:-1])
+            self.loc, self.scale, self._mixing = (
+                part.expand(*lead, *part.shape[-2:]) for part in (self.loc, self.scale, self._mixing))
+            self._share = (self.log_mixing + self._above()).logsumexp(-2)  # ln of the margin's mass on that side
+            self.log_weights = self._reweighted(self._share)
         shape = self.loc.shape
         super().__init__(torch.Size([*shape[:-2], shape[-1]]), validate_args=False)
+
+    def on_side(self, cut: Cut | None) -> Heaped:
+        """The same distribution, confined to one side of a number, or not confined."""
+        return Heaped(self.loc, self.scale, self._logits, self.margins, self._mixing, cut)
+
+    @property
+    def _logits(self) -> Tensor:
+        return self._whole[..., 1:] - self._whole[..., :1]
+
+    def _above(self) -> Tensor:
+        """ln of each component's mass on the side of the cut, ``[..., M, n]``."""
+        assert self.cut is not None and not any(self.margins.floors)
+        score, sign = (part.to(self.loc.dtype) for part in (self.cut.score, self.cut.sign))
+        return logsigmoid(sign * (self.loc - score.unsqueeze(-2)) / self.scale)
+
+    def _reweighted(self, log_share: Tensor) -> Tensor:
+        """ln of the weights of margin and atoms ``[..., n, 1 + A]`` on the side of the cut, which has this share of the
+        margin ``[..., n]``."""
+        assert self.cut is not None
+        margin = (self._whole[..., 0] + log_share).unsqueeze(-1)
+        lead = broadcast_shape(margin.shape[:-1], self.cut.atoms.shape[:-1])
+        atoms = torch.where(self.cut.atoms, self._whole[..., 1:].to(margin.dtype), -FAR)
+        found = torch.cat([margin.expand(*lead, 1), atoms.expand(*lead, -1)], -1).log_softmax(-1)
+        return torch.cat([found[..., :1], found[..., 1:].masked_fill(~self.cut.atoms, -math.inf)], -1)
+
+    @cached_property
+    def log_masses(self) -> Tensor:
+        """ln of the weights of margin and atoms in draws, ``[..., n, 1 + A]``. With a cut, they differ from
+        ``log_weights``, since the margin is also confined to the range."""
+        if self.cut is None:
+            return self.log_weights
+        both = [self._log_in(limits).logsumexp(-2) for limits in (self._limits(), self._range())]
+        return self._reweighted((both[0] - both[1]).to(self._whole.dtype))
 
     @property
     def fill(self) -> Tensor:
@@ -286,7 +413,15 @@ class Heaped(Distribution):
         """ln p(x) of each cell, in nats of its column's measure, ``[..., n]``."""
         m = self.margins
         value = value.to(m.knots.dtype)
+        if self.cut is not None:
+            return torch.where(self.cut.holds(value, m.atom(value)), self._mixed_log_prob(value), -math.inf)
+        return self._mixed_log_prob(value)
+
+    def _mixed_log_prob(self, value: Tensor) -> Tensor:
+        """ln p(x) of atoms and margin together, on the side of the cut."""
+        m = self.margins
         smooth = self._smooth_log_prob(value)
+        smooth = smooth if self.cut is None else smooth - self._share
         if not m.atoms.shape[-1]:
             return smooth
         atom = m.atom(value)
@@ -325,16 +460,25 @@ class Heaped(Distribution):
     def _limits(self, beyond: bool = False) -> Tensor:
         """The scores ``[2, n]`` of the ends of the range or, with ``beyond``, of the least and the greatest value that
         the column can have."""
+        ends = self._range(beyond)
+        return ends if self.cut is None else self.cut.confined(ends)
+
+    def _range(self, beyond: bool = False) -> Tensor:
         return (self.margins.ends.T if beyond else self.margins.scores[:, [0, -1]].T).double()
 
     def _log_shares(self, limits: Tensor) -> Tensor:
         """ln of each component's share of the mass between two scores, ``[..., M, n]`` in float64; the shares sum to 1.
         """
-        _, low, high = _tails(limits, self.loc, self.scale)
+        return self._log_in(limits).log_softmax(-2)
+
+    def _log_in(self, limits: Tensor) -> Tensor:
+        """ln of each component's weight times its mass between two scores ``[2, ..., n]``, ``[..., M, n]`` in float64.
+        """
+        _, low, high = _tails(limits.unsqueeze(-2), self.loc, self.scale)
         share = self.log_mixing.double() + high + log1mexp((high - low).clamp_min(1e-300))
         if any(self.margins.floors):
             share = share - logsigmoid((self.loc - self.margins.lowest.to(self.loc.dtype)) / self.scale).double()
-        return share.log_softmax(-2)
+        return share
 
     def _within(self, u: Tensor, loc: Tensor, scale: Tensor, limits: Tensor) -> Tensor:
         """For each component, the value below which a share u of its mass between two scores lies."""
@@ -350,7 +494,7 @@ class Heaped(Distribution):
             x = self._smooth_sample(torch.Size(sample_shape))
             if not self.margins.atoms.shape[-1]:
                 return x.to(self._value_dtype)
-            atom = drawn(self.log_weights.expand(*x.shape, -1), -1)
+            atom = drawn(self.log_masses.expand(*x.shape, -1), -1)
             heap = self.margins.picked(self.margins.atoms, atom).double()
             return torch.where(atom == 0, x, heap).to(self._value_dtype)
 
@@ -381,7 +525,7 @@ class Heaped(Distribution):
         t = ((torch.arange(32, dtype=torch.float64, device=self.loc.device) + 0.5) / 32).view(-1, *[1] * self.loc.dim())
         weight = (30 * (t * (1 - t)).square()) / 32
         u, limits = t**3 * (10 - 15 * t + 6 * t.square()), self._limits()
-        x = self._within(u.expand(-1, *self.loc.shape), self.loc, self.scale, limits).double()
+        x = self._within(u.expand(-1, *self.loc.shape), self.loc, self.scale, limits.unsqueeze(-2)).double()
         share = self._log_shares(limits).exp()
         first, second = ((weight * power).sum(0) / weight.sum() for power in (x, x.square()))
         return (share * first).sum(-2), (share * second).sum(-2)
@@ -389,12 +533,13 @@ class Heaped(Distribution):
     def cells(self, rows: Tensor, j: int) -> Heaped:
         """Column j, ``[..., B', 1]``, of some rows ``[B']``; rows are the axis before the columns."""
         loc, scale, mixing = (part[..., rows, :, j : j + 1] for part in (self.loc, self.scale, self.log_mixing))
-        weights = self.log_weights[..., rows, j : j + 1, :]
-        return Heaped(loc, scale, weights[..., 1:] - weights[..., :1], self.margins.column(j), mixing)
+        logits = self._logits[..., rows, j : j + 1, :]
+        cut = None if self.cut is None else self.cut.cells(self._batch_shape, rows, j)
+        return Heaped(loc, scale, logits, self.margins.column(j), mixing, cut)
 
     def masses(self) -> tuple[Tensor, Tensor, Tensor]:
         """(weights of margin and atoms ``[..., n, 1 + A]``; mean and mean square of the margin, ``[..., n]`` each)."""
-        return self.log_weights.double().exp(), *self._smooth
+        return self.log_masses.double().exp(), *self._smooth
 
     @property
     def _moments(self) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,8 +223,9 @@ def sampling(
         z = None if density is None else density.draw(run.model, rows, own)
         gapped = None if mean else _Gapped.of(run, rows, c, seed, within=(first, n))
         x = _Drawing(run, rows, c, z, gapped, mean).drawn()
-        leave_out = gapped.leave_out if gapped is not None and missing else None
-        return to_user(schema, x, cells, mean=mean, beyond=extrapolate, drawn=True, leave_out=leave_out)
+        return to_user(
+            schema, x, cells, mean=mean, beyond=extrapolate, drawn=True, gapped=gapped if missing else None
+        )
 
     with (
         evaluating(run.model), seeded(seed, Key.SAMPLE), torch.no_grad(), extrapolating(extrapolate),
@@ -364,7 +365,7 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
         x = trees.below(parts, len(rows)).numpy()
     fields = () if run.given is None else run.given.given_fields
     cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
-    return to_user(schema, x, cells, drawn=True, leave_out=None if gapped is None else gapped.leave_out)
+    return to_user(schema, x, cells, drawn=True, gapped=gapped)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
@@ -399,7 +400,7 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
 
 def to_user(
     schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False,
-    beyond: bool = False, drawn: bool = False, leave_out: Callable[[np.ndarray], np.ndarray] | None = None,
+    beyond: bool = False, drawn: bool = False, gapped: _Gapped | None = None,
 ) -> Any:  # fmt: skip
     """Numbers in the user's form: an array, or an arrow table.
 
@@ -410,8 +411,10 @@ def to_user(
         mean: whether the numbers are means; means of counts remain fractions.
         beyond: whether numbers may lie outside the range of the data.
         drawn: whether numbers are draws, or means of codes that were drawn.
-        leave_out: the argument ``gaps`` of :meth:`Table.to_user`.
+        gapped: which cells are to be missing; None for no cell.
     """
     if not isinstance(schema, Table):
         return schema.to_user(schema.settled(x, mean=mean, beyond=beyond, drawn=drawn), mean=mean)
-    return schema.to_user(x, cells, mean=mean, beyond=beyond, gaps=leave_out)
+    if gapped is None:
+        return schema.to_user(x, cells, mean=mean, beyond=beyond)
+    return schema.to_user(x, cells, mean=mean, beyond=beyond, gaps=gapped.leave_out, hidden=gapped.mask)

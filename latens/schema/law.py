@@ -107,7 +107,7 @@ class Calendar:
         else:
             found = self._date(day, cycles, several)
         found = found + (self._time(rest) if several else self.times[0])
-        return np.where(np.isnan(numbers), np.nan, np.where(self._is_on(x), x, found))
+        return np.where(np.isnan(numbers), np.nan, np.where(self.is_on(x), x, found))
 
     def _date(self, day: np.ndarray, cycles: Sequence[str], several: bool) -> np.ndarray:
         """The date to which each day is taken, if no week is divided."""
@@ -169,7 +169,7 @@ class Calendar:
             return np.array(self.times)[place.clip(0, len(self.times) - 1)]
         return np.interp(share, (np.arange(len(self.times)) + 0.5) / len(self.times), self.times)
 
-    def _is_on(self, x: np.ndarray) -> np.ndarray:
+    def is_on(self, x: np.ndarray) -> np.ndarray:
         """Whether numbers are values of the calendar, up to a tenth of a second."""
         if not self.shares:
             return np.zeros(x.shape, bool)
@@ -196,6 +196,18 @@ class Calendar:
                 ahead = day + 1 if self.weekdays else np.where(on > day, on, 2 * day - on)
                 day, place = np.where(off, ahead, day), np.where(off, 0, place)
         return np.where(np.isnan(numbers), np.nan, day + times[place] if self.shares else np.maximum(day, x))
+
+    def preceding(self, numbers: np.ndarray) -> np.ndarray:
+        """For each number ``[N]``, the largest value not above it, for a calendar of times (or endings) alone."""
+        times = np.array(self.times)
+        day = np.floor(np.nan_to_num(numbers) + TENTH)
+        place = np.searchsorted(times, np.nan_to_num(numbers) - day + TENTH, "right") - 1
+        return np.where(np.isnan(numbers), np.nan, np.where(place < 0, day - 1, day) + times[place])
+
+    @property
+    def has_times_alone(self) -> bool:
+        """Whether any day is possible, at certain times (or any whole number, with certain endings)."""
+        return bool(self.shares) and not (self.months or self.days or self.weekdays)
 
     def _of_months(self, x: np.ndarray, own: bool = False) -> np.ndarray:
         """The nearest date; with ``own``, the date of the month itself or of the last month before it that has one."""

@@ -3,8 +3,9 @@
 A rule removes one column, its *target*, from what is modelled, or replaces it by the part that the rule does not
 determine. A total is computed from its parts; an end is modelled as its difference from the start. The density of a row
 that satisfies the rules is the density of its remaining columns (the map between the two has Jacobian 1), so it is
-normalised over such rows. A rule on combinations of levels keeps the target and normalises its likelihood over the
-levels that the other columns allow (:class:`latens.conditionals.Allowed`).
+normalised over such rows. Two rules keep the target and normalise its likelihood over what the other columns allow: a
+rule on combinations of levels (:class:`latens.conditionals.Allowed`), and an order whose target has heaps or last
+digits that differences would lose (:class:`latens.conditionals.Limited`).
 
 In this module, numbers are ``{column: [N]}`` float64 in the user's units, with codes for levels and NaN for gaps.
 """
@@ -24,7 +25,7 @@ import numpy as np
 
 from latens.errors import InputError, damaged
 from latens.schema.column import CODED, Column
-from latens.schema.law import SAME, Law
+from latens.schema.law import SAME, TENTH, Law
 
 ColumnNumbers = dict[str, np.ndarray]
 Fields = Mapping[str, Column]
@@ -114,7 +115,7 @@ class Rule:
         try:
             own = dict(fields)
             kinds: tuple[type[Rule], ...] = (
-                Order, Function, Intervals, DatePart, DateEdge, Elapsed, Formula, Missing, Combinations,
+                Order, Confined, Function, Intervals, DatePart, DateEdge, Elapsed, Formula, Missing, Combinations,
             )  # fmt: skip
             kind = {each.kind: each for each in kinds}[own.pop("rule")]
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
@@ -281,6 +282,77 @@ class Order(Rule):
         u[self.target] = of_values(column, high)
 
 
+@dataclass(frozen=True)
+class Confined(Order):
+    """An order whose target stays in the model, with its own law; its likelihood is normalised over the values that are
+    not below a source (not above one, if ``falling``). ``difference`` and ``codes`` are not used."""
+
+    kind: ClassVar[str] = "confined"
+
+    def left(self, column: Column) -> Column:
+        """The column itself, without the cycles of dates, which do not end at a source."""
+        if column.law is None or not column.law.cycles:
+            return column
+        return dataclasses.replace(column, law=dataclasses.replace(column.law, cycles=()))
+
+    def denied(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows that break the rule."""
+        return self.broken(u, fields)
+
+    def inward(self, u: ColumnNumbers, fields: Fields) -> None:
+        """Nothing, since the target is modelled."""
+
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Settle the target on its side of the sources, in place; returns the mask ``[N]`` of targets out of range."""
+        column, base = self.left(fields[self.target]), self._base(u, fields)
+        numbers = self._settled(column, u[self.target], base, mean)
+        u[self.target] = of_values(column, numbers)
+        low, top = (column.low, column.high) if column.kind not in CODED else levels_as_numbers(column)[[0, -1]]
+        return (numbers > _slack(top, 1)) | (numbers < _slack(low, -1))
+
+    def _settled(self, column: Column, numbers: np.ndarray, base: np.ndarray, mean: bool = False) -> np.ndarray:
+        """The numbers that the target can hold, on its side of the base, for what is modelled."""
+        if column.kind in CODED:
+            values = values_of(column, column.settled(numbers))
+        else:
+            values = column.settled(self._moved(column.law, numbers, self.sign * base), mean=mean)
+        return self._above(column, values, base)
+
+    def _moved(self, law: Law | None, numbers: np.ndarray, bound: np.ndarray) -> np.ndarray:
+        """Numbers in the same period of a calendar as their bound (a source's number), moved within the period: endings
+        on the target's side of the bound keep their shares, as :meth:`latens.schema.law.Calendar.snap` then gives them.
+        """
+        calendar = None if law is None else law.calendar
+        if law is None or calendar is None or not calendar.has_times_alone:
+            return numbers
+        x, at = numbers / law.period, bound / law.period
+        whole = np.floor(x)
+        after = self.strict != self.falling  # whether an ending that equals the bound is below it
+        times, rest, edge = np.array(calendar.times), x - whole, at - whole
+        place = np.searchsorted(times, edge + TENTH, "right") if after else np.searchsorted(times, edge - TENTH)
+        below = np.append(0.0, np.cumsum(calendar.shares))[place]
+        first = edge + (0.5 if after else -0.5) * (law.step or 0.0) / law.period  # where the place of the bound ends
+        with np.errstate(invalid="ignore", divide="ignore"):
+            above = below + ((rest - first) / (1 - first)).clip(0, 1 - 1e-9) * (1 - below)
+            moved = (rest / first).clip(0, 1 - 1e-9) * below if self.falling else above
+            here = (edge >= 0) & (edge < 1) & np.isfinite(moved) & ~law.is_solid(numbers) & ~calendar.is_on(x)
+        return np.where(here, (whole + moved) * law.period, numbers)
+
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Move filled cells so that no source is on the wrong side of the target, in place."""
+        column, own = self.left(fields[self.target]), values_of(fields[self.target], seen[self.target])
+        for name in self.sources:
+            source, value = fields[name], self.sign * values_of(fields[name], u[name])
+            with np.errstate(invalid="ignore"):
+                bad = (value >= self.sign * own) if self.strict else (value > self.sign * own)
+            bad = bad & np.isnan(seen[name])
+            if bad.any():
+                made = -self.sign * next_value(source, -self.sign * own, self.strict, -self.sign)
+                u[name] = np.where(bad, of_values(source, made), u[name])
+        made = self._settled(column, left[self.target], self._base(u, fields))
+        u[self.target] = of_values(column, np.where(np.isnan(own), made, own))
+
+
 def _slack(end: float | None, sign: int) -> float:
     return sign * np.inf if end is None else end + sign * EXACT * abs(end)
 
@@ -316,6 +388,8 @@ def only_values(column: Column) -> np.ndarray | None:
 
 def _before(law: Law, numbers: np.ndarray) -> np.ndarray:
     """For each number ``[N]``, a value of the calendar near it that is not above it."""
+    if law.calendar is not None and law.calendar.has_times_alone:
+        return law.calendar.preceding(numbers / law.period) * law.period
     found, width = law.snap(numbers), law.step or 0.0
     while width and (above := found > numbers).any() and width < law.knots[-1] - law.knots[0]:
         found, width = np.where(above, law.snap(numbers - width), found), 2 * width

@@ -20,7 +20,7 @@ from latens.errors import InputError, damaged
 from latens.schema.arrays import BEYOND_FLOAT32
 from latens.schema.arrow import listed, pa, pc, require_once, short, value_of
 from latens.schema.column import KEPT, KINDS, Column
-from latens.schema.rules import ColumnNumbers, Rule, settle_dates, settle_levels, stated, tell_all
+from latens.schema.rules import ColumnNumbers, Confined, Rule, settle_dates, settle_levels, stated, tell_all
 
 PIECE = 1 << 18  # rows that are converted together
 
@@ -209,11 +209,12 @@ class Table:
         return out
 
     def outward(
-        self, x: np.ndarray, known: ColumnNumbers | None = None, *, mean: bool = False, beyond: bool = False
+        self, x: np.ndarray, known: ColumnNumbers | None = None, *, mean: bool = False, beyond: bool = False,
+        hidden: np.ndarray | None = None,
     ) -> tuple[ColumnNumbers, np.ndarray]:  # fmt: skip
         """(``x [N, D]`` converted back to the numbers of :attr:`outer`; the mask ``[N]`` of the rows in which the
-        target of a rule is out of range). ``known`` holds the conditions, as :meth:`known` gives them. For ``mean`` and
-        ``beyond``, see :meth:`to_user`."""
+        target of a rule is out of range). ``known`` holds the conditions, as :meth:`known` gives them. For ``mean``,
+        ``beyond`` and ``hidden``, see :meth:`to_user`."""
         x, fields = np.asarray(x, dtype=np.float64), self.ruled
         u, outside = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
         bound = {rule.target for rule in self.rules if rule.bounds}
@@ -221,8 +222,14 @@ class Table:
         u = self._with_known(u, known)
         free = {name: np.full(len(x), name not in self.conditions) for name in u} if self.conditions else None
         settle_levels(self.rules, u, free)
+        gone = {} if hidden is None else dict(zip(self.outer_by_name, hidden.T))
         for rule in self.rules:
-            outside |= rule.outward(u, fields, mean)
+            if not (gone and isinstance(rule, Confined)):
+                outside |= rule.outward(u, fields, mean)
+                continue
+            told = u | {name: np.where(gone[name], np.nan, u[name]) for name in rule.sources if name in gone}
+            outside |= rule.outward(told, fields, mean)  # a missing cell is no limit
+            u[rule.target] = told[rule.target]
         return {name: u[name] for name in self.outer_by_name}, outside
 
     def filled(self, u: ColumnNumbers, x: np.ndarray) -> ColumnNumbers:
@@ -307,7 +314,7 @@ class Table:
 
     def to_user(
         self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False, beyond: bool = False,
-        gaps: Callable[[np.ndarray], np.ndarray] | None = None,
+        gaps: Callable[[np.ndarray], np.ndarray] | None = None, hidden: np.ndarray | None = None,
     ) -> Any:  # fmt: skip
         """Convert numbers to an arrow table with the user's columns, in the user's order.
 
@@ -317,6 +324,7 @@ class Table:
             mean: whether ``x`` are means; the mean of a count stays a fraction.
             beyond: whether numbers may lie outside the range of the data (targets of rules may not).
             gaps: a function that sets those numbers ``[N, columns of outer]`` to NaN whose cells are to be missing.
+            hidden: the mask ``[N, columns of outer]`` of these cells, if known; they limit no other column.
 
         Raises:
             InputError: ``x`` has the wrong shape.
@@ -326,7 +334,9 @@ class Table:
             raise InputError(f"the array must be of shape (n, {self.columns}), got {x.shape}")
         given, columns = given or {}, {}
         known = self.known(given) if self.rules else {}
-        u = self.outward(x, known, mean=mean, beyond=beyond)[0] if self.rules else dict(zip(self.names, x.T))
+        u = dict(zip(self.names, x.T))
+        if self.rules:
+            u = self.outward(x, known, mean=mean, beyond=beyond, hidden=hidden)[0]
         u = u if gaps is None else self._with_gaps(u, known, gaps)
         for field in self.fields:
             if field.name in given and field.kind not in KEPT:

@@ -380,8 +380,13 @@ def _placed(v: np.ndarray, seen: np.ndarray, grid: Grid | None) -> tuple[np.ndar
 
 
 def _heaps(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> np.ndarray:
-    """The values that occur more often than their neighbours suggest: by at least ``HEAP`` of the rows, and by four
-    standard errors."""
+    """The values that occur more often than their neighbours suggest; the ``MOST`` highest of them, increasing."""
+    return np.sort([value for _, value in sorted(raised(values, seen, grid), reverse=True)[:MOST]])
+
+
+def raised(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> list[tuple[float, float]]:
+    """(number of rows in excess, value) of the values that occur more often than their neighbours suggest: by at least
+    ``HEAP`` of the rows, and by four standard errors."""
     rows, found = seen.sum(), []
     step = grid.step if grid else None
     if step is not None and (values[-1] - values[0]) / step > 100 * len(values):
@@ -390,7 +395,7 @@ def _heaps(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> np.ndarra
         expected = _beside(values, seen, i, step)
         if seen[i] - expected >= max(HEAP * rows, 4 * math.sqrt(expected + 1)):
             found.append((float(seen[i] - expected), float(values[i])))
-    return np.sort([value for _, value in sorted(found, reverse=True)[:MOST]])
+    return found
 
 
 def _beside(values: np.ndarray, seen: np.ndarray, i: int, step: float | None) -> float:

@@ -36,19 +36,20 @@ from latens.data.tables.computed import (
     parts,
     with_table,
 )
-from latens.data.tables.kinds import DAYS, PIECE, SECONDS, _decimals, law_of
+from latens.data.tables.kinds import DAYS, PIECE, SECONDS, _decimals, grid_of, law_of, raised
 from latens.data.tables.kinds import SAMPLE as LOOKED_AT
 from latens.errors import InputError, choose
 from latens.schema import Column, Table
 from latens.schema.arrow import listed, pa, value_of
 from latens.schema.column import CODED
-from latens.schema.law import Law
+from latens.schema.law import Law, _are_multiples
 from latens.schema.rules import (
     DATE_EDGES,
     DATE_PARTS,
     UNITS,
     ColumnNumbers,
     Combinations,
+    Confined,
     DatePart,
     Elapsed,
     Formula,
@@ -62,7 +63,7 @@ from latens.schema.rules import (
 )
 
 APART = 0.02  # an order is kept if independent columns would break it in at least this share of the rows
-HEAPED = 0.1  # an order may take at most this share of the rows off the atoms of a column
+HEAPED = 0.1  # a difference may take at most this share of the rows off the heaps or frequent endings of a column
 ASKED = "as asked"
 COMBINED = 40  # the most columns of levels checked for combinations
 MOST_EXCLUSIVE = 11  # the most columns in a group of which one is 1
@@ -84,8 +85,21 @@ def orders(
             continue
         if (rule := _order(low, high, values, fields, u, falling=high in conditions)) is not None:
             below[low, high] = rule
-    implied = {(a, c) for a, b in below for other, c in below if other == b and (a, c) in below}
+    implied = _implied(below)
     return [rule for pair, rule in below.items() if pair not in implied and rule.target not in taken]
+
+
+def _implied(below: dict[tuple[str, str], Order]) -> set[tuple[str, str]]:
+    """The orders a <= c, as pairs, for which there are also a <= b and b <= c, which are not dropped unless a <= c is.
+    """
+    costly = {pair for pair, rule in below.items() if isinstance(rule, Costly)}
+    chains = [(a, b, c) for a, b in below for other, c in below if other == b and (a, c) in below]
+    return {(a, c) for a, b, c in chains if (a, c) in costly or not {(a, b), (b, c)} & costly}
+
+
+class Costly(Order):
+    """An order that is dropped unless it becomes a :class:`Confined`, since its difference would take many rows off the
+    atoms of the target."""
 
 
 def _order(
@@ -110,9 +124,8 @@ def _order(
     if rule is None:
         return None
     lost = _heaps(fields[target], values[target]) - _heaps(rule.difference, (b - a)[both])
-    if lost > min(HEAPED, out):
-        return None
-    return dataclasses.replace(rule, reason=in_words(count, chance))
+    rule = dataclasses.replace(rule, reason=in_words(count, chance))
+    return Costly(**vars(rule)) if lost > min(HEAPED, out) else rule
 
 
 def _heaps(field: Column, numbers: np.ndarray) -> float:
@@ -169,14 +182,108 @@ def _codes_above(field: Column) -> tuple[float, ...]:
     return () if field.law is None else tuple(code for code in field.law.codes if code > field.law.high)
 
 
+def _steps(time: str) -> tuple[float, ...] | None:
+    """The grids to try for a kind of time between dates; None for numbers."""
+    return DAYS if time == "dates" else SECONDS if time else None
+
+
 def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
     """The law of the numbers of all rows, or of a sample if there are many; ``time`` is the kind of time between
     dates."""
-    steps = DAYS if time == "dates" else SECONDS if time else None
+    steps = _steps(time)
     distinct, counts = np.unique(numbers, return_counts=True)
     seen = dict(zip(distinct.tolist(), counts.tolist())) if len(distinct) <= 100_000 else None
     sample = np.random.default_rng(0).choice(numbers, 20_000, replace=False) if len(numbers) > 20_000 else numbers
     return law_of(np.sort(sample), seen, steps, (float(numbers.min()), float(numbers.max())))
+
+
+def with_forms(
+    rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str]
+) -> list[Rule]:  # fmt: skip
+    """The rules, with those orders (of one source each) as :class:`Confined` whose differences would lose heaps or
+    frequent endings of the target.
+
+    The model must have a confined target and its sources as they are. If the difference of another order takes the
+    place of one of them, that order is confined, too; if it cannot be, the first one is not.
+    """
+    others = [rule for rule in rules if not isinstance(rule, Order)]
+    orders = {i: rule for i, rule in enumerate(rules) if isinstance(rule, Order)}
+    ways = {i: _confined(rule, others, fields, conditions) for i, rule in orders.items()}
+    found = {i: way for i, way in ways.items() if way is not None}
+    chosen = _settled_forms({i for i in found if _loses(orders[i], fields, u)}, found, orders)
+    formed = _without_costly([found[i] if i in chosen else rule for i, rule in enumerate(rules)])
+    return formed if _sorted(formed) is not None else _without_costly(rules)
+
+
+def _without_costly(rules: Sequence[Rule]) -> list[Rule]:
+    return [rule for rule in rules if not isinstance(rule, Costly)]
+
+
+def _settled_forms(chosen: set[int], found: dict[int, Confined], orders: dict[int, Order]) -> set[int]:
+    """The numbers of the orders that are confined, from those that should be; ``found`` holds their confined forms."""
+    before: set[int] | None = None
+    while chosen != before:
+        before = set(chosen)
+        for i in sorted(before):
+            taken = {found[i].target, *found[i].sources}
+            rivals = {j for j, rule in orders.items() if j not in chosen and not isinstance(rule, Costly)
+                      and rule.target in taken}  # fmt: skip
+            if rivals <= found.keys() and not _opposed([found[j] for j in chosen], found[i]):
+                chosen = chosen | rivals
+            else:
+                chosen, found = chosen - {i}, {j: way for j, way in found.items() if j != i}
+    return chosen
+
+
+def _confined(
+    rule: Order, others: Sequence[Rule], fields: dict[str, Column], conditions: Sequence[str]
+) -> Confined | None:  # fmt: skip
+    """The order as a :class:`Confined` whose target is the later of the two columns; None if there cannot be one."""
+    low, high = (rule.target, *rule.sources) if rule.falling else (*rule.sources, rule.target)
+    source, target = sorted((low, high), key=lambda name: (name not in conditions, list(fields).index(name)))
+    field = fields[target]
+    is_bound = any(each.target == target and not isinstance(each, Missing) for each in others)
+    if is_bound or any(each.target == source and each.reproduces for each in others):
+        return None
+    if field.kind not in CODED and (field.law is None or field.law.floor is not None):
+        return None
+    reason = f"{rule.reason}; {named(target)} keeps its own law"
+    return Confined(target, (source,), reason, strict=rule.strict, falling=target == low)
+
+
+def _loses(rule: Order, fields: dict[str, Column], u: ColumnNumbers) -> bool:
+    """Whether the target has clearly more heaps and frequent endings than the difference that would replace it."""
+    if isinstance(rule, Costly):
+        return True
+    field, base = fields[rule.target], values_of(fields[rule.sources[0]], u[rule.sources[0]])
+    own = values_of(field, u[rule.target])
+    told = ~np.isnan(own) & ~np.isnan(base) & ~np.isin(own, rule.codes)
+    if not told.any():
+        return False
+    apart = np.abs(own - base)[told]
+    apart = apart if rule.difference.decimals is None else np.round(apart, rule.difference.decimals)
+    return _structure(own[told], field) - _structure(apart, field, is_apart=True) > HEAPED
+
+
+def _structure(numbers: np.ndarray, field: Column, is_apart: bool = False) -> float:
+    """The share of numbers ``[N]`` that are in heaps, or have an ending of the column more often than by chance;
+    ``is_apart`` for distances between its numbers."""
+    rows, law = len(numbers), field.law
+    distinct, seen = np.unique(numbers, return_counts=True)
+    heaps = raised(distinct, seen, grid_of(distinct, seen, _steps(field.time)))
+    found = sum(count for count, _ in heaps) / rows
+    if law is not None and law.rounded:
+        others = numbers[~np.isin(numbers, [value for _, value in heaps])]
+        return found + float(_are_multiples(others, law.rounded[-1][0]).sum()) / rows
+    if law is None or law.calendar is None or not law.calendar.shares or law.step is None:
+        return found
+    rest = numbers[~np.isin(numbers, [value for _, value in heaps])]
+    places = round(law.period / law.step)
+    if places < 2 or not len(rest):
+        return found
+    which = np.rint((rest - (0.0 if is_apart else law.origin)) / law.step) % places
+    over = np.bincount(which.astype(np.int64), minlength=places) - len(rest) / places
+    return found + float(over[over > 4 * math.sqrt(len(rest) / places + 1)].sum()) / rows
 
 
 # Combinations of levels
@@ -666,7 +773,7 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
             rules = _added(rules, rule, text)
     if found:
         rules = _with_found(rules, fields, u, schema.conditions)
-    ordered = _sorted(_joined(rules, fields, u))
+    ordered = _sorted(_joined(with_forms(rules, fields, u, schema.conditions), fields, u))
     assert ordered is not None
     return dataclasses.replace(schema, rules=tuple(ordered)) if ordered else schema
 
@@ -783,6 +890,9 @@ def _joined(rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers) 
 
 def _joined_orders(same: Sequence[Order], fields: dict[str, Column], u: ColumnNumbers) -> Rule:
     sources = tuple(dict.fromkeys(name for each in same for name in each.sources))
+    if isinstance(same[0], Confined):
+        reason = "; ".join(each.reason for each in same)
+        return dataclasses.replace(same[0], sources=sources, strict=all(each.strict for each in same), reason=reason)
     joined = order_of(sources, same[0].target, fields, u, strict=all(each.strict for each in same),
                       falling=same[0].falling)  # fmt: skip
     assert joined is not None

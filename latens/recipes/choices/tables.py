@@ -14,8 +14,8 @@ from latens.errors import InputError
 from latens.networks import Seen
 from latens.recipes.choices.info import DataInfo, one_of
 from latens.schema import Column, Table
-from latens.schema.column import LOGARITHMIC
-from latens.schema.rules import Combinations
+from latens.schema.column import CODED, LOGARITHMIC
+from latens.schema.rules import Combinations, Confined
 
 ROWS_OF_SCALES = 2000  # with fewer rows, the density of a number has one component, whose scale ignores the codes
 COMPONENTS = 3  # with at least that many rows, the density of a number has this many components
@@ -40,16 +40,28 @@ def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
     return [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
 
 
-def allowed_in(schema: Table) -> list[conditionals.Allowed]:
-    """The combinations of levels that rules allow, for modelled columns and conditions."""
-    names = schema.names
+def allowed_in(schema: Table) -> list[conditionals.Allowed | conditionals.Limited]:
+    """What rules allow modelled columns to hold, given others and conditions."""
+    names, fields = schema.names, schema.ruled
     place: dict[str, int | str] = {name: name for name in schema.conditions} | {n: j for j, n in enumerate(names)}
-    return [
-        conditionals.Allowed(names.index(rule.target), tuple(place[name] for name in rule.sources),
-                             torch.from_numpy(~np.isnan(rule.rows[..., :-1])))
-        for rule in schema.rules
-        if isinstance(rule, Combinations) and rule.target in names and set(rule.sources) <= set(place)
-    ]  # fmt: skip
+    found: list[conditionals.Allowed | conditionals.Limited] = []
+    for rule in schema.rules:
+        if rule.target not in names or not set(rule.sources) <= set(place):
+            continue
+        target, sources = names.index(rule.target), tuple(place[name] for name in rule.sources)
+        if isinstance(rule, Combinations):
+            levels = torch.from_numpy(~np.isnan(rule.rows[..., :-1]))
+            found.append(conditionals.Allowed(target, sources, levels))
+        elif isinstance(rule, Confined):
+            numbers = tuple(_numbers(fields[name]) for name in rule.sources)
+            own = _numbers(fields[rule.target])
+            found.append(conditionals.Limited(target, sources, numbers, own, rule.falling, rule.strict))
+    return found
+
+
+def _numbers(column: Column) -> tuple[float, ...] | None:
+    """The numbers that the codes of a column stand for; None if it has no codes."""
+    return tuple(float(level) for level in column.levels or ()) if column.kind in CODED else None
 
 
 def columns_likelihood(

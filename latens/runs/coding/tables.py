@@ -29,7 +29,7 @@ from latens.schema import AnySchema, Schema, Table
 from latens.schema.arrow import pa, pc
 
 MOST_SPELLED = 1 << 12  # at most this many texts of a column may be spelt differently from how latens writes them
-MOST_DATES = 1 << 12  # columns with more dates are coded as if the margin had no cycles
+MOST_SINGLY = 1 << 12  # columns with more values are coded as if the margin had no cycles and ended at no other column
 MANY = 0.25  # a column is stored whole if a larger share of its cells differs
 MOST_ROWS = 64  # a byte of Parquet holds at most this many levels or spellings, as these are distinct
 _COUNTS = ("poisson", "negative_binomial", "zero_inflated_negative_binomial")
@@ -136,10 +136,12 @@ class TableCells:
         place, places = int((index == position).nonzero()), self.places[j]
         rows = torch.from_numpy(live)
         assert places is not None
-        if isinstance(part, d.Seasonal) and len(places.values) <= MOST_DATES:
-            return among(part.cells(rows, place), places.values, rounding)
         if isinstance(part, d.Heaped):
-            return heaped_masses(part.cells(rows, place), 0, places.values[: places.grid], places.atoms, rounding)
+            own = part.cells(rows, place)
+            if (isinstance(own, d.Seasonal) or own.cut is not None) and len(places.values) <= MOST_SINGLY:
+                return among(own, places.values, rounding)
+            own = own if own.cut is None else own.on_side(None)
+            return heaped_masses(own, 0, places.values[: places.grid], places.atoms, rounding)
         return by_value(_some(part, place, rows), len(places.values), rounding)
 
     def _live(self, j: int, rows: slice) -> np.ndarray:

@@ -25,6 +25,7 @@ from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law
 from latens.schema.rules import (
     EXACT,
     Combinations,
+    Confined,
     DatePart,
     Formula,
     Function,
@@ -269,6 +270,13 @@ def _following(law: Law, calendar: Calendar, x: Tensor) -> Tensor:
     return day + _take(times, place) if calendar.shares else torch.maximum(day, x)
 
 
+def _preceding(calendar: Calendar, x: Tensor) -> Tensor:
+    """:meth:`latens.schema.law.Calendar.preceding`."""
+    day = (x + TENTH).floor()
+    place = _place(calendar.times, x - day + TENTH, right=True) - 1
+    return torch.where(place < 0, day - 1, day) + _take(calendar.times, place.remainder(len(calendar.times)))
+
+
 # Rules between columns
 
 
@@ -291,6 +299,8 @@ def _codes(column: Column, x: Tensor) -> Tensor:
 
 def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tensor:
     """The target of a rule that determines or bounds it, computed from what is modelled."""
+    if isinstance(rule, Confined):
+        return _confined(rule, u, fields)
     if isinstance(rule, Order):
         return _ordered(rule, u, fields)
     if isinstance(rule, Function):
@@ -327,7 +337,41 @@ def _ordered(rule: Order, u: Numbers, fields: Fields) -> Tensor:
         high = _nearest(rules.levels_as_numbers(column), high)
     else:
         high = settled(column, high)
-    high = rule.sign * high
+    return _above(rule, column, high, base)
+
+
+def _confined(rule: Confined, u: Numbers, fields: Fields) -> Tensor:
+    column, base = rule.left(fields[rule.target]), _base(rule, u, fields)
+    numbers = u[rule.target]
+    if column.kind not in CODED and column.law is not None:
+        numbers = _moved(rule, column.law, numbers, rule.sign * base)
+    return _above(rule, column, _values(column, settled(column, numbers)), base)
+
+
+def _moved(rule: Confined, law: Law, numbers: Tensor, bound: Tensor) -> Tensor:
+    """:meth:`latens.schema.rules.Confined._moved`."""
+    calendar = law.calendar
+    if calendar is None or not calendar.has_times_alone:
+        return numbers
+    x, at = numbers / _exact(law.period), bound / _exact(law.period)
+    whole = x.floor()
+    after, rest, edge = rule.strict != rule.falling, x - whole, at - whole
+    place = _place(calendar.times, edge + TENTH if after else edge - TENTH, right=after)
+    below = _take(np.append(0.0, np.cumsum(calendar.shares)), place)
+    first = edge + _exact((0.5 if after else -0.5) * (law.step or 0.0) / law.period)
+    if rule.falling:
+        moved = (rest / first).clamp(0, 1 - 1e-9) * below
+    else:
+        moved = below + ((rest - first) / (1 - first)).clamp(0, 1 - 1e-9) * (1 - below)
+    solid = _is_one_of(law.solid, ((numbers - _exact(law.origin)) / _exact(law.step or 1.0)).round())
+    solid = solid if law.step is not None else torch.zeros_like(solid)
+    here = (edge >= 0) & (edge < 1) & ~moved.isnan() & ~solid & ~_is_on(law, calendar, x)
+    return torch.where(here, (whole + moved) * _exact(law.period), numbers)
+
+
+def _above(rule: Order, column: Column, numbers: Tensor, base: Tensor) -> Tensor:
+    """The codes of the target's numbers, moved to the right side of the base if they are on the wrong one."""
+    high = rule.sign * numbers
     low = high <= base if rule.strict else high < base
     return _codes(column, rule.sign * torch.where(low, _next(column, base, rule.strict, rule.sign), high))
 
@@ -347,9 +391,10 @@ def _next(column: Column, base: Tensor, strict: bool, sign: float) -> Tensor:
     places = (base - first) / width
     found = first + ((places + 1e-6).floor() + 1 if strict else (places - 1e-6).ceil()) * width
     if law is not None and law.calendar is not None:
-        if sign < 0:
-            raise NotImplementedError("a graph does not hold values on a calendar that must be below a condition")
-        found = _following(law, law.calendar, found / law.period) * law.period
+        if sign < 0 and not law.calendar.has_times_alone:
+            raise NotImplementedError("a graph does not hold values on a calendar that must be below another column")
+        at = found / law.period
+        found = (_following(law, law.calendar, at) if sign > 0 else -_preceding(law.calendar, -at)) * law.period
     found = found if column.decimals is None else _rounded(found, column.decimals)
     return found if strict else torch.maximum(found, base)
 
@@ -456,7 +501,7 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
 
 def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
     """:meth:`latens.schema.rules.Rule.inward`, in place."""
-    if isinstance(rule, Order):
+    if isinstance(rule, Order) and not isinstance(rule, Confined):
         high = rule.sign * _values(fields[rule.target], u[rule.target])
         apart = high - _base(rule, u, fields)
         apart = torch.where(apart < 0, 0.0, apart)
