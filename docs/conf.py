@@ -16,7 +16,7 @@ version = release = latens.__version__
 
 extensions = [
     "sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser",
-    "formulas", "tables", "examples", "generated", "references", "links",
+    "formulas", "breaks", "examples", "generated", "references", "links",
 ]  # fmt: skip
 exclude_patterns = ["_build", "extensions"]
 nitpicky = True

@@ -26,7 +26,8 @@ def pages() -> dict[str, str]:
 
 def recipe(found: Description) -> str:
     """The section of a recipe."""
-    terms = [f"`{each.flag} {each.default}`\n{_wrapped(f': {each.text}')}" for each in found.options]
+    coded = {each.flag: re.sub(r"--[a-z-]+(?: [A-Z=]+)?", r"`\g<0>`", each.text) for each in found.options}
+    terms = [f"`{each.flag} {each.default}`\n{_wrapped(f': {coded[each.flag]}')}" for each in found.options]
     return "\n\n".join([
         f"({_anchor(found.name)})=\n## {found.name}", *map(_wrapped, [found.combines, *found.paragraphs]),
         *(f"$$\n{formula}\n$$" for formula in found.formulas), _wrapped(found.when),

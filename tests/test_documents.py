@@ -100,3 +100,10 @@ def test_lines_of_documents_are_wrapped(path: Path) -> None:
     unwrapped = re.compile(r"^(```|<script>|\$\$).*?(```|</script>|\$\$)$", re.DOTALL | re.MULTILINE)
     text = unwrapped.sub("", path.read_text("utf-8"))
     assert not [line for line in text.splitlines() if len(line) > 120 and not line.startswith(("|", "![", "    "))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT.parent)))
+def test_no_line_of_prose_begins_with_a_mark_of_markdown(path: Path) -> None:
+    """A line that begins with % is a comment, and is not shown; one that begins with + or > ends its paragraph."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert not re.findall(r"^ {0,3}(?:%|\+|>).*", text, flags=re.MULTILINE)

@@ -1,7 +1,8 @@
 """Formulas as MathML, made when the site is built: a browser draws them, and no script is loaded.
 
-A browser takes the heights of subscripts and superscripts from its font for mathematics. If none is installed, it
-hardly lowers a subscript. So the site has its own font for these heights only, which contains no letters.
+A browser takes the heights of subscripts, superscripts and limits of sums from its font for mathematics. If none is
+installed, it hardly lowers a subscript, and limits touch their sum. So the site has its own font for these heights
+only, which contains no letters.
 """
 
 from __future__ import annotations
@@ -28,12 +29,28 @@ REWRITTEN = (
 )
 # a bar with a superscript would be stretched, and would not match its partner
 FENCE = re.compile(r'<mo((?: class="\w+")?)>‖</mo>')
+# an accent would be drawn across its letter, and the subscript of both below it
+ACCENT = re.compile(
+    r"<m(?:over|underover)[^>]*>\s*<mi>([A-Za-z])</mi>((?:(?!<m\w*over).)*?)"
+    r'<mo stretchy="false">([ˆˉ~])</mo>\s*</m(?:over|underover)>', re.DOTALL,
+)  # fmt: skip
+COMBINING = {"ˆ": "\N{COMBINING CIRCUMFLEX ACCENT}", "ˉ": "\N{COMBINING MACRON}", "~": "\N{COMBINING TILDE}"}
 SCRIPTS = {  # in thousandths of the font's size
     "SubscriptShiftDown": 210, "SubscriptTopMax": 370, "SubscriptBaselineDropMin": 160, "SuperscriptShiftUp": 360,
     "SuperscriptShiftUpCramped": 252, "SuperscriptBottomMin": 120, "SuperscriptBaselineDropMax": 230,
     "SubSuperscriptGapMin": 150, "SuperscriptBottomMaxWithSubscript": 380, "SpaceAfterScript": 20,
+    "UpperLimitGapMin": 110, "UpperLimitBaselineRiseMin": 200, "LowerLimitGapMin": 130,
+    "LowerLimitBaselineDropMin": 500, "UnderbarVerticalGap": 150,
 }  # fmt: skip
 PLAIN = ("Script", "DelimitedSubFormula", "DisplayOperatorMin", "RadicalDegree")  # constants that are bare numbers
+
+
+def accented(found: re.Match[str]) -> str:
+    """An italic letter with a combining accent, and its subscript."""
+    letter, below, accent = found.groups()
+    italic = "\N{PLANCK CONSTANT}" if letter == "h" else chr(0x1D434 + ord(letter) - (65 if letter.isupper() else 71))
+    whole = f"<mi>{italic}{COMBINING[accent]}</mi>"
+    return f"<msub>{whole}{below}</msub>" if below.strip() else whole
 
 
 def mathml(tex: str, node: nodes.Element | None, block: bool) -> str:
@@ -41,14 +58,18 @@ def mathml(tex: str, node: nodes.Element | None, block: bool) -> str:
     for pattern, replacement in REWRITTEN:
         tex = re.sub(pattern, replacement, tex)
     try:
-        return FENCE.sub(r'<mo\1 stretchy="false">‖</mo>', tex2mathml(tex, as_block=block))
+        found = FENCE.sub(r'<mo\1 stretchy="false">‖</mo>', tex2mathml(tex, as_block=block))
+        return ACCENT.sub(accented, found)
     except MathError as error:
         log.warning("formula %r cannot be read: %s", tex, error, location=node)
         return f"<code>{tex}</code>"
 
 
 def inline(writer: Any, node: nodes.math) -> None:
-    writer.body.append(mathml(node.astext(), node, block=False))
+    after = node.next_node(descend=False, siblings=True)
+    ends = isinstance(after, nodes.Text) and after.astext()[:1] in (".", ",", ";", ":", ")", "?")
+    joined = "\N{WORD JOINER}" if ends else ""  # no line begins with the sign that follows a formula
+    writer.body.append(mathml(node.astext(), node, block=False) + joined)
     raise nodes.SkipNode
 
 
@@ -58,7 +79,7 @@ def block(writer: Any, node: nodes.math_block) -> None:
 
 
 def font() -> Any:
-    """A font with only a blank, and the heights of subscripts and superscripts."""
+    """A font with only a blank, and the heights of subscripts, superscripts and limits."""
     from fontTools.fontBuilder import FontBuilder  # comes with matplotlib
     from fontTools.pens.ttGlyphPen import TTGlyphPen
     from fontTools.ttLib import newTable
@@ -80,7 +101,11 @@ def font() -> Any:
             value = otTables.MathValueRecord()
             value.Value, value.DeviceTable = SCRIPTS.get(entry.name, 0), None
         setattr(constants, entry.name, value)
-    table.Version, table.MathConstants, table.MathGlyphInfo, table.MathVariants = 0x10000, constants, None, None
+    table.Version, table.MathConstants = 0x10000, constants
+    table.MathGlyphInfo, table.MathVariants = otTables.MathGlyphInfo(), otTables.MathVariants()
+    for part in (table.MathGlyphInfo, table.MathVariants):  # empty, but a browser ignores a table that lacks them
+        for entry in part.getConverters():
+            setattr(part, entry.name, [] if entry.repeat else 0 if entry.name.startswith("Min") else None)
     made.font["MATH"] = newTable("MATH")
     made.font["MATH"].table = table
     return made

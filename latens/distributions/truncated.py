@@ -71,8 +71,9 @@ class TruncatedNormal(Distribution):
 
     @property
     def log_mass(self) -> Tensor:
-        r"""The log mass of the normal on the interval, :math:`\ln[\Phi((\mathrm{high} - \mu) / \sigma) -
-        \Phi((\mathrm{low} - \mu) / \sigma)]`, ``[...]``.
+        r"""The log mass of the normal on the interval, ``[...]``.
+
+        .. math:: \ln[\Phi((\mathrm{high} - \mu) / \sigma) - \Phi((\mathrm{low} - \mu) / \sigma)]
         """
         tail = self._near.clamp_max(0)
         return _excess(self._near) + log1mexp(self._log_share()) - 0.5 * tail.square()
