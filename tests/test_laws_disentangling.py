@@ -98,7 +98,7 @@ def test_stratified_shares_are_within_five_percent_of_the_exact_mixture(posterio
 
 
 def test_plain_shares_are_biased_if_posteriors_are_far_apart() -> None:
-    """This is what 1/N in a wrong column does: the share of row i itself is that of any other row."""
+    """As if 1/N were in the wrong column: row i itself has the same share as any other row."""
     given = separated(10_000)
     truth, _ = exact(*given, 500)
     assert estimates(given, "plain", 64, 20).mean() > 1.15 * truth
@@ -231,8 +231,8 @@ def test_a_chosen_rate_costs_the_distortion_of_the_linear_curve() -> None:
 
 
 def test_above_its_capacity_the_rate_still_has_a_slope() -> None:
-    """A clamp at the capacity, as another package has it, leaves no slope; |rate - C| has weight x the rate's slope on
-    either side."""
+    """A clamp at the capacity, as in another package, has no slope; |rate - C| has the slope of the rate times the
+    weight, on both sides."""
     model, x = vae(), torch.as_tensor(data(), dtype=torch.float32)
     draw = model.draw(x)
     weights = list(model.posterior.parameters())

@@ -124,8 +124,8 @@ def _is_frame(x: Any) -> bool:
 
 
 def _from_frame(frame: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """The array and names of a data frame, column by column: as a whole, one column of text would make all numbers
-    objects."""
+    """The array and names of a data frame, column by column, because one column of text would turn the numbers of
+    the whole frame into objects."""
     labels = list(getattr(frame, "column_names", frame.columns))
     require_once(labels, "the data frame")
     columns = [np.asarray(frame[label]) for label in labels]
@@ -310,7 +310,7 @@ def _grid(
 
 def _spacing(values: np.ndarray, span: tuple[float, float], levels: int | None) -> int | None:
     """The smallest number L of evenly spaced levels over the span that include all values. None if they may do so by
-    chance: a value that is no end lies within the rounding r of one of L levels with probability 2 (L - 1) r."""
+    chance: a value between the ends lies within the rounding r of one of L levels with probability 2 (L - 1) r."""
     inside = int(((values > span[0]) & (values < span[1])).sum())
     for count in range(2, MAX_DISTINCT + 1) if levels is None else [levels]:
         level, loose = levels_of(values, span, count)
@@ -326,7 +326,7 @@ def _usual_span(low: float, high: float, *, every: bool) -> tuple[float, float] 
 
 
 def _levels(top: int) -> int:
-    """The number of levels for a largest value. Data that exceed 127 have 8 bits, so 256 levels, even if 255 does not
+    """The number of levels for a largest value. Values above 127 mean 8-bit data with 256 levels, even if 255 does not
     occur."""
     return 256 if 127 < top < 256 else top + 1
 

@@ -84,7 +84,7 @@ def is_own(name: str) -> bool:
 
 def find(name: str) -> RecipeFunction:
     """The recipe of that name, from the catalogue or from an installed package, or the function that
-    ``package:function`` names. If there is none, the ``InputError`` has the nearest names."""
+    ``package:function`` names. If there is none, the ``InputError`` suggests similar names."""
     if ":" not in name:
         if name in CATALOGUE:
             return CATALOGUE[name]
@@ -131,7 +131,7 @@ def options(function: RecipeFunction) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
-METHODS = ("draw", "encode", "decode", "sample")  # of every model of a recipe
+METHODS = ("draw", "encode", "decode", "sample")  # which the model of a recipe must have
 
 
 class Recipe:

@@ -21,7 +21,7 @@ from latens.schema.table import Table
 
 IMPOSSIBLE, UNSEEN, BEYOND, BROKEN = "impossible", "unseen", "beyond", "broken"
 _INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.I)
-WRONG = 10  # if none of at least this many cells of a column is possible, it is the wrong column and refused
+WRONG = 10  # a column with this many cells or more, none of them possible, is refused as the wrong column
 
 
 @dataclass(frozen=True)

@@ -714,7 +714,7 @@ class OfDates(Rule):
 
     @property
     def slack(self) -> float:
-        """How far apart two equal targets may be by rounding."""
+        """The largest difference between equal targets that rounding explains."""
         return 0.0
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
@@ -782,7 +782,7 @@ class DateEdge(OfDates):
 
     @property
     def slack(self) -> float:
-        """How far apart two equal targets may be by rounding, in seconds for times of day and in days for dates."""
+        """The largest difference between equal targets that rounding explains: seconds for times of day, else days."""
         return 1e-4 if self.edge == "time" else 1e-9
 
     def of(self, u: Mapping[str, Any]) -> Any:
@@ -790,7 +790,7 @@ class DateEdge(OfDates):
         return edge_of(u[self.sources[0]], self.edge)
 
     def suggested(self, dates: np.ndarray, own: np.ndarray) -> list[np.ndarray]:
-        """Dates ``[N]`` in the span that the target is in: as far into it as ``dates`` into theirs, and its start."""
+        """Dates ``[N]`` in the span of the target: as far into it as ``dates`` are into their own spans, and its start."""
         start = start_of(own, self.span)
         return [start + dates - start_of(dates, self.span), start]
 
@@ -803,7 +803,7 @@ UNITS = {  # days of each unit; "years" and "months" are completed by the calend
 
 def elapsed(start: Any, end: Any, unit: str) -> Any:
     """The whole units between two dates in days since 1970-01-01, arrays or tensors ``[N]``; NaN if one is NaN. A year
-    or a month is complete on the day of the end that has the number of the day of the start.
+    or a month is complete when the day of the month is that of the start.
 
     >>> born, now = (np.array([np.datetime64(text)]).astype(float) for text in ("2000-02-29", "2021-02-28"))
     >>> [int(elapsed(born, now, unit)[0]) for unit in ("years", "months", "weeks", "days")]
@@ -852,7 +852,7 @@ class Elapsed(OfDates):
         return elapsed(u[self.sources[0]], u[self.sources[1]] if self.until is None else self.until, self.unit)
 
     def counted(self, name: str, u: ColumnNumbers, step: float) -> list[np.ndarray]:
-        """Dates ``[N]`` for one source, at the earliest and in the middle of what the target allows."""
+        """Of the dates that the target allows for one source, the earliest and the middle one, ``[N]`` each."""
         if name != self.sources[0]:
             return [u[self.sources[0]] + (u[self.target] + share) * UNITS[self.unit] for share in (0.0, 0.5)]
         end, most = u[self.sources[1]] if self.until is None else self.until, u[self.target] + 1
@@ -1034,8 +1034,8 @@ class Formula(Rule):
             return np.asarray(computed(self.tree, self.inputs(u, fields)), dtype=np.float64)
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """Mask ``[N]`` of the rows whose target differs from the formula by more than rounding explains, or requires
-        of a missing source a value that its column cannot hold."""
+        """Mask ``[N]`` of the rows whose target differs from the formula by more than rounding explains, or implies a
+        value of a missing source that its column cannot hold."""
         own, made = u[self.target], self._exactly(u, fields)
         slack, share = tolerance(fields[self.target])
         with np.errstate(invalid="ignore"):
@@ -1088,7 +1088,7 @@ class Formula(Rule):
 
 
 def tolerance(column: Column) -> tuple[float, float]:
-    """How far a column may be from its formula: a number, and a fraction of its size."""
+    """The largest distance of a column from its formula: a number, and a fraction of the column's size."""
     if column.time == "dates":
         return EXACT_DATES
     return (0.0, 1e-6) if column.decimals is None else (0.5 * 10.0**-column.decimals, EXACT)
