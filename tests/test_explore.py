@@ -453,6 +453,32 @@ def test_the_map_keeps_its_scale_while_the_window_changes(folder: Path, browser:
 
 
 @pytest.mark.browser
+def test_a_selection_of_many_rows_has_their_mean_and_one_of_few_is_seen_on_the_map(folder: Path, browser: Tab):
+    """Over 20,000 rows are drawn as a density, on which three selected rows are dots of 12 pixels or more each."""
+    x = np.random.default_rng(0).normal(size=(22_000, 2)).round(2)
+    x[20_000:, 0] += 10
+    np.save(folder / "many.npy", x)
+    done("fit", folder / "many.npy", "--out", folder / "many", "--latent-dim", 2, "--epochs", 1)
+    done("explore", folder / "many", folder / "many.npy", "--out", folder / "many.html")
+    opened(browser, folder / "many.html")
+    browser.run(f"latens.select(Array.from({{length: {len(x)}}}, (_, i) => i))")
+    browser.until("document.querySelector('#selection table')")
+    text = browser.run("[...document.querySelectorAll('#selection table:first-of-type tbody td.value:nth-child(2)')]"
+                       ".slice(0, 2).map(e => Number(e.textContent.replace('−', '-')))")  # fmt: skip
+    assert np.abs(np.array(text) - x.mean(0)).max() < 6e-3
+    browser.run("latens.select([10, 200, 21000])")
+    coloured = (
+        "(c => { const k = new OffscreenCanvas(c.width, c.height).getContext('2d', {willReadFrequently: true});"
+        " k.drawImage(c, 0, 0); const p = k.getImageData(0, 0, c.width, c.height).data; let n = 0;"
+        " for (let i = 0; i < p.length; i += 4) n += p[i + 3] > 99 &&"
+        " Math.max(p[i], p[i + 1], p[i + 2]) - Math.min(p[i], p[i + 1], p[i + 2]) > 60; return n; })"
+        "(document.querySelector('#map canvas.points'))"
+    )
+    browser.until(f"{coloured} > 36 && {coloured} < 1000")
+    quiet(browser, folder / "many.html")
+
+
+@pytest.mark.browser
 def test_the_strangest_rows_of_a_large_page_are_listed(folder: Path, browser: Tab, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("latens.report.explore.contents.LARGE", 100)
     monkeypatch.setattr("latens.report.explore.contents.HELD_OF_LARGE", 3000)

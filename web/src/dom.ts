@@ -54,6 +54,6 @@ export const whole = (n: number): string => n.toLocaleString("en");
 export function number(v: number, digits = 3): string {
   if (!Number.isFinite(v)) return Number.isNaN(v) ? "–" : v > 0 ? "∞" : "−∞";
   const a = Math.abs(v);
-  const text = a !== 0 && (a < 1e-3 || a >= 1e6) ? v.toExponential(digits - 1) : Number(v.toPrecision(Math.max(digits, a >= 1 ? Math.ceil(Math.log10(a + 1)) : digits))).toLocaleString("en", { maximumFractionDigits: 6 });
+  const text = a !== 0 && (a < 1e-3 || a >= 1e6) ? v.toExponential(digits - 1) : Number(v.toPrecision(Math.max(digits, a >= 1 ? Math.ceil(Math.log10(a + 1)) : digits))).toLocaleString("en", { maximumFractionDigits: 6, useGrouping: a >= 1e4 });
   return text.replace("-", "−");
 }

@@ -151,8 +151,11 @@ export class PointMap {
     for (let i = 0; i < count && inside.length <= DOTS; i++) {
       if (x[i]! > low.x && x[i]! < high.x && y[i]! > low.y && y[i]! < high.y && !(this.muted && this.muted[i] === 2)) inside.push(i);
     }
-    if (inside.length > DOTS) this.#drawDensity(ctx);
-    else this.#drawDots(ctx, inside);
+    if (inside.length > DOTS) {
+      this.#drawDensity(ctx);
+      const chosen = this.muted ? Array.from(this.muted.keys()).filter((i) => i < count && !this.muted![i]) : [];
+      if (chosen.length <= DOTS) this.#drawDots(ctx, chosen); // a selection is seen among the others
+    } else this.#drawDots(ctx, inside);
     this.#drawLabels(ctx);
   }
 
@@ -185,11 +188,12 @@ export class PointMap {
     for (const tone of [...groups.keys()].sort((a, b) => a - b)) {
       ctx.fillStyle = tone < 0 ? this.#colour("--faint") : `rgb(${this.colours.palette[tone]!.join(",")})`;
       if (tone < 0) ctx.globalAlpha = 0.35;
+      const size = tone >= 0 && this.muted ? radius + 1.2 : radius; // a few selected points are found at once
       ctx.beginPath();
       for (const i of groups.get(tone)!) {
         const at = this.toScreen(x[i]!, y[i]!);
-        ctx.moveTo(at.x + radius, at.y);
-        ctx.arc(at.x, at.y, radius, 0, 2 * Math.PI);
+        ctx.moveTo(at.x + size, at.y);
+        ctx.arc(at.x, at.y, size, 0, 2 * Math.PI);
       }
       ctx.fill();
       if (tone < 0) ctx.globalAlpha = inside.length > 6000 ? 0.6 : 0.78;

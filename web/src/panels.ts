@@ -129,9 +129,9 @@ function selection(app: App): Panel {
     for (const i of chosen) inside[i] = 1;
     const coded = chosen.filter((i) => i < app.rows.coded);
     const middle = mean(coded.map((i) => app.rows.code(i)), app.state.z.length);
-    const data = chosen.filter((i) => i < app.rows.kept).slice(0, 20_000);
+    const data = chosen.filter((i) => i < app.rows.kept);
     const average = averageOf(app, data);
-    const given = (await app.conditionsOf(coded)).map((v, i) => (app.about.conditions[i]!.levels.length ? mostFrequent(v) : v.reduce((a, b) => a + b, 0) / v.length));
+    const given = (await app.conditionsOf(coded)).map((v, i) => (app.about.conditions[i]!.levels.length ? mostFrequent(timesOf(v)) : v.reduce((a, b) => a + b, 0) / v.length));
     const [atMiddle] = coded.length ? await app.decode([middle], given.map((v) => [v])) : [];
     const some = chosen.filter((i) => i < app.rows.coded).slice(0, 16);
     const pictures = await shown(app, some);
@@ -153,19 +153,22 @@ function selection(app: App): Panel {
 
 /** The mean of each cell over these rows; for a column with levels, the most frequent level. */
 function averageOf(app: App, rows: readonly number[]): Float64Array | null {
-  const [sum, seen] = [new Float64Array(app.decoder.width), new Float64Array(app.decoder.width)];
-  for (const i of rows) app.rows.datum(i)!.forEach((v, j) => { if (!Number.isNaN(v)) { sum[j]! += v; seen[j]!++; } });
-  return rows.length ? sum.map((v, j) => {
+  if (!rows.length) return null;
+  const { sum, seen, times } = app.rows.tally(rows);
+  return sum.map((v, j) => {
     const column = app.about.data.columns?.[j];
-    const levels = column?.levels.length;
-    if (!levels) return column?.kind === "datetime" ? Math.round((v / seen[j]!) * 1440) / 1440 : v / seen[j]!; // to the minute
-    return mostFrequent(rows.map((i) => app.rows.datum(i)![j]!));
-  }) : null;
+    if (column?.levels.length) return mostFrequent(times[j]!);
+    return column?.kind === "datetime" ? Math.round((v / seen[j]!) * 1440) / 1440 : v / seen[j]!; // to the minute
+  });
 }
 
-function mostFrequent(numbers: readonly number[]): number {
+function timesOf(numbers: readonly number[]): Map<number, number> {
   const times = new Map<number, number>();
-  for (const v of numbers) if (!Number.isNaN(v)) times.set(v, (times.get(v) ?? 0) + 1);
+  for (const v of numbers) times.set(v, (times.get(v) ?? 0) + 1);
+  return times;
+}
+
+function mostFrequent(times: Map<number, number>): number {
   return [...times].reduce((a, b) => (b[1] > a[1] ? b : a), [NaN, 0])[0];
 }
 

@@ -64,6 +64,23 @@ export class Rows {
     });
   }
 
+  /** The sums and the numbers of the observed cells of these rows in each column, and how often each level occurs. */
+  tally(rows: readonly number[]): { sum: Float64Array; seen: Float64Array; times: Map<number, number>[] } {
+    const { low, step } = this.page.about.rows.cells!;
+    const { columns } = this.page.about.data;
+    const width = this.cells!.length / this.kept;
+    const [sum, seen] = [new Float64Array(width), new Float64Array(width)];
+    const times = Array.from({ length: columns ? width : 0 }, () => new Map<number, number>());
+    for (const row of rows) for (let j = 0; j < width; j++) {
+      const v = low + step * this.cells![row * width + j]!;
+      if (Number.isNaN(v)) continue;
+      sum[j]! += v;
+      seen[j]!++;
+      if (columns?.[j]!.levels.length) times[j]!.set(v, (times[j]!.get(v) ?? 0) + 1);
+    }
+    return { sum, seen, times };
+  }
+
   value(about: ValueAbout, row: number): number {
     if (about.cell !== undefined) {
       const { low, step } = this.page.about.rows.cells!;
