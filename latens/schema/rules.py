@@ -782,7 +782,7 @@ class DateEdge(OfDates):
 
     @property
     def slack(self) -> float:
-        """The largest difference between equal targets that rounding explains: seconds for times of day, else days."""
+        """The largest difference between equal targets that rounding explains, in seconds for times, else in days."""
         return 1e-4 if self.edge == "time" else 1e-9
 
     def of(self, u: Mapping[str, Any]) -> Any:
@@ -790,7 +790,7 @@ class DateEdge(OfDates):
         return edge_of(u[self.sources[0]], self.edge)
 
     def suggested(self, dates: np.ndarray, own: np.ndarray) -> list[np.ndarray]:
-        """Dates ``[N]`` in the span of the target: as far into it as ``dates`` are into their own spans, and its start."""
+        """Dates ``[N]`` in the span of the target: as far into it as ``dates`` are into theirs, and its start."""
         start = start_of(own, self.span)
         return [start + dates - start_of(dates, self.span), start]
 

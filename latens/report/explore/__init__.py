@@ -76,7 +76,7 @@ def _require_decoder(run: Run) -> None:
     try:
         evaluation.decode(run.model, graphs.code(run)[None], graphs.in_storage(run.schema, known))
     except (NotImplementedError, AttributeError, TypeError) as error:
-        raise InputError(f"{run.folder or 'this run'}: the model does not decode ({error}), so a page cannot show what its codes stand for",
+        raise InputError(f"{run.folder or 'this run'}: the model does not decode ({error}), so no code can be shown",
                          "explore a run of another recipe") from error  # fmt: skip
 
 
