@@ -208,15 +208,14 @@ def _indicators(kind: type, several: bool) -> pd.DataFrame:
     return pd.DataFrame(shown | {"price": (make * 3 + rng.normal(20, 4, N)).round(2)})
 
 
-@pytest.mark.parametrize("kind", [int, bool, float])
-@pytest.mark.parametrize("several", [False, True], ids=["exactly one", "at most one"])
+@pytest.mark.parametrize(("several", "kind"), [(False, int), (True, bool), (True, float)], ids=str)
 def test_exactly_one_indicator_is_one(kind, several):
     data = _indicators(kind, several)
     vae = latens.VAE(2, epochs=2, random_state=0).fit(data)
     made = vae.sample(4000, random_state=0)
     assert (made.dtypes == data.dtypes).all()
     holes = data.mask(np.random.default_rng(0).random(data.shape) < 0.2)
-    for rows in (made, vae.reconstruct(data), vae.impute(holes, k=20)):
+    for rows in (made, vae.reconstruct(data), vae.impute(holes, k=5)):
         whole = rows.astype(float)
         assert (whole.filter(like="make").sum(axis=1) == 1).all()
         assert whole.filter(like="body").sum(axis=1).isin([0, 1] if several else [1]).all()
