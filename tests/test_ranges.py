@@ -3,7 +3,6 @@ values."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from commanding import done
 import latens
 from latens.data import infer
 from latens.distributions import Normal, Observed, drawing_within
-from latens.runs.matching import quantile_map
+from latens.runs.margins import quantile_map
 from latens.schema import Schema
 
 N = 400
@@ -111,7 +110,7 @@ HEAPED = np.c_[
 @pytest.mark.parametrize("draws", [np.sort(one), np.exp(one), one.round(1)])
 def test_a_map_of_quantiles_takes_draws_to_the_distribution_of_the_values(draws: np.ndarray) -> None:
     for values in HEAPED.T:
-        at, to = quantile_map(draws, values)
+        _, at, to = quantile_map(draws, values)
         found = np.sort(np.interp(draws, at, to))
         heaps, seen = np.unique(values, return_counts=True)
         repeated = 0 if len(np.unique(draws)) == len(draws) else (draws == np.median(draws)).mean()
@@ -146,16 +145,6 @@ def test_samples_of_vectors_have_the_heaps_and_tails_of_the_data(how: str, tmp_p
             assert share < 0.01 or abs((drawn == value).mean() - share) < allowed, (value, share)
         assert seen.min() <= drawn.min() and drawn.max() <= seen.max()
         assert abs(np.quantile(drawn, 0.99) - np.quantile(seen, 0.99)) <= 0.35 * np.ptp(np.quantile(seen, [0.9, 0.998]))
-
-
-def test_draws_with_the_distribution_of_the_data_and_means_have_no_map() -> None:
-    vae = latens.VAE(latent_dim=2, epochs=30, random_state=0).fit(HEAPED[:, [0, 7]])
-    ranges = vae.schema_.ranges
-    assert len(ranges.maps[0]) == 2 and Schema.from_json(json.loads(json.dumps(vae.schema_.to_json()))) == vae.schema_
-    draws = np.c_[[-1.0, 0.5, 2.0], [0.0, 1.0, 2.0]]
-    for kept in ({"mean": True}, {"beyond": True}, {"drawn": False}):
-        without = dataclasses.replace(ranges, maps=())
-        assert np.array_equal(ranges.settled(draws, **{"drawn": True} | kept), without.settled(draws, **kept))
 
 
 def test_extrapolated_draws_go_beyond_the_range_on_their_grid() -> None:

@@ -22,7 +22,8 @@ from latens.models import Generator
 from latens.report.groups import Groups, group
 from latens.report.page import LeftOut
 from latens.report.pixels import model_layout, to_pixels
-from latens.runs.outputs import conditions
+from latens.runs.margins import limits, mapped
+from latens.runs.outputs import conditions, maps_of
 from latens.runs.record import Run
 from latens.schema import Schema, Table
 from latens.tensors import trees
@@ -227,10 +228,12 @@ class Subject:
         """Draws from p(x|z), or its means, at ``count`` codes z from the prior; the same codes for both."""
         rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
         c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
-        schema = self.known
-        with seeded(self.run.settings.seed, Key.REPORT_SAMPLE), drawing_within(schema.limits):
-            found = self.outside(self.run.model.sample(count, c, mean=mean), c, mean=mean)  # type: ignore[operator]
-        return schema.settled(found, mean=mean, drawn=True) if isinstance(schema, Schema) else found
+        schema, maps = self.known, {} if mean else maps_of(self.run)
+        with seeded(self.run.settings.seed, Key.REPORT_SAMPLE), drawing_within(limits(maps, schema)):
+            x = self.run.model.sample(count, c, mean=mean)  # type: ignore[operator]
+        x = torch.from_numpy(mapped(maps, schema, x.cpu().double().numpy())) if maps else x
+        found = self.outside(x, c, mean=mean)
+        return schema.settled(found, mean=mean) if isinstance(schema, Schema) else found
 
     def outside(self, values: Tensor, c: Tree, *, mean: bool = False) -> np.ndarray:
         """Values for conditions c as ``[N, *shape]`` float64. For your own parts, axes are moved to the schema's order;

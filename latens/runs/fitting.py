@@ -89,8 +89,7 @@ def execute(
         trainer = _trainer(run, train, held, transform, followed, processes)
         trainer.run()
         _conclude(run, trainer)
-        if matching.can_map(run):
-            run.schema = matching.mapped(run, _seen(train))
+        matching.map_margins(run, _seen(train), None if isinstance(train, Streamed) else train.weight)
         if run.folder and processes.is_main:
             run.finish()
     return run

@@ -22,7 +22,7 @@ from latens.distributions import center, drawing_within, extrapolating
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.likelihood import chunks, evaluating, model_device, rows_at_once
 from latens.machine.memory import free_memory
-from latens.runs import gaps
+from latens.runs import gaps, margins
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
 from latens.schema.rules import Function, Intervals
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from latens.densities import Fitted
 
 WINDOW = 1 << 17  # approximate rows of a window of samples
+MAPPED = 10_000  # draws of a density from which maps of margins are made
 REDRAWS = 20  # a row that a rule takes out of range is drawn again this many times; then its values are clipped
 
 
@@ -214,6 +215,7 @@ def sampling(
         raise InputError("extrapolate applies to draws, not to means", "omit it")
     count = rows_at_once(schema.columns)
     size = count * max(1, WINDOW // count)
+    maps = {} if mean or extrapolate else maps_of(run, density)
     random = np.random.default_rng([seed % 2**63, Key.CONDITIONS])
 
     def window(first: int) -> Any:
@@ -222,22 +224,20 @@ def sampling(
         own = seed_of(seed, Key.PART, first) if first else seed
         z = None if density is None else density.draw(run.model, rows, own)
         gapped = None if mean else _Gapped.of(run, rows, c, seed, within=(first, n))
-        x = _Drawing(run, rows, c, z, gapped, mean).drawn()
-        return to_user(
-            schema, x, cells, mean=mean, beyond=extrapolate, drawn=True, gapped=gapped if missing else None
-        )
+        x = _Drawing(run, rows, c, z, gapped, mean, maps).drawn()
+        return to_user(schema, x, cells, mean=mean, beyond=extrapolate, gapped=gapped if missing else None)
 
     with (
         evaluating(run.model), seeded(seed, Key.SAMPLE), torch.no_grad(), extrapolating(extrapolate),
-        drawing_within(schema.limits),
+        drawing_within(margins.limits(maps, schema)),
     ):  # fmt: skip
         yield map(window, range(0, n, size))
 
 
 @dataclass(frozen=True)
 class _Drawing:
-    """Rows that are drawn part by part: their number, conditions, codes (None: from the prior), gaps, and whether they
-    are means."""
+    """Rows that are drawn part by part: their number, conditions, codes (None: from the prior), gaps, whether they are
+    means, and the maps of margins."""
 
     run: Run
     rows: int
@@ -245,6 +245,7 @@ class _Drawing:
     z: Tensor | None
     gapped: _Gapped | None
     mean: bool
+    maps: margins.Maps
 
     def drawn(self) -> np.ndarray:
         """The numbers of the rows, ``[rows, *event]``."""
@@ -266,6 +267,12 @@ class _Drawing:
         return x
 
     def _draw(self, rows: Any) -> Tensor:
+        x = self._of_model(rows)
+        if not self.maps:
+            return x
+        return torch.from_numpy(margins.mapped(self.maps, schema_of(self.run), x.cpu().double().numpy())).to(x.dtype)
+
+    def _of_model(self, rows: Any) -> Tensor:
         model, some = self.run.model, trees.take(self.c, rows)
         size = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
         if self.z is None and (self.gapped is None or not hasattr(model, "generated")):
@@ -275,6 +282,20 @@ class _Drawing:
             else model.decode(self.z[rows].to(model_device(model)), some)  # type: ignore[operator]
         )  # fmt: skip
         return self.gapped.draw(px, rows) if self.gapped is not None else center(px) if self.mean else px.sample()
+
+
+def maps_of(run: Run, density: Fitted | None = None) -> margins.Maps:
+    """The maps that give samples the margins of the data (:mod:`latens.runs.margins`), also if the codes are drawn from
+    a density."""
+    maps = run.data.get("margins") or {}
+    if not maps or density is None:
+        return maps
+    model: Any = run.model
+    with evaluating(model), seeded(int(run.settings.seed), Key.MARGINS, 1), torch.no_grad():
+        z = density.draw(model, MAPPED, seed_of(int(run.settings.seed), Key.MARGINS))
+        parts = (model.decode(some.to(model_device(model))).sample() for some in z.split(rows_at_once(z[0].numel())))
+        x = torch.cat([part.cpu() for part in parts])
+    return margins.again(maps, schema_of(run), x.double().numpy())
 
 
 def drawn(run: Run, n: int, seed: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
@@ -360,12 +381,16 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
     def draw(px: Any, some: slice) -> Tensor:
         return (px.sample() if gapped is None else gapped.draw(px, some))[0]
 
-    with evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad(), drawing_within(schema.limits):
+    maps = maps_of(run)
+    with (
+        evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad(), drawing_within(margins.limits(maps, schema)),
+    ):  # fmt: skip
         parts = (draw(model.draw(xs, 1, cs).px, some) for some, xs, cs in chunks(model, rows.inside, c, count))
         x = trees.below(parts, len(rows)).numpy()
+    x = margins.mapped(margins.again(maps, schema, x), schema, x)
     fields = () if run.given is None else run.given.given_fields
     cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
-    return to_user(schema, x, cells, drawn=True, gapped=gapped)
+    return to_user(schema, x, cells, gapped=gapped)
 
 
 def require_memory(rows: int, columns: int, what: str) -> None:
@@ -400,7 +425,7 @@ def written(x: Any, run: Run, rows: Rows | None = None, out: str | Path = "") ->
 
 def to_user(
     schema: AnySchema, x: np.ndarray, cells: Mapping[str, Any] | None = None, *, mean: bool = False,
-    beyond: bool = False, drawn: bool = False, gapped: _Gapped | None = None,
+    beyond: bool = False, gapped: _Gapped | None = None,
 ) -> Any:  # fmt: skip
     """Numbers in the user's form: an array, or an arrow table.
 
@@ -410,11 +435,10 @@ def to_user(
         cells: columns of conditions, which are put back in their places.
         mean: whether the numbers are means; means of counts remain fractions.
         beyond: whether numbers may lie outside the range of the data.
-        drawn: whether numbers are draws, or means of codes that were drawn.
         gapped: which cells are to be missing; None for no cell.
     """
     if not isinstance(schema, Table):
-        return schema.to_user(schema.settled(x, mean=mean, beyond=beyond, drawn=drawn), mean=mean)
+        return schema.to_user(schema.settled(x, mean=mean, beyond=beyond), mean=mean)
     if gapped is None:
         return schema.to_user(x, cells, mean=mean, beyond=beyond)
     return schema.to_user(x, cells, mean=mean, beyond=beyond, gaps=gapped.leave_out, hidden=gapped.mask)

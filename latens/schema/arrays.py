@@ -357,9 +357,7 @@ class Schema:
             dtype = np.dtype(self.storage) if mean and dtype.kind != "f" else dtype
         return np.ascontiguousarray(cast(x, dtype, self.levels))
 
-    def settled(
-        self, x: np.ndarray, *, mean: bool = False, beyond: bool = False, drawn: bool = False
-    ) -> np.ndarray:  # fmt: skip
+    def settled(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> np.ndarray:
         """Numbers ``[N, *shape]`` of a model as the user gets them: moved into the range of the data, and to values
         that occur in the data. Cells of images and sequences have the range of their channel.
 
@@ -367,14 +365,11 @@ class Schema:
             x: numbers.
             mean: whether these are means, which may lie between the values of the data.
             beyond: whether numbers may lie outside the range of the data.
-            drawn: whether these are draws, which are distributed as in the data afterwards (``maps`` of
-                :class:`latens.schema.ranges.SeenValues`).
         """
         if self.ranges is None:
             return x
         moved = np.moveaxis(np.asarray(x), self._channel + self.is_image, -1)
-        found = self.ranges.settled(moved, mean=mean, beyond=beyond, drawn=drawn)
-        return np.moveaxis(found, -1, self._channel + self.is_image)
+        return np.moveaxis(self.ranges.settled(moved, mean=mean, beyond=beyond), -1, self._channel + self.is_image)
 
     @property
     def limits(self) -> tuple[np.ndarray, np.ndarray] | None:

@@ -517,10 +517,10 @@ def rounded_of(values: np.ndarray, seen: np.ndarray) -> tuple[tuple[float, float
     return tuple(pairs)
 
 
-def _are_multiples(values: np.ndarray, unit: float) -> np.ndarray:
-    """Mask ``[N]`` of the values that are multiples of a power of ten, up to rounding."""
+def _are_multiples(values: np.ndarray, unit: float, loose: float = 4 * np.finfo(float).eps) -> np.ndarray:
+    """Mask ``[N]`` of the values that are multiples of a power of ten, up to the relative error ``loose``."""
     count = values / unit if unit >= 1 else values * round(1 / unit)
-    return np.abs(count - np.rint(count)) <= 4 * np.finfo(float).eps * np.abs(count)
+    return np.abs(count - np.rint(count)) <= loose * np.abs(count)
 
 
 def calendar_of_endings(shares: np.ndarray, step: float, first: float = 0.0) -> Calendar:
@@ -706,9 +706,32 @@ class Law:
             x = np.where(np.isnan(x), x, nearest(self.places, x))
         if not self.atoms:
             return x
+        is_atom = self.is_atom(numbers) | self.is_complete
+        return np.where(np.isnan(numbers), np.nan, np.where(is_atom, nearest(self.atoms, numbers), x))
+
+    def is_atom(self, numbers: np.ndarray) -> np.ndarray:
+        """Mask ``[N]`` of the numbers that are atoms."""
+        if not self.atoms:
+            return np.zeros(len(numbers), bool)
         atom = nearest(self.atoms, numbers)
-        is_atom = np.abs(numbers - atom) <= SAME * np.abs(atom)
-        return np.where(np.isnan(numbers), np.nan, np.where(is_atom | self.is_complete, atom, x))
+        return np.abs(numbers - atom) <= SAME * np.abs(atom)
+
+    def evened(self, values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Values ``[N]`` spread evenly over the numbers that :meth:`snap` takes to them: over the width of their place,
+        over the period of a calendar that divides it by shares, or around a multiple of a unit of ``rounded``."""
+        u = random.random(len(values))
+        if self.rounded:
+            unit = self.rounded[-1][0]
+            return np.where(_are_multiples(values, unit, SAME), values + (u - 0.5) * unit, values)
+        if self.step is None:
+            return values
+        found = values + (u - 0.5) * self.step
+        spread = None if self.calendar is None else self.calendar.spread(self.step / self.period)
+        if spread is not None:
+            length, start = spread[0] * self.period, spread[1] * self.period
+            over = start + (np.floor((values - start) / length) + u) * length
+            found = np.where(self.is_solid(values), found, over)
+        return np.clip(found, self.knots[0], self.knots[-1])
 
     def _partly_rounded(self, x: np.ndarray) -> np.ndarray:
         """Numbers ``[N]`` of which, if they spread evenly between multiples of a unit, its share become such multiples:

@@ -22,9 +22,6 @@ class SeenValues:
         steps: the distance of evenly spaced values, counted from ``low``; 0 if there is no such grid.
         values: the only values that occurred, increasing, if they are few and not evenly spaced; else ().
         heaped: whether many cells lie exactly on the low end, and on the high end.
-        maps: for each column, points (at, to) of an increasing map, linear between them, that takes draws of the model
-            to values distributed as in the data; () for a column whose draws are distributed so already. If there are
-            no such points at all, ().
 
     Raises:
         InputError: the fields contradict each other.
@@ -38,34 +35,24 @@ class SeenValues:
     steps: tuple[float, ...]
     values: tuple[tuple[float, ...], ...]
     heaped: tuple[tuple[bool, bool], ...]
-    maps: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     def __post_init__(self) -> None:
         numbers = np.array([self.low, self.high, self.steps], dtype=np.float64)
         sound = numbers.shape[1] > 0 and np.isfinite(numbers).all() and (numbers[1] >= numbers[0]).all()
         pairs = len(self.values) == len(self.heaped) == numbers.shape[1] and all(len(each) == 2 for each in self.heaped)
-        maps = len(self.maps) in (0, numbers.shape[1]) and all(map(_is_map, self.maps))
-        increasing = all(np.all(np.diff(each) > 0) for each in self.values)
-        if not (sound and pairs and maps and (numbers[2] >= 0).all() and increasing):
+        if not (sound and pairs and (numbers[2] >= 0).all() and all(np.all(np.diff(each) > 0) for each in self.values)):
             raise damaged("has ranges that are not valid")
 
-    def settled(
-        self, x: np.ndarray, *, mean: bool = False, beyond: bool = False, drawn: bool = False
-    ) -> np.ndarray:  # fmt: skip
+    def settled(self, x: np.ndarray, *, mean: bool = False, beyond: bool = False) -> np.ndarray:
         """Each number ``[..., columns]`` moved to the nearest value that its column can have, in float64.
 
         Args:
             x: numbers.
             mean: whether the numbers are means, which may lie between the values of a grid.
             beyond: whether numbers may lie outside the range.
-            drawn: whether the numbers are draws from the model; these go through ``maps`` first, unless they may lie
-                outside the range.
         """
         low, step = np.array(self.low), np.array(self.steps)
         x = x.astype(np.float64)
-        for column, points in enumerate(self.maps if drawn and not (mean or beyond) else ()):
-            if points:
-                x[..., column] = np.interp(x[..., column], points[0], points[1])
         if not mean and step.any():
             grid = low + step * np.rint((x - low) / np.where(step > 0, step, 1.0))
             grid = np.where(step < 1, np.round(grid, DIGITS), grid)
@@ -78,12 +65,16 @@ class SeenValues:
                 x[..., column] = nearest(values, x[..., column])
         return x
 
+    def column(self, j: int) -> SeenValues:
+        """The values seen in a single column."""
+        own = slice(j, j + 1)
+        return SeenValues(self.low[own], self.high[own], self.steps[own], self.values[own], self.heaped[own])
+
     @property
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high), half a step wider. A draw outside is repeated. The limit is infinite at an end on which many
-        cells lie exactly, and for a column with a map, as draws beyond it are moved to that end instead."""
+        """(low, high), half a step wider. A draw outside is repeated. At an end on which many cells lie exactly, the
+        limit is infinite, as draws beyond it are moved to that end instead."""
         half, heaped = np.array(self.steps) / 2, np.array(self.heaped)
-        heaped = heaped | np.array([[bool(points)] for points in self.maps or [()] * len(heaped)])
         return np.where(heaped[:, 0], -np.inf, self.low - half), np.where(heaped[:, 1], np.inf, self.high + half)
 
     def to_json(self) -> dict[str, Any]:
@@ -97,18 +88,9 @@ class SeenValues:
             low, high, steps = (tuple(map(float, fields[name])) for name in ("low", "high", "steps"))
             values = tuple(tuple(map(float, each)) for each in fields["values"])
             heaped = tuple((bool(first), bool(last)) for first, last in fields["heaped"])
-            maps = tuple(tuple(tuple(map(float, each)) for each in points) for points in fields.get("maps", ()))
-            return cls(low, high, steps, values, heaped, maps)
+            return cls(low, high, steps, values, heaped)
         except (KeyError, TypeError, ValueError):
             raise damaged("has ranges that are not valid") from None
-
-
-def _is_map(points: tuple[tuple[float, ...], ...]) -> bool:
-    if not points:
-        return True
-    if len(points) != 2 or not len(points[0]) == len(points[1]) >= 2:
-        return False
-    return bool(np.isfinite(points).all() and (np.diff(points[0]) > 0).all() and (np.diff(points[1]) >= 0).all())
 
 
 def nearest(values: tuple[float, ...], x: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ class Key(IntEnum):
     """
 
     ORDER, TRANSFORM = 1, 2  # the order of an epoch's rows, and their transforms
-    STEP, VALIDATE, SETTLE = 11, 12, 13
+    STEP, VALIDATE, SETTLE, MARGINS = 11, 12, 13, 14
     EVALUATE = 21
     WEIGHTS, SPLIT, STREAM_SPLIT = 31, 32, 33
     COMPARE_SAMPLE, COMPARE_PAIRS = 41, 42
