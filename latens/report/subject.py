@@ -22,8 +22,7 @@ from latens.models import Generator
 from latens.report.groups import Groups, group
 from latens.report.page import LeftOut
 from latens.report.pixels import model_layout, to_pixels
-from latens.runs.margins import limits, mapped
-from latens.runs.outputs import conditions, maps_of
+from latens.runs.outputs import conditions, margins_of
 from latens.runs.record import Run
 from latens.schema import Schema, Table
 from latens.tensors import trees
@@ -228,10 +227,10 @@ class Subject:
         """Draws from p(x|z), or its means, at ``count`` codes z from the prior; the same codes for both."""
         rows = WITHOUT_DATA if self.tensor is None else len(self.tensor)
         c = None if self.c is None else trees.take(self.c, torch.arange(count) % rows)
-        schema, maps = self.known, {} if mean else maps_of(self.run)
-        with seeded(self.run.settings.seed, Key.REPORT_SAMPLE), drawing_within(limits(maps, schema)):
+        schema, margins = self.known, margins_of(self.run, have=not mean)
+        with seeded(self.run.settings.seed, Key.REPORT_SAMPLE), drawing_within(margins.limits):
             x = self.run.model.sample(count, c, mean=mean)  # type: ignore[operator]
-        x = torch.from_numpy(mapped(maps, schema, x.cpu().double().numpy())) if maps else x
+        x = torch.from_numpy(margins.mapped(x.cpu().double().numpy())) if margins.maps else x
         found = self.outside(x, c, mean=mean)
         return schema.settled(found, mean=mean) if isinstance(schema, Schema) else found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -49,36 +50,42 @@ def learned(schema: AnySchema, draws: np.ndarray, values: np.ndarray) -> Maps:
     return found
 
 
-def again(maps: Maps, schema: AnySchema, draws: np.ndarray) -> Maps:
-    """The maps from other draws ``[M, columns]`` to the same values."""
-    found = {}
-    for j, column in columns_of(schema):
-        own = _smooth(draws[:, j], column)
-        if str(j) in maps and len(own) > 1 and own.min() < own.max():
-            share, _, to = maps[str(j)]
-            found[str(j)] = [share, _quantiles(own, np.array(share)).tolist(), to]
-    return found
+@dataclass(frozen=True)
+class Margins:
+    """The maps of a run's columns, from :func:`learned`, or none."""
 
+    schema: AnySchema
+    maps: Maps
 
-def mapped(maps: Maps, schema: AnySchema, x: np.ndarray) -> np.ndarray:
-    """Draws ``[n, columns]``, each column through its map; atoms stay."""
-    if not maps:
+    def again(self, draws: np.ndarray) -> Margins:
+        """The maps from other draws ``[M, columns]`` to the same values."""
+        found = {}
+        for j, column in columns_of(self.schema) if self.maps else ():
+            own = _smooth(draws[:, j], column)
+            if str(j) in self.maps and len(own) > 1 and own.min() < own.max():
+                share, _, to = self.maps[str(j)]
+                found[str(j)] = [share, _quantiles(own, np.array(share)).tolist(), to]
+        return Margins(self.schema, found)
+
+    def mapped(self, x: np.ndarray) -> np.ndarray:
+        """Draws ``[n, columns]``, each column through its map; atoms stay."""
+        if not self.maps:
+            return x
+        x = x.copy()
+        for j, column in columns_of(self.schema):
+            if str(j) in self.maps:
+                _, at, to = self.maps[str(j)]
+                x[:, j] = np.where(_are_atoms(x[:, j], column), x[:, j], np.interp(x[:, j], at, to))
         return x
-    x = x.copy()
-    for j, column in columns_of(schema):
-        if str(j) in maps:
-            _, at, to = maps[str(j)]
-            x[:, j] = np.where(_are_atoms(x[:, j], column), x[:, j], np.interp(x[:, j], at, to))
-    return x
 
-
-def limits(maps: Maps, schema: AnySchema) -> tuple[np.ndarray, np.ndarray] | None:
-    """:attr:`Schema.limits`, infinite for columns with maps, which take any draw into the range."""
-    ends = schema.limits
-    if ends is None or not maps:
-        return ends
-    free = np.isin(np.arange(len(ends[0])), [int(j) for j in maps])
-    return np.where(free, -np.inf, ends[0]), np.where(free, np.inf, ends[1])
+    @property
+    def limits(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """:attr:`Schema.limits`, infinite for columns with maps, which take any draw into the range."""
+        ends = self.schema.limits
+        if ends is None or not self.maps:
+            return ends
+        free = np.isin(np.arange(len(ends[0])), [int(j) for j in self.maps])
+        return np.where(free, -np.inf, ends[0]), np.where(free, np.inf, ends[1])
 
 
 def quantile_map(draws: np.ndarray, values: np.ndarray, edges: Iterable[float] = ()) -> Points:

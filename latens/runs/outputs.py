@@ -22,7 +22,7 @@ from latens.distributions import center, drawing_within, extrapolating
 from latens.errors import InputError, is_whole, require
 from latens.evaluation.likelihood import chunks, evaluating, model_device, rows_at_once
 from latens.machine.memory import free_memory
-from latens.runs import gaps, margins
+from latens.runs import gaps
 from latens.runs.record import Run
 from latens.schema import LIBRARY, AnySchema, Column, Table
 from latens.schema.rules import Function, Intervals
@@ -32,6 +32,7 @@ from latens.tensors.trees import Tree
 
 if TYPE_CHECKING:
     from latens.densities import Fitted
+    from latens.runs.margins import Margins
 
 WINDOW = 1 << 17  # approximate rows of a window of samples
 MAPPED = 10_000  # draws of a density from which maps of margins are made
@@ -215,7 +216,7 @@ def sampling(
         raise InputError("extrapolate applies to draws, not to means", "omit it")
     count = rows_at_once(schema.columns)
     size = count * max(1, WINDOW // count)
-    maps = {} if mean or extrapolate else maps_of(run, density)
+    margins = margins_of(run, density, have=not (mean or extrapolate))
     random = np.random.default_rng([seed % 2**63, Key.CONDITIONS])
 
     def window(first: int) -> Any:
@@ -224,12 +225,12 @@ def sampling(
         own = seed_of(seed, Key.PART, first) if first else seed
         z = None if density is None else density.draw(run.model, rows, own)
         gapped = None if mean else _Gapped.of(run, rows, c, seed, within=(first, n))
-        x = _Drawing(run, rows, c, z, gapped, mean, maps).drawn()
+        x = _Drawing(run, rows, c, z, gapped, mean, margins).drawn()
         return to_user(schema, x, cells, mean=mean, beyond=extrapolate, gapped=gapped if missing else None)
 
     with (
         evaluating(run.model), seeded(seed, Key.SAMPLE), torch.no_grad(), extrapolating(extrapolate),
-        drawing_within(margins.limits(maps, schema)),
+        drawing_within(margins.limits),
     ):  # fmt: skip
         yield map(window, range(0, n, size))
 
@@ -237,7 +238,7 @@ def sampling(
 @dataclass(frozen=True)
 class _Drawing:
     """Rows that are drawn part by part: their number, conditions, codes (None: from the prior), gaps, whether they are
-    means, and the maps of margins."""
+    means, and the maps of their margins."""
 
     run: Run
     rows: int
@@ -245,7 +246,7 @@ class _Drawing:
     z: Tensor | None
     gapped: _Gapped | None
     mean: bool
-    maps: margins.Maps
+    margins: Margins
 
     def drawn(self) -> np.ndarray:
         """The numbers of the rows, ``[rows, *event]``."""
@@ -268,9 +269,9 @@ class _Drawing:
 
     def _draw(self, rows: Any) -> Tensor:
         x = self._of_model(rows)
-        if not self.maps:
+        if not self.margins.maps:
             return x
-        return torch.from_numpy(margins.mapped(self.maps, schema_of(self.run), x.cpu().double().numpy())).to(x.dtype)
+        return torch.from_numpy(self.margins.mapped(x.cpu().double().numpy())).to(x.dtype)
 
     def _of_model(self, rows: Any) -> Tensor:
         model, some = self.run.model, trees.take(self.c, rows)
@@ -284,18 +285,21 @@ class _Drawing:
         return self.gapped.draw(px, rows) if self.gapped is not None else center(px) if self.mean else px.sample()
 
 
-def maps_of(run: Run, density: Fitted | None = None) -> margins.Maps:
-    """The maps that give samples the margins of the data (:mod:`latens.runs.margins`), also if the codes are drawn from
-    a density."""
-    maps = run.data.get("margins") or {}
+def margins_of(run: Run, density: Fitted | None = None, *, have: bool = True) -> Margins:
+    """The maps that give samples the margins of the data, also if codes are drawn from a density; none unless
+    ``have``."""
+    from latens.runs.margins import Margins
+
+    schema, maps = schema_of(run), run.data.get("margins") if have else None
+    found = Margins(schema, maps or {})
     if not maps or density is None:
-        return maps
+        return found
     model: Any = run.model
     with evaluating(model), seeded(int(run.settings.seed), Key.MARGINS, 1), torch.no_grad():
         z = density.draw(model, MAPPED, seed_of(int(run.settings.seed), Key.MARGINS))
-        parts = (model.decode(some.to(model_device(model))).sample() for some in z.split(rows_at_once(z[0].numel())))
+        parts = (model.decode(some.to(model_device(model))).sample() for some in z.split(rows_at_once(schema.columns)))
         x = torch.cat([part.cpu() for part in parts])
-    return margins.again(maps, schema_of(run), x.double().numpy())
+    return found.again(x.double().numpy())
 
 
 def drawn(run: Run, n: int, seed: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
@@ -381,13 +385,11 @@ def drawn_again(run: Run, rows: Rows, seed: int) -> Any:
     def draw(px: Any, some: slice) -> Tensor:
         return (px.sample() if gapped is None else gapped.draw(px, some))[0]
 
-    maps = maps_of(run)
-    with (
-        evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad(), drawing_within(margins.limits(maps, schema)),
-    ):  # fmt: skip
+    margins = margins_of(run)
+    with evaluating(model), seeded(seed, Key.RECONSTRUCT), torch.no_grad(), drawing_within(margins.limits):
         parts = (draw(model.draw(xs, 1, cs).px, some) for some, xs, cs in chunks(model, rows.inside, c, count))
         x = trees.below(parts, len(rows)).numpy()
-    x = margins.mapped(margins.again(maps, schema, x), schema, x)
+    x = margins.again(x).mapped(x)
     fields = () if run.given is None else run.given.given_fields
     cells = {f.name: f.decode(c[f.name].numpy(), given=True) for f in fields}
     return to_user(schema, x, cells, gapped=gapped)
