@@ -112,9 +112,13 @@ def test_rules_hold_in_samples_with_maps() -> None:
     low, part = np.rint(np.exp(5 + normal[:, 0])), np.rint(9 * normal[:, 2])
     data = pd.DataFrame({"low": low, "high": low + np.rint(np.exp(3 + normal[:, 1])), "part": part})
     data["sum"] = data.low + data.part
+    data["price"] = COLUMNS["ending in .99"] + 5
+    data["sale"] = np.round(data.price * rng.uniform(0.3, 1, N), 2)
     vae = latens.VAE(latent_dim=2, epochs=2, random_state=0).fit(data)
+    assert {"confined", "order"} <= {rule.kind for rule in vae.schema_.rules}
     new = vae.sample(20_000, random_state=0)
-    assert (new.low <= new.high).all() and (new["sum"] == new.low + new.part).all()
+    assert (new.low <= new.high).all() and (new["sum"] == new.low + new.part).all() and (new.sale <= new.price).all()
+    assert (new.sale == new.price).mean() < 0.02
 
 
 def test_only_numbers_of_narrow_rows_have_maps() -> None:

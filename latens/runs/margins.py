@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from latens.schema import AnySchema, Column, Schema, Table
+from latens.schema.rules import Confined
 
 WIDEST = 256  # rows with more columns get no maps
 HEAP = 0.005  # a number that at least this share of the rows have is a heap
@@ -20,13 +21,17 @@ Maps = Mapping[str, Sequence[Sequence[float]]]  # {index of a column: points}
 
 def columns_of(schema: AnySchema) -> Iterator[tuple[int, Column | None]]:
     """(index, column, or None in an array) of the numbers that get maps: those of vectors, and of tables those with a
-    margin. Levels and atoms are matched by :mod:`latens.runs.matching`, and dates with cycles must not move."""
+    margin. Levels and atoms are matched by :mod:`latens.runs.matching`; dates with cycles, and numbers confined by an
+    order, must not move."""
     if isinstance(schema, Schema):
         is_vector = schema.layout == "vector" and schema.kind == "continuous" and schema.ranges is not None
         yield from ((j, None) for j in range(schema.columns) if is_vector and schema.columns <= WIDEST)
     elif schema.columns <= WIDEST:
+        orders = [rule for rule in schema.rules if isinstance(rule, Confined)]
+        held = {name for rule in orders for name in (rule.target, *rule.sources)}
         for j, column in enumerate(schema.modelled):
-            if column.law is not None and not column.law.is_complete and not column.law.cycles:
+            law = None if column.name in held else column.law
+            if law is not None and not law.is_complete and not law.cycles:
                 yield j, column
 
 
