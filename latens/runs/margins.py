@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from latens.schema import AnySchema, Column, Schema, Table
+from latens.schema import AnySchema, Column, Table
 from latens.schema.rules import Confined
 
 WIDEST = 256  # rows with more columns get no maps
@@ -23,16 +23,21 @@ def columns_of(schema: AnySchema) -> Iterator[tuple[int, Column | None]]:
     """(index, column, or None in an array) of the numbers that get maps: those of vectors, and of tables those with a
     margin. Levels and atoms are matched by :mod:`latens.runs.matching`; dates with cycles, and numbers confined by an
     order, must not move."""
-    if isinstance(schema, Schema):
-        is_vector = schema.layout == "vector" and schema.kind == "continuous" and schema.ranges is not None
-        yield from ((j, None) for j in range(schema.columns) if is_vector and schema.columns <= WIDEST)
-    elif schema.columns <= WIDEST:
-        orders = [rule for rule in schema.rules if isinstance(rule, Confined)]
-        held = {name for rule in orders for name in (rule.target, *rule.sources)}
-        for j, column in enumerate(schema.modelled):
-            law = None if column.name in held else column.law
-            if law is not None and not law.is_complete and not law.cycles:
-                yield j, column
+    if schema.columns > WIDEST:
+        return
+    if isinstance(schema, Table):
+        yield from _of_table(schema)
+    elif schema.layout == "vector" and schema.kind == "continuous" and schema.ranges is not None:
+        yield from ((j, None) for j in range(schema.columns))
+
+
+def _of_table(schema: Table) -> Iterator[tuple[int, Column]]:
+    orders = [rule for rule in schema.rules if isinstance(rule, Confined)]
+    held = {name for rule in orders for name in (rule.target, *rule.sources)}
+    for j, column in enumerate(schema.modelled):
+        law = None if column.name in held else column.law
+        if law is not None and not law.is_complete and not law.cycles:
+            yield j, column
 
 
 def learned(schema: AnySchema, draws: np.ndarray, values: np.ndarray) -> Maps:
