@@ -80,7 +80,7 @@ def test_draws_with_a_wrong_margin_get_that_of_the_values(name: str, tilt: str) 
     if law.is_complete or law.cycles:
         assert maps == {}
         return
-    made = margins.Margins(schema, maps).mapped(draws[:, None])
+    made = margins.MarginMaps(schema, maps).mapped(draws[:, None])
     assert np.array_equal(law.is_atom(draws), law.is_atom(made[:, 0])), "atoms stay"
     made, seen = (np.sort(column.settled(each[~law.is_atom(each)])) for each in (made[:, 0], seen))
     at, counts = np.unique(seen, return_counts=True)

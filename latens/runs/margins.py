@@ -61,13 +61,13 @@ def learned(schema: AnySchema, draws: np.ndarray, values: np.ndarray) -> Maps:
 
 
 @dataclass(frozen=True)
-class Margins:
+class MarginMaps:
     """The maps of a run's columns, from :func:`learned`, or none."""
 
     schema: AnySchema
     maps: Maps
 
-    def again(self, draws: np.ndarray) -> Margins:
+    def again(self, draws: np.ndarray) -> MarginMaps:
         """The maps from other draws ``[M, columns]`` to the same values."""
         found = {}
         for j, column in columns_of(self.schema) if self.maps else ():
@@ -75,7 +75,7 @@ class Margins:
             if str(j) in self.maps and len(own) > 1 and own.min() < own.max():
                 share, _, to = self.maps[str(j)]
                 found[str(j)] = [share, _quantiles(own, np.array(share)).tolist(), to]
-        return Margins(self.schema, found)
+        return MarginMaps(self.schema, found)
 
     def mapped(self, x: np.ndarray) -> np.ndarray:
         """Draws ``[n, columns]``, each column through its map; atoms stay."""

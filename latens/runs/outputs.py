@@ -32,7 +32,7 @@ from latens.tensors.trees import Tree
 
 if TYPE_CHECKING:
     from latens.densities import Fitted
-    from latens.runs.margins import Margins
+    from latens.runs.margins import MarginMaps
 
 WINDOW = 1 << 17  # approximate rows of a window of samples
 MAPPED = 10_000  # draws of a density from which maps of margins are made
@@ -246,7 +246,7 @@ class _Drawing:
     z: Tensor | None
     gapped: _Gapped | None
     mean: bool
-    margins: Margins
+    margins: MarginMaps
 
     def drawn(self) -> np.ndarray:
         """The numbers of the rows, ``[rows, *event]``."""
@@ -285,13 +285,13 @@ class _Drawing:
         return self.gapped.draw(px, rows) if self.gapped is not None else center(px) if self.mean else px.sample()
 
 
-def margins_of(run: Run, density: Fitted | None = None, *, have: bool = True) -> Margins:
+def margins_of(run: Run, density: Fitted | None = None, *, have: bool = True) -> MarginMaps:
     """The maps that give samples the margins of the data, also if codes are drawn from a density; none unless
     ``have``."""
-    from latens.runs.margins import Margins
+    from latens.runs.margins import MarginMaps
 
     schema, maps = schema_of(run), run.data.get("margins") if have else None
-    found = Margins(schema, maps or {})
+    found = MarginMaps(schema, maps or {})
     if not maps or density is None:
         return found
     model: Any = run.model
