@@ -232,3 +232,24 @@ def test_a_column_that_varies_within_rounding_has_no_formula():
     a, top = np.arange(5.0), 1e6
     assert _line(a, top + np.array([0.0, 0, 0, 0, np.spacing(top)])) == []
     assert _line(a, top + 0.25 * a) == ["v0 / 4 + 1e+06"]
+
+
+SITES = {  # numbers of 60 sites, each in about ten rows: too few for levels, too often repeated for a density
+    "coordinates": lambda rng: rng.normal(50, 3, 60).round(6),
+    "large numbers": lambda rng: rng.choice(10**6, 60, replace=False).astype(float),
+    "with a code": lambda rng: np.append(rng.normal(50, 3, 59), -999.0),
+}
+
+
+@pytest.mark.parametrize("kind", SITES)
+@pytest.mark.parametrize("target", ["number", "word"])
+def test_what_belongs_to_repeated_numbers_stays_with_them(kind, target):
+    rng = np.random.default_rng(3)
+    keys, site = SITES[kind](rng), rng.choice(60, N, p=rng.dirichlet(np.full(60, 3.0)))
+    values = rng.normal(8, 5, 60).round(4) if target == "number" else np.array([f"w{i % 13}" for i in range(60)])
+    data = pd.DataFrame({"key": keys[site], "own": values[site], "x": rng.normal(size=N)})
+    vae = latens.VAE(1, epochs=2, random_state=0, nll_draws=5).fit(data)
+    pairs = set(zip(data.key, data.own))
+    new, gaps = vae.sample(500, random_state=0), data.assign(own=data.own.mask(rng.random(N) < 0.3))
+    assert set(zip(new.key, new.own)) <= pairs and new.key.nunique() > 30
+    assert vae.impute(gaps, k=5).own.equals(data.own)

@@ -78,6 +78,20 @@ def as_numbers(cells: Any, time: str | None = None) -> np.ndarray | None:
     return np.full(len(cells), np.nan) if is_a.is_null(kind) else None
 
 
+NARROW = {"float": np.float32, "halffloat": np.float16}  # floats of fewer digits than the model's numbers
+
+
+def as_written(numbers: np.ndarray, type: str, decimals: int) -> np.ndarray:
+    """Numbers ``[N]`` from narrow floats, rounded to so many decimals wherever this is the same narrow float.
+
+    >>> as_written(np.array([np.float32(56.8), 1 / 3]), "float", 1).tolist()
+    [56.8, 0.3333333333333333]
+    """
+    near = np.round(numbers, decimals)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.where(near.astype(NARROW[type]) == numbers.astype(NARROW[type]), near, numbers)
+
+
 def in_words(value: Any, type: str) -> str:
     """A number of the model as text, written as a value of the named arrow type; values of other types are unchanged.
 

@@ -15,8 +15,10 @@ import numpy as np
 from latens.errors import InputError, damaged
 from latens.schema.arrow import (
     DAY,
+    NARROW,
     arrow_type,
     as_numbers,
+    as_written,
     by_clocks,
     in_nanoseconds,
     kind_of_time,
@@ -202,6 +204,8 @@ class Column:
         if self.kind in CODED:
             return self._codes(cells, where)
         numbers = _numbers(cells, self, where, first_row)
+        if self.decimals is not None and self.type in NARROW:
+            numbers = as_written(numbers, self.type, self.decimals)
         self._require(numbers, where, first_row)
         return numbers, 0
 

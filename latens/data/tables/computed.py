@@ -93,7 +93,7 @@ def _functions_by_target(
 def keys_of(field: Column, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """(the values that a column can have, with NaN last if some are missing; the position of each row's value ``[N]``).
     None if there are too many values, or if the model may draw new ones."""
-    few = field.kind in CODED or (field.law is not None and field.law.is_complete)
+    few = field.kind in CODED or (field.law is not None and (field.law.is_complete or field.law.places != ()))
     if not few:
         return None
     keys, place = np.unique(numbers, return_inverse=True)

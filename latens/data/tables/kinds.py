@@ -23,8 +23,10 @@ from latens.errors import InputError, choose
 from latens.schema import Column, Table
 from latens.schema.arrow import (
     DAY,
+    NARROW,
     as_levels,
     as_numbers,
+    as_written,
     first_whole,
     in_words,
     kind_of_time,
@@ -615,6 +617,8 @@ def _finer(column: Column, sample: Any, numbers: np.ndarray) -> Column:
 def _numeric(
     scan: ColumnScan, values: np.ndarray, kind: str, reason: str, extra: dict[str, Any], common: dict[str, Any]
 ) -> Column:
+    if common["type"] in NARROW and (decimals := _narrow_decimals(values, common["type"])) is not None:
+        scan, values = scan.as_written(decimals), as_written(values, common["type"], decimals)
     low, high = extra.get("low", scan.low), extra.get("high", scan.high)
     law = _law(scan, values, common["type"]) if extra.get("family") in (None, "heaped") else None
     smooth = _smooth(values, law)
@@ -852,6 +856,15 @@ class ColumnScan:
             self.values[value] = self.values.get(value, 0) + count
         if len(self.values) > KEEP_VALUES:
             self.values = None
+
+    def as_written(self, decimals: int) -> ColumnScan:
+        """The same for narrow floats that were numbers of so many decimals."""
+        counts: dict[float, int] = {}
+        for value, count in (self.values or {}).items():
+            number = float(as_written(np.array([value]), str(self.type), decimals)[0])
+            counts[number] = counts.get(number, 0) + count
+        low, high = as_written(np.array([self.low, self.high]), str(self.type), decimals).tolist()
+        return dataclasses.replace(self, values=None if self.values is None else counts, low=low, high=high)
 
     @property
     def distinct(self) -> float:
@@ -1095,6 +1108,22 @@ def _decimals(values: np.ndarray, most: int = 9) -> int | None:
         whole = np.abs(scaled - np.rint(scaled)) <= slack
         if whole.all() or (10.0**-digits <= 1e-3 * spread and whole.mean() >= NEARLY):
             return digits
+    return None
+
+
+def _narrow_decimals(values: np.ndarray, type: str) -> int | None:
+    """The number of decimals to which nearly all of the numbers ``[N]`` were rounded before they became narrow floats;
+    None if there is no such number, or if so many floats of this type may be near such decimals by chance.
+
+    >>> _narrow_decimals(np.float64(np.float32([20.1, 56.8, 3.7, 99.4, 7.2, 8.3])), "float")
+    1
+    """
+    distinct = np.unique(values)
+    for decimals in range(10):
+        near = as_written(distinct, type, decimals) == np.round(distinct, decimals)
+        apart = np.minimum(1.0, np.spacing(np.abs(distinct).astype(NARROW[type])).astype(np.float64) * 10.0**decimals)
+        if near.mean() >= NEARLY and -len(distinct) * math.log(apart.mean()) > CHANCE:
+            return decimals
     return None
 
 
