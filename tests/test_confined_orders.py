@@ -8,11 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from commanding import done
 
 import latens
 from latens.data.rows import Asked, rows_of
 from latens.data.tables.frames import as_table
+from latens.report.explore.graph import graph
+from latens.runs import outputs
+from latens.runs.export import graphs, writing
 from latens.schema import Table
 from latens.schema.rules import Confined, Order
 
@@ -206,3 +210,17 @@ def test_the_command_line_keeps_the_order(kind: str, tmp_path, monkeypatch) -> N
     done("compress", "run", f"t.{kind}", "--out", "t.latens")
     done("decompress", "run", "t.latens", "--out", f"again.{kind}")
     pd.testing.assert_frame_equal(getattr(pd, f"read_{kind}")(f"again.{kind}"), data)
+
+
+def test_graphs_of_a_column_with_a_cut_and_atoms_keep_the_order_in_a_runtime() -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    run = latens.VAE(2, epochs=1, random_state=0, nll_draws=2).fit(frame("percents")).run_
+    decoder, z = graphs.decoder(run), torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    assert not graph(graphs.program(decoder), decoder.outputs).lacking
+    session = runtime.InferenceSession(writing.as_onnx(decoder), providers=["CPUExecutionProvider"])
+    cells = session.run(None, {"z": z.numpy()})[decoder.outputs.index("cells")]
+    made = outputs.decoded(run, z)
+    for j, name in enumerate(("low", "high")):
+        assert cells[:, j] == pytest.approx(made.column(name).to_numpy().astype(float), abs=1e-3)
+    assert (cells[:, 0] <= cells[:, 1]).all()

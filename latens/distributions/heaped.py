@@ -52,6 +52,11 @@ class Piecewise:
         return _columns_last(y + slope * (columns - x), value), _columns_last(slope, value)
 
 
+def either(where: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """:func:`torch.where` for masks, which some runtimes of exported graphs lack."""
+    return (where & first) | (~where & second)
+
+
 def _columns_first(value: Tensor) -> Tensor:
     """``[..., n]`` as ``[n, N]``, contiguous."""
     rows = value.reshape(-1, value.shape[-1])
@@ -247,8 +252,8 @@ class Margins:
         edge = self.boundary(torch.where(base.isnan(), self.knots[:, 0], base), after)
         edge = torch.where(base.isnan(), -FAR * sign, edge)
         at, slack = base.unsqueeze(-1), (SAME * base.abs()).unsqueeze(-1)
-        above = torch.where(after.unsqueeze(-1), self.atoms > at + slack, self.atoms >= at - slack)
-        inside = torch.where(sign.unsqueeze(-1) > 0, above, ~above) | none
+        above = either(after.unsqueeze(-1), self.atoms > at + slack, self.atoms >= at - slack)
+        inside = either(sign.unsqueeze(-1) > 0, above, ~above) | none
         return Cut(edge, self.score(edge)[0], sign, inside & ~self.atoms.isnan())
 
     def picked(self, table: Tensor, atom: Tensor) -> Tensor:
@@ -286,7 +291,7 @@ class Cut:
             return found
         lead = broadcast_shape(atom.shape, self.atoms.shape[:-1])
         own = (atom - 1).clamp_min(0).expand(lead).unsqueeze(-1)
-        return torch.where(atom > 0, self.atoms.expand(*lead, -1).gather(-1, own).squeeze(-1), found)
+        return either(atom > 0, self.atoms.expand(*lead, -1).gather(-1, own).squeeze(-1), found)
 
     def confined(self, limits: Tensor) -> Tensor:
         """The part of an interval of scores ``[2, n]`` that lies on that side, ``[2, ..., n]``; if there is none, the
