@@ -35,8 +35,9 @@ _DRAWS, _STEPS, _RATE = 16, 300, 0.05
 class InferenceGaps(InNotebooks):
     r"""What the bound of each row loses (Cremer, Li & Duvenaud 2018), ``[N]`` nats each.
 
-    .. math:: \ln p(x) - \mathrm{ELBO} = \underbrace{\ln p(x) - \max_q \mathrm{ELBO}_q}_{\text{approximation}}
-        + \underbrace{\max_q \mathrm{ELBO}_q - \mathrm{ELBO}}_{\text{amortisation}}
+    .. math:: \ln p(x) - \mathrm{ELBO} = [\ln p(x) - \max_q \mathrm{ELBO}_q] + [\max_q \mathrm{ELBO}_q - \mathrm{ELBO}]
+
+    The first bracket is the approximation gap, the second the amortisation gap.
 
     Attributes:
         approximation: the part of the gap that remains for the best diagonal normal q.
@@ -70,8 +71,10 @@ class InferenceGaps(InNotebooks):
 class RateParts(InNotebooks):
     r"""The parts of the mean rate (Hoffman & Johnson 2016), nats.
 
-    .. math:: E_x\, KL(q(z|x) \,\|\, p(z)) = \underbrace{E_x\, KL(q(z|x) \,\|\, q(z))}_{\text{mutual information}}
-        + KL(q(z) \,\|\, p(z)), \qquad q(z) = \tfrac1N \sum_n q(z|x_n)
+    .. math:: E_x\, KL(q(z|x) \,\|\, p(z)) = E_x\, KL(q(z|x) \,\|\, q(z)) + KL(q(z) \,\|\, p(z)), \qquad
+        q(z) = \tfrac1N \sum_n q(z|x_n)
+
+    The first term is the mutual information of row and code.
 
     Attributes:
         mutual_information: the mutual information of row and code; at most ln N.

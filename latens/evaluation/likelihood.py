@@ -370,8 +370,9 @@ def _follows_layout(model: nn.Module, x: Tree, c: Tree) -> bool:
 def elbo(model: nn.Module, x: Tree, c: Tree = None, *, draws: int = 5, kl: str = "auto", seed: int = 0) -> Bound:
     r"""The evidence lower bound of each row, with its terms (Kingma & Welling 2014):
 
-    .. math:: -\underbrace{KL(q(z|x) \,\|\, p(z))}_{\text{rate}}
-        - \underbrace{E_{q(z|x)}[-\ln p(x|z)]}_{\text{distortion}} \le \ln p(x)
+    .. math:: -KL(q(z|x) \,\|\, p(z)) - E_{q(z|x)}[-\ln p(x|z)] \le \ln p(x)
+
+    The first term is minus the rate, the second minus the distortion.
 
     Args:
         model: the model.
