@@ -26,6 +26,12 @@ def day(*args: int) -> dt.date:
 # name: (cells, their values, the description of the form)
 FORMS: dict[str, tuple[list[str], list[Any], str]] = {
     "ISO": (["2021-12-31", "2022-01-05"], [DAY, day(2022, 1, 5)], "%Y-%m-%d"),
+    "midnights without a clock": (["2021-12-31 14:30", "2021-12-31"], [NOON, dt.datetime(2021, 12, 31)],
+                                  "%Y-%m-%d %H:%M"),
+    "midnights without a clock, T": (["2021-12-31", "2021-12-31T14:30:00"], [dt.datetime(2021, 12, 31), NOON],
+                                     "%Y-%m-%dT%H:%M:%S"),
+    "midnights with a clock": (["2021-12-31 14:30", "2021-12-31 00:00"], [NOON, dt.datetime(2021, 12, 31)],
+                               "%Y-%m-%d %H:%M"),
     "slashes, year first": (["2021/12/31", "2022/01/05"], [DAY, day(2022, 1, 5)], "%Y/%m/%d"),
     "month first": (["12/31/2021", "01/05/2022"], [DAY, day(2022, 1, 5)], "%m/%d/%Y"),
     "day first": (["31/12/2021", "05/01/2022"], [DAY, day(2022, 1, 5)], "%d/%m/%Y"),

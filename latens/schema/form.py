@@ -507,6 +507,7 @@ class Times(Form):
         digits: the number of digits of a fraction of a second.
         zone: the IANA name of the zone of times that state none; "" for no zone. "+02:00" is the offset with which new
             ``%z`` cells are written.
+        short: whether midnights are written without a clock (2024-02-29 among 2024-03-01 09:30).
 
     >>> when = Times("date32[day]", pattern="%d.%m.%Y")
     >>> when.read(__import__("pyarrow").array(["29.02.2024", "30.02.2024"]))[0].to_pylist()
@@ -516,6 +517,7 @@ class Times(Form):
     pattern: str = "%Y-%m-%d"
     digits: int = 6
     zone: str = ""
+    short: bool = False
 
     kind: ClassVar[str] = "times"
 
@@ -636,6 +638,8 @@ class Times(Form):
             parts["M"] += 60 * parts["H"] * (_longest(self.pattern) != "H")
             parts["S"] += 60 * parts["M"] * (_longest(self.pattern) == "S")
         pattern = self.pattern if parts["f"] else _FRACTION.sub("", self.pattern)
+        if self.short and not any(parts[name] for name in "HMSf"):
+            pattern = re.split("[T ]%H", pattern)[0]
         return sign + _TOKEN.sub(lambda token: self._word(token[1], token[2], parts, ahead), pattern)
 
     def _ahead(self, nano: int) -> int:

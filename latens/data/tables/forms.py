@@ -411,6 +411,7 @@ def times_written(form: Times, texts: Any, counts: Any) -> Times:
     found = pc.extract_regex(texts, expression(form.pattern, form.is_span))
     kept = found.is_valid()
     parts = {f.name: pc.struct_field(found, f.name).filter(kept) for f in found.type}
+    form = dataclasses.replace(form, short=_is_short(parts))
     own, form = form, _with_seconds(dataclasses.replace(form, pattern=_spelled(form.pattern, parts)), parts)
     if "z" not in parts or not any(parts["z"].to_pylist()):
         return form
@@ -419,6 +420,15 @@ def times_written(form: Times, texts: Any, counts: Any) -> Times:
         pattern += "Z" if zone == "UTC" else "%:z"
     means = f"{form.means.partition(', tz=')[0].rstrip(']')}, tz={zone}]"
     return dataclasses.replace(form, pattern=pattern, means=means, zone=zone)
+
+
+def _is_short(parts: dict[str, Any]) -> bool:
+    """Whether midnights, and only these, have no clock."""
+    if not {*"HM"} <= {*parts} or any(parts.get("z", pa.array([""])).to_pylist()):
+        return False
+    cells = zip(*(parts[name].to_pylist() for name in "HMS" if name in parts))
+    clocks = {"".join(part or "" for part in clock) for clock in cells}
+    return "" in clocks and not any(clock and not clock.strip("0") for clock in clocks)
 
 
 def _with_all_parts(form: Times, texts: Any) -> Times:
