@@ -82,6 +82,8 @@ def columns_likelihood(
     part: conditionals.TableLikelihood
     if missing == "mnar":
         info.choices["missing"] = "missing = mnar: whether a cell is missing may depend on its own value"
+        if allowed:
+            info.choices["missing"] += "; rules limit samples, but ln p(x) is not normalised for them"
         part = conditionals.SelfMaskedColumns(net, heads, reads=info.reads)
     elif _sees_columns(info, dependence):
         seen = [seen_as(column) for column in columns]
