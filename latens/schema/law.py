@@ -500,7 +500,7 @@ def rounded_of(values: np.ndarray, seen: np.ndarray) -> tuple[tuple[float, float
     """
     rows, top = float(seen.sum()), math.floor(math.log10(max(1.0, float(np.ptp(values)))))
     units = [10.0**digits for digits in range(1 - LEAST_DIGITS, top + 1)]
-    shares = [float(seen[_are_multiples(values, unit)].sum()) / rows for unit in units]
+    shares = [float(seen[are_multiples(values, unit)].sum()) / rows for unit in units]
     own: list[float] = []  # the share of the values that are rounded to each unit
     for i, (unit, share) in enumerate(zip(units, shares)):
         by_chance = [(part * each / unit) for part, each in zip(own, units)]
@@ -517,7 +517,7 @@ def rounded_of(values: np.ndarray, seen: np.ndarray) -> tuple[tuple[float, float
     return tuple(pairs)
 
 
-def _are_multiples(values: np.ndarray, unit: float, loose: float = 4 * np.finfo(float).eps) -> np.ndarray:
+def are_multiples(values: np.ndarray, unit: float, loose: float = 4 * np.finfo(float).eps) -> np.ndarray:
     """Mask ``[N]`` of the values that are multiples of a power of ten, up to the relative error ``loose``."""
     count = values / unit if unit >= 1 else values * round(1 / unit)
     return np.abs(count - np.rint(count)) <= loose * np.abs(count)
@@ -722,7 +722,7 @@ class Law:
         u = random.random(len(values))
         if self.rounded:
             unit = self.rounded[-1][0]
-            return np.where(_are_multiples(values, unit, SAME), values + (u - 0.5) * unit, values)
+            return np.where(are_multiples(values, unit, SAME), values + (u - 0.5) * unit, values)
         if self.step is None:
             return values
         found = values + (u - 0.5) * self.step
@@ -740,7 +740,7 @@ class Law:
         >>> Law((0.0, 9.0), (-2.0, 2.0), rounded=((1.0, 0.5),))._partly_rounded(np.array([2.9, 3.2, 3.3, 3.5])).round(2)
         array([3. , 3. , 3.1, 3.5])
         """
-        done = np.isnan(x) | _are_multiples(x, self.rounded[-1][0])
+        done = np.isnan(x) | are_multiples(x, self.rounded[-1][0])
         for unit, share in self.rounded:
             whole = np.rint(x / unit)
             off = x / unit - whole

@@ -42,7 +42,7 @@ from latens.errors import InputError, choose
 from latens.schema import Column, Table
 from latens.schema.arrow import listed, pa, value_of
 from latens.schema.column import CODED
-from latens.schema.law import Law, _are_multiples
+from latens.schema.law import Law, are_multiples
 from latens.schema.rules import (
     DATE_EDGES,
     DATE_PARTS,
@@ -274,7 +274,7 @@ def _structure(numbers: np.ndarray, field: Column, is_apart: bool = False) -> fl
     found = sum(count for count, _ in heaps) / rows
     if law is not None and law.rounded:
         others = numbers[~np.isin(numbers, [value for _, value in heaps])]
-        return found + float(_are_multiples(others, law.rounded[-1][0]).sum()) / rows
+        return found + float(are_multiples(others, law.rounded[-1][0]).sum()) / rows
     if law is None or law.calendar is None or not law.calendar.shares or law.step is None:
         return found
     rest = numbers[~np.isin(numbers, [value for _, value in heaps])]
