@@ -17,7 +17,7 @@ from latens.tensors.randomness import Key, seeded
 
 FEWEST, MOST, CELLS = 500, 20_000, 4_000_000  # a round draws as many rows as there are in training, within these limits
 COUNTED = 200_000  # shares are counted in at most this many rows
-MAPPED = 2_000  # the fewest draws from which maps of margins are made
+MAPPED = 2_000, 100_000  # the fewest and the most draws from which maps of margins are made
 ROUNDS = 2  # several, since columns depend on those before them, whose shares a round changes
 
 
@@ -65,7 +65,7 @@ def map_margins(run: Run, x: Tensor, weight: Tensor | None = None) -> None:
     if weight is not None:
         share = weight[::every].double().cpu().numpy()
         values = values[random.choice(len(values), len(values), p=share / share.sum())]
-    rows = min(max(MAPPED, 4 * len(values)), MOST, max(1, CELLS // schema.columns))
+    rows = min(max(MAPPED[0], 4 * len(values)), MAPPED[1], max(1, CELLS // schema.columns))
     with evaluating(run.model), seeded(int(run.settings.seed), Key.MARGINS), torch.no_grad():
         if can_match(run):
             parts = [draw.double().masked_fill(~seen, torch.nan) for _, draw, seen in outputs.drawn(run, rows, ROUNDS)]
