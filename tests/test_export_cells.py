@@ -48,6 +48,7 @@ def columns(random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
             "business": (days(random, "2021-01-01", 800).astype("M8[m]") + 540
                          + np.minimum(random.gamma(2, 60, N), 479).astype(int)).astype("M8[s]"),
             "workday": random.choice(workdays, N), "skewed": random.lognormal(0, 2, N),
+            "partly": np.where(random.random(N) < 0.5, (wide := random.normal(900, 99, N)).round(), wide),
             "quarter": random.normal(0, 2, N).round(2) // 0.25 * 0.25, "large": 1e6 * random.normal(3, 1, N).round(3),
             "price": np.floor(random.lognormal(2, 0.6, N)) + random.choice([0.99, 0.95, 0.49], N),
             "gaps": np.where(random.random(N) < 0.2, np.nan, random.normal(5, 1, N).round(1)),

@@ -156,12 +156,34 @@ def _snapped(law: Law, x: Tensor) -> Tensor:
         solid = _is_one_of(law.solid, ((y - _exact(law.origin)) / _exact(law.step or 1.0)).round())
         y = torch.where(solid, y, there) if law.step is not None else there
     y = _placed(law, y)
+    if law.rounded:
+        y = _within(_partly_rounded(law, y), law.low, law.high)
     if law.places:
         y = _nearest(law.places, y)
     if law.atoms:
         atom = _nearest(law.atoms, x)
         y = atom if law.is_complete else torch.where((x - atom).abs() <= SAME * atom.abs(), atom, y)
     return torch.where(x.isnan(), math.nan, y)
+
+
+def _partly_rounded(law: Law, x: Tensor) -> Tensor:
+    """``rounded`` of a :class:`~latens.schema.law.Law`."""
+    count = _multiples(x, law.rounded[-1][0])
+    done = (count - count.round()).abs() <= 4 * np.finfo(float).eps * count.abs()
+    for unit, share in law.rounded:
+        whole = (x / _exact(unit)).round()
+        off = x / _exact(unit) - whole
+        near = off.abs() <= share / 2
+        spread = (off.abs() - share / 2) / (1 - share) * off.sign()
+        multiple = whole * _exact(unit) if unit >= 1 else whole / _exact(round(1 / unit))
+        x = torch.where(done, x, torch.where(near, multiple, (whole + spread) * _exact(unit)))
+        done = done | near
+    return x
+
+
+def _multiples(x: Tensor, unit: float) -> Tensor:
+    """Numbers in multiples of a power of ten."""
+    return x / _exact(unit) if unit >= 1 else x * _exact(round(1 / unit))
 
 
 def _placed(law: Law, x: Tensor) -> Tensor:
