@@ -503,6 +503,8 @@ def test_every_panel_opens_at_every_size(name: str, width: int, dark: bool, fold
         browser.run(f"document.getElementById('tab-{key}').click()")
         browser.until(f"document.getElementById('panel-{key}').textContent.length > 20 || {key!r} === 'lists'")
         assert browser.run("document.documentElement.scrollWidth - innerWidth") <= 0, key
+        beyond = "[...document.querySelectorAll('.cells')].filter(e => e.scrollWidth > e.parentElement.clientWidth)"
+        assert browser.run(f"{beyond}.map(e => e.textContent)") == [], key
     unnamed = (
         "[...document.querySelectorAll('button, select, input')]"
         ".filter(e => !(e.labels?.length || e.textContent || e.ariaLabel))"

@@ -109,7 +109,7 @@ function rowPanel(app: App): Panel {
       parts.push(h("div.trio", figure(app.show.picture(datum, "The datum", "medium"), "datum"), figure(app.show.picture(guess!, "The reconstruction", "medium"), "reconstruction"),
         figure(app.show.errors(datum, guess!, "The error of each pixel"), "error: blue darker, orange lighter")));
     } else parts.push(app.show.full(guess!, "Datum and reconstruction", datum), dashed(app));
-    parts.push(h("h3", "Nearest in code space"), faded(others), tiles(app, near.map((n, i) => ({ ...others[i]!, row: n.row, text: number(n.distance, 2), label: `${app.rows.name(n.row)}, at a distance of ${number(n.distance, 2)}` }))));
+    parts.push(h("h3", "Nearest in code space"), faded(others), tiles(app, near.map((n, i) => ({ ...others[i]!, row: n.row, text: n.distance.toFixed(2), label: `${app.rows.name(n.row)}, at a distance of ${n.distance.toFixed(2)}` }))));
     body.replaceChildren(...parts.filter((p): p is HTMLElement => !!p));
     app.outline([row, ...near.map((n) => n.row)]);
   } };
