@@ -577,6 +577,41 @@ def test_decoded_arrays_are_in_the_range_of_the_data(folder: Path, browser: Tab)
 
 
 @pytest.mark.browser
+def test_conditions_are_chosen_and_kept_with_the_rows(folder: Path, browser: Tab):
+    """Each choice decodes as the model does given it, and the file of kept rows has the choices as columns."""
+    page, random = folder / "given.html", np.random.default_rng(0)
+    shop, size = random.integers(0, 3, 300), random.integers(1, 9, 300)
+    code = random.normal(size=300)
+    sold = random.poisson(4 * (1 + shop) * size * np.exp(code / 2))
+    rows = (f"{a}.25,{'NSW'[b]},{c},{d:.4f},{d**2:.4f}" for a, b, c, d in zip(sold, shop, size, code))
+    (folder / "given.csv").write_text("\n".join(["sold,shop,size,wind,heat", *rows]) + "\n")
+    told = ("--condition", "shop", "--condition", "size")
+    done("fit", folder / "given.csv", "--out", folder / "given", *told, "--latent-dim", 2, "--epochs", 20)
+    done("explore", folder / "given", "--out", page)
+    opened(browser, page)
+    run, z, wanted = record.load(folder / "given"), [0.5, -1.0], []
+    browser.run(f"latens.z = {json.dumps(z)}")
+    for place, number in (("N", 2), ("S", 2), ("W", 7)):
+        events = "for (const k of ['input', 'change']) e.dispatchEvent(new Event(k))"
+        chosen = f"e.selectedIndex = [...e.options].findIndex(o => o.text === '{place}')"
+        for i, change in enumerate((chosen, f"e.value = {number}")):
+            browser.run(f"(e => {{ {change}; {events} }})(document.getElementById('condition-{i}'))")
+        c, columns = outputs.conditions(run, 1, {"shop": place, "size": number}, 0)
+        wanted.append((place, number, outputs.decoded(run, torch.tensor([z]), c, columns).to_pylist()[0]))
+        browser.run("new Promise(r => setTimeout(r, 200))")
+        browser.run("document.getElementById('keep').click()")
+    browser.run("document.getElementById('tab-kept').click()")
+    head, *lines = downloaded(browser, "kept-csv", folder / "kept.csv").decode().splitlines()
+    assert head == "shop,size,sold,wind,heat"
+    for line, (place, number, row) in zip(lines, wanted, strict=True):
+        shown, given, *cells = line.split(",")
+        assert (shown, int(given)) == (place, number)
+        assert [float(v) for v in cells] == pytest.approx([row["sold"], row["wind"], row["heat"]], abs=1e-3)
+    assert len({line.split(",")[2] for line in lines}) == 3
+    quiet(browser, page)
+
+
+@pytest.mark.browser
 def test_times_are_filtered_to_the_minute(folder: Path, browser: Tab):
     page = folder / "times.html"
     lines = [f"{i % 9}.5,2024-01-{1 + i % 5:02} {i % 24:02}:{i % 60:02}" for i in range(300)]

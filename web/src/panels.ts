@@ -343,7 +343,8 @@ function samples(app: App): Panel {
 }
 
 function kept(app: App): Panel & { add(rows: ArrayLike<number>[]): void } {
-  let found: ArrayLike<number>[] = [];
+  let found: { x: ArrayLike<number>; given: (string | number)[] }[] = [];
+  const { conditions } = app.about;
   const box = h("div");
   const label = (): void => {
     const tab = document.getElementById("tab-kept");
@@ -352,7 +353,7 @@ function kept(app: App): Panel & { add(rows: ArrayLike<number>[]): void } {
   const table = (): unknown[][] => {
     const { columns, names } = app.about.data;
     const head = columns ? columns.map((c) => c.name) : names.length ? names : Array.from({ length: app.decoder.width }, (_, j) => `cell ${j}`);
-    return [head, ...found.map((x) => Object.values(app.show.plain(x)))];
+    return [[...conditions.map((c) => c.name), ...head], ...found.map(({ x, given }) => [...given, ...Object.values(app.show.plain(x))])];
   };
   const png = (): void => {
     const [, height, width] = app.about.data.shape as [number, number, number];
@@ -362,7 +363,7 @@ function kept(app: App): Panel & { add(rows: ArrayLike<number>[]): void } {
     const canvas = h("canvas", { width: columns * (width * by + gap) - gap, height: Math.ceil(found.length / columns) * (height * by + gap) - gap });
     const ctx = canvas.getContext("2d")!;
     ctx.imageSmoothingEnabled = false;
-    found.forEach((x, i) => ctx.drawImage(app.show.picture(x, "", "small"), (i % columns) * (width * by + gap), Math.floor(i / columns) * (height * by + gap), width * by, height * by));
+    found.forEach(({ x }, i) => ctx.drawImage(app.show.picture(x, "", "small"), (i % columns) * (width * by + gap), Math.floor(i / columns) * (height * by + gap), width * by, height * by));
     canvas.toBlob((blob) => { if (blob) download("kept.png", blob); });
   };
   const refresh = (): void => {
@@ -370,7 +371,11 @@ function kept(app: App): Panel & { add(rows: ArrayLike<number>[]): void } {
     box.replaceChildren(h("div.bar",
       app.about.data.kind === "image" && button("kept-png", "PNG", png), button("kept-csv", "CSV", () => download("kept.csv", csv(table()))),
       button("kept-clear", "Clear", () => { found = []; label(); refresh(); })),
-      tiles(app, found.map((x, i) => ({ x, label: `kept ${i + 1}` })), false));
+      tiles(app, found.map(({ x }, i) => ({ x, label: `kept ${i + 1}` })), false));
   };
-  return { id: "kept", name: "Kept", body: box, refresh, add(rows) { found = [...found, ...rows.map((x) => Float64Array.from(x))]; label(); refresh(); } };
+  return { id: "kept", name: "Kept", body: box, refresh, add(rows) {
+    const given = app.state.conditions.map((v, i) => conditions[i]!.levels[Math.round(v)] ?? v);
+    found = [...found, ...rows.map((x) => ({ x: Float64Array.from(x), given }))];
+    label(); refresh();
+  } };
 }
