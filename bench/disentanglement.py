@@ -111,7 +111,7 @@ def main() -> None:
         return
     methods = options.methods.split(",")
     if unknown := [name for name in methods if name not in METHODS]:
-        raise SystemExit(f"there is no method {unknown[0]!r}: name some of {', '.join(METHODS)}")
+        raise SystemExit(f"there is no method {unknown[0]!r}: name one or more of {', '.join(METHODS)}")
     for seed in range(options.seeds):
         for method in methods:
             wanted = {"method": method, "seed": seed, **{name: getattr(options, name) for name in KEY[2:]}}

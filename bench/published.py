@@ -193,7 +193,7 @@ def main() -> None:
             print(f"{name:24} {row.value:7.2f} {row.unit:8}  {row.data}, {row.network}; {row.source}")
         return
     if not options.rows:
-        raise SystemExit("no row is named: name some of --list")
+        raise SystemExit("no row is named: name one or more rows of --list")
     for option in ("budget", "epochs", "nll_rows"):
         if (value := getattr(options, option)) is not None and not value > 0:
             raise SystemExit(f"--{option.replace('_', '-')} must be above 0, got {value}: give more, or omit it")

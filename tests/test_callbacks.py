@@ -90,7 +90,7 @@ def test_callbacks_see_every_player_and_every_skipped_step():
     players = {name.removeprefix("loss_") for name in some if name.startswith("loss_")}
     assert players and {f"gradient_norm_{name}" for name in players} <= some
     left = Notes()
-    big = np.concatenate([X, np.full((9, 4), 1e4)])  # the player whose steps have the longest gradients
+    big = np.concatenate([X, np.full((9, 4), 1e4)])  # the added rows have the longest gradients
     run = latens.train(*own_parts(), big, epochs=3, batch_size=9, skip_norm=1e4, callbacks=[left])
     skipped = [terms for _, terms in left.steps if "skipped" in terms]
     assert skipped and len(skipped) == sum(row["skipped"] for row in run.history) and len(left.steps) == 33

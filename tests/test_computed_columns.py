@@ -151,7 +151,7 @@ def test_filled_cells_keep_each_rule_and_computed_cells_are_exact(vae):
 
 
 ODD = [
-    ("price = [bike] + 0.2 * minutes", "no number of each level of 'bike' holds in all rows"),
+    ("price = [bike] + 0.2 * minutes", "no choice of one number for each level of 'bike' fits all rows"),
     ("height -> grade", "nor in each of at most 30 intervals"), ("price = [score] * minutes", "[ ] needs levels"),
     ("price = [bike * 2", "cannot be read"), ("price = [bike] + [grade]", "a formula needs numbers"),
     ("month of score -> grade", "column 'score' is continuous, and has no month"),

@@ -93,7 +93,8 @@ def test_compressors_count_the_bytes_of_all_rows() -> None:
 def test_a_cell_that_cannot_exist_says_why() -> None:
     for row in baseline_rows(["zlib", "lzma"], sides(), [2]):
         assert row.nll is row.nll_bits_per_dimension is None and row.note.startswith("it compresses bytes")
-    with pytest.raises(InputError, match=r"there is no baseline 'kd' .did you mean kde.*: name some of independent, "):
+    said = r"there is no baseline 'kd' .did you mean kde.*: name one or more of independent, "
+    with pytest.raises(InputError, match=said):
         baseline_rows(["kd"], sides(), [2])
 
 

@@ -106,7 +106,7 @@ def test_plain_shares_are_biased_if_posteriors_are_far_apart() -> None:
 
 
 def test_weighted_and_plain_shares_differ_by_a_constant() -> None:
-    """They differ by the constant (Z - 1) ln N, to 1e-9."""
+    """The two losses differ by the constant (Z - 1) ln N, to 1e-9."""
     mean, var = separated(500, 6)
     model, x = coded(mean, var), torch.arange(40.0).view(-1, 1)
     draw = model.draw(x, 3)

@@ -176,8 +176,8 @@ def test_draws_of_dates_have_their_density(name: str) -> None:
 
 @pytest.mark.parametrize("name", INSTANCES)
 def test_means_and_variances_are_those_of_the_density(name: str) -> None:
-    """They ignore days of the week and hours, so they may be off by half a week or half a day. Over many years they
-    ignore months as well."""
+    """Means and variances ignore days of the week and hours, so they may be off by half a week or half a day. Over many
+    years they ignore months as well."""
     law, places = law_and_places(name)
     px = seasonal(law)
     share = np.exp(log_masses(px, places))
@@ -266,7 +266,7 @@ def column_of(frame: pd.DataFrame, name: str) -> Column:
 
 
 DAYS = np.arange(730.0) + START["2021"]
-# dates, their cycles
+# dates and their cycles
 FOUND: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
     "two years of days": (DAYS, ("year", "week")), "a year of days": (DAYS[:365], ("week",)),
     "two weeks of hours": (DAYS[0] + np.arange(336) / 24, ("day",)), "few days": (DAYS[:50], ()),
@@ -308,7 +308,7 @@ def sales(rows: int, first: str = "2019-01-01") -> pd.DataFrame:
 def test_other_columns_depend_on_month_weekday_and_hour(rows: int, form: str, file: str, tmp_path: Path) -> None:
     """Means of samples by month, weekday and hour follow those of the data: the slope of a regression over phases is
     above 0.5 (it is 0 if the dependence is lost), and no hour occurs in which the shops are closed. Slopes were 0.75 to
-    1.0, with standard errors of at most 0.06, so a false alarm needs 4 of these."""
+    1.0, with standard errors of at most 0.06, so a false alarm needs a deviation of 4 standard errors."""
     frame = sales(rows)
     told = frame if form == "timestamps" else frame.assign(at=frame["at"].dt.strftime(form))
     path = tmp_path / f"sales.{file}"

@@ -1,5 +1,5 @@
-"""Values finer than float64: timestamps below a microsecond lie on the step of the data, and repeated ones are exactly
-theirs; whole numbers that floats cannot tell apart are not taken for one number."""
+"""Values finer than float64: new timestamps in nanoseconds lie on the step of the data and repeat the data's repeated
+timestamps exactly; whole numbers that floats cannot tell apart are left out."""
 
 import json
 
@@ -18,7 +18,8 @@ HEAP = FIRST + 200 * 86_400 * 10**9 + 123_456_789
 
 
 def stamps(seed: int = 0) -> pd.DataFrame:
-    """Timestamps on each step, of few values, with a heap, with gaps, before 1970, in a zone, and within a second."""
+    """Columns of timestamps: on each step, with few values, with a heap, before 1970, within a second, with gaps, and
+    in a zone."""
     rng = np.random.default_rng(seed)
     draw = lambda: FIRST + rng.integers(0, 400 * 86_400 * 10**9, N)
     found = {f"step {tick}": draw() // tick * tick for tick in (1, 10, 100, 1000)}
@@ -37,8 +38,8 @@ LIBRARIES = {
 
 
 def require_steps(new: pd.DataFrame) -> None:
-    """No row of 2000 that should lie on a coarser step; of those on a step, a tenth (0.007 standard error) also lies on
-    the next one: 5 standard errors."""
+    """All 2000 rows lie on the step of their column, and a tenth of them (standard error 0.007) also lie on the next
+    coarser step; the tolerance is 5 standard errors."""
     data = stamps()
     for name in data.columns.drop(["x", "few", "heap"]):
         whole = new[name].dropna().astype(data[name].dtype).astype("int64")
@@ -48,7 +49,7 @@ def require_steps(new: pd.DataFrame) -> None:
         assert new[name].min() >= data[name].min() and new[name].max() <= data[name].max(), name
     assert new["few"].isin(data["few"]).all() and new["few"].nunique() == 12
     share = (data["heap"] == pd.Timestamp(HEAP)).mean()
-    assert abs((new["heap"] == pd.Timestamp(HEAP)).mean() - share) < 0.07  # the model, and 5 standard errors of 0.011
+    assert abs((new["heap"] == pd.Timestamp(HEAP)).mean() - share) < 0.07  # 5 standard errors, and the model's error
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -91,7 +92,7 @@ def test_whole_numbers_that_floats_cannot_tell_apart_are_left_out(first, dtype):
     rng = np.random.default_rng(0)
     near = np.array([first + step for step in rng.integers(1, 50, N).tolist()], dtype=dtype)
     data = pd.DataFrame({"near": near, "same": np.full(N, near[0]), "x": rng.normal(size=N)})
-    with pytest.warns(UserWarning, match="'near' is left out as identifier: whole numbers that differ by less than"):
+    with pytest.warns(UserWarning, match="'near' is left out as an identifier: whole numbers that differ by less than"):
         vae = latens.VAE(2, epochs=1, nll_draws=5, random_state=0).fit(data)
     new, again = vae.sample(5, random_state=0), vae.reconstruct(data)
     assert "near" not in new and (new["same"] == near[0]).all() and (again["near"] == near).all()

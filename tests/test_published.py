@@ -93,7 +93,7 @@ def test_absent_or_different_data_are_refused(data: ModuleType, tmp_path: Path) 
         ("published.py", ["mnist-vea"], "there is no row 'mnist-vea': name one of mnist-vae-gated"),
         ("published.py", ["mnist-vae-gated", "--budget", "0"], "--budget must be above 0"),
         ("published.py", [], "no row is named"),
-        ("disentanglement.py", ["--methods", "beta"], "there is no method 'beta': name some of vae"),
+        ("disentanglement.py", ["--methods", "beta"], "there is no method 'beta': name one or more of vae"),
         ("anomaly.py", ["--data", "cardo"], "there is no data set 'cardo'"),
     ],
 )

@@ -174,7 +174,7 @@ ODD = [
     ("city -> land", ["land"], "column 'land' is a condition, which is given"),
     ("low = sum - part", ["low"], "column 'low' is a condition, which is given"),
     ("bike & lane", ["bike", "lane"], "column 'lane' is a condition, which is given"),
-    ("price = 0.3 * minutes + [bike]", ["bike"], "no number of each level of 'bike' holds in all rows"),
+    ("price = 0.3 * minutes + [bike]", ["bike"], "no choice of one number for each level of 'bike' fits all rows"),
     ("gone -> lane", ["gone"], "column 'gone' is a condition with missing cells"),
 ]
 

@@ -52,8 +52,9 @@ def _table(data: str, lines: list[dict[str, Any]]) -> str:
     for line in lines:
         systems.setdefault(line["system"], []).append(line)
     rows, goals = lines[0]["rows"], EVERYWHERE | GOALS.get(data, {})
-    title = (f"**{data}**: {rows['training']:,} training rows, {rows['held out']:,} held out, usefulness predicts "
-             f"`{lines[0]['target']}`. Seeds: {', '.join(f'{name} {len(each)}' for name, each in systems.items())}.")
+    seeds = ", ".join(f"{name} {len(each)}" for name, each in systems.items())
+    title = (f"**{data}**: {rows['training']:,} training rows, {rows['held out']:,} held-out rows; usefulness is "
+             f"measured by predicting `{lines[0]['target']}`. Seeds: {seeds}.")
     head = ["| | goal |" + "".join(f" {name} |" for name in systems), "|---|---|" + "---|" * len(systems)]
     body = []
     for key, (name, digits) in NAMES.items():

@@ -14,8 +14,8 @@ from latens.tensors.trees import Tree
 # the values that torch's constraints allow, by the name of the constraint's class
 _WORDS = {
     "_Boolean": "0 and 1", "_IntegerInterval": "the whole numbers {low:g} to {high:g}",
-    "_IntegerGreaterThan": "whole numbers from {low:g} on", "_Interval": "numbers from {low:g} to {high:g}",
-    "_GreaterThan": "numbers above {low:g}", "_GreaterThanEq": "numbers from {low:g} on",
+    "_IntegerGreaterThan": "whole numbers of at least {low:g}", "_Interval": "numbers from {low:g} to {high:g}",
+    "_GreaterThan": "numbers above {low:g}", "_GreaterThanEq": "numbers of at least {low:g}",
 }  # fmt: skip
 
 

@@ -295,4 +295,4 @@ def require_baselines(names: Sequence[str]) -> None:
     for name in names:
         if name not in BASELINES:
             raise InputError(f"there is no baseline {name!r}{nearest(name, list(BASELINES))}",
-                             f"name some of {', '.join(BASELINES)}")  # fmt: skip
+                             f"name one or more of {', '.join(BASELINES)}")  # fmt: skip

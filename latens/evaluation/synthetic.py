@@ -22,6 +22,7 @@ from latens.evaluation.anomaly import (
     two_sample_auroc,
 )
 from latens.evaluation.shown import InNotebooks
+from latens.schema.arrow import listed
 
 Kind = Literal["numeric", "categorical"]
 
@@ -293,7 +294,7 @@ def _notes(columns: Mapping[str, Mapping[str, Figure]], pairs: int, useful: Mapp
     lacking = [name for name, each in columns.items() if any(None in (f.value, f.null) for f in each.values())]
     notes = []
     if lacking:
-        notes.append(f"no distance, for lack of spread or observed cells, in: {', '.join(lacking[:8])}")
+        notes.append(f"no distance in {listed(lacking, 8)}: too little spread, or too few observed cells")
     if not pairs:
         notes.append("no dependence error: no two columns vary together in the training rows")
     if not useful or any(None in (each.value, each.null) for each in useful.values()):

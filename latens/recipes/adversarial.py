@@ -114,11 +114,11 @@ def vae_gan(
 def gan(
     info: DataInfo, *, latent_dim: int | str = "auto", network: str = "auto", slope: float = 1.0
 ) -> tuple[nn.Module, objectives.Objective]:
-    r"""A generator and a critic, without a posterior: no codes of rows.
+    r"""A generator and a critic, without a posterior, so rows have no codes.
 
-    The generator turns draws of N(0, I) into data, and the critic learns to distinguish these from rows. The critic's
-    slope at the rows is kept small; otherwise the two may go round in circles and never converge. The model can only be
-    sampled: it encodes, reconstructs and scores nothing. The last weights are kept, not the best.
+    The generator turns draws of N(0, I) into data, and the critic learns to distinguish these from the rows of the
+    data. The critic's slope at the rows is kept small; otherwise the two may go round in circles and never converge.
+    The model can only be sampled: it encodes, reconstructs and scores nothing. The last weights are kept, not the best.
 
     .. math::
 

@@ -233,7 +233,7 @@ def vq_grid(
     info: DataInfo, *, latent_dim: int | str = 8, halvings: int | str = "auto", codes: int = 64,
     commitment: float = 0.25, decay: float = 0.99, likelihood: str = "auto", variance: float | str = "optimal",
 ) -> Built:  # fmt: skip
-    r"""Vectors from a codebook, one for each position of a grid of an image.
+    r"""Vectors from a codebook, one for each position of a grid over an image.
 
     It is like vq, but convolutions halve the image until the grid is small, and then restore its size. Each code
     describes its part of the image.
@@ -364,7 +364,7 @@ def joint_vae(
         I)) + \mathrm{KL}(q(y|x) \,\|\, \text{uniform}))
 
     Use it when the data have both kinds of causes and no labels. The categories may remain unused: `latens report`
-    shows whether they are, and joint_capacity_vae makes them carry information. With labels, use m2.
+    shows whether they are used, and joint_capacity_vae makes them carry information. With labels, use m2.
 
     Args:
         latent_dim: Number of normal variables, a whole number from 1 to 65,536; auto: the smaller of 16 and the number

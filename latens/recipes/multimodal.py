@@ -33,8 +33,9 @@ def poe(
 
         q(z|x) \propto \mathcal{N}(z; 0, I) \prod_{m} q_m(z|x_m)
 
-    Use it when a row has several kinds of data, each may be missing, and together they should say more than each alone.
-    If one expert is much more certain than the rest, it dominates the product; moe weighs all experts equally.
+    Use it when a row has several kinds of data, any of which may be missing, and together they should say more than
+    each alone. If one expert is much more certain than the rest, it dominates the product; moe weighs all experts
+    equally.
 
     Args:
         modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
@@ -67,7 +68,8 @@ def moe(
         q(z|x) = \tfrac{1}{M} \sum_{m=1}^{M} q_m(z|x_m)
 
     Use it when one modality should be generated from another. Details that only one modality shows are reconstructed
-    worse than by poe: on halves of Fashion-MNIST its NLL is 43 nats above that of poe, but it takes half the time.
+    worse than by poe: on Fashion-MNIST, with images cut in half, its NLL is 43 nats above that of poe, but it takes
+    half the time.
 
     Args:
         modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
@@ -100,8 +102,8 @@ def mopoe(
 
         q(z|x) = \tfrac{1}{2^M - 1} \sum_{S \ne \emptyset} q_S(z|x), \quad q_S(z|x) \propto \prod_{m \in S} q_m(z|x_m)
 
-    Use it when any subset of modalities may be given. On halves of Fashion-MNIST its NLL lies between those of moe and
-    poe.
+    Use it when any subset of modalities may be given. On Fashion-MNIST, with images cut in half, its NLL lies between
+    those of moe and poe.
 
     Args:
         modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a
@@ -140,8 +142,8 @@ def joint(
         \text{maximise}\quad \mathbb{E}_{q(z|x)}[\ln p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, p(z)) - a \sum_{m}
         \mathrm{KL}(q(z|x) \,\|\, q_m(z|x_m))
 
-    Use it when most rows are complete: on halves of Fashion-MNIST it has the best NLL and the best reconstructions of
-    this family. If rows are often incomplete, use poe, which learns from them directly.
+    Use it when most rows are complete: on Fashion-MNIST, with images cut in half, it has the best NLL and the best
+    reconstructions of this family. If rows are often incomplete, use poe, which learns from them directly.
 
     Args:
         modalities: Number of pieces into which the data are cut (rows of an image, stretches of a sequence, columns), a

@@ -34,7 +34,7 @@ def ms_ssim(
     samples are better than those of vae, but its error in pixels is higher.
 
     Args:
-        weight: w, the weight of the score, a number above 0; with a higher weight the code carries more.
+        weight: w, the weight of the score, a number above 0; with a higher weight the code carries more information.
         beta: Weight of the rate, a number from 0; only its ratio to weight matters.
 
     References:
@@ -61,7 +61,7 @@ def feature_reconstruction(
     are closer than those of vae even in pixels, and its samples are slightly better.
 
     Args:
-        weight: w, the weight of the distance, a number above 0; with a higher weight the code carries more.
+        weight: w, the weight of the distance, a number above 0; with a higher weight the code carries more information.
         beta: Weight of the rate, a number from 0; only its ratio to weight matters.
 
     References:

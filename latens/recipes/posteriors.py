@@ -46,7 +46,7 @@ def low_rank(
 ) -> Built:  # fmt: skip
     r"""The VAE whose posterior has a diagonal covariance plus a few directions.
 
-    The covariance is a diagonal plus the outer products of a few columns that the encoder gives. For codes of many
+    The covariance is a diagonal plus the outer products of a few vectors that the encoder gives. For codes of many
     dimensions this is cheaper than full_covariance.
 
     .. math::

@@ -27,8 +27,8 @@ def wae_mmd(
         \mathcal{N}(0, I)
 
     Use it when you want an autoencoder that can be sampled, quickly and without a critic. On Fashion-MNIST its
-    reconstructions and samples are better than those of vae; sinkhorn_ae samples better still. Large batches estimate
-    the MMD better.
+    reconstructions and samples are better than those of vae; the samples of sinkhorn_ae are better still. Large batches
+    estimate the MMD better.
 
     Args:
         weight: λ, the weight of the discrepancy, a number from 0.
@@ -54,8 +54,8 @@ def sliced_wae(
         \text{minimise}\quad \mathbb{E}_x[-\ln p(x|z)] + \lambda\, \mathbb{E}_{\theta}\, W_2^2(\theta^\top z,
         \theta^\top u), \quad z = g(x), \quad u \sim \mathcal{N}(0, I)
 
-    Use it when codes have many dimensions, in which kernels (wae_mmd) see little. On Fashion-MNIST with 16 dimensions
-    the two differ little.
+    Use it when codes have many dimensions, where the kernels of wae_mmd are less sensitive. On Fashion-MNIST with 16
+    dimensions the two differ little.
 
     Args:
         weight: λ, the weight of the distance, a number from 0.
@@ -74,8 +74,8 @@ def sinkhorn_ae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The autoencoder with the Sinkhorn divergence of codes to N(0, I).
 
-    Codes and draws of the prior are compared by entropic optimal transport, with squared distances as cost and with its
-    bias removed. As ε falls, the divergence tends to the squared 2-Wasserstein distance.
+    Codes and draws of the prior are compared by entropic optimal transport, with squared distances as cost and with the
+    entropic bias removed. As ε falls, the divergence tends to the squared 2-Wasserstein distance.
 
     .. math::
 

@@ -299,7 +299,8 @@ def _notes_of_columns(schema: Table) -> list[str]:
     for f in left[:10]:
         why = f.reason.replace(": left out", "")
         why = re.sub(r"NAME=(\w+)", lambda kind: shlex.quote(f"{f.name}={kind[1]}"), why)  # noqa: B023
-        found.append(f"column {f.name!r} is left out as {f.kind}: {why}")
+        kind = "an identifier" if f.kind == "identifier" else f.kind
+        found.append(f"column {f.name!r} is left out as {kind}: {why}")
     if len(left) > 10:
         more = counted(len(left) - 10, "more column")
         found.append(f"{more} {'is' if len(left) == 11 else 'are'} left out as identifiers or text")

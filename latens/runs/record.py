@@ -96,7 +96,7 @@ class Run(InNotebooks):
         folder: the run's folder, if it has one.
         given: the schema of the conditions.
         made: folders that were created for the run; None if another process began the run.
-        views: for each number of draws, what rows are compared with when they are scored; made on first use.
+        views: for each number of draws, the densities and distances used to score rows; made on first use.
     """
 
     model: nn.Module
@@ -338,8 +338,8 @@ def _require_entries(record: dict[str, Any], path: Path) -> None:
 
 
 def require_plain(path: Path) -> None:
-    """Raise ``InputError`` if a part of the run is a link, a pipe or a device. Call this before long work, so that such
-    work is not lost at its end."""
+    """Raise ``InputError`` if a part of the run is a link, a pipe or a device. Call this before long work, whose
+    result could otherwise not be written."""
     whole = Folder(path)
     with whole.opened() as place:
         for name in PARTS:
@@ -378,7 +378,7 @@ def build(record: dict[str, Any], recipe: str | None = None) -> Run:
         raise InputError("run.json is damaged (its recipe's options)", "restore it from a copy, or fit again")
     schema, given = schemas(record)
     if schema is None:
-        raise InputError("run.json has a recipe and no schema of its data", "restore it from a copy, or fit again")
+        raise InputError("run.json has a recipe but no schema of its data", "restore it from a copy, or fit again")
     info = DataInfo(schema, int(record["rows"]), conditions=() if given is None else given.given_fields)
     chosen = Recipe(name, **chosen_options)
     model, objective = chosen.build(info)

@@ -16,7 +16,7 @@ from latens.schema import Column, Table
 from latens.tensors.randomness import Key
 
 ROWS = 20_000
-LEAST = 40  # a comparison needs at least this many rows on either side
+LEAST = 40  # a comparison needs at least this many rows on each side
 
 
 def frame_of(columns: Sequence[Column], numbers: Iterable[np.ndarray]) -> Frame:
@@ -30,7 +30,7 @@ PHASES = {"year": "month", "week": "weekday", "day": "hour"}  # what the phases 
 
 
 def with_cycles(columns: Sequence[Column], numbers: Sequence[np.ndarray]) -> Frame:
-    """As :func:`frame_of`, with the month, the weekday and the hour of each date, next to it, as further columns."""
+    """As :func:`frame_of`, with the month, the weekday and the hour of each date as further columns next to it."""
     plain, cells, kinds = frame_of(columns, numbers), {}, {}
     for column, values in zip(columns, numbers):
         cells[column.name], kinds[column.name] = plain.columns[column.name], plain.kinds[column.name]
@@ -47,10 +47,10 @@ def evaluate_samples(
     """Compare samples of a table with training and held-out rows: marginals, dependence, usefulness, detection,
     memorisation.
 
-    There are as many samples as training rows, at most 20,000, with gaps, as ``latens sample`` writes them. The oracle
-    is drawn from p(x|z) at the codes of as many training rows, so it shows what a perfect density of codes would give.
-    Errors of the oracle are due to the likelihood; the additional errors of samples are due to the density of the
-    codes.
+    There are as many samples as training rows, at most 20,000; they have gaps, like the output of ``latens sample``.
+    The oracle is drawn from p(x|z) at the codes of as many training rows, so it shows what a perfect density of codes
+    would give. Errors of the oracle are due to the likelihood; the additional errors of samples are due to the density
+    of the codes.
 
     Returns:
         The evaluation; None if the data are not a table, if the model has no density, or if either side has fewer than

@@ -60,8 +60,8 @@ def _all_here(remedy: str = "see its message") -> Iterator[None]:
 
 
 def _rejoin() -> None:
-    """After a restart by torchrun, meet the other processes under a new name. If the store outlives the attempt, it
-    still has the addresses of processes that have ended."""
+    """After a restart by torchrun, meet the other processes under a new name. The store may outlive the attempt,
+    and then still holds the addresses of processes that have ended."""
     from torch import distributed
 
     kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -86,7 +86,7 @@ class Processes:
         from accelerate import PartialState
 
         if launched() > 1:
-            from torch.distributed import nn  # noqa: F401  (imported later, its defaults would keep the group alive)
+            from torch.distributed import nn  # noqa: F401  (a later import would keep the group alive)
 
         with _all_here("check MASTER_ADDR, and set GLOO_SOCKET_IFNAME to the network between the machines"):
             _rejoin()
@@ -110,8 +110,8 @@ class Processes:
         return number % self.count == self.index
 
     def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The sums of the tensors over processes, in one exchange. It has the precision of the most precise tensor
-        (float64 for whole numbers). With one process, returns the tensors themselves. Raises ``FitError`` if a process
+        """The sums of the tensors over processes, in one exchange with the precision of the most precise tensor
+        (float64 for whole numbers). With one process, return the tensors themselves. Raises ``FitError`` if a process
         has ended."""
         if self.count == 1 or not tensors:
             return list(tensors)
@@ -121,7 +121,7 @@ class Processes:
         return [part.view(t.shape).to(t) for part, t in zip(flat.split([t.numel() for t in tensors]), tensors)]
 
     def begin_sum(self, flat: Tensor) -> Callable[[], None]:
-        """Begin to replace a tensor by its sum over processes. The returned function waits until that is done."""
+        """Begin to replace a tensor by its sum over processes. The returned function waits for the sum."""
         from torch import distributed
 
         with _all_here():

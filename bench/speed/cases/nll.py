@@ -1,4 +1,4 @@
-"""Importance-weighted NLL of 100 images, K = 1000 draws each, the network of mlp.py."""
+"""Importance-weighted NLL of 100 images, with K = 1000 draws for each, and the network of mlp.py."""
 
 import math
 import time

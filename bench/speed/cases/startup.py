@@ -1,4 +1,4 @@
-"""Start-up of new processes: help, imports, and fits so small that little else takes time."""
+"""Start-up of new processes: help, imports, and fits so small that start-up takes most of their time."""
 
 from functools import partial
 

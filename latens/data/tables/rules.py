@@ -592,7 +592,7 @@ def _orders_asked(
         _require_kept(text, draft, draft.broken(u, fields), fields, u, where)
         rule = order_of((source,), target, fields, u, strict=strict, falling=falling)
         if rule is None:
-            what = f"{high!r} exceeds {low!r} by the same number in every row, or by numbers without a law"
+            what = f"{high!r} exceeds {low!r} by the same number in every row, or by numbers that fit no distribution"
             raise InputError(f"--rule {text!r}: {what}", f"write {high} = {low} + NUMBER, or omit the rule")
         found.append(rule)
     return found
@@ -609,7 +609,7 @@ def _formula_asked(text: str, sides: list[list[Any]], schema: Table, u: ColumnNu
         return rule
     values = {name: values_of(fields[name], u[name]) for name in (target, *sources) if name not in levels}
     if (numbered := with_table(rule, u[levels[0]], values, fields)) is None:
-        what = f"no number of each level of {levels[0]!r} holds in all rows"
+        what = f"no choice of one number for each level of {levels[0]!r} fits all rows"
         raise InputError(f"--rule {text!r}: {what}", "correct the data, or omit the rule")
     return numbered
 

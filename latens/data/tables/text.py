@@ -299,7 +299,7 @@ def read_text(
     same_columns(parts, stored)
     rows = [len(next(iter(cells.values()), ())) for cells in found]
     if not sum(rows):
-        raise InputError(f"{where} has a header and no rows", "give a file with data")
+        raise InputError(f"{where} has a header but no rows", "give a file with data")
     keys = keys_of(stored[0])
     names = choose([*stored[0], *keys])
     raw = {

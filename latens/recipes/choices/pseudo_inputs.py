@@ -21,7 +21,7 @@ def rows_for(info: DataInfo, components: int | str, usual: int = 100) -> tuple[T
         components = min(usual, info.rows)
         info.choices["components"] = f"components = {components}: the smaller of {usual} and the {info.rows:,} rows"
     good = is_whole(components) and 2 <= int(components) <= info.rows
-    require(good, "components", f"'auto' or from 2 to the {info.rows:,} rows", components)
+    require(good, "components", f"'auto' or a whole number from 2 to {info.rows:,}, the number of rows", components)
     x, c = spread_rows(info, int(components))
     return x, {name: values.double() for name, values in c.items()}
 
