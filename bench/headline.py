@@ -66,11 +66,11 @@ def table() -> str:
          f"autoencoder {ae['energy']:.2f}, VAE {vae['energy']:.3f} (null {vae['energy_null']:.3f})", ""),
         ("half of the cells removed and filled again: RMSE minus IterativeImputer's", _imputation(),
          "`python bench/imputation.py --data wine,breast_cancer --fractions 0.5`"),
-        ("synthetic rows of the census (Adult), compared with TabSyn's published ones and with held-out rows: error of "
-         "columns; of pairs; AUROC of trees that tell them from training rows", _synthetic(),
+        ("census (Adult), rows of latens, published rows of TabSyn, held-out rows: error of columns; error of pairs of "
+         "columns; AUROC of trees that tell the rows from training rows", _synthetic(),
          "`python bench/synthetic_table.py --data adult`"),
-        ("speed as a multiple of pythae's, same network and batch, two cores: MLP 784-512-10; convolutions; NLL with "
-         "K = 1000; time until latens with its defaults reaches the bound of pythae's 50 epochs", _speed(),
+        ("speed as a multiple of pythae's, with the same network and batch on two cores: MLP 784-512-10; convolutions; "
+         "NLL with K = 1000; time until latens with its defaults reaches the bound of pythae's 50 epochs", _speed(),
          f"`make bench BENCH_ARGS=\"{' '.join(f'--case {name}' for name in SPEED)}\"`"),
     ]  # fmt: skip
     return "\n".join(["| what | figure | command |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])

@@ -71,7 +71,7 @@ def write(rows: int, out: Path, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="write this many rows, 10,000 to 100,000,000")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="write this many rows, 1 to 1,000,000,000")
     parser.add_argument("--out", type=Path, required=True, help="create this folder")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -256,7 +256,7 @@ def bargain(s: dict[str, Any]) -> None:
         path = vae.inverse_transform(np.linspace(-3, 3, 81)[:, None].astype(np.float32))
         right.plot(*np.asarray(path).T, color=VAE_BLUE, linewidth=2)
         right.plot(*np.asarray(vae.reconstruct(rows)).T, "o", color=VAE_BLUE, markersize=4)
-    axes[0, 0].text(4.2, 0.14, "gray: the prior", ha="right", fontsize=9)
+    axes[0, 0].text(4.2, 0.14, "grey: the prior", ha="right", fontsize=9)
     axes[0, 0].set_title(axes[0, 0].get_title(loc="left") + ": codes of 11 rows")
     axes[0, 1].set_title("what they decode to")
     axes[2, 0].set_xlabel("code z")

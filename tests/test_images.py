@@ -176,7 +176,7 @@ def test_a_mixed_folder_is_read_in_a_common_mode(tmp_path: Path):
     assert any("16 bits" in note for note in found.notes)
     found = mixed("gray and colour", a=gray, b=colour)
     assert np.array_equal(found.x, [np.stack([gray] * 3), np.moveaxis(colour, -1, 0)])
-    assert found.notes == ["1 gray and 1 colour images: all are read in colour"]
+    assert found.notes == ["1 grey and 1 colour images: all are read in colour"]
     found = mixed("one clear", a=colour, b=clear)
     alpha = clear[..., 3:] / 255
     laid = clear[..., :3] * alpha + 255 * (1 - alpha)
@@ -198,7 +198,7 @@ def test_a_palette_may_have_transparency(tmp_path: Path):
     index = np.asarray(Image.open(tmp_path / "a.png"))
     assert (laid[index == 1] == 255).all() and (laid[index == 0] == [255, 0, 0]).all()
     gray = levels(*SHAPE)
-    for extension in ("png", "tif", "bmp", "gif"):  # a palette of grays gives a grey image
+    for extension in ("png", "tif", "bmp", "gif"):  # a palette of greys gives a grey image
         image = Image.fromarray(255 - gray).convert("P")
         image.putpalette(np.repeat(np.arange(255, -1, -1, dtype=np.uint8), 3).tobytes())
         save(tmp_path / extension / f"a.{extension}", image)

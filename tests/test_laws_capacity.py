@@ -1,4 +1,5 @@
-"""Capacities: the rate of numbers and the rate of categories are each held at a capacity. Sums by hand check them."""
+"""Capacities: the rate of numbers and the rate of categories are each held at a capacity. Tests compare with sums by
+hand."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _folded(line: str, width: int) -> str:
 
 
 def shown(value: Any, digits: int = 3) -> str:
-    """The number with at least that many significant figures and commas between thousands."""
+    """The number with at least ``digits`` significant figures, and with commas between thousands."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):

@@ -343,7 +343,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
         rules = (self.rules,) if isinstance(self.rules, str) else () if self.rules is None else self.rules
         if not isinstance(rules, list | tuple) or not all(isinstance(rule, str) for rule in rules):
-            raise InputError(f'rules must be texts like ["start <= end"], got {self.rules!r}')
+            raise InputError(f'rules must be a list of strings such as ["start <= end"], got {self.rules!r}')
         kept = {name: kind for name, kind in columns.items() if name not in left}
         return Asked(kept, condition, self.kind, formats=formats, rules=tuple(rules))
 

@@ -106,11 +106,11 @@ def reconstructions(source: Any, X: Any = None, *, rows: int = 24, ax: Any = Non
     Args:
         source: a model, a run or its folder; or rows.
         X: the rows; if ``source`` is rows, their reconstructions.
-        rows: the number of images to show, from the first on.
+        rows: the number of images to show, beginning with the first.
         ax: axes of matplotlib.
 
     Raises:
-        InputError: rows that do not fit the model, or reconstructions that differ from the rows in shape or number.
+        InputError: rows do not fit the model, or reconstructions differ from the rows in shape or number.
     """
     _require_count(rows, "rows")
     vae = _model(source, "encode", "decode")
@@ -287,11 +287,9 @@ def traversals(source: Any, X: Any = None, *, dimensions: Sequence[int] | None =
     strips of images, lines of sequences, or the columns that change most.
 
     Args:
-        source: a model, a run or its folder; or decoded rows ``[D, steps, *event]``.
-        X: rows, which determine the active dimensions and the units of columns.
-        dimensions: the dimensions to show; by default the active dimensions, those with the highest rate first, at
-            most 8.
-        ax: axes of matplotlib.
+        source: a model, a run or its folder; or decoded rows ``[D, steps, *event]``. X: rows, which determine the
+        active dimensions and the units of columns. dimensions: the dimensions to show; by default the active dimensions
+        with the highest rates, at most 8. ax: axes of matplotlib.
 
     Raises:
         InputError: rows are missing, a dimension does not exist, or no dimension is active.
@@ -308,7 +306,7 @@ def traversals(source: Any, X: Any = None, *, dimensions: Sequence[int] | None =
         if not is_whole(dim) or not 0 <= dim < subject.codes.shape[1]:
             raise InputError(f"dimensions must be whole numbers from 0 to {subject.codes.shape[1] - 1}, got {dim!r}")
     if not found:
-        raise InputError("no latent dimension is active", "name some with dimensions=[0, 1]")
+        raise InputError("no latent dimension is active", "name dimensions to show, for example dimensions=[0, 1]")
     return _traversed(subject, [(int(dim), walks.walked(subject, int(dim))) for dim in found], ax)
 
 
@@ -418,7 +416,7 @@ def training(source: Any, *, term: str | None = None, ax: Any = None) -> Any:
     else:
         history, terms = _history(source), [overview.BOUND, overview.RATE, overview.DISTORTION]
     if not history:
-        raise InputError("the run has no training history", "fit it with epochs of at least 1")
+        raise InputError("the run has no training history", "fit for at least one epoch")
     known = [key for key, *_ in terms]
     if term is not None and term not in known:
         raise InputError(f"term must be one of {', '.join(known)}, got {term!r}")

@@ -126,7 +126,8 @@ def _divided(
             f"the validation data must be rows like X, of shape {wanted}, got {len(held)} rows of shape {shape}"
         )
     if rows.c is not None:
-        raise InputError("validation data have no conditions c", "give validation as a fraction of the rows")
+        what = "the rows have conditions c, but separate validation data cannot have any"
+        raise InputError(what, "give validation as a fraction of the rows")
     with concerning("the validation data"):
         require_support(model, _transformed(held.x, transform, settings.seed))
     return rows, held

@@ -140,7 +140,7 @@ def some(x: Tensor | Lazy, index: Tensor) -> Tensor | Lazy:
 class View(Lazy):
     """A lazy array whose rows have another event shape (with the same number of cells) or another type.
 
-    Gray images ``N x H x W`` become the model's ``N x 1 x H x W``, and 16-bit levels become floats. Raises
+    Grey images ``N x H x W`` become the model's ``N x 1 x H x W``, and 16-bit levels become floats. Raises
     ``ValueError`` if the number of cells differs.
     """
 

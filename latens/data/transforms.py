@@ -23,8 +23,8 @@ def binarize(x: Tensor, rows: Tensor, seed: int) -> Tensor:
     """Dynamic binarisation: 1 with probability x, for grey values in [0, 1] or with 8 bits (Salakhutdinov & Murray
     2008).
 
-    The training loader passes a new seed in each epoch, the validation loader always the same. The result is uint8, in
-    the shape ``[B, ...]`` of x.
+    The training loader passes a new seed in each epoch; the validation loader always passes the same seed. The result
+    is uint8, in the shape ``[B, ...]`` of x.
     """
     level = x.float() / 255 if not x.is_floating_point() else x
     return (uniform(seed, rows, x[0].numel()).view(x.shape).to(x.device) < level).byte()

@@ -126,7 +126,7 @@ def collapse_warning(
     model: nn.Module, x: Tensor, active: int, latent_dim: int, beta: float = 1.0, noise: float | None = None
 ) -> str | None:
     """A sentence on inactive units, with the cause if theory gives one (:func:`why_inactive`); None if every unit is
-    active. The eigenvalues of the rows ``x [N, *event]`` are used."""
+    active. The cause is found from the eigenvalues of the rows ``x [N, *event]``."""
     if active >= latent_dim:
         return None
     idle = latent_dim - active

@@ -4,7 +4,8 @@ A link in such a folder would make latens read or write elsewhere, and reading a
 Therefore every file there is opened as a :class:`Part`: a regular file, opened by its name relative to the folder,
 without following links. It is checked after it is opened, so nobody can replace it between the check and the opening.
 The folder itself, which the user names, may be a link. A hard link cannot be told from other regular files. Some
-systems (Windows) have no file descriptors for folders. There the paths are checked instead, without that guarantee.
+systems (Windows) have no file descriptors for folders; on these, latens checks the paths instead, without that
+guarantee.
 """
 
 from __future__ import annotations

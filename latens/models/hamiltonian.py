@@ -51,14 +51,14 @@ class Hamiltonian(VAE):
     .. math:: \rho' = \rho + \frac{\epsilon}{2} \nabla \ln \pi(z), \qquad z' = z + \epsilon \rho', \qquad
         \rho'' = \rho' + \frac{\epsilon}{2} \nabla \ln \pi(z').
 
-    The weights satisfy E[w] = p(x) for every number of steps and every step size, where
+    The weights satisfy E[w] = p(x) for every number of steps and every step size; here
 
     .. math:: \ln w = \ln p(x, z_T) - \ln q_0(z_0 \mid x)
         + \sum \left[\ln p(\rho_{\text{after}}) - \ln p(\rho_{\text{before}})\right]
 
-    sums over the stretches between two refreshments of momenta. ``log_pz`` of the draw is ln p(z_T), and ``log_qz`` is
-    the rest of ln w: a density on the extended space, so q and p of the draw have no KL in closed form. With 0 steps it
-    is the plain VAE. Evaluation takes gradients with respect to z, too.
+    and the sum runs over the stretches between two refreshments of the momenta. ``log_pz`` of the draw is ln p(z_T),
+    and ``log_qz`` is the rest of ln w: a density on the extended space, so q and p of the draw have no KL in closed
+    form. With 0 steps it is the plain VAE. Evaluation takes gradients with respect to z, too.
 
     eps (below ``LIMIT``), b and the power are learned, but never change within a draw. Steps that adapt during a draw
     would need different weights; with these weights, they would bias both the lower and the upper bound.
@@ -289,10 +289,10 @@ class RiemannianHamiltonian(Hamiltonian):
     .. math:: H(z, \rho) = -\ln \pi(z) + \frac12 \ln \det G(z) + \frac12 \rho^\top G^{-1}(z)\, \rho.
 
     Two of the three parts of a step are implicit, and solved by ``iterations`` rounds of a fixed-point iteration.
-    Volume is preserved, and the bound exact, only as far as this has converged; in each round, an error shrinks by
-    about the factor eps. A force (gradient of ln pi) longer than 1/eps, as from an untrained decoder of many cells, is
-    shortened to that length, so that no step diverges. This still preserves volume, because the force depends only on
-    z.
+    Volume is preserved and the bound is exact only as far as these iterations have converged; in each round, an error
+    shrinks by about the factor eps. A force (gradient of ln pi) longer than 1/eps, as from an untrained decoder of many
+    cells, is shortened to that length, so that no step diverges. This still preserves volume, because the force depends
+    only on z.
 
     Args:
         prior: p(z).

@@ -30,7 +30,7 @@ def aae(
         \mathbb{E}_x[\mathrm{softplus}(c(g(x)))]
 
     Use it when you want an autoencoder that can be sampled, and a discrepancy in closed form (wae_mmd) is too weak. On
-    Fashion-MNIST aae and wae_mmd differ little; sinkhorn_ae samples better.
+    Fashion-MNIST aae and wae_mmd differ little; the samples of sinkhorn_ae are better.
 
     Args:
         weight: λ, the weight of deceiving the critic, a number from 0.

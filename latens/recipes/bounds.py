@@ -193,8 +193,8 @@ def piwae(
         w_{ij}
 
     Use it when many draws help the decoder but hurt the encoder. It is the slowest of the bounds (130 s on
-    Fashion-MNIST, compared with 5 s for vae); its samples from the prior were the best of the importance-weighted
-    bounds.
+    Fashion-MNIST, compared with 5 s for vae); its samples from the prior were better than those of the other
+    importance-weighted bounds.
 
     Args:
         k: Draws in each of the encoder's bounds, a whole number from 1.

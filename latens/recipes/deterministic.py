@@ -47,8 +47,8 @@ def rae_gp(
     r"""The autoencoder with small codes and a decoder that changes slowly.
 
     Instead of the size of the decoder's weights, the penalty is the squared norm of its Jacobian with respect to the
-    code, estimated with one random projection for each draw (Hutchinson). f is the output of the decoder's network: the
-    standardised mean of a normal likelihood. Training steps differentiate twice and are not compiled.
+    code, estimated with one random projection for each draw (Hutchinson). f is the output of the decoder's network; for
+    a normal likelihood, it is the standardised mean. Training steps differentiate twice and are not compiled.
 
     .. math::
 

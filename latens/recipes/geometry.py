@@ -109,9 +109,9 @@ def poincare(
 ) -> Built:  # fmt: skip
     r"""The VAE in hyperbolic space with wrapped normals.
 
-    Codes lie in the Poincaré ball, whose volume grows with distance as the number of leaves of a tree does. Posterior
-    and prior are normals of the tangent space, wrapped onto the ball; the decoder begins with distances to hyperplanes
-    of the ball. The rate is estimated from the draws.
+    Codes lie in the Poincaré ball, whose volume grows with distance as the number of leaves of a tree grows with depth.
+    Posterior and prior are normals of the tangent space, wrapped onto the ball; the decoder begins with distances to
+    hyperplanes of the ball. The rate is estimated from the draws.
 
     .. math::
 

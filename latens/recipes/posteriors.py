@@ -78,8 +78,8 @@ def planar(
 ) -> Built:  # fmt: skip
     r"""The VAE with a posterior bent by planar flow steps.
 
-    Normal noise u passes through steps that each push it along one direction, with vectors from the encoder; then it is
-    scaled and shifted as in vae. The rate is estimated from the draws.
+    Normal noise u passes through steps, each of which pushes it along one direction; the encoder gives the vectors of
+    each step. The result is scaled and shifted as in vae. The rate is estimated from the draws.
 
     .. math::
 

@@ -1,4 +1,5 @@
-"""Training a convolutional network on images: 32 and 64 channels, 4 x 4, stride 2, 256 hidden, batches of 128."""
+"""Training a convolutional network on images in batches of 128: two 4 x 4 convolutions of stride 2 with 32 and 64
+channels, and 256 hidden units."""
 
 from speed.case import Case, Size
 from speed.training import contenders

@@ -119,7 +119,7 @@ def _require_space(out: str, rows: int, columns: int) -> None:
             raise InputError(
                 f"{rows:,} samples would take at least {needed / 2**30:,.0f} GiB on the disk of {out}, but only "
                 f"{there / 2**30:,.0f} are free",
-                "ask for fewer",
+                "ask for fewer samples",
             )
 
 

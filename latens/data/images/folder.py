@@ -32,7 +32,7 @@ class ImageFolder(Found):
     """Images as found, in the order of their names.
 
     Args:
-        x: ``[N, H, W]`` gray or ``[N, C, H, W]`` in colour, uint8 (uint16 if all are 16-bit gray).
+        x: ``[N, H, W]`` grey or ``[N, C, H, W]`` in colour, uint8 (uint16 if all are 16-bit grey).
         labels: codes ``[N]`` of ``label_names``, or None.
         label_names: the names of the subfolders, or None.
         row_names: the paths of the files relative to the folder, separated by "/"; "name#2" is the second page.
@@ -54,17 +54,15 @@ def image_folder(
 
     If a file has several pages (TIFF) or frames (GIF, WebP, PNG), the first is read; with ``pages``, each page is a
     row. A single file is a stack whose pages are rows. Files are sorted by path, character by character; hidden files
-    are left out. If every image is gray, the array is gray. It is 16-bit if all images are 16-bit, and has the values 0
+    are left out. If every image is grey, the array is grey. It is 16-bit if all images are 16-bit, and has the values 0
     and 1 if all images are black and white. If any image has colours, the array is RGB. Transparent images are laid on
     white, unless all have transparency and at least one is in colour (then RGBA). With ``size``, images of other sizes
     are scaled to cover it, with their aspect ratio (Lanczos), and cropped around the centre.
 
     Args:
-        path: the folder, or one file.
-        size: (height, width), or one number for both.
-        skip_bad: whether to leave out damaged files (and pages) and list them in ``skipped``, instead of an error.
-        pages: whether every page is a row; otherwise a note says how many pages were left out.
-        progress: called with (files read, all files).
+        path: the folder, or one file. size: (height, width), or one number for both. skip_bad: whether to leave out
+        damaged files (and pages) and list them in ``skipped``, instead of raising an error. pages: whether every page
+        is a row; otherwise a note says how many pages were left out. progress: called with (files read, all files).
         in_memory: up to this many bytes of pixels, the array is made at once; beyond, ``x`` is an ``ImageFiles``.
 
     Raises:
@@ -130,7 +128,7 @@ def _left_out(first_pages: Iterable[Page]) -> list[str]:
     most, further = max(left, key=lambda page: page.of), count(sum(page.of - 1 for page in left), "page")
     return [
         f"of {count(len(left), 'file')} with several pages, only the first page was read, and {further} were left out "
-        f"({most.of - 1:,} of {most.file}): fit with --pages to make each a row"
+        f"({most.of - 1:,} of {most.file}): fit with --pages to make each page a row"
     ]
 
 

@@ -21,7 +21,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 PAGED = ("TIFF", "GIF", "WEBP", "PNG")  # formats that can have several pages or frames
 NAMED = 5  # a message names at most this many sizes
 MAX_SIDE = 4_096  # the largest side to which images are scaled, in pixels
-_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # modes of 16-bit gray; for PNG some versions of PIL use "I"
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # modes of 16-bit grey; for PNG some versions of PIL use "I"
 _GRAY = ("1", "L", "LA", "La", *_DEEP)
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 # For each EXIF orientation, PIL's transposition that undoes it
@@ -95,7 +95,7 @@ def _turn_to(path: Path, image: Any, page: int) -> None:
 
 
 def _gray_palette(image: Any) -> bool:
-    """Whether a palette holds only grays, as in a gray GIF."""
+    """Whether a palette holds only greys, as in a grey GIF."""
     if image.palette is None:
         return False
     form, values = image.palette.getdata()
@@ -123,7 +123,7 @@ def common_form(
         mode = "L" if alpha else "1" if bilevel == whole else "I;16" if deep == whole else "L"
     for said, words in (
         (scaled, f"{count(scaled, 'image')} scaled to cover {height}x{width} and cropped around the centre"),
-        (gray % whole, f"{gray:,} gray and {whole - gray:,} colour images: all are read in colour"),
+        (gray % whole, f"{gray:,} grey and {whole - gray:,} colour images: all are read in colour"),
         (deep * (mode != "I;16"), f"{count(deep, 'image')} of 16 bits read as 8 bits"),
         (alpha * (mode != "RGBA"), f"{count(alpha, 'image')} with transparency laid on white"),
     ):
