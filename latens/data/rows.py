@@ -530,9 +530,9 @@ def as_table(x: np.ndarray, names: Sequence[str] | None = None) -> Any:
     return pa.table(columns, names=header)
 
 
-def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
+def as_matrix(table: Any, names: Sequence[str] | None = None, *, gaps: bool = False) -> np.ndarray:
     """The columns of an arrow table as one matrix ``[N, D]`` of their common type; ``InputError`` unless all columns
-    are numbers without gaps."""
+    are numbers. With ``gaps``, missing cells are NaN; otherwise they are refused."""
     columns = []
     for name in names or table.column_names:
         cells = table.column(name)
@@ -540,7 +540,7 @@ def as_matrix(table: Any, names: Sequence[str] | None = None) -> np.ndarray:
         if numbers is None:
             what = f"column {name!r} is of the type {cells.type}, but only numbers fit here"
             raise InputError(what, f"leave it out with --drop {name!r}")
-        if np.isnan(numbers).any():
+        if not gaps and np.isnan(numbers).any():
             row = int(np.isnan(numbers).argmax())
             what = f"row {row} (counted from 0): column {name!r} is missing, but only complete rows fit here"
             raise InputError(what, "fill the cell, or leave the row out")

@@ -77,7 +77,7 @@ class Writer:
         if self._is_table:
             self._write_table(values if is_table else self._as_table(values), rows)
         else:
-            self._write_array(as_matrix(values) if is_table else values, rows)
+            self._write_array(as_matrix(values, gaps=True) if is_table else values, rows)
 
     def _as_table(self, array: np.ndarray) -> Any:
         flat = array.reshape(len(array), -1) if array.ndim > 2 else array
