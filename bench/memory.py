@@ -166,7 +166,7 @@ def page() -> str:
 def main() -> None:
     """Measure the commands asked for, or write the table of earlier figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="1,20", help="measure these millions of rows, and always 10,000 rows")
+    parser.add_argument("--rows", default="1,20", help="measure these millions of rows, and 10,000 rows")
     parser.add_argument("--formats", default="parquet,npy,csv")
     parser.add_argument("--commands", default=",".join(COMMANDS))
     parser.add_argument("--folder", type=Path, help="keep the tables here; by default they are removed")

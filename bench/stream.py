@@ -39,7 +39,7 @@ def child(*words: str) -> tuple[dict[str, Any], dict[str, float]]:
     if status:
         raise SystemExit(f"latens {' '.join(words)} ended with status {status}")
     seconds = {"wall": time.monotonic() - start, "processor": used.ru_utime + used.ru_stime}
-    last = answer[answer.rfind("\n{") + 1 :]  # a folder of parts gives a line for each part before
+    last = answer[answer.rfind("\n{") + 1 :]  # for a folder of parts, a line for each part comes first
     return json.loads(last), {"memory": used.ru_maxrss / 1024, **seconds}
 
 

@@ -135,7 +135,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "empty": (Items(person, 0), "the dataset has no rows: give at least two"),
     "ragged": (
         Items(lambda i: X[i, : 1 + i % 3]),
-        "item 1 of the dataset has the shape [2], but the first has [1]: give items of one shape, cut or padded",
+        "item 1 of the dataset has the shape [2], but the first has [1]: cut or pad the items to one shape",
     ),
     "broken": (
         Items(broken), "item 5 of the dataset (of 40) cannot be read (KeyError: 'lost'): correct the dataset"

@@ -39,8 +39,8 @@ def learned(seed: int, dim: int = 2, spread: float = 1.0) -> tuple[Inverse, Tens
 
 
 def grid_length(inverse: Inverse, a: np.ndarray, b: np.ndarray, n: int = 73, reach: int = 5) -> tuple[float, Tensor]:
-    """(the length of the shortest path made of straight moves of a fine grid from -6 to 6, each by up to ``reach``
-    places; the two places of the grid nearest to the ends)."""
+    """(the length of the shortest path of straight moves on a fine grid from -6 to 6, each by up to ``reach`` places;
+    the two places of the grid nearest to the ends)."""
     ticks = np.linspace(-6, 6, n)
     places = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), -1).reshape(-1, 2)
     index = np.arange(n * n).reshape(n, n)

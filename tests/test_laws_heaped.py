@@ -641,7 +641,7 @@ def test_cells_rounded_further_than_others_keep_their_share(name: str, n: int) -
         assert abs(seen - share) < 5 * error + 0.02, (digits, seen, share)
 
 
-# name: (numbers ``[n]`` on no grid, {digits: the share of the cells that are rounded to so many})
+# name: (numbers ``[n]`` on no grid, {digits: the share of the cells that are rounded to this number of digits})
 NO_GRID = {
     "half whole": (lambda r, n: r.normal(1000, 100, n), {0: 0.5}),
     "a tenth whole": (lambda r, n: r.uniform(-400, 400, n), {0: 0.1}),

@@ -77,7 +77,7 @@ FRAMES: dict[str, Any] = {
 
 
 def on_grid(cells: Any, decimals: int) -> bool:
-    """Whether each number is the float32 of a number of so many decimals."""
+    """Whether each number is the float32 of a number with ``decimals`` decimals."""
     found = np.asarray(cells)
     return found.dtype == np.float32 and bool((found == found.astype(np.float64).round(decimals).astype("f4")).all())
 

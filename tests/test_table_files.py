@@ -557,7 +557,7 @@ def test_a_folder_of_table_files_is_one_table(tmp_path: Path, case: str) -> None
 BAD_FOLDERS: dict[str, tuple[dict[str, Any], str]] = {
     "lacks": ({"a.csv": "x,k\n1,2\n", "b.csv": "k\n1\n"}, r"b\.csv lacks column 'x', which .*a\.csv has: all"),
     "more": ({"a.csv": "x\n1\n", "b.csv": "k,x\n1,2\n"}, r"a\.csv lacks column 'k', which .*b\.csv has"),
-    "kinds": ({"a.csv": "x\n1\n", "b.parquet": [1]}, r"holds a\.csv and b\.parquet, .*: leave one format in"),
+    "kinds": ({"a.csv": "x\n1\n", "b.parquet": [1]}, r"holds a\.csv and b\.parquet, .*: keep only files of one"),
     "partitions": (
         {"y=1/a.parquet": [1], "b.parquet": [1]},
         r"y=1/a\.parquet is in partitions by y, but .*b\.parquet is in partitions by none",

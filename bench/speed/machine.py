@@ -17,7 +17,7 @@ def load() -> float:
 
 
 def describe() -> dict[str, object]:
-    """The processor (with "AVX2" if it is one of x86 without wider registers), versions and variables."""
+    """The processor (with "AVX2" added if it is an x86 processor without wider registers), versions and variables."""
     try:
         info = Path("/proc/cpuinfo").read_text()
         narrow = " avx2" in info and " avx512f" not in info

@@ -161,7 +161,7 @@ def npy_header(file: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], 
     version = (file.read(1) + file.read(1)).ljust(2, b"\0")
     readers = {b"\1\0": np.lib.format.read_array_header_1_0, b"\2\0": np.lib.format.read_array_header_2_0}
     if version not in readers:
-        raise InputError(f"{what} is of .npy version {version[0]}.{version[1]}", "save it as version 1.0 or 2.0")
+        raise InputError(f"{what} has .npy version {version[0]}.{version[1]}", "save it as version 1.0 or 2.0")
     shape, fortran, dtype = readers[version](file)
     if dtype.hasobject:
         raise InputError(f"{what} holds Python objects, which latens never unpickles", "save an array of numbers")

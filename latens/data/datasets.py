@@ -206,7 +206,7 @@ def _checked(part: Callable[[Any], Any], item: Any, number: int, shape: tuple[in
     if shape is not None and array.shape != shape:
         raise InputError(
             f"item {number} of the dataset has the shape {list(array.shape)}, but the first has {list(shape)}",
-            "give items of one shape, cut or padded",
+            "cut or pad the items to one shape",
         )
     return array
 

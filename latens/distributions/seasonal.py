@@ -200,7 +200,7 @@ class Seasonal(Heaped):
         return parts.squeeze(-2) if parts.shape[-2] == 1 else parts.logsumexp(-2)
 
     def _log_parts(self, scores: Tensor) -> Tensor:
-        """The same for each component, ``[C, ..., M, n]``."""
+        """ln of the mass under each component between neighbouring scores, ``[C, ..., M, n]``."""
         low, high = scores[:-1].unsqueeze(-2), scores[1:].unsqueeze(-2)
         found = log_between(low, high, self.loc, self.scale)
         found = found + self.log_mixing if self.loc.shape[-2] > 1 else found

@@ -67,9 +67,10 @@ def beta_vae(
 ) -> tuple[nn.Module, objectives.Objective]:  # fmt: skip
     r"""The VAE with its rate weighted by beta, at a fixed observation variance.
 
-    A beta above 1 gives a lower rate and a higher distortion: codes keep less, reconstructions blur more, and codes
-    tend to vary along separate factors. With a fixed variance c, a normal likelihood has the same optimum at (c, β) as
-    at (β c, 1). So beta then chooses the noise, and a variance that adapts to the data would undo part of its effect.
+    A beta above 1 gives a lower rate and a higher distortion: codes keep less information, reconstructions are blurred
+    more, and codes tend to vary along separate factors. With a fixed variance c, a normal likelihood has the same
+    optimum at (c, β) as at (β c, 1). So beta then chooses the noise, and a variance that adapts to the data would undo
+    part of its effect.
 
     .. math::
 

@@ -37,7 +37,7 @@ def hyperprior(
         latent_dim: Dimensions of z, a whole number from 1 to 65,536; auto: the smaller of 16 and the number of columns.
         hyper_dim: Dimensions of a, a whole number from 1; auto: a quarter of latent_dim, at least 1.
         components: Normals in the learned density of each dimension of a, a whole number from 1.
-        beta: Weight of the rate, a number from 0; 1 is the ELBO, more gives shorter codes.
+        beta: Weight of the rate, a number from 0; 1 is the ELBO, a larger weight gives shorter codes.
 
     References:
         * Ballé et al. (2018), Variational image compression with a scale hyperprior. ICLR

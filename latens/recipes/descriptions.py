@@ -91,7 +91,7 @@ class Description:
 
     @property
     def example_in_python(self) -> str:
-        """The same in Python, with data X."""
+        """Python code that fits the recipe to data X."""
         own = [f", {each.name}={each.default!r}" for each in self._own()[:1]]
         recipe = f'latens.Recipe("{self.name}"{own[0]})' if own else f'"{self.name}"'
         condition = ', condition="label"' if self.family == "labels" else ""

@@ -82,7 +82,7 @@ NARROW = {"float": np.float32, "halffloat": np.float16}  # floats of fewer digit
 
 
 def as_written(numbers: np.ndarray, type: str, decimals: int) -> np.ndarray:
-    """Numbers ``[N]`` from narrow floats, rounded to so many decimals wherever this is the same narrow float.
+    """Numbers ``[N]`` from narrow floats, rounded to ``decimals`` wherever the rounded number is the same narrow float.
 
     >>> as_written(np.array([np.float32(56.8), 1 / 3]), "float", 1).tolist()
     [56.8, 0.3333333333333333]

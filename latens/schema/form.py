@@ -507,7 +507,7 @@ class Times(Form):
         digits: the number of digits of a fraction of a second.
         zone: the IANA name of the zone of times that state none; "" for no zone. "+02:00" is the offset with which new
             ``%z`` cells are written.
-        short: whether midnights are written without a clock (2024-02-29 among 2024-03-01 09:30).
+        short: whether midnights are written as dates alone (2024-02-29 among cells such as 2024-03-01 09:30).
 
     >>> when = Times("date32[day]", pattern="%d.%m.%Y")
     >>> when.read(__import__("pyarrow").array(["29.02.2024", "30.02.2024"]))[0].to_pylist()

@@ -93,7 +93,7 @@ def sample(
     mixed = isinstance(schema, Table) and any(f.outputs_codes or f.value is not None for f in schema.fields)
     if mixed and extension in (".npy", ".npz"):
         raise InputError(
-            f"cannot write {out}: an array cannot hold a table of mixed columns", f"write {', '.join(TABLES)}"
+            f"cannot write {out}: an array cannot hold a table of mixed columns", f"write one of {', '.join(TABLES)}"
         )
     fitted = None if density == PRIOR else density_of(run, str(run.folder), density, quiet=quiet)
     asked: dict[str, Any] = {"mean": mean, "seed": seed, "given": conditions, "density": fitted, "missing": gaps,

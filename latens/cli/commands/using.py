@@ -226,7 +226,7 @@ def through(
     for out in outs:
         if require_free_output(out, folder, data) not in TABLES and asked.keep:
             what = f"cannot write {out}: an array has no place for the column {asked.keep[0]!r} (--keep)"
-            raise InputError(what, f"write {', '.join(TABLES)}")
+            raise InputError(what, f"write one of {', '.join(TABLES)}")
     run = loaded(folder, asked.own)
     if isinstance(data, Rows):
         return InMemory(run, data)
@@ -300,7 +300,7 @@ def _require_table_for(out: str, rows: Rows) -> None:
         if rows.x.num_rows and numbers_of(cells[:1]) is None:
             raise InputError(
                 f"cannot write {out}: an array cannot hold the column {name!r}, which has no numbers",
-                f"write {', '.join(TABLES)}",
+                f"write one of {', '.join(TABLES)}",
             )
 
 
@@ -437,7 +437,7 @@ def impute(
     beside = [] if uncertainty is None else [uncertainty]
     for table in beside:
         if require_free_output(table, folder, data) not in TABLES:
-            raise InputError(f"cannot write {table}: uncertainties are a table", f"write {', '.join(TABLES)}")
+            raise InputError(f"cannot write {table}: uncertainties are a table", f"write one of {', '.join(TABLES)}")
         if Path(table).resolve() == Path(out).resolve():
             raise InputError(f"--uncertainty and --out name the same file {out}", "name two files")
     way = through(

@@ -224,7 +224,7 @@ def _footer(file: File) -> Any:
 
     with _named(file):
         if file.size < 12 or file.read(0, 4) != b"PAR1":
-            raise InputError(f"{file.name} is not a Parquet file, as it does not start with PAR1", "give another")
+            raise InputError(f"{file.name} is not a Parquet file, as it does not start with PAR1", "give another file")
         if file.read(file.size - 4, file.size) != b"PAR1":
             raise InputError(f"{file.name} is truncated, as it does not end as a Parquet file does", "get it again")
         with pq.ParquetFile(file.handle()) as parquet:

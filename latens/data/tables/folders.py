@@ -58,7 +58,7 @@ def tables_below(root: Path) -> tuple[str, list[str]]:
     if len(kinds) > 1:
         (first, *_), (other, *_) = list(kinds.values())[:2]
         what = f"{root} holds {first} and {other}, but the files of a table must have one format"
-        raise InputError(what, "leave one format in the folder")
+        raise InputError(what, "keep only files of one format in the folder")
     if kinds and (root / "_delta_log").is_dir():
         raise InputError(f"{root} is a Delta table, and some of its files may be outdated", "save it as Parquet")
     return next(iter(kinds.items()), ("", []))

@@ -858,7 +858,8 @@ class ColumnScan:
             self.values = None
 
     def as_written(self, decimals: int) -> ColumnScan:
-        """The same for narrow floats that were numbers of so many decimals."""
+        """The scan of a column of narrow floats, as it would be for the numbers of ``decimals`` decimals that they
+        stand for."""
         counts: dict[float, int] = {}
         for value, count in (self.values or {}).items():
             number = float(as_written(np.array([value]), str(self.type), decimals)[0])
@@ -1113,7 +1114,7 @@ def _decimals(values: np.ndarray, most: int = 9) -> int | None:
 
 def _narrow_decimals(values: np.ndarray, type: str) -> int | None:
     """The number of decimals to which nearly all of the numbers ``[N]`` were rounded before they became narrow floats;
-    None if there is no such number, or if so many floats of this type may be near such decimals by chance.
+    None if there is no such number, or if as many floats of this type may be near such decimals by chance.
 
     >>> _narrow_decimals(np.float64(np.float32([20.1, 56.8, 3.7, 99.4, 7.2, 8.3])), "float")
     1

@@ -582,7 +582,7 @@ class Read:
     unread: Mapping[str, Any] = field(default_factory=dict)
 
     def take(self, rows: Any) -> Read:
-        """The same for the rows with these numbers ``[B]``."""
+        """What was read of the rows with these numbers ``[B]``."""
         unread = {name: mask.take(rows) for name, mask in self.unread.items()}
         text = None if self.text is None else self.text.take(rows)
         return dataclasses.replace(self, table=self.table.take(rows), text=text, unread=unread)

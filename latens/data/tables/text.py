@@ -486,8 +486,9 @@ def _wanted(layout: Layout) -> list[str]:
 
 
 def _cut_exactly(layout: Layout, where: str) -> dict[str, pa.ChunkedArray]:
-    """The same, cut by Python's csv module, which is slower. It raises at the first line that has too many or too few
-    fields, or that repeats the column names. A line of another length that begins with # is a comment."""
+    """The cells of each column as texts, cut by Python's csv module, which is slower. It raises at the first line that
+    has too many or too few fields, or that repeats the column names. A line of another length that begins with # is a
+    comment."""
     wanted, width = _wanted(layout), len(layout.names)
     columns: dict[str, list[str]] = {j: [] for j in wanted}
     for line, record in records(layout.data, layout.start, layout.delimiter, where, layout.line):

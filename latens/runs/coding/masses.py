@@ -160,7 +160,8 @@ class Ordered(ABC):
         return guess, start, end
 
     def _searched(self, slots: np.ndarray, cells: Cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same by search: the range of each symbol is cut into ``_WAYS`` parts until it is one symbol."""
+        """(symbol, start, frequency) of each slot by search: its range of symbols is cut into ``_WAYS`` parts until it
+        is one symbol."""
         low, width = np.zeros_like(slots), np.full_like(slots, self.size)
         start, end = np.zeros_like(slots), np.full_like(slots, TOTAL)
         each = np.arange(len(slots))
