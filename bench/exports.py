@@ -92,7 +92,7 @@ def _kind(value: Any) -> Any:
 
 
 def operations(run: Any, part: str) -> str:
-    """The digest of the operations of a part on three rows; of a part without a graph, why it has none."""
+    """The digest of the operations of a part on three rows, or the reason why the part has no graph."""
     from latens.errors import InputError
     from latens.runs.export import writing
 

@@ -1,4 +1,5 @@
-"""Laws of conformal p-values, contributions, the AUROC and its error, and closest rows: numpy loops and scikit-learn.
+"""Laws of conformal p-values, contributions, the AUROC and its error, and closest rows, checked by numpy loops and
+scikit-learn.
 
 Stochastic tests compare with 4 standard errors: two-sided false-alarm rate 6e-5 for one comparison, one-sided 3e-5.
 Every seed is fixed.

@@ -1,4 +1,4 @@
-"""Orders between columns of which one has heaps or last digits that differences would lose."""
+"""Orders between two columns, one of which has heaps or last digits that a model of the difference would lose."""
 
 from __future__ import annotations
 

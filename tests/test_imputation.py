@@ -1,5 +1,5 @@
-"""Laws of missing cells: exact conditionals of the linear-Gaussian model, levels by Bayes' rule, cells that are
-missing because of their value; and in the user's form, observed cells stay as they are."""
+"""Laws of missing cells: exact conditionals of the linear-Gaussian model, levels by Bayes' rule, and cells that are
+missing because of their value; observed cells stay as they are in the user's form."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Recipes that depend on the scale of data: they work on tables of numbers as on arrays, and name the column
-otherwise."""
+"""Recipes that depend on the scale of data: they work on tables of numbers as on arrays, and otherwise name the column
+that they cannot take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text goes from file to file in windows: the output equals that of memory byte for byte."""
+"""Text goes from file to file in windows: the output equals that for data in memory, byte for byte."""
 
 from __future__ import annotations
 

@@ -352,7 +352,7 @@ def check_format(record: dict[str, Any], path: Path) -> None:
     """Raise ``InputError`` unless this version can read the format of the record."""
     found = record.get("format")
     if not is_whole(found) or int(found) < 1:
-        raise InputError(f"{path} does not say the format of its run", "restore it from a copy, or fit again")
+        raise InputError(f"{path} does not state the format of its run", "restore it from a copy, or fit again")
     if int(found) > FORMAT:
         raise InputError(
             f"{path} has run format {found}, but latens {latens.__version__} reads formats up to {FORMAT}",

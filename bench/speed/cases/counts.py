@@ -1,4 +1,5 @@
-"""Training on counts: 20,000 cells x 1,000 genes, 128 hidden, 10 latent dimensions, negative binomial, batch 128."""
+"""Training on counts: 20,000 cells x 1,000 genes, 128 hidden units, 10 latent dimensions, a negative binomial
+likelihood and batches of 128."""
 
 from speed.case import Case, Size
 from speed.training import contenders, times

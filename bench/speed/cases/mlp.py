@@ -1,4 +1,4 @@
-"""Training on images in memory: 784-512-10 and back, ReLU, batches of 128, Adam 1e-3, Bernoulli likelihood."""
+"""Training on images in memory: 784-512-10 and back, ReLU, batches of 128, Adam at 1e-3 and a Bernoulli likelihood."""
 
 from speed.case import Case, Size
 from speed.training import contenders, in_bfloat16, times

@@ -15,7 +15,7 @@ from speed.peers.work import Work
 
 
 def with_own_maps(network: nn.Module) -> nn.Module:
-    """The same weights in latens' own linear maps."""
+    """The network, with its linear maps replaced by those of latens and its weights unchanged."""
     for part in network.modules():
         if type(part) is nn.Linear:
             part.__class__ = networks.Linear

@@ -130,10 +130,11 @@ class _Reader:
         form = self.word(member, "encoding-type") or self.word(member, "h5sparse_format")
         by_columns = form.startswith("csc")
         if not form.startswith(("csr", "csc")):
-            raise self.refuse(f"{what} is encoded as {form or 'nothing known'!r}, not as an array, csr or csc matrix")
+            states = f"has the encoding {form!r}" if form else "states no encoding"
+            raise self.refuse(f"{what} {states}, but only an array, csr or csc matrix can be read")
         declared = np.asarray(member.attrs.get("shape", member.attrs.get("h5sparse_shape", ())))
         if declared.shape != (2,) or declared.dtype.kind not in "iu" or declared.min() < 0:
-            raise self.refuse(f"{what} does not say its shape")
+            raise self.refuse(f"{what} does not state its shape")
         shape = tuple(int(n) for n in declared)
         inside = self.members(member)
         data, indices, starts = (

@@ -188,8 +188,8 @@ def _last(part: nn.Module) -> nn.Module:
 
 
 def layer_sizes(info: DataInfo, latent_dim: int, layers: int) -> list[int]:
-    """The sizes of a ladder's layers, from the top: the lowest has ``latent_dim`` numbers, each layer above half as
-    many.
+    """The sizes of a ladder's layers, from the top: the lowest has ``latent_dim`` numbers, and each layer has half as
+    many as the layer below it.
 
     >>> from latens.schema import Schema
     >>> layer_sizes(DataInfo(Schema((20,), "vector", "continuous"), 10), 16, 3)
