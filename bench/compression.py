@@ -155,11 +155,11 @@ def markdown(found: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default=",".join(CASES), help="data sets, separated by commas")
-    parser.add_argument("--epochs", type=int, default=0, help="of the fits; without it, the default")
-    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="the folder of data files")
-    parser.add_argument("--folder", type=Path, default=Path("bench/data/compression"), help="of runs and data")
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the figures kept into a page")
+    parser.add_argument("--cases", default=",".join(CASES), help="compress these data sets, separated by commas")
+    parser.add_argument("--epochs", type=int, default=0, help="fit for this many epochs; 0: the default")
+    parser.add_argument("--files", type=Path, default=Path("bench/data"), help="find data files here")
+    parser.add_argument("--folder", type=Path, default=Path("bench/data/compression"), help="keep runs and data here")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="put the table of the kept figures into this page")
     options = parser.parse_args()
     if options.table:
         text = markdown(lines(RESULTS))

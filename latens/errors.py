@@ -52,9 +52,9 @@ def concerning(what: object) -> Iterator[None]:
     """Put ``what`` (a file, a folder, a source of data) in front of any ``InputError`` raised within the block.
 
     >>> with concerning("rows.npy"):
-    ...     raise InputError("the data is empty")
+    ...     raise InputError("the data are empty")
     Traceback (most recent call last):
-    latens.errors.InputError: rows.npy: the data is empty
+    latens.errors.InputError: rows.npy: the data are empty
     """
     try:
         yield

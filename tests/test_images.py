@@ -402,7 +402,7 @@ def test_a_lazy_file_that_is_damaged_or_changes_is_named_when_it_is_read(tmp_pat
         save(tmp_path / f"{name}.png", levels(40, 40))
     lazy = image_folder(tmp_path, in_memory=0).x
     save(tmp_path / "b.png", levels(41, 40))
-    with pytest.raises(InputError, match=r"b.png has changed, as it is 41x40 and was 40x40"):
+    with pytest.raises(InputError, match=r"b.png has changed, as it is 41x40 but was 40x40"):
         lazy[[0, 1]]
     (tmp_path / "b.png").write_bytes((tmp_path / "c.png").read_bytes()[:700])
     with pytest.raises(InputError, match=r"b.png cannot be decoded"):

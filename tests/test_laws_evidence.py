@@ -283,7 +283,7 @@ def test_impossible_estimates_are_refused_with_the_reason() -> None:
         evaluation.grid_nll(linear(), t(X))
     with pytest.raises(InputError, match="temperatures"):
         evaluation.annealed_nll(linear(), t(X), temperatures=0)
-    with pytest.raises(InputError, match="log_px has 3 values and x has 64 rows"):
+    with pytest.raises(InputError, match="log_px has 3 values but x has 64 rows"):
         evaluation.inference_gaps(linear(), t(X), t(LOG_P[:3]))
     with pytest.raises(InputError, match="proposal must be one of encoder, mixture, auto"):
         evaluation.nll(linear(), t(X), proposal="wide")

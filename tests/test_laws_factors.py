@@ -331,7 +331,7 @@ def test_one_code_or_one_factor_leaves_scores_out_and_says_so() -> None:
         (FACTORS, np.where(FACTORS == 5, np.nan, FACTORS), "factor 2 (counted from 0) has no value in row 25"),
         (np.where(FACTORS == 5, np.inf, FACTORS), FACTORS, "codes, row 25: a number is not finite"),
         (FACTORS[:, 0], FACTORS, "codes must be rows [n, d], got an array of shape [240]"),
-        (FACTORS[:, :1], FACTORS, "MIG compares the two best dimensions of codes, which have only one"),
+        (FACTORS[:, :1], FACTORS, "MIG compares the two best dimensions of codes, but these codes have only one"),
         (FACTORS, [[f"x{row}"] for row in range(240)], "factor 0 (counted from 0) has a different word in every row"),
         (FACTORS[:3], FACTORS[:3], "there are 3 rows of codes and factors: give at least 4"),
     ],

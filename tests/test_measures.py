@@ -124,7 +124,7 @@ def test_numbers_of_a_table_have_indicators_for_levels_and_no_gaps() -> None:
     "words, sentence",
     [
         ("run --factors sizes", "--factors: {}/table.csv has no column 'sizes' (did you mean size?): it has a, b, c"),
-        ("run --factors a", "--factors a: the model reads this column: fit with --drop 'a', or name another"),
+        ("run --factors a", "--factors a: the model reads this column: fit with --drop 'a', or name another column"),
         ("run --factors short.npy", "short.npy has 50 rows of factors, but {}/table.csv has 200 rows: give one row "
          "of factors for each row"),
         ("run table.csv --factors short.npy", "factors have 50 rows, but the data have 200: give one row of factors "

@@ -224,8 +224,8 @@ def test_a_bad_cell_in_a_later_chunk_is_named_by_its_position() -> None:
         ({"levels": 1}, "levels must be"),
         ({"levels": True}, "levels must be"),
         ({"levels": 5, "kind": "binary"}, "omit one"),
-        ({"levels": 5}, r"has 7.0 at row 1, column 0 .*0..4"),
-        ({"kind": "binary"}, r"has 7.0 at row 1, column 0 .*0 and 1"),
+        ({"levels": 5}, r"have 7.0 at row 1, column 0 .*0..4"),
+        ({"kind": "binary"}, r"have 7.0 at row 1, column 0 .*0 or 1"),
         ({"names": ["a"]}, "1 names do not fit"),
     ],
 )
@@ -249,7 +249,7 @@ def test_new_data_is_checked_against_the_schema() -> None:
         (broken(-1.0, (900, 5), digits.data), "-1.0 at row 900"),
         (broken(0.5, (900, 5), digits.data), "0.5 at row 900"),
         (broken(np.nan, (900, 5), digits.data), "NaN at row 900"),
-        (np.full((2, 64), 200, "uint8"), "has 200 at row 0"),
+        (np.full((2, 64), 200, "uint8"), "have 200 at row 0"),
         (digits.data.astype(complex), "Complex"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -221,11 +221,11 @@ def spoil(hub: Hub, how: str) -> None:
 
 
 FAULTS = {
-    "lacks weights": "me/mine on the hub holds no run of latens: name another",
+    "lacks weights": "me/mine on the hub holds no run of latens: name another repository",
     "cut weights": "me/mine on the hub holds no valid run (model.safetensors is damaged",
     "edited": "me/mine on the hub holds no valid run (run.json is damaged",
     "no run": "me/mine on the hub holds no valid run (run.json is damaged",
-    "huge text": "me/mine on the hub: run.json has 1,099,511,627,776 bytes, too many for a run: name another",
+    "huge text": "me/mine on the hub: run.json has 1,099,511,627,776 bytes, too many for a run: name",
     "huge weights": "me/mine on the hub has 1,073,741,824 GiB, but only ",
     "another size": "me/mine on the hub: metrics.csv does not have the size that the hub states: try again later",
     "refuses": "the hub refuses me/mine (403): log in with `hf auth login`, or set HF_TOKEN for an account with "
@@ -253,7 +253,8 @@ def test_names_folders_and_other_repositories_are_checked(hub: Hub, monkeypatch:
         latens.load("hf://mine")
     assert refused("pull", "me/absent", "--out", "x").startswith("the hub has no run me/absent, or hides it from you: ")
     hub.repositories["me/other"] = {"config.json": b"{}", "model.safetensors": b"0"}
-    assert refused("pull", "me/other", "--out", "x") == "me/other on the hub holds no run of latens: name another"
+    said = "me/other on the hub holds no run of latens: name another repository"
+    assert refused("pull", "me/other", "--out", "x") == said
     assert refused("push", "run", "me/other").startswith("me/other on the hub holds something other than a run (config")
     assert hub.repositories["me/other"].keys() == {"config.json", "model.safetensors"}
     done("push", "run", "me/mine")

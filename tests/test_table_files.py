@@ -492,7 +492,7 @@ def test_a_folder_of_parquet_files_is_one_table_of_a_common_type(tmp_path: Path)
         assert len({str(b.schema) for b in batches}) == 1 and pa.Table.from_batches(batches).equals(table)
     assert read_table(parts(*(pa.array([w, "z"]).dictionary_encode() for w in "ab")))["x"].to_pylist() == list("azbz")
     message = refusal(parts(i32, i32, ["a"]))
-    assert "column 'x' is of type int32 in part-0.parquet and of type string in part-2.parquet" in message
+    assert "column 'x' is of type int32 in part-0.parquet but of type string in part-2.parquet" in message
     assert "part-1.parquet: column 'x', row 1 is not finite" in refusal(parts([1.0], [1.0, np.inf]))
     folder = parts(i32, i32)
     parquet.write_table(pa.table({"y": i32}), folder / "part-1.parquet")

@@ -358,7 +358,7 @@ def sample(
     mean: Annotated[bool, option("--mean", help="Write the mean of p(x|z) instead of a draw from it.")] = False,
     given: Annotated[
         list[str] | None,
-        option("--set", metavar="NAME=VALUE", help="Give this condition that value; repeat for more."),
+        option("--set", metavar="NAME=VALUE", help="Set a condition to a value; repeat for more."),
     ] = None,
     density: Annotated[
         str, option(metavar="NAME", help="Draw codes from this density, fitted by `latens density`.")
@@ -457,7 +457,7 @@ def report(
         bool, option("--samples", help="For arrays and images, add scores of samples (as `latens evaluate --samples`).")
     ] = False,
     gaps: Annotated[
-        bool, option("--gaps", help="Add where the bound loses nats (as `latens evaluate --gaps`). Takes minutes.")
+        bool, option("--gaps", help="Show where the bound loses nats (`latens evaluate --gaps`). Takes minutes.")
     ] = False,
     labels: Labels = None,
     reading: Any = None,
@@ -547,7 +547,8 @@ def pull(
 @command
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", callback=importable, help="Explain this one; default: list all.")
+        str | None,
+        typer.Argument(metavar="[NAME]", callback=importable, help="Explain this recipe; default: list all."),
     ] = None,
     as_json: Json = False,
 ) -> Any:

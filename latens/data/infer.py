@@ -42,7 +42,7 @@ def as_array(x: Any) -> tuple[np.ndarray, tuple[str, ...] | None]:
     if _is_frame(x):
         return _from_frame(x)
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise InputError(f"the data has {int(x.mask.sum()):,} masked cells", "fill them with X.filled(value)")
+        raise InputError(f"the data have {int(x.mask.sum()):,} masked cells", "fill them with X.filled(value)")
     if hasattr(x, "detach") and hasattr(x, "cpu"):  # a torch tensor, perhaps with a gradient or on another device
         x = x.detach().cpu()
         if str(x.dtype) == "torch.bfloat16":  # numpy has no bfloat16
@@ -173,7 +173,7 @@ def _layout(x: np.ndarray) -> tuple[str, tuple[int, ...], str]:
     if x.ndim == 2 and x.shape[1] == 0:
         raise InputError(f"0 feature(s) (shape={x.shape}) while a minimum of 1 is required", "give at least one column")
     if x.ndim in (2, 3, 4) and x.size == 0:
-        raise InputError(f"the data is empty, with the shape {x.shape} (n_samples={len(x)})", "give some rows")
+        raise InputError(f"the data are empty, with the shape {x.shape} (n_samples={len(x)})", "give some rows")
     if x.ndim == 2:
         return "vector", x.shape[1:], ""
     if x.ndim == 3:

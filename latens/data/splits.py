@@ -67,7 +67,8 @@ def held_count(rows: int, validation: float | str) -> int:
     held = round(rows * validation)
     if rows - held < 1 or (validation > 0 and held < 1):
         side = "training" if rows - held < 1 else "validation"
-        raise InputError(f"a validation fraction of {validation:g} leaves none of {rows} rows for {side}", "change it")
+        what = f"a validation fraction of {validation:g} leaves none of {rows} rows for {side}"
+        raise InputError(what, "give another fraction")
     return held
 
 

@@ -22,7 +22,6 @@ COMPONENTS = (1, 2, 5, 10, 20)
 WIDTHS = tuple(np.geomspace(0.02, 2, 13))  # widths of kernels to try, in standard deviations of the training data
 
 
-
 @dataclass
 class PCABaseline:
     r"""PCA with q components, and the probabilistic model that it fits (Tipping & Bishop 1999):

@@ -631,7 +631,8 @@ def _levels(column: np.ndarray, name: str) -> np.ndarray:
 
 def _require_codes(codes: np.ndarray, name: str) -> None:
     if codes.shape[1] < 2:
-        raise InputError(f"{name} compares the two best dimensions of codes, which have only one", "give at least 2")
+        what = f"{name} compares the two best dimensions of codes, but these codes have only one"
+        raise InputError(what, "give at least 2")
 
 
 def _require_factors(levels: np.ndarray, name: str) -> None:

@@ -140,7 +140,7 @@ def inference_gaps(
     x, c = as_tensors(x, c)
     if len(log_px) != trees.rows(x):
         raise InputError(
-            f"log_px has {len(log_px)} values and x has {trees.rows(x)} rows", "pass one value of ln p(x) for each row"
+            f"log_px has {len(log_px)} values but x has {trees.rows(x)} rows", "pass one value of ln p(x) for each row"
         )
     require_support(model, x, c)
     own: list[Tensor] = []

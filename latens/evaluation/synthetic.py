@@ -311,7 +311,7 @@ def _check(frames: Mapping[str, Frame], target: str | None) -> None:
             if kinds.get(name) != each.kinds.get(name):
                 here, there = (of.get(name, "absent") for of in (each.kinds, kinds))
                 raise InputError(
-                    f"column {name!r} is {here} in the {what} rows and {there} in the training rows",
+                    f"column {name!r} is {here} in the {what} rows but {there} in the training rows",
                     "give all tables the same columns",
                 )
         if each.rows < 2:

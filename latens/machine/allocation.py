@@ -49,7 +49,7 @@ class Modest(TorchDispatchMode):
             wanted = max(map(_cells, args), default=0) * (given.get("dtype") or torch.float32).itemsize
             if wanted > self.most:
                 raise InputError(
-                    f"{self.what} needs a tensor of {wanted:,} bytes and its weights have {self.most:,} at most",
+                    f"{self.what} needs a tensor of {wanted:,} bytes, but its weights have {self.most:,} at most",
                     "restore it from a copy, or fit again",
                 )
         return func(*args, **given)

@@ -41,8 +41,8 @@ def meant_more() -> str | None:
         return None
     words = "so this process trains alone: start several with `torchrun --nproc-per-node N -m latens fit …`"
     if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ and "RANK" not in os.environ:
-        return f"accelerate launch was asked for several processes and starts one on CPUs, {words}"
+        return f"accelerate launch was asked for several processes but starts only one on CPUs, {words}"
     for launcher, name in (("srun", "SLURM_STEP_NUM_TASKS"), *(("mpirun", name) for name in SIZE[1:])):
         if (count := _number([name], 1)) > 1:
-            return f"{launcher} started {count} processes and WORLD_SIZE says 1, {words}"
+            return f"{launcher} started {count} processes, but WORLD_SIZE says 1, {words}"
     return None

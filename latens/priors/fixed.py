@@ -70,7 +70,7 @@ class BallNormal(_Fixed):
 
     Args:
         dim: the dimensions of the ball, n.
-        c: > 0.
+        c: the ball has curvature -c, c > 0.
         scale: the square root of the variance; "auto" is 1, or less if 1 would reach too close to the boundary (volume
             grows with the dimension). ``InputError`` for a larger scale.
         riemannian: whether the normal is Riemannian instead of wrapped.

@@ -103,7 +103,7 @@ def _densities(rows: Sequence[DensityRow]) -> str:
     text = (
         "Codes are drawn from the prior, or from a density fitted to the codes of training rows. Energy: distance from "
         "drawn codes to the codes of held-out rows. Of data: distance from decoded draws to held-out rows, in standard "
-        "deviations of the data. Best is near the null, the distance between two sets of draws."
+        "deviations of the data. A good distance is near the null, the distance between two sets of draws."
     )
     return f"<h3>Densities of codes</h3>{how(text)}" + data_table(_heads(columns, "drawn from"), lines)
 

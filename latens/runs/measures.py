@@ -135,4 +135,5 @@ def _array(rows: Rows) -> np.ndarray:
 
 def _require_codes(run: Run) -> None:
     if isinstance(run.model, Generator):
-        raise InputError(f"the recipe {run.name!r} gives no codes of rows, so there is nothing to score", "fit another")
+        what = f"the recipe {run.name!r} gives no codes of rows, so there is nothing to score"
+        raise InputError(what, "fit another recipe")

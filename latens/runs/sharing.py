@@ -62,7 +62,8 @@ def push(folder: str | Path, name: str, *, public: bool = False) -> dict[str, An
         url = str(api.create_repo(name, exist_ok=True, private=not public))
         there = api.list_repo_files(name)
         if "run.json" not in there and (other := [each for each in there if each not in (".gitattributes", CARD)]):
-            raise InputError(f"{name} on the hub holds something other than a run ({other[0]})", "name another")
+            what = f"{name} on the hub holds something other than a run ({other[0]})"
+            raise InputError(what, "name another repository")
         gone = [each for each in there if _is_shared(each) and each not in content]
         steps: list[Any] = [CommitOperationAdd(path, data) for path, data in content.items()]
         steps += [CommitOperationDelete(path) for path in gone]
@@ -136,7 +137,7 @@ def _fetch(name: str, place: Path) -> list[str]:
         found = api.model_info(name, files_metadata=True)
         sizes = {each.rfilename: each.size for each in found.siblings or () if _is_shared(each.rfilename)}
         if not {"run.json", "model.safetensors", "metrics.csv"} <= sizes.keys():
-            raise InputError(f"{name} on the hub holds no run of latens", "name another")
+            raise InputError(f"{name} on the hub holds no run of latens", "name another repository")
         _require_sizes(name, sizes, place)
         (place / "densities").mkdir(parents=True)
         for path in sorted(sizes):
@@ -151,7 +152,8 @@ def _fetch(name: str, place: Path) -> list[str]:
         runs.weights(place, runs.read_record(place))
     except InputError as error:
         said = re.sub(rf"{re.escape(str(place))}/?", "", str(error))
-        raise InputError(f"{name} on the hub holds no valid run ({said})", "name another, or ask its owner") from None
+        what = f"{name} on the hub holds no valid run ({said})"
+        raise InputError(what, "name another repository, or ask its owner") from None
     return sorted(sizes)
 
 
@@ -159,7 +161,8 @@ def _require_sizes(name: str, sizes: dict[str, int | None], place: Path) -> None
     """Raise ``InputError`` if a text file is too large, or all files together are too large for the disk."""
     for path, size in sizes.items():
         if size is None or (size > TEXT and not path.endswith(".safetensors")):
-            raise InputError(f"{name} on the hub: {path} has {size or 0:,} bytes, too many for a run", "name another")
+            what = f"{name} on the hub: {path} has {size or 0:,} bytes, too many for a run"
+            raise InputError(what, "name another repository")
     needed = sum(size or 0 for size in sizes.values())
     existing = next(folder for folder in place.parents if folder.exists())
     if needed > (there := shutil.disk_usage(existing).free):

@@ -443,17 +443,17 @@ class Schema:
             return "counts must be whole numbers from 0" + _instead(values)
         if self.levels and self.span:
             which = f"{self.levels:,} evenly spaced numbers from {self.span[0]:g} to {self.span[1]:g}"
-            return f"this data takes {which}; for values in between, fit with kind continuous"
+            return f"give one of the {which}; for values in between, fit with kind continuous"
         if self.kind == "binary":
-            return "this binary data takes 0 and 1"
+            return "give 0 or 1, as the data are binary"
         if self.kind == "levels":
-            return f"this data takes the whole numbers 0..{top} ({self.levels} levels)"
-        return "this data is kept as 8-bit whole numbers, 0..255"
+            return f"give one of the whole numbers 0..{top} ({self.levels} levels)"
+        return "give whole numbers 0..255, as the data are kept in 8 bits"
 
     def refusal(self, value: Any, index: tuple[int, ...], wanted: str) -> InputError:
         """The error for a value at a position of the user's array that does not fit."""
         shown = "NaN" if value != value else f"{value.item()!r}"
-        return InputError(f"the data has {shown} at {place(self.layout, self.names, index)}", wanted)
+        return InputError(f"the data have {shown} at {place(self.layout, self.names, index)}", wanted)
 
 
 def _is_numeric(dtype: str) -> bool:

@@ -431,7 +431,6 @@ _READ = {
 }  # fmt: skip
 
 
-
 def is_iso_span(pattern: str) -> bool:
     """Whether a pattern is one of those for ISO 8601 time spans; each of them reads all such spans."""
     return pattern in ISO or bool(_ISO_PARTS.fullmatch(pattern))

@@ -557,8 +557,8 @@ class Law:
         period: the unit of ``calendar``, 1 (day) for dates.
         cycles: for dates, the cycles of ``CYCLES`` whose phases (months, days of the week, hours) can depend on other
             columns.
-        rounded: pairs (unit, share), units decreasing: if values lie on no grid, this share of those that are not
-            multiples of the units before it are multiples of the unit.
+        rounded: pairs (unit, share), units decreasing: if values lie on no grid, this share of the values that are not
+        multiples of an earlier unit are multiples of the unit.
 
     Raises:
         InputError: the fields contradict each other.
@@ -734,8 +734,9 @@ class Law:
         return np.clip(found, self.knots[0], self.knots[-1])
 
     def _partly_rounded(self, x: np.ndarray) -> np.ndarray:
-        """Numbers ``[N]`` of which, if they spread evenly between multiples of a unit, its share become such multiples:
-        those nearest to them. The others spread evenly again. Multiples stay as they are.
+        """Numbers ``[N]``, a part of which is rounded to each unit: those nearest to its multiples, which are its share
+        of the numbers if these spread evenly between multiples. The others spread evenly again. Multiples stay as they
+        are.
 
         >>> Law((0.0, 9.0), (-2.0, 2.0), rounded=((1.0, 0.5),))._partly_rounded(np.array([2.9, 3.2, 3.3, 3.5])).round(2)
         array([3. , 3. , 3.1, 3.5])

@@ -205,7 +205,7 @@ class Trainer:
             losses, terms, observed = self.forward(batch.x, batch.c, batch.weight)
         if losses.keys() != self.players.keys():
             raise ValueError(
-                f"the objective gives losses of {', '.join(losses)} and has the players {', '.join(self.players)}",
+                f"the objective gives losses of {', '.join(losses)} but has the players {', '.join(self.players)}",
                 "return one loss per player",
             )
         active = {name: player for name, player in self.players.items() if self.step % player.every == 0}

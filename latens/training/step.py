@@ -44,7 +44,7 @@ class Step:
         draw.weight = weight
         if self.processes.count > 1 and not has_row_noise(draw.q):
             raise InputError(
-                f"several processes need a posterior whose noise is drawn by rows, and {type(draw.q).__name__} draws "
+                f"several processes need a posterior whose noise is drawn by rows, but {type(draw.q).__name__} draws "
                 "noise in another way",
                 "draw it through latens.tensors.randomness.standard_normal, or use one process",
             )

@@ -77,7 +77,8 @@ def decompress(folder: str, file: str, out: str, *, own: str | None) -> Answer:
 
 
 def _original(run: Run, data: str, reading: Mapping[str, Any] | None) -> Any:
-    """All columns of a table as its file stores them, with a text file's columns as text; None if it is no table."""
+    """All columns of a table as its file stores them, with a text file's columns as text; None if the data are no
+    table."""
     if data in EMBEDDED:
         found = read(data).x
         return found if hasattr(found, "column_names") else None

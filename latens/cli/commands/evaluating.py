@@ -38,10 +38,10 @@ def _rows_for(
         InputError: there is an option for reading data, but no data.
     """
     if data is None and labels is not None:
-        raise InputError("--labels needs DATA", "name the data; the run's own data have their own labels")
+        raise InputError("--labels needs DATA, as the run's own data have their own labels", "name the data")
     if data is None and reading:
         name = option_of(next(iter(reading)))
-        raise InputError(f"{name} needs DATA", "name the data; the run's own data are read as they were in fitting")
+        raise InputError(f"{name} needs DATA, as the run's own data are read as in the fit", "name the data")
     return held_out_of(run, folder) if data is None else figures_for(run, data, labels, reading)
 
 

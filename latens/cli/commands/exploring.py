@@ -31,7 +31,8 @@ def explore(
             raise InputError(f"cannot write {out}: the explorer is an HTML page", "name a file that ends in .html")
         writable(out)
     if data is None and (labels is not None or reading):
-        raise InputError("options for reading data need DATA", "name the data; the run's own are read as in fitting")
+        what = "options for reading data need DATA, as the run's own data are read as in the fit"
+        raise InputError(what, "name the data")
     run = runs.load(folder, recipe=own)
     rows = in_memory(again(runs.read_record(folder), Path(folder))[1]) if data is None else (
         data_for(run, data, labels, reading))  # fmt: skip

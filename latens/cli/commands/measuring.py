@@ -162,7 +162,7 @@ def _require_free(run: Run, names: Sequence[str], there: Sequence[str], origin: 
             raise InputError(f"--factors: {origin} has no column {name!r}{nearest(name, list(there))}", columns)
         if name in (run.schema.names or () if run.schema is not None else ()):
             raise InputError(
-                f"--factors {name}: the model reads this column", f"fit with --drop {name!r}, or name another"
+                f"--factors {name}: the model reads this column", f"fit with --drop {name!r}, or name another column"
             )
 
 

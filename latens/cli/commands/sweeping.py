@@ -67,7 +67,8 @@ def _values(name: str, text: str, default: Any) -> list[Any]:
         if numeric and not is_number(value) and value != "auto":
             raise InputError(f"--grid {name}: {value!r} is not a number")
         if re.search(r"[^\w.+-]", str(value)):
-            raise InputError(f"--grid {name}: the value {value!r} cannot be part of a folder's name", "give another")
+            what = f"--grid {name}: the value {value!r} cannot be part of a folder's name"
+            raise InputError(what, "give another value")
     if len({*map(str, values)}) < len(values):
         raise InputError(f"--grid {name} has a value twice", "give each value once")
     return values

@@ -103,7 +103,7 @@ class _Reader:
             raise self.refuse(f"{what} lies in another file")
         declared = math.prod(member.shape) * member.dtype.itemsize
         if declared > _SUSPECT and declared > _RATIO * member.id.get_storage_size():
-            raise self.refuse(f"{what} declares {declared:,} bytes and holds {member.id.get_storage_size():,}")
+            raise self.refuse(f"{what} declares {declared:,} bytes but holds {member.id.get_storage_size():,}")
         if h5py.check_string_dtype(member.dtype) is not None:
             return member.asstr(errors="replace")[()].astype(str)
         values = member[()]
@@ -152,10 +152,11 @@ class _Reader:
         if indices.dtype.kind not in "iu" or starts.dtype.kind not in "iu":
             raise self.refuse(f"the indices of {what} are not integers")
         if len(starts) != major + 1:
-            raise self.refuse(f"{what}/indptr has {len(starts):,} entries and needs {major + 1:,}")
+            raise self.refuse(f"{what}/indptr has {len(starts):,} entries but needs {major + 1:,}")
         if len(data) != len(indices) or int(starts[0]) != 0 or int(starts[-1]) != len(data):
             raise self.refuse(
-                f"{what} has {len(data):,} values, {len(indices):,} indices, and indptr says {int(starts[-1]):,}"
+                f"{what} has {len(data):,} values and {len(indices):,} indices, but indptr runs from "
+                f"{int(starts[0]):,} to {int(starts[-1]):,}"
             )
         falling = np.flatnonzero(starts[1:] < starts[:-1])
         if len(falling):
@@ -163,7 +164,8 @@ class _Reader:
         beyond = np.flatnonzero((indices < 0) | (indices >= minor))
         if len(beyond):
             place = int(beyond[0])
-            raise self.refuse(f"{what}/indices has {int(indices[place])} at {place}, beyond the {minor:,} there are")
+            inside = f"must have numbers from 0 to {minor - 1:,}"
+            raise self.refuse(f"{what}/indices has {int(indices[place])} at {place}, but {inside}")
 
     def word(self, member: Any, name: str) -> str:
         value = member.attrs.get(name, "")

@@ -231,7 +231,7 @@ def _page(path: Path, image: Any, form: PixelForm, page: int) -> np.ndarray:
     _turn_to(path, image, page)
     width, height = _shown_size(path, image)
     if not form.resize and (height, width) != (form.height, form.width):
-        what = f"{path} has changed, as it is {height}x{width} and was {form.height}x{form.width}"
+        what = f"{path} has changed, as it is {height}x{width} but was {form.height}x{form.width}"
         raise InputError(what, "leave the files alone while they are read")
     turn = _TURNS.get(_orientation(image))
     try:

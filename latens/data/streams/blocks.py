@@ -73,7 +73,7 @@ class GatheredRows:
                 self.space = trees.map_tree(lambda leaf: leaf.new_empty((self._capacity, *leaf.shape[1:])), tree)
         own, given = trees.leaves(self.space), trees.leaves(tree)
         if forms(own) != forms(given):
-            what = f"the rows of one block are {forms(own)} and the rows of another are {forms(given)}"
+            what = f"the rows of one block are {forms(own)}, but the rows of another are {forms(given)}"
             raise InputError(what, "encode all blocks in the same form")
         for target, leaf in zip(own, given):
             target[where] = leaf if kept is None else leaf[kept]
@@ -97,7 +97,7 @@ def read_block(blocks: Blocks, block: int) -> tuple[Tree, Tree]:
     tree = blocks.read(block)
     if {leaf.shape[0] for leaf in trees.leaves(tree)} != {blocks.sizes[block]}:
         found = sorted({leaf.shape[0] for leaf in trees.leaves(tree)})
-        what = f"block {block} has {' and '.join(map(str, found))} rows and declares {blocks.sizes[block]}"
+        what = f"block {block} has {' and '.join(map(str, found))} rows but declares {blocks.sizes[block]}"
         raise InputError(what, "encode every row once")
     return tree
 

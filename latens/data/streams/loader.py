@@ -251,5 +251,6 @@ def _copy(tree: Tree, start: int, stop: int) -> Any:
 def _increasing(numbers: Sequence[int] | np.ndarray | Tensor, rows: int) -> np.ndarray:
     held = np.asarray(numbers, dtype=np.int64)
     if len(held) and (held[0] < 0 or held[-1] >= rows or (np.diff(held) <= 0).any()):
-        raise InputError(f"the held-out rows must be increasing numbers from 0 to {rows - 1}", "sort them, each once")
+        what = f"the held-out rows must be increasing numbers from 0 to {rows - 1}"
+        raise InputError(what, "sort them, and give each once")
     return held

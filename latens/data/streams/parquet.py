@@ -258,7 +258,7 @@ def _common(files: list[File], schemas: list[Any], names: list[str], chosen: boo
             if here != there:
                 wider = joined_type(plain_type(here) or here, plain_type(there) or there)
                 if wider is None:
-                    what = f"column {name!r} is {here} in {file.name} and {there} in {files[0].name}"
+                    what = f"column {name!r} is {here} in {file.name} but {there} in {files[0].name}"
                     raise InputError(what, "write it with one type")
                 types[name] = wider
     return pa.schema([first.field(n).with_type(t).with_nullable(True) for n, t in types.items()], first.metadata)

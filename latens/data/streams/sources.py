@@ -256,7 +256,8 @@ class AsTable(Stream):
     def table(self, array: np.ndarray) -> Any:
         """An arrow table of a matrix ``[B, D]``; ``InputError`` for a different number of columns."""
         if array.shape[1] != len(self.names or ()):
-            raise InputError(f"{self.origin} has {array.shape[1]} columns", f"give {len(self.names or ())}")
+            what = f"{self.origin} has {array.shape[1]} columns, not {len(self.names or ())}"
+            raise InputError(what, "give the columns of the fit")
         return as_table(array, self.names)
 
     def piece(self, block: int) -> Any:

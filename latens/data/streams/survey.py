@@ -238,7 +238,7 @@ def _table_schema(
 
 
 def _of_all(schema: Schema, rows: int) -> Schema:
-    """The schema, with the number of all rows in the text of its reason, instead of the rows it was found from."""
+    """The schema, whose reason gives the number of all rows, instead of the number of rows in the sample."""
     return dataclasses.replace(schema, reason=re.sub(", [0-9,]+ x", f", {rows:,} x", schema.reason, count=1))
 
 
@@ -254,7 +254,7 @@ class _TableScan:
         self.scans = [ColumnScan(field.name, means.get(field.name, field.type)) for field in stream.arrow]
 
     def update(self, piece: Any, first: int, asked: Asked) -> bool:
-        """Take more rows into account; returns False, as the data stay a table."""
+        """Take more rows into account; returns False, because the data remain a table."""
         for scan, cells in zip(self.scans, self.read(piece).columns):
             scan.update(cells, first)
         return False

@@ -342,7 +342,7 @@ def _common_schema(files: _Files, names: Sequence[str], where: Path) -> pa.Schem
             wider = joined_type(type, field.type)
             if wider is None:
                 raise InputError(
-                    f"{where}: column {shown(field.name)} is of type {type} in {origin.name} and of type "
+                    f"{where}: column {shown(field.name)} is of type {type} in {origin.name} but of type "
                     f"{field.type} in {part.name}",
                     "write it with one type in all files",
                 )

@@ -531,7 +531,7 @@ def as_table(x: Any, *, finite: bool = True) -> tuple[pa.Table, Callable[[pa.Tab
     table, back = _converted(x)
     require_names(table.column_names, "the data")
     if table.num_columns == 0 or table.num_rows == 0:
-        raise InputError(f"the data has {'no rows' if table.num_columns else 'no columns'}", "give some")
+        raise InputError(f"the data have {'no rows' if table.num_columns else 'no columns'}", "give some")
     return plain_table(table, "the data", finite=finite).unify_dictionaries(), back
 
 

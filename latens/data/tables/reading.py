@@ -134,7 +134,7 @@ def _usual(field: Any) -> Form:
 
 @dataclass(frozen=True)
 class Understood:
-    """The cells of one column, understood.
+    """The cells of one column, read as values.
 
     Args:
         values: the values ``[N]``.
@@ -203,7 +203,7 @@ def understood(
 def _known(
     column: Any, name: str, where: str, hints: Hints, form: Form, comma: bool | None, order: str | None
 ) -> Understood:
-    """Read cells by the form of a run. If it cannot read all of them, a form of the same kind that does is used."""
+    """Read cells by the form of a run. If it cannot read all of them, a form of the same kind that can is used."""
     values, bad = form.read(column)
     values = without_codes(values, hints.na_of(name)) if isinstance(form, Numbers) else values
     if not pc.any(bad, min_count=0).as_py():
@@ -804,9 +804,6 @@ def _assembled(table: Any, found: dict[str, Understood], hints: Hints, is_file: 
     return Read(values, forms, pa.table(text) if text else None, _notes(found, hints), unread)
 
 
-
-
-
 def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:
     """The remarks on all columns, one sentence per kind of remark."""
     gathered: dict[tuple[str, str], list[tuple[str, int]]] = {}
@@ -829,8 +826,8 @@ def _notes(found: dict[str, Understood], hints: Hints) -> tuple[str, ...]:
             elif what == "order":
                 order = _order(one.form)
                 notes.append(
-                    f"column {shown(name)}: dates such as {shown(text)} were read {order}, as all are then first of a "
-                    f"month; pass --format {name}=FORM for another form"
+                    f"column {shown(name)}: dates such as {shown(text)} were read {order}, because each is then the "
+                    f"first of a month; pass --format {name}=FORM for another form"
                 )
             elif what == "missing" or hints.na is None:
                 gathered.setdefault((what, text), []).append((name, count))

@@ -14,7 +14,6 @@ from latens.schema.arrow import listed, pa, pc
 INDEX = "__index_level_"  # the name that pandas gives to an unnamed row index in a file
 
 
-
 def shown(text: str) -> str:
     """A user's text for a message: quoted, on one line, cut to forty characters.
 

@@ -46,7 +46,8 @@ def likelihood_name(info: DataInfo, likelihood: str) -> str:
         raise InputError(f"likelihood = {likelihood} needs {wanted} (seen: {schema.reason})", NORMAL)
     elif likelihood in COUNTS and schema.kind != "count":
         raise InputError(
-            f"likelihood = {likelihood} needs counts (seen: {schema.reason})", "if they are counts, pass --kind count"
+            f"likelihood = {likelihood} needs counts (seen: {schema.reason})",
+            "if the values are counts, pass --kind count",
         )
     elif (
         likelihood == "continuous_bernoulli"
