@@ -131,6 +131,22 @@ def test_the_density_is_the_free_one_divided_by_the_allowed_mass_and_0_elsewhere
     assert torch.allclose(none.log_prob(x), px.log_prob(x)) and torch.allclose(none.log_masses, px.log_masses)
 
 
+@pytest.mark.parametrize("name", [name for name in COLUMNS if law(name).step])
+def test_values_off_the_grid_that_keep_the_order_have_the_mass_of_the_nearest_allowed_place(name: str) -> None:
+    """A row that was not in the fit may have more digits, and equal its limit. (.7 of a step is nearer to the place
+    above it, which a limit of .7 does not allow.)"""
+    px, step = free(name, "one"), law(name).step
+    assert step is not None
+    apart = [v for v in possible(name) if all(abs(v - atom) > 2 * step for atom in law(name).atoms)]
+    v = apart[len(apart) // 2]
+    for sign, part in ((-1, 0.7), (1, 0.3)):
+        base, place = v + part * step, v + (sign > 0) * step
+        x = torch.tensor([base, base - sign * 1e-3 * step, base + sign * 1e-3 * step, place])[:, None]
+        found = cut(px, base, sign, False).log_prob(x)[:, 0]
+        assert found[0] == found[2] == found[3] > -math.inf and found[1] == -math.inf
+        assert cut(px, base, sign, True).log_prob(x)[0] == -math.inf
+
+
 @pytest.mark.parametrize("name", COLUMNS)
 def test_draws_are_those_of_rejection_sampling(name: str) -> None:
     """Kolmogorov-Smirnov tests of 20,000 draws and at least 300 accepted ones at a level of 1e-5 each; about 250 tests

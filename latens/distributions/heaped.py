@@ -254,7 +254,9 @@ class Margins:
         at, slack = base.unsqueeze(-1), (SAME * base.abs()).unsqueeze(-1)
         above = either(after.unsqueeze(-1), self.atoms > at + slack, self.atoms >= at - slack)
         inside = either(sign.unsqueeze(-1) > 0, above, ~above) | none
-        return Cut(edge, self.score(edge)[0], sign, inside & ~self.atoms.isnan())
+        slack = torch.minimum(slack.squeeze(-1), torch.where(self.step > 0, self.step / 4, math.inf))
+        limit = torch.where(base.isnan(), edge, base + torch.where(after, slack, -slack))
+        return Cut(limit, edge, self.score(edge)[0], sign, inside & ~self.atoms.isnan())
 
     def picked(self, table: Tensor, atom: Tensor) -> Tensor:
         """For each atom ``[..., n]``, its entry in a table ``[n, A]``; the first entry if there is no atom."""
@@ -267,12 +269,14 @@ class Cut:
     """The side of a number on which the values of each of n columns lie.
 
     Args:
+        limit: ``[..., n]``, the number, moved slightly to the side on which values that equal it do not lie.
         edge: ``[..., n]``, the edge of the first place on that side.
         score: ``[..., n]``, T(edge).
         sign: ``[n]``, 1 if the values lie above the edge, -1 if they lie below it.
         atoms: ``[..., n, A]``, whether each atom lies on that side.
     """
 
+    limit: Tensor
     edge: Tensor
     score: Tensor
     sign: Tensor
@@ -281,17 +285,22 @@ class Cut:
     def cells(self, shape: torch.Size, rows: Tensor, j: int) -> Cut:
         """The cut of column j in some rows, for a batch of this shape ``[..., n]``."""
         own = slice(j, j + 1)
-        edge, score = (part.expand(shape)[..., rows, own] for part in (self.edge, self.score))
-        return Cut(edge, score, self.sign[own], self.atoms.expand(*shape, -1)[..., rows, own, :])
+        limit, edge, score = (part.expand(shape)[..., rows, own] for part in (self.limit, self.edge, self.score))
+        return Cut(limit, edge, score, self.sign[own], self.atoms.expand(*shape, -1)[..., rows, own, :])
 
     def holds(self, value: Tensor, atom: Tensor) -> Tensor:
         """Whether values ``[..., n]``, which are these atoms (:meth:`Margins.atom`), lie on that side."""
-        found = self.sign * (value - self.edge) >= 0
+        found = torch.maximum(self.sign * (value - self.edge), self.sign * (value - self.limit)) >= 0
         if not self.atoms.shape[-1]:
             return found
         lead = broadcast_shape(atom.shape, self.atoms.shape[:-1])
         own = (atom - 1).clamp_min(0).expand(lead).unsqueeze(-1)
         return either(atom > 0, self.atoms.expand(*lead, -1).gather(-1, own).squeeze(-1), found)
+
+    def placed(self, value: Tensor) -> Tensor:
+        """Values ``[..., n]``, moved so that their nearest place is on that side: a value off the grid may lie on the
+        right side of the number, and nearer to a place on the wrong side."""
+        return torch.where(self.sign * (value - self.edge) < 0, 2 * self.edge - value, value)
 
     def confined(self, limits: Tensor) -> Tensor:
         """The part of an interval of scores ``[2, n]`` that lies on that side, ``[2, ..., n]``; if there is none, the
@@ -419,7 +428,9 @@ class Heaped(Distribution):
         m = self.margins
         value = value.to(m.knots.dtype)
         if self.cut is not None:
-            return torch.where(self.cut.holds(value, m.atom(value)), self._mixed_log_prob(value), -math.inf)
+            atom = m.atom(value)
+            placed = torch.where(atom > 0, value, self.cut.placed(value))
+            return torch.where(self.cut.holds(value, atom), self._mixed_log_prob(placed), -math.inf)
         return self._mixed_log_prob(value)
 
     def _mixed_log_prob(self, value: Tensor) -> Tensor:

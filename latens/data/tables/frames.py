@@ -219,8 +219,8 @@ def _categorical(column: pa.ChunkedArray, dtype: Any, own: Any) -> Any:
 
 
 class MatrixBack:
-    """Makes matrices ``[N, D]`` of a dtype, or of float64 if columns have fractions; a table with words stays a
-    table."""
+    """Makes matrices ``[N, D]`` of a dtype, or of float64 if the dtype cannot hold the cells; a table with words stays
+    a table."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
@@ -230,9 +230,13 @@ class MatrixBack:
         kinds = (is_a.is_null, is_a.is_boolean, is_a.is_integer, is_a.is_floating)
         if not all(any(test(type) for test in kinds) for type in table.schema.types):
             return table
-        columns = [np.asarray(column.to_numpy(), dtype=np.float64) for column in table.columns]
-        fractions = [np.float64] if pa.float64() in table.schema.types else []
-        return np.column_stack(columns).astype(np.result_type(self.dtype, *fractions))
+        matrix = np.column_stack([np.asarray(column.to_numpy(), dtype=np.float64) for column in table.columns])
+        dtype = np.dtype(self.dtype)
+        if dtype.kind == "f":
+            return matrix.astype(np.result_type(dtype, np.float64) if pa.float64() in table.schema.types else dtype)
+        with np.errstate(invalid="ignore"):
+            changed = matrix.astype(dtype)
+        return changed if np.array_equal(changed, matrix) else matrix
 
 
 class StructuredBack:
