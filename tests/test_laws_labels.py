@@ -143,6 +143,8 @@ def test_a_label_column_of_a_file_may_have_gaps(tmp_path: Path, monkeypatch: pyt
     words = ("fit", "rows.csv", "--out", "run", "--condition", "kind", "--epochs", "2", "--seed", "0")
     assert "which takes gaps" in refused(*words, "--recipe", "vae")
     done(*words, "--recipe", "m2")
+    page = Path("run/report.html").read_text("utf-8")
+    assert "missing" in page and str(np.iinfo(np.int64).min) not in page
     assert np.isfinite(figures("evaluate", "run", "rows.csv", "--k", "5")["nll"])
     done("encode", "run", "rows.csv", "--out", "codes.npy")
     codes = np.load("codes.npy")

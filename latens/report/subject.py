@@ -339,4 +339,5 @@ def _given_labels(x: Rows) -> tuple[np.ndarray, tuple[str, ...] | None]:
     values = x.given.conditions_of(x.cells, x.where)[column.name]
     if column.levels is None:
         return values, None
-    return values.astype(np.int64), tuple(str(level) for level in column.levels)
+    codes = np.nan_to_num(values, nan=len(column.levels)).astype(np.int64)
+    return codes, (*(str(level) for level in column.levels), "missing")

@@ -636,7 +636,7 @@ def _numeric(
 
 
 def _require_float32(scan: ColumnScan, largest: float, shift: float, unit: float) -> None:
-    if not (largest <= _FLOAT32.max and np.isfinite([shift, unit]).all() and not 0 < unit < _FLOAT32.tiny):
+    if not (largest <= float(_FLOAT32.max) and np.isfinite([shift, unit]).all() and not 0 < unit < _FLOAT32.tiny):
         raise InputError(
             f"column {scan.name!r}: its values ({scan.low:.3g} to {scan.high:.3g}) are beyond the range of float32",
             "give them in another unit",
