@@ -9,6 +9,8 @@ from functools import reduce
 from typing import Any
 
 from docutils import nodes
+from numpy.typing import ArrayLike
+from sphinx.util.typing import stringify_annotation
 
 
 def exists(dotted: str) -> bool:
@@ -31,10 +33,21 @@ def missing(app: Any, env: Any, node: nodes.Element, content: nodes.Node) -> nod
     return content if known else None
 
 
+SHORT = {  # what is shown in signatures: what Sphinx would show, or could not parse
+    "...": "<factory>",
+    "~numpy.typing.ArrayLike": re.escape(stringify_annotation(ArrayLike, "smart")),
+    r"~numpy.typing.NDArray[\1]": r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[([~\w.]+)\]\]",
+}
+
+
 def signature(app: Any, what: str, name: str, found: Any, options: Any, given: str, returned: str) -> Any:
-    """Show no arguments for a class without arguments, whatever torch's base class takes."""
-    any_at_all = what == "class" and re.fullmatch(r"\(\*args(: [\w~.]+)?, \*\*kwargs(: [\w~.]+)?\)", given or "")
-    return ("()", returned) if any_at_all else None
+    """Show no arguments for a class without arguments, whatever torch's base class takes, numpy's types by name, and
+    defaults that a function makes as an ellipsis."""
+    if what == "class" and re.fullmatch(r"\(\*args(: [\w~.]+)?, \*\*kwargs(: [\w~.]+)?\)", given or ""):
+        return "()", returned
+    for short, long in SHORT.items():
+        given, returned = (text and re.sub(long, short, text) for text in (given, returned))
+    return given, returned
 
 
 def setup(app: Any) -> dict[str, bool]:
