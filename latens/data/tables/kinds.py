@@ -1129,8 +1129,8 @@ def _narrow_decimals(values: np.ndarray, type: str) -> int | None:
 
 
 def _storage(fields: tuple[Column, ...], sample: Any) -> str:
-    """float64 if float32 would lose more than a thousandth of a column's standard deviation, move times to another hour,
-    or move a heap to another place of its law; else float32."""
+    """float64 if float32 would lose more than a thousandth of a column's standard deviation, move times to another
+    hour, or move a heap to another place of its law; else float32."""
     for f in fields:
         if f.is_modelled and f.low is not None:
             numbers = as_numbers(sample.column(f.name))
@@ -1142,7 +1142,7 @@ def _storage(fields: tuple[Column, ...], sample: Any) -> str:
                 loss = np.abs(values - values.astype(np.float32)).max(initial=0.0)
                 most = 1e-3 * (values.std() if len(values) else 1.0)
                 most = min(most, TENTH / 2) if f.law is not None and "day" in f.law.cycles else most
-                if not (loss <= most and np.isfinite(loss)) or f.law is not None and _are_moved(f.law, values):
+                if not (loss <= most and np.isfinite(loss)) or (f.law is not None and _are_moved(f.law, values)):
                     return "float64"
     return "float32"
 
