@@ -9,7 +9,7 @@
 Each run has a folder under ``--runs``; when started again, it continues where it stopped. Each estimate is a line of
 bench/results/published.jsonl, with the commit, the seed, the machine and the processor seconds of this call (fit,
 estimate). A line is "shortened" if the schedule was cut or has not ended, or if the estimate does not use all test
-rows. Test rows are binarised once, with a seed of their own.
+rows. Test rows are binarised once, with a separate seed.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def main() -> None:
         raise SystemExit("no row is named: name one or more rows of --list")
     for option in ("budget", "epochs", "nll_rows"):
         if (value := getattr(options, option)) is not None and not value > 0:
-            raise SystemExit(f"--{option.replace('_', '-')} must be above 0, got {value}: give more, or omit it")
+            raise SystemExit(f"--{option.replace('_', '-')} must be above 0, got {value}: raise it, or omit it")
     if unknown := [name for name in options.rows if name not in ROWS]:
         raise SystemExit(f"there is no row {unknown[0]!r}: name one of {', '.join(ROWS)}")
     for name in options.rows:

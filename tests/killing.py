@@ -102,7 +102,7 @@ def main(folder: Path, stride: int) -> dict[str, Any]:
     def small_page(path: Path, *given: Any, **more: Any) -> None:
         write_text(path, "report")
 
-    report.write = small_page  # the report has tests of its own; here it is just one of the files
+    report.write = small_page  # other tests check the report; here it is just one of the files
     source = folder / "rows.csv"  # numbers, words, and missing cells of both
     rng = np.random.default_rng(0)
     cells = [[f"{a:.3f}", f"{b:.3f}", word] for a, b, word in zip(*rng.normal(size=(2, 40)), ["x", "y", "z", "y"] * 10)]

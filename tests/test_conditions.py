@@ -120,7 +120,7 @@ def test_conditions_that_are_missing_unseen_or_unknown_are_refused(fitted):
 @pytest.mark.slow
 @pytest.mark.parametrize("prior", ["standard", "conditional"])
 def test_a_classifier_recognises_the_digit_that_was_asked_for(prior: str):
-    """It recognises at least 95 % of 500 samples; it is right for 98 % of real digits."""
+    """The classifier recognises at least 95 % of 500 samples; it is right for 98 % of real digits."""
     digits = load_digits()
     classifier = SVC(gamma=0.001).fit(digits.data[::2], digits.target[::2])
     source = read("digits")

@@ -280,7 +280,7 @@ def test_a_path_stands_for_its_data(tmp_path: Path):
 
 def test_the_order_of_the_rows_matters_neither_in_fitting_nor_after():
     x, weight = rows(210), np.random.default_rng(1).uniform(0, 2, 210)  # enough rows for a validation split
-    x[5], x[77] = x[3], x[3]  # duplicates, with weights of their own
+    x[5], x[77] = x[3], x[3]  # duplicates with separate weights
     order = np.random.default_rng(2).permutation(210)
     for given in (None, weight):
         one = VAE(**QUICK).fit(x, sample_weight=given)

@@ -533,9 +533,9 @@ def test_columns_of_lists_are_left_out_if_that_is_allowed(library: str) -> None:
 
 
 @pytest.mark.parametrize("cell, reason", [
-    ({"when": "01.01.1950"}, "when is 01.01.1950, below the smallest value seen in fitting"),
-    ({"price": "$9,999,999.00"}, "price is $9,999,999.00, above the largest value seen in fitting ($"),
-    ({"fee": "$6.00"}, "fee is $6.00, but it was always $5.00 in fitting"),
+    ({"when": "01.01.1950"}, "when is 01.01.1950, below the smallest value seen in the fit"),
+    ({"price": "$9,999,999.00"}, "price is $9,999,999.00, above the largest value seen in the fit ($"),
+    ({"fee": "$6.00"}, "fee is $6.00, but it was always $5.00 in the fit"),
 ])  # fmt: skip
 def test_reasons_show_cells_as_they_are_written(cell: dict[str, str], reason: str) -> None:
     when, price = [f"{day:%d.%m.%Y}" for day in DAYS], [f"${abs(z) * 3000 + 20:,.2f}" for z in Z]

@@ -208,7 +208,7 @@ def test_codes_are_the_nearest_ones_and_the_bound_is_that_of_a_one_hot_posterior
 
 @pytest.mark.parametrize("decay", [0.9, None])
 def test_the_losses_of_a_codebook_do_not_change_if_the_batch_is_given_twice(decay: float | None):
-    """Nor does the moving average."""
+    """The moving average does not change either."""
     x = torch.randn(9, 4)
     parts = []
     for batch in (x, torch.cat([x, x])):

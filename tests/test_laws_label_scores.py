@@ -98,7 +98,7 @@ def test_halves_contain_every_class_and_share_no_row() -> None:
 @pytest.mark.parametrize(
     "codes, labels, sentence",
     [
-        (APART, LABELS[:-1], "there are labels of shape [149] and 150 codes: give one for each code"),
+        (APART, LABELS[:-1], "there are labels of shape [149] and 150 codes: give one label for each code"),
         (APART, LABELS * 0, "all labels are 0: give rows of at least two classes"),
         (APART, np.arange(150), "the labels have 150 different values: give at most 100 classes"),
         (APART[:, 0], LABELS, "codes must be rows [n, d], got an array of shape [150]"),
@@ -115,9 +115,10 @@ def test_what_has_no_scores_is_reported_in_one_sentence(codes: np.ndarray, label
 @pytest.mark.parametrize(
     "arguments, k, sentence",
     [
-        ((APART, LABELS, APART, LABELS), 0, "k must be a whole number from 1 to 150, the rows, got 0"),
+        ((APART, LABELS, APART, LABELS), 0, "k must be a whole number from 1 to 150, the number of rows, got 0"),
         ((APART, LABELS, APART[:, :2], LABELS), 1, "test codes must be rows of 3 numbers, got shape [150, 2]"),
-        ((APART, LABELS, APART, LABELS[:9]), 1, "there are 9 test labels and 150 test codes: give one for each code"),
+        ((APART, LABELS, APART, LABELS[:9]), 1,
+         "there are 9 test labels and 150 test codes: give one label for each code"),
     ],
 )
 def test_rows_for_the_test_must_fit_the_others(arguments: tuple, k: int, sentence: str) -> None:

@@ -134,7 +134,7 @@ def test_python_says_what_the_command_prints(here):
     vae, table = latens.load("run"), changed([("price", 0.0, IMPOSSIBLE), ("colour", "purple", UNSEEN)]).infer_objects()
     with pytest.warns(UserWarning, match="1 row is impossible"):
         scores = vae.score_samples(table)
-    with pytest.warns(UserWarning, match="column 'colour': 1 cell with values not seen in fitting"):
+    with pytest.warns(UserWarning, match="column 'colour': 1 cell with values not seen in the fit"):
         assert vae.score(table) == pytest.approx(scores[1:].mean()) and scores[0] == -math.inf
     with pytest.warns(UserWarning):
         assert vae.anomaly_scores(table)[0] == math.inf
@@ -308,8 +308,8 @@ def test_the_count_of_filled_cells_is_that_of_the_output(here, monkeypatch):
 
 
 @pytest.mark.parametrize("cell, reason", [
-    ({"price": "6995.094812"}, "price is 6995.094812, above the largest value seen in fitting ($6,995.09)"),
-    ({"n": "2.5"}, "n is 2.5, a level that was never seen in fitting"),
+    ({"price": "6995.094812"}, "price is 6995.094812, above the largest value seen in the fit ($6,995.09)"),
+    ({"n": "2.5"}, "n is 2.5, a level that was never seen in the fit"),
 ])  # fmt: skip
 def test_a_reason_shows_in_full_the_values_that_rounding_would_hide(tmp_path, monkeypatch, cell, reason):
     monkeypatch.chdir(tmp_path)

@@ -265,7 +265,7 @@ REFUSED = {
     "score run empty --out o": "empty holds no data",
     "score run data --out o --keep kye --workers 1": "a.parquet: --keep: .*no column 'kye'.*2 more parts",
     "score run big.parquet --out o/ --keep log_px --workers 1": "no column 'log_px'",
-    "impute run data --out o --keep a --workers 1": "--keep a: the output has a column 'a' of its own",
+    "impute run data --out o --keep a --workers 1": "--keep a: the output already has a column 'a'",
     "score run data/c.csv --out o.npy --keep key": "an array has no place for the column 'key'",
     "encode run data --out o --samples 3": "a part holds at most one draw per row",
     "impute run data --out o --uncertainty u.csv": "is one file, but --out o is a folder of parts",

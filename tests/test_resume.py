@@ -57,7 +57,7 @@ def fit(out: Path, options: dict[str, Any], *, seed: int = 0, **more: Any) -> tu
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no report: it has tests of its own and takes longer than these fits."""
+    """Draw no report: other tests check it, and it takes longer than these fits."""
     monkeypatch.setattr("latens.report.write", lambda path, *given, **more: write_text(path, "page"))
 
 

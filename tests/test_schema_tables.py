@@ -247,7 +247,7 @@ def test_conditions_are_complete_and_known() -> None:
     assert np.array_equal(c["number"], np.array(GOOD["number"], np.float32)) and c["word"].dtype == np.float32
     for change, message in (
         ({"word": ["a", None, "b", "c"]}, "the condition 'word' of row 1 .* is missing: give one of a, b, c"),
-        ({"word": ["a", "b", "z", "c"]}, "the condition 'word' of row 2 .* is 'z', which was never seen in fitting"),
+        ({"word": ["a", "b", "z", "c"]}, "the condition 'word' of row 2 .* is 'z', which was never seen in the fit"),
         ({"number": [1.0, 2.0, 3.0, np.nan]}, "the condition 'number' of row 3 .* is missing"),
         ({"word": None}, "has no column 'word'"),
     ):

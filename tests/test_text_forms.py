@@ -98,7 +98,7 @@ FORMS: dict[str, tuple[list[str], list[Any], str]] = {
     "no zero before the point, two decimals": ([".36", "-.50", "11.25"], [0.36, -0.5, 11.25], "1234.50"),
     "signs of zeros": (["+0.1", "-0.2", "+0.0"], [0.1, -0.2, 0.0], "+1234.5"),
     "signs of whole zeros": (["+3", "-2", "+0"], [3, -2, 0], "int64"),
-    "a minus of its own": (["0.1", "−0.5"], [0.1, -0.5], "1234.5"),
+    "a minus sign of Unicode": (["0.1", "−0.5"], [0.1, -0.5], "1234.5"),
     "powers of ten": (["1.257e+04", "-3.210e-05"], [12570.0, -3.21e-05], "1.234e+03"),
     "powers of ten of spreadsheets": (["1.26E+04", "3.21E-05"], [12600.0, 3.21e-05], "1.23E+03"),
     "powers of ten, short": (["7E9", "4E-1"], [7e9, 0.4], "1E3"),

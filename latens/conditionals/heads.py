@@ -156,8 +156,8 @@ class LogNormalHead(Spread):
 
 
 class BetaHead(Spread):
-    """Beta with mean low + (high - low) sigmoid(shift + unit f) and a + b = 2 / scale²: uniform if all of these are
-    0."""
+    """Beta with mean low + (high - low) sigmoid(shift + unit f) and a + b = 2 / scale². It is uniform if the shift, f
+    and ln scale are 0."""
 
     low: Tensor
     high: Tensor

@@ -162,7 +162,8 @@ def _asked_layout(x: np.ndarray, layout: str) -> tuple[str, tuple[int, ...], str
         raise InputError(f"the layout must be one of auto, {', '.join(LAYOUTS)}, got {layout!r}")
     if x.ndim != LAYOUTS[layout] or x.size == 0:
         axes = f"{LAYOUTS[layout]} axes, none empty"
-        raise InputError(f"the layout {layout} needs {axes}, got the shape {x.shape}", "omit --layout, or name another")
+        what = f"the layout {layout} needs {axes}, got the shape {x.shape}"
+        raise InputError(what, "omit --layout, or name another layout")
     event = x.shape[1:]
     shape = (1, *event) if layout == "HW" else (event[2], *event[:2]) if layout == "HWC" else event
     return layout, shape, f"; read as {layout}, as asked"

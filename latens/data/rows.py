@@ -224,13 +224,13 @@ class Rows:
 
 
 def unknown_levels(unknown: Mapping[str, int]) -> list[str]:
-    """A warning for each column with levels that were never seen in fitting.
+    """A warning for each column with levels that were never seen in the fit.
 
     >>> unknown_levels({"cut": 2})
-    ["column 'cut': 2 cells with levels that were never seen in fitting; they count as missing"]
+    ["column 'cut': 2 cells with levels that were never seen in the fit; they count as missing"]
     """
     return [
-        f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in fitting; they count "
+        f"column {name!r}: {count:,} cell{'s' * (count > 1)} with levels that were never seen in the fit; they count "
         "as missing"
         for name, count in unknown.items()
     ]
@@ -484,9 +484,9 @@ def matched(
 def _require_matched(names: Sequence[str], wanted: Sequence[str], known: Sequence[str], where: str) -> None:
     if not known:
         raise InputError(
-            f"{where} has none of the {len(wanted):,} columns that the model was fitted to ({listed(wanted, 4)}), but "
-            f"{listed(names, 4)}",
-            "give the columns the names that they had in fitting",
+            f"{where} has none of the {len(wanted):,} columns that the model was fitted to ({listed(wanted, 4)}); it "
+            f"has {listed(names, 4)}",
+            "give the columns the names that they had in the fit",
         )
     there = set(known)
     if missing := [name for name in wanted if name not in there]:

@@ -60,7 +60,7 @@ def matrix_table(path: str | os.PathLike[str], array: np.ndarray, names: Sequenc
     require_numeric(array.dtype, f"cannot write {path}")
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2:
-        raise InputError(f"cannot write {path}, as a table has 2 axes and the array has {array.ndim}", "write a .npy")
+        raise InputError(f"cannot write {path}, as a table has 2 axes, but the array has {array.ndim}", "write a .npy")
     header = [f"column_{j + 1}" for j in range(array.shape[1])] if names is None else [str(n) for n in names]
     if len(header) != array.shape[1]:
         what = f"cannot write {path}, as there are {len(header)} names for {array.shape[1]} columns"

@@ -289,7 +289,7 @@ def neighbour_scores(
     """
     real, samples = _pair(real, samples)
     most = min(len(real), len(samples)) - 1
-    require(is_whole(k) and 1 <= k <= most, "k", f"a whole number from 1 to {most:,}, the rows less 1", k)
+    require(is_whole(k) and 1 <= k <= most, "k", f"a whole number from 1 to {most:,}, the number of rows minus 1", k)
     near_real, near_sample = _radii(real, k), _radii(samples, k)
     balls, recalled, covered = np.zeros(len(samples)), np.zeros(len(real), bool), np.zeros(len(real), bool)
     for rows, distance in _distances(real, samples):

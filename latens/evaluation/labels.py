@@ -149,7 +149,8 @@ def knn_accuracy(
     from sklearn.neighbors import KNeighborsClassifier
 
     _require_same(codes, labels, test_codes, test_labels)
-    require(is_whole(k) and 1 <= k <= len(codes), "k", f"a whole number from 1 to {len(codes):,}, the rows", k)
+    most = len(codes)
+    require(is_whole(k) and 1 <= k <= most, "k", f"a whole number from 1 to {most:,}, the number of rows", k)
     return float(KNeighborsClassifier(k, algorithm="brute").fit(codes, labels).score(test_codes, test_labels))
 
 
@@ -184,7 +185,7 @@ def checked(codes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     codes, labels = finite_rows(codes, "codes"), np.asarray(labels)
     if labels.shape != (len(codes),):
         wrong = f"there are labels of shape {list(labels.shape)} and {len(codes):,} codes"
-        raise InputError(wrong, "give one for each code")
+        raise InputError(wrong, "give one label for each code")
     values, classes = np.unique(labels, return_inverse=True)
     if len(values) < 2:
         raise InputError(f"all labels are {values[0]}", "give rows of at least two classes")
@@ -216,4 +217,4 @@ def _require_same(codes: np.ndarray, labels: np.ndarray, test_codes: np.ndarray,
         raise InputError(f"test codes must be rows of {np.shape(codes)[1]} numbers, got shape {list(test_codes.shape)}")
     if np.shape(test_labels) != (len(test_codes),):
         raise InputError(f"there are {np.size(test_labels):,} test labels and {len(test_codes):,} test codes",
-                         "give one for each code")  # fmt: skip
+                         "give one label for each code")  # fmt: skip

@@ -23,7 +23,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-ATTEMPTS, PAUSE = 30, 0.05  # a folder that is owned is tried this often; pauses in seconds
+ATTEMPTS, PAUSE = 30, 0.05  # attempts to own a folder, and the pause between them in seconds
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def leftovers(folder: Folder) -> list[Part]:
 @contextmanager
 def sole_owner(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Own the folder alone within the block. Raise ``InputError`` if another process still owns it after a second or
-    two, the time in which a killed process ends; then it owns nothing."""
+    two. A killed process ends within this time, and then owns nothing."""
     if fcntl is None:
         yield
         return

@@ -33,7 +33,7 @@ def sphere(
     samples are better.
 
     Args:
-        latent_dim: Coordinates of the sphere, a whole number from 2 to 65,536; the surface has one dimension less.
+        latent_dim: Coordinates of the sphere, a whole number from 2 to 65,536; the surface has one dimension fewer.
             auto: the smaller of 16 and the number of columns, but at least 2.
 
     References:
@@ -61,7 +61,7 @@ def power_spherical(
     Use it when sphere is too slow or unstable, especially in many dimensions. On Fashion-MNIST the two differ little.
 
     Args:
-        latent_dim: Coordinates of the sphere, a whole number from 2 to 65,536; the surface has one dimension less.
+        latent_dim: Coordinates of the sphere, a whole number from 2 to 65,536; the surface has one dimension fewer.
             auto: the smaller of 16 and the number of columns, but at least 2.
 
     References:

@@ -76,7 +76,7 @@ def notes(filled: dict[str, int], unknown: dict[str, int], left: dict[str, int])
             f"column{'s' * many} {listed(list(map(repr, left)), 5)} {'are' if many else 'is'} not modelled: {count:,} "
             f"missing cell{'s' * (count > 1)} of {'them' if many else 'it'} stay{'s' * (count == 1)} missing"
         )
-    found += [f"column {name!r}: levels not seen in fitting are unchanged" for name in unknown]
+    found += [f"column {name!r}: levels not seen in the fit are unchanged" for name in unknown]
     return found + ([] if any(filled.values()) else ["no cell is missing: the rows are written unchanged"])
 
 

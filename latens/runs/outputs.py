@@ -92,7 +92,7 @@ def _value(column: Column, value: Any) -> float:
         if level == value or str(level) == str(value):
             return float(code)
     known = ", ".join(str(level) for level in (column.levels or ())[:20])
-    raise InputError(f"the condition {column.name!r} was never {value!r} in fitting", f"give one of {known}")
+    raise InputError(f"the condition {column.name!r} was never {value!r} in the fit", f"give one of {known}")
 
 
 def _number(column: Column, value: Any) -> float:

@@ -297,7 +297,7 @@ def _cells(run: Run, x: torch.Tensor, unseen: Sequence[tuple[int, int]] = ()) ->
 
 
 def sifted(run: Run, rows: Rows, *, refuse: bool = True) -> tuple[Rows, list[Odd]]:
-    """:meth:`latens.data.rows.Rows.sifted`; the odd cells include cells of an array that were constant in fitting and
+    """:meth:`latens.data.rows.Rows.sifted`; the odd cells include cells of an array that were constant in the fit and
     now differ."""
     rows, odd = rows.sifted(refuse=refuse)
     return rows, sorted([*odd, *_changed(run, rows)], key=lambda each: each.row)
@@ -317,7 +317,7 @@ def _place(names: list[str], each: Odd) -> int | None:
 
 
 def _changed(run: Run, rows: Rows) -> list[Odd]:
-    """Cells of an array that were constant in fitting and now differ; the model's density already has their cost."""
+    """Cells of an array that were constant in the fit and now differ; the model's density already has their cost."""
     likelihood: Any = getattr(run.model, "likelihood", None)
     if not hasattr(likelihood, "changed") or not isinstance(rows.inside, torch.Tensor):
         return []
@@ -327,7 +327,7 @@ def _changed(run: Run, rows: Rows) -> list[Odd]:
     usual, found = likelihood.shift.flatten(), []
     for row, cell in changed.flatten(1).nonzero().tolist():
         value, name = float(rows.inside[row].flatten()[cell]), cell_name(rows.schema, cell)
-        words = f"{name} is {value:g}, and was always {float(usual[cell]):g} in fitting"
+        words = f"{name} is {value:g}, and was always {float(usual[cell]):g} in the fit"
         found.append(Odd(row, cell, name, UNSEEN, words))
     return found
 
@@ -472,7 +472,7 @@ class Tally:
             have = "row is" if self.impossible == 1 else "rows are"
             found.append(f"{self.impossible:,} {have} impossible for the model: ln p(x) is -inf and not part of the "
                          "mean, and the column 'reason' says why")  # fmt: skip
-        words = {IMPOSSIBLE: "that the column cannot hold", UNSEEN: "not seen in fitting",
+        words = {IMPOSSIBLE: "that the column cannot hold", UNSEEN: "not seen in the fit",
                  BROKEN: "that break a rule"}  # fmt: skip
         found += [
             f"column {column!r}: {count:,} cell{'s' * (count > 1)} with values {words[kind]}"

@@ -428,7 +428,7 @@ def endings_of(
     is_certain: bool = False,
 ) -> np.ndarray | None:  # fmt: skip
     """The shares ``[places]`` of the places within the last period; None if they are as ``usual``. With few rows, only
-    places that are more frequent than usual get a share of their own. The shares of the other places then follow from
+    places that are more frequent than usual get a separate share. The shares of the other places then follow from
     their last digits, the places within shorter periods.
 
     Args:

@@ -109,7 +109,7 @@ def _sift(
     if column.kind in CODED:
         numbers, strangers = column.encode(cells, where)
         rows = np.flatnonzero(np.isnan(numbers) & ~is_empty(cells)) if strangers else ()
-        words = ", a level that was never seen in fitting"
+        words = ", a level that was never seen in the fit"
         return numbers, [*_told(column, cells, rows, UNSEEN, words), *_told(column, texts, list(texts), UNSEEN, words)]
     numbers = _numbers(cells, column, where, 0).copy()
     infinite = [row for row, text in texts.items() if _INFINITE.fullmatch(text)]
@@ -136,7 +136,7 @@ def _beyond(column: Column, cells: Any, numbers: np.ndarray) -> list[Odd]:
     ):
         if bad.any():
             seen = _written(column, value_of(column.decode(np.array([end]))[0]))
-            found = _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in fitting ({seen})")
+            found = _told(column, cells, np.flatnonzero(bad), BEYOND, f", {words} seen in the fit ({seen})")
             odd += [dataclasses.replace(each, number=float(numbers[each.row])) for each in found]
     return odd
 
@@ -173,7 +173,7 @@ def _changed(column: Column, cells: Any, texts: Mapping[int, str], where: str) -
     if column.kind == "missing":
         words = ", where no row of the fit had a value"
         return _told(column, cells, np.flatnonzero(~is_empty(cells)), UNSEEN, words)
-    words = f", but it was always {_written(column, value_of(column.repeat(1)[0]))} in fitting"
+    words = f", but it was always {_written(column, value_of(column.repeat(1)[0]))} in the fit"
     if isinstance(column.value, str | bool):
         one = dataclasses.replace(column, kind="binary", levels=(column.value,))
         other = np.isnan(one.encode(cells, where)[0])
@@ -231,7 +231,7 @@ def _outside(schema: Schema, x: np.ndarray) -> list[Odd]:
     ):  # fmt: skip
         for row, cell in np.argwhere(bad & ~np.isin(np.arange(schema.columns), schema.constant)).tolist():
             name = cell_name(schema, cell)
-            reason = f"{name} is {_shown(x[row, cell].item())}, {words} value seen in fitting ({_shown(end)})"
+            reason = f"{name} is {_shown(x[row, cell].item())}, {words} value seen in the fit ({_shown(end)})"
             odd.append(Odd(row, cell, name, BEYOND, reason))
     return odd
 

@@ -301,7 +301,7 @@ class Table:
                 what = (
                     "is missing"
                     if value is None or value != value
-                    else f"is {value!r}, which was never seen in fitting"
+                    else f"is {value!r}, which was never seen in the fit"
                 )
                 remedy = f"give one of {listed([str(v) for v in column.levels])}" if column.levels else "fill it"
                 raise InputError(

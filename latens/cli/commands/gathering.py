@@ -98,7 +98,7 @@ class Manifest:
             if self.folder.exists() and any(not part.name.startswith(".") for part in Folder(self.folder).parts()):
                 raise InputError(f"{self.folder} holds other files, but no {MANIFEST}", "name a new folder")
             return
-        found = unseal(self._file, "the folder holds no parts", "remove the folder, or name another")
+        found = unseal(self._file, "the folder holds no parts", "remove the folder, or name another folder")
         if found.get("format") != FORMAT or not isinstance(found.get("parts"), list):
             raise InputError(f"{self._file} has a format that this version cannot read", "name another folder")
         for name, value in self.asked.items():

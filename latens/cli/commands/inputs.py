@@ -309,7 +309,7 @@ def require_spare(keep: Sequence[str], made: Sequence[str] | None) -> None:
     """Raise ``InputError`` if a column of --keep has the name of a column that the command makes."""
     for name in keep:
         if name in (made or ()):
-            raise InputError(f"--keep {name}: the output has a column {name!r} of its own", "omit it, or rename it")
+            raise InputError(f"--keep {name}: the output already has a column {name!r}", "omit it, or rename it")
 
 
 def stream_for(

@@ -191,7 +191,7 @@ def _refused(type: pa.DataType) -> tuple[str, str]:
 
     if types.is_struct(type) or types.is_map(type) or types.is_nested(type):
         kind = "records" if types.is_struct(type) else "maps" if types.is_map(type) else "lists"
-        return kind, "spread them over columns of their own"
+        return kind, "spread them over separate columns"
     if types.is_binary(type) or types.is_large_binary(type) or types.is_fixed_size_binary(type):
         return "bytes", "write them as text"
     return f"values of the type {type}", "write them as numbers, words or dates"
