@@ -18,7 +18,8 @@ from latens.tensors.trees import Tree
 
 
 class LaplacePosterior(conditionals.Conditional):
-    """q(z|x) = prod_i Laplace(z_i; m_i(x), b_i(x)). KL to the normal prior is sampled: the table has no closed form."""
+    """q(z|x) = prod_i Laplace(z_i; m_i(x), b_i(x)). The KL divergence has no closed form, so it is estimated from
+    draws."""
 
     def distribution(self, output: Tensor, given: Tree) -> Distribution:
         location, raw = output.chunk(2, -1)

@@ -57,7 +57,7 @@ def blank_charts(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Run a test that trains on one thread, for the same reason."""
+    """Run a test that trains a model on one thread, for the reason given in ``one_thread_for_laws``."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -67,7 +67,7 @@ def test_the_command_line_draws_gaps_unless_told_otherwise(tmp_path: Path, monke
 
 @pytest.mark.parametrize("ending", ["npy", "npz", "csv"])
 def test_samples_of_a_matrix_with_gaps_have_them_in_every_format(ending: str, tmp_path: Path) -> None:
-    """The difference of two shares has a standard error of .0265: .12 is exceeded by chance in 1 of 100,000 runs."""
+    """The difference of two shares has a standard error of 0.0265, so chance exceeds 0.12 in 1 of 100,000 runs."""
     x = r.normal(size=(N, 1)) + r.normal(size=(N, 3))
     x[r.random((N, 3)) < 0.3] = np.nan
     np.save(tmp_path / "x.npy", x)

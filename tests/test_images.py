@@ -285,8 +285,8 @@ def test_images_of_several_sizes_need_a_size(tmp_path: Path):
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_scaling_covers_and_crops_about_the_centre(tmp_path: Path, deep: bool):
-    """A ramp of 60 x 20 pixels is scaled to 10 x 10 with its aspect, so by a factor of 2 and cropped to the middle
-    third. The second route is the mean over 2 x 2 pixels, which equals Lanczos on a ramp away from the ends."""
+    """A ramp of 60 x 20 pixels becomes 10 x 10: its sides are halved, which keeps the aspect, and only the middle third
+    is kept. The second route is the mean over 2 x 2 pixels, which equals Lanczos on a ramp away from the ends."""
     scale = 1000 if deep else 4
     ramp = np.repeat(np.arange(60)[:, None] * scale, 20, 1)
     save(tmp_path / "a.png", ramp.astype(np.uint16 if deep else np.uint8))

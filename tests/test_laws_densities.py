@@ -139,8 +139,8 @@ def test_a_dimension_that_does_not_vary_is_kept():
 
 def test_second_stage_bound_is_below_the_truth_and_near_it():
     """For a second VAE fitted to normal codes, the importance-weighted bound is within 0.25 nats of minus the entropy
-    and on average not above the true ln p (4.5 standard errors); its samples have the mean of the codes to 15 % of the
-    spread and their covariance to 30 %."""
+    and on average not above the true ln p (4.5 standard errors); the mean of its samples is that of the codes to
+    within 15 % of the spread, and their covariance to within 30 %."""
     found = codes(3000)
     density = vae(found, hidden=32, epochs=60)
     assert density.is_bound

@@ -29,7 +29,7 @@ def coded(mean: np.ndarray, var: np.ndarray) -> models.VAE:
 
 
 def correlated(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Posteriors of variance 0.05 whose aggregate is N(0, [[1, .9], [.9, 1]]) as n grows: TC -ln(1 - .81) / 2."""
+    """Posteriors of variance 0.05 whose aggregate is N(0, [[1, 0.9], [0.9, 1]]) as n grows: TC -ln(1 - 0.81) / 2."""
     root = np.linalg.cholesky(np.array([[1, 0.9], [0.9, 1]]) - 0.05 * np.eye(2))
     return np.random.default_rng(0).normal(size=(n, 2)) @ root.T, np.full((n, 2), 0.05)
 
@@ -158,7 +158,7 @@ def test_one_row_has_no_correlation_and_other_posteriors_are_refused() -> None:
 
 
 def test_a_critic_learns_the_total_correlation_of_correlated_codes() -> None:
-    """For codes from N(0, [[1, .9], [.9, 1]]) it finds -ln(1 - .81) / 2 = .8304 within 10 % on 50,000 new codes."""
+    """For codes from N(0, [[1, 0.9], [0.9, 1]]) it finds -ln(1 - 0.81) / 2 = 0.8304 within 10 % on 50,000 new codes."""
     torch.manual_seed(0)
     root = torch.linalg.cholesky(torch.tensor([[1.0, 0.9], [0.9, 1.0]]))
     penalty = objectives.CorrelationCritic(latens.networks.mlp(2, 1, (64, 64)))

@@ -354,7 +354,8 @@ def test_a_sum_over_cells_by_products_is_the_sum_of_the_cells(dtype: torch.dtype
 
 
 def test_a_million_draws_have_the_declared_variance() -> None:
-    """The relative standard error of a sample variance of 10^6 draws is 0.14 %; the tolerance of 1 % is 7 of them."""
+    """The relative standard error of a sample variance of 10^6 draws is 0.14 %; the tolerance is 1 %, 7 of these
+    errors."""
     n = 1_000_000
     h = np.array([0.16, 1e-3, 4.0])
     mean = np.array([1.0, -3.0, 0.0])

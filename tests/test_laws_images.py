@@ -192,7 +192,9 @@ BAD: dict[str, Any] = {
     "features, row 2: a number is not finite: leave such rows out": lambda: evaluation.frechet_distance(
         np.where(np.arange(30)[:, None] == 2, np.nan, A), B
     ),
-    "k must be a whole number from 1 to 24, the number of rows minus 1, got 0": lambda: evaluation.neighbour_scores(A, B, k=0),
+    "k must be a whole number from 1 to 24, the number of rows minus 1, got 0": (
+        lambda: evaluation.neighbour_scores(A, B, k=0)
+    ),
     "images have shape [30, 3] and reconstructions [25, 3]: give one reconstruction for each image": lambda: (
         evaluation.psnr(A, B, 1)
     ),

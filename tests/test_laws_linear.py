@@ -279,7 +279,7 @@ def squared_residual(x: np.ndarray, model: models.VAE) -> float:
 
 def test_the_settled_variance_is_the_mean_square_of_decoded_posterior_samples() -> None:
     """With one latent dimension, 2,000 rows of 20 columns and 64 draws, the settled value has a relative standard error
-    below sqrt(2 / 128,000) / 20 = 2e-4, so the tolerance 1e-3 is 5 of them (6e-7)."""
+    below sqrt(2 / 128,000) / 20 = 2e-4, so the tolerance 1e-3 is 5 standard errors (false alarm rate 6e-7)."""
     n, d, s = 2000, 20, 64
     x, *_ = laws.toy(n, d, 1, seed=8, noise=0.7)
     torch.manual_seed(0)

@@ -223,7 +223,7 @@ def test_outside_the_range_scores_fall_and_draws_may_go_there() -> None:
 @pytest.mark.parametrize("scale", ["learned", "network"])
 def test_the_head_starts_at_the_shares_of_the_sample(scale: str) -> None:
     """Before training, months, days of the week and hours are as frequent in draws as in the data: the shares in 40,000
-    draws have standard errors of at most 0.0025, and the tolerance is 8 of them."""
+    draws have standard errors of at most 0.0025, and the tolerance is 8 standard errors."""
     random = np.random.default_rng(0)
     days = 18_700 + random.choice(np.arange(730), 6000, p=(w := np.where(np.arange(730) % 7 < 2, 0.3, 1.0)) / w.sum())
     values = days + np.clip(random.normal(14, 3, 6000), 0, 23).astype(int) / 24

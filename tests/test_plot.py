@@ -160,7 +160,7 @@ def test_columns_have_the_requested_order(fitted: Any) -> None:
 
 
 def test_the_share_of_uniform_values_within_the_band_is_that_of_massart() -> None:
-    """The band holds at least 95 % of uniform samples; 60 of them leave it more than 9 times with probability 0.002."""
+    """The band holds at least 95 % of uniform samples; more than 9 of 60 samples leave it with probability 0.002."""
     rng, left = np.random.default_rng(1), 0
     for _ in range(60):
         values = rng.random(50)

@@ -339,7 +339,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         columns = _words_by_name("columns", self.columns, '{"price": "positive"}')
         formats = _words_by_name("formats", self.formats, '{"when": "%d/%m/%Y"}')
         if not isinstance(self.condition, str | list | tuple):
-            raise InputError(f"condition must be a column name or a list of them, got {self.condition!r}")
+            raise InputError(f"condition must be a column name or a list of column names, got {self.condition!r}")
         condition = (self.condition,) if isinstance(self.condition, str) else tuple(self.condition)
         rules = (self.rules,) if isinstance(self.rules, str) else () if self.rules is None else self.rules
         if not isinstance(rules, list | tuple) or not all(isinstance(rule, str) for rule in rules):

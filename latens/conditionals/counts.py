@@ -112,7 +112,7 @@ class NegativeBinomialLikelihood(PoissonLikelihood):
 
     Args:
         network: maps z to ``[..., P, *event]``, or to ``[..., *event]`` if P is 1.
-        shape: the shape of the learned ln theta: that of a row for one per cell, () for one that all cells share.
+        shape: the shape of the learned ln theta: the shape of a row for one per cell, () for one shared by all cells.
         dispersion: "learned": ln theta is a parameter that starts at 0. "network": it is the last of the P parameters
             per cell.
         offset: see :class:`PoissonLikelihood`.

@@ -100,7 +100,7 @@ class ArrayLoader:
         self.rows = trees.rows((x, c))
         if weight is not None and not weight.sum() > 0:
             what = f"the sample weights of all {self.rows} rows of the training or of the validation data are zero"
-            raise InputError(what, "give some of them a positive weight")
+            raise InputError(what, "give one or more rows a positive weight")
         self.weight = None if weight is None else weight * (self.rows / weight.sum())
         self.batch_size = min(batch_size, self.rows)
         self.seed, self.shuffle, self.transform = seed, shuffle, transform

@@ -51,7 +51,8 @@ def load(folder: str | Path, kind: str, model: nn.Module, options: dict[str, Any
         return None
     record = unseal(path, "there is no density")
     if record.get("format") != FORMAT:
-        raise InputError(f"{path} has another format", "remove it, and the density will be fitted again")
+        what = f"{path} has a format that this version cannot read"
+        raise InputError(what, "remove it, and the density will be fitted again")
     if record.get("model") != weights_of(model) or options not in (None, record.get("options")):
         return None
     file, remedy = place / str(record.get("tensors")), f"remove {path}, and the density will be fitted again"

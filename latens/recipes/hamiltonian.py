@@ -54,7 +54,7 @@ def rhvae(
 
     It is like hvae, but the variance of momenta is a metric G(z), learned around the codes of some training rows: steps
     are long where G is small. Two parts of a step are implicit and solved by fixed-point iteration; the bound is exact
-    only as far as this has converged. The training rows are saved with the model.
+    only as far as the iteration has converged. The training rows are saved with the model.
 
     .. math::
 

@@ -123,7 +123,7 @@ def _trainer(
 
 
 def _seen(train: ModelRows | Streamed) -> Tensor:
-    """Training rows of an array or a table: all, or of a stream the sample that is in memory."""
+    """Training rows of an array or a table: all rows, or, for a stream, the sample in memory."""
     return cast(Tensor, train.seen.inside if isinstance(train, Streamed) else train.x)
 
 
@@ -270,7 +270,7 @@ def _remembered(rows: Rows | Streamed, sample: ModelRows) -> dict[str, Any]:
 
 
 def counted(number: int | str, noun: str) -> str:
-    """ "1 row", "2 rows"."""
+    """A number and its noun: "1 row", "2 rows"."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

@@ -1065,7 +1065,7 @@ def _asked_levels(scan: ColumnScan, kind: str, rest: str, where: str) -> dict[st
     if missing := [level for level in known if level not in levels]:
         raise InputError(f"{where} has the level {missing[0]!r}, which is not in {rest!r}", "name every level")
     if len(set(levels)) < len(levels):
-        raise InputError(f"{where}: {rest!r} names a level twice", "name each once")
+        raise InputError(f"{where}: {rest!r} names a level twice", "name each level once")
     return {"levels": [known.get(level, level) for level in levels]}
 
 

@@ -47,7 +47,7 @@ class Container:
     def read(cls, data: bytes) -> Container:
         """The parts of a file from its bytes; ``InputError`` if they are damaged, or of a newer format."""
         if data[:8] != MAGIC:
-            raise InputError("the file was not written by `latens compress`", "name one that ends in .latens")
+            raise InputError("the file was not written by `latens compress`", "name a file that ends in .latens")
         head, at = _head(data)
         if head["format"] > FORMAT:
             raise InputError(
