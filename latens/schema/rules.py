@@ -99,6 +99,9 @@ class Rule:
             left: the filled numbers of what is modelled.
         """
 
+    def pull(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Move filled sources in ``u`` to the side of the target seen on which the rule holds, in place."""
+
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
         """Make drawn gaps satisfy the rule, in place; ``before`` holds the numbers without gaps."""
 
@@ -137,6 +140,13 @@ def values_of(column: Column, numbers: np.ndarray) -> np.ndarray:
 def levels_as_numbers(column: Column) -> np.ndarray:
     """The levels of a column whose levels are numbers, increasing, ``[levels]``."""
     return np.array(sorted(float(level) for level in column.levels or ()))
+
+
+def range_of(column: Column) -> tuple[float, float]:
+    """The smallest and the largest number that was seen; infinite if unknown."""
+    if column.kind in CODED:
+        return tuple(levels_as_numbers(column)[[0, -1]].tolist())
+    return -np.inf if column.low is None else column.low, np.inf if column.high is None else column.high
 
 
 def settled_values(column: Column, values: np.ndarray, mean: bool = False) -> np.ndarray:
@@ -245,7 +255,7 @@ class Order(Rule):
         apart = self.difference.settled(u[self.target], mean=mean)
         code = self._is_code(apart)
         high = self.sign * np.where(code, apart, base + apart)
-        low, top = (column.low, column.high) if column.kind not in CODED else levels_as_numbers(column)[[0, -1]]
+        low, top = range_of(column)
         beyond = ~code & ((high > _slack(top, 1)) | (high < _slack(low, -1)))
         u[self.target] = of_values(column, self._above(column, settled_values(column, high, mean), base))
         return beyond
@@ -259,24 +269,24 @@ class Order(Rule):
             high = np.where(low, next_value(column, base, self.strict, self.sign), high)
         return self.sign * high
 
-    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Move filled cells so that no source exceeds the target, in place."""
-        column, own = fields[self.target], values_of(fields[self.target], seen[self.target])
+    def pull(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Move filled sources below the target seen, in place: by the modelled difference if that is all that is known
+        of a source."""
+        own = values_of(fields[self.target], seen[self.target])
         apart = self.difference.settled(left[self.target])
         told = ~np.isnan(own) & ~self._is_code(own)
-        for name in self.sources:
-            missing, source = told & np.isnan(seen[name]), values_of(fields[name], u[name])
-            if not missing.any():
-                continue
+        for name in [name for name in self.sources if name in u]:
+            column, source = fields[name], values_of(fields[name], u[name])
             alone = len(self.sources) == 1 and name in left
-            free = alone & (u[name] == fields[name].settled(left.get(name, own)))  # not yet moved by another rule
-            made = np.where(free, settled_values(fields[name], own - apart), np.fmin(source, own - self.least))
-            if fields[name].kind in CODED:  # take the largest level that does not exceed the target
-                levels = levels_as_numbers(fields[name])
-                made = levels[(np.searchsorted(levels, np.fmin(made, own), "right") - 1).clip(0)]
-            u[name] = np.where(missing, of_values(fields[name], np.fmin(made, own)), u[name])
-            seen[name] = np.where(missing, u[name], seen[name])
-        base = self._base(u, fields)
+            free = alone & (u[name] == column.settled(left.get(name, own)))  # not yet moved by another rule
+            made = np.where(free, settled_values(column, own - apart), source)
+            made = np.where(told & np.isnan(seen[name]), at_most(column, made, own - self.least), source)
+            u[name] = of_values(column, made)
+
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Add the largest source to the difference in place of a filled target, in place."""
+        column, own = fields[self.target], values_of(fields[self.target], seen[self.target])
+        apart, base = self.difference.settled(left[self.target]), self._base(u, fields)
         high = self.sign * np.where(self._is_code(apart), apart, base + apart)
         high = np.where(np.isnan(own), self._above(column, settled_values(column, high), base), own)
         u[self.target] = of_values(column, high)
@@ -307,7 +317,7 @@ class Confined(Order):
         column, base = self.left(fields[self.target]), self._base(u, fields)
         numbers = self._settled(column, u[self.target], base, mean)
         u[self.target] = of_values(column, numbers)
-        low, top = (column.low, column.high) if column.kind not in CODED else levels_as_numbers(column)[[0, -1]]
+        low, top = range_of(column)
         return (numbers > _slack(top, 1)) | (numbers < _slack(low, -1))
 
     def _settled(self, column: Column, numbers: np.ndarray, base: np.ndarray, mean: bool = False) -> np.ndarray:
@@ -338,10 +348,10 @@ class Confined(Order):
             here = (edge >= 0) & (edge < 1) & np.isfinite(moved) & ~law.is_solid(numbers) & ~calendar.is_on(x)
         return np.where(here, (whole + moved) * law.period, numbers)
 
-    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Move filled cells so that no source is on the wrong side of the target, in place."""
-        column, own = self.left(fields[self.target]), values_of(fields[self.target], seen[self.target])
-        for name in self.sources:
+    def pull(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Move filled sources that are on the wrong side of the target seen, in place."""
+        own = values_of(fields[self.target], seen[self.target])
+        for name in [name for name in self.sources if name in u]:
             source, value = fields[name], self.sign * values_of(fields[name], u[name])
             with np.errstate(invalid="ignore"):
                 bad = (value >= self.sign * own) if self.strict else (value > self.sign * own)
@@ -349,8 +359,30 @@ class Confined(Order):
             if bad.any():
                 made = -self.sign * next_value(source, -self.sign * own, self.strict, -self.sign)
                 u[name] = np.where(bad, of_values(source, made), u[name])
+
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Settle a filled target on its side of the sources, in place."""
+        column, own = self.left(fields[self.target]), values_of(fields[self.target], seen[self.target])
         made = self._settled(column, left[self.target], self._base(u, fields))
         u[self.target] = of_values(column, np.where(np.isnan(own), made, own))
+
+
+def ceilings(rules: Sequence[Rule], seen: ColumnNumbers, fields: Fields) -> ColumnNumbers:
+    """For each column ``[N]``, the largest value that the orders allow, given the targets seen; infinite if any."""
+    most: ColumnNumbers = {}
+    for rule in reversed(rules):
+        if isinstance(rule, Order) and not rule.falling:
+            own = values_of(fields[rule.target], seen[rule.target])
+            own = np.where(np.isnan(own) | rule._is_code(own), most.get(rule.target, np.inf), own)
+            for name in rule.sources:
+                most[name] = np.minimum(most.get(name, np.inf), own - rule.least)
+    return most
+
+
+def at_most(column: Column, values: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """The values ``[N]``; those above ``most`` as the largest value of the column that is not."""
+    with np.errstate(invalid="ignore"):
+        return np.where(values > most, -next_value(column, -np.minimum(values, most), sign=-1.0), values)
 
 
 def _slack(end: float | None, sign: int) -> float:
@@ -1040,26 +1072,54 @@ class Formula(Rule):
         slack, share = tolerance(fields[self.target])
         with np.errstate(invalid="ignore"):
             apart = np.abs(own - made) > (1 + 1e-6) * slack + share * np.maximum(np.abs(own), np.abs(made))
-        gaps = [np.isnan(u[name]) & self._solved(u, fields, j)[1] for j, name in enumerate(self.sources)]
+        gaps = [np.isnan(u[self.sources[j]]) & _are_faults(fields[self.sources[j]], self._implied(u, fields, j))
+                for j in self.single]  # fmt: skip
         return np.logical_or.reduce([apart, *gaps])
 
-    def _solved(self, u: ColumnNumbers, fields: Fields, j: int) -> tuple[np.ndarray, np.ndarray]:
-        """(source j computed from the target and the other sources, ``[N]``, NaN if they do not determine it or its
-        column cannot hold the value; mask of the rows in which the column cannot hold it)."""
-        column, none = fields[self.sources[j]], np.full(len(u[self.target]), np.nan)
-        if column.kind in CODED or self.how.count(f"v{j}") != 1:
-            return none, np.zeros(len(none), bool)
+    @property
+    def single(self) -> dict[int, str]:
+        """The sources that occur once in the formula, so that the other cells imply their numbers, and their names in
+        it."""
+        return {j: word for word, j in self.words.items() if self.how.count(word) == 1}
+
+    def choices(self, column: Column, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """(the numbers that source j, a column of levels, can have in the formula, increasing; the code of each)."""
+        numbers = self.table if self.single[j][0] == "t" else column.levels or ()
+        pairs = sorted((float(number), code) for code, number in enumerate(numbers) if number is not None)
+        return tuple(np.array(each, dtype=np.float64) for each in zip(*pairs))  # type: ignore[return-value]
+
+    def _implied(self, u: ColumnNumbers, fields: Fields, j: int) -> np.ndarray:
+        """The number of source j ``[N]`` that the target and the other sources imply, rounded as its column is."""
         with np.errstate(invalid="ignore", over="ignore"):
-            made = inverted(self.tree, u[self.target], f"v{j}", self.inputs(u, fields))
-        made = made if column.decimals is None else np.round(made, column.decimals)
-        bad = np.logical_or.reduce([fault for fault, _ in column.faults(made)])
-        return np.where(bad, np.nan, made), bad
+            made = inverted(self.tree, u[self.target], self.single[j], self.inputs(u, fields))
+        decimals = None if fields[self.sources[j]].kind in CODED else fields[self.sources[j]].decimals
+        return made if decimals is None else np.round(made, decimals)
+
+    def _solved(self, u: ColumnNumbers, fields: Fields, j: int) -> np.ndarray:
+        """Source j computed from the target and the other sources, ``[N]``; NaN if its column cannot hold the value, or
+        several levels fit."""
+        column, made = fields[self.sources[j]], self._implied(u, fields, j)
+        if column.kind not in CODED:
+            return np.where(_are_faults(column, made), np.nan, made)
+        numbers, codes = self.choices(column, j)
+        codes = np.where((numbers == numbers[:, None]).sum(1) == 1, codes, np.nan)
+        level = np.where(np.isnan(made), np.nan, codes[_nearest_of(numbers, made)])
+        return np.where(self.broken(u | {self.sources[j]: level}, fields), np.nan, level)
+
+    def _limited(self, u: ColumnNumbers, fields: Fields, j: int) -> np.ndarray:
+        """The number of source j ``[N]``, in its range, for which the formula is nearest to the target."""
+        column, made = fields[self.sources[j]], self._implied(u, fields, j)
+        if column.kind not in CODED:
+            return np.clip(made, *range_of(column))
+        numbers, codes = self.choices(column, j)
+        return np.where(np.isnan(made), np.nan, codes[_nearest_of(numbers, made)])
 
     def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
         """Write a missing target or source that the other cells determine, in place."""
         if not np.isnan(seen[self.target]).all():
-            for j, name in enumerate(self.sources):
-                seen[name] = np.where(np.isnan(seen[name]), self._solved(seen, fields, j)[0], seen[name])
+            for j in self.single:
+                name = self.sources[j]
+                seen[name] = np.where(np.isnan(seen[name]), self._solved(seen, fields, j), seen[name])
         own = seen[self.target]
         seen[self.target] = np.where(np.isnan(own), self.of(seen, fields), own)
 
@@ -1076,15 +1136,28 @@ class Formula(Rule):
             return (made > _slack(column.high, 1)) | (made < _slack(column.low, -1)) | ~np.isfinite(made)
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Compute a filled target, or move one filled source so that the formula gives the target seen, in place."""
-        known = ~np.isnan(seen[self.target])
-        u[self.target] = np.where(known, seen[self.target], self.of(u, fields))
-        settled = ~known
-        finest = sorted(range(len(self.sources)), key=lambda j: -(fields[self.sources[j]].decimals or 0))
-        for j in finest:
-            name, made = self.sources[j], self._solved(u, fields, j)[0]
-            here = ~settled & np.isnan(seen[name]) & ~np.isnan(made)
-            u[name], settled = np.where(here, made, u[name]), settled | here
+        """Compute a filled target, and move filled sources, one after another, until the formula gives a target that
+        was seen or is in range, in place. Sources stay in their range, too, if the formula then can hold."""
+        own = seen[self.target]
+        made = np.clip(self.of(u, fields), *range_of(fields[self.target]))
+        u[self.target] = np.where(np.isnan(own), made, own)
+        finest = sorted(self.single, key=lambda j: -(fields[self.sources[j]].decimals or 0))
+        for solve, j in [*((self._limited, j) for j in finest), *((self._solved, j) for j in finest)]:
+            name, made = self.sources[j], solve(u, fields, j)
+            here = np.isnan(seen[name]) & ~np.isnan(made) & self.broken(u, fields)
+            u[name] = np.where(here, made, u[name])
+        u[self.target] = np.where(np.isnan(own), self.of(u, fields), own)
+
+
+def _nearest_of(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The place of the nearest of increasing ``numbers`` for each value ``[N]``; of two as near, the first."""
+    return np.searchsorted((numbers[1:] + numbers[:-1]) / 2, np.nan_to_num(values))
+
+
+def _are_faults(column: Column, values: np.ndarray) -> np.ndarray:
+    """Mask ``[N]`` of the values that a column of numbers cannot hold; False for levels."""
+    faults = () if column.kind in CODED else (fault for fault, _ in column.faults(values))
+    return np.logical_or.reduce([np.zeros(len(values), bool), *faults])
 
 
 def tolerance(column: Column) -> tuple[float, float]:

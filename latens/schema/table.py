@@ -20,7 +20,19 @@ from latens.errors import InputError, damaged
 from latens.schema.arrays import BEYOND_FLOAT32
 from latens.schema.arrow import listed, pa, pc, require_once, short, value_of
 from latens.schema.column import KEPT, KINDS, Column
-from latens.schema.rules import ColumnNumbers, Confined, Rule, settle_dates, settle_levels, stated, tell_all
+from latens.schema.rules import (
+    ColumnNumbers,
+    Confined,
+    Rule,
+    at_most,
+    ceilings,
+    of_values,
+    settle_dates,
+    settle_levels,
+    stated,
+    tell_all,
+    values_of,
+)
 
 PIECE = 1 << 18  # rows that are converted together
 
@@ -238,14 +250,29 @@ class Table:
         fields, left = self.ruled, dict(zip(self.names, x.T.astype(np.float64)))
         bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
         tell_all(self.rules, seen, fields)
-        given = dict(seen)
+        given, most = dict(seen), ceilings(self.rules, seen, fields)
+
+        def lower(name: str) -> None:
+            """Move a filled cell below what orders allow; a rule that computes it then takes it as given."""
+            if name in most and name in found:
+                values = values_of(fields[name], found[name])
+                made = np.where(np.isnan(seen[name]), at_most(fields[name], values, most[name]), values)
+                found[name] = of_values(fields[name], made)
+                if name in self.reproduced:
+                    seen[name] = np.where(made < values, found[name], seen[name])
+
         for _ in range(2):  # twice: a source that a rule determines may bound columns it is computed from
             found = {name: u[name] for name in fields if name in self.conditions}
             found |= {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
                       for name in left if name not in bound}  # fmt: skip
             settle_levels(self.rules, found, {name: np.isnan(seen[name]) for name in found})
             for rule in self.rules:
+                rule.pull(found, seen, fields, left)
+            for name in list(found):
+                lower(name)
+            for rule in self.rules:
                 rule.fill(found, seen, fields, left)
+                lower(rule.target)
             settle_dates(self.rules, found, seen, given, fields)
         for rule in self.rules:  # once more, since later rules may have moved what a target is computed from
             if rule.reproduces:

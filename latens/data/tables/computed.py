@@ -658,8 +658,10 @@ def _holding(rule: Formula, values: ColumnNumbers, fields: dict[str, Column]) ->
     if (1e-6 if decimals is None else EXACT) * float(np.abs(own[told]).max()) > 1e-3 * spread:
         return None  # two points are always on a line
     slack = max(0.0 if decimals is None else 10.0**-decimals, 1e-6 * spread)
-    changes = len(np.unique(own[told][:SAMPLE]))
-    chance = changes * math.log10(min(0.5, slack / spread)) if spread > 0 else 0.0
+    changes = own[told][None, :SAMPLE]
+    if spread > slack:  # no number is near all targets, so each combination of the sources is a chance of its own
+        changes = np.stack([values[name][told][:SAMPLE] for name in rule.sources])
+    chance = np.unique(changes, axis=1).shape[1] * math.log10(min(0.5, slack / spread)) if spread > 0 else 0.0
     if chance > ACCIDENT:
         return None
     return dataclasses.replace(rule, reason=in_words(int(told.sum()), chance))

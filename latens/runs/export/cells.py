@@ -467,13 +467,16 @@ def _computed(rule: Formula, u: Numbers, fields: Fields) -> Tensor:
     return rules.computed(rule.tree, _inputs(rule, u, fields), _OPERATIONS)
 
 
-def _solved(rule: Formula, u: Numbers, fields: Fields, name: str) -> Tensor:
-    """A source computed from the target and the other sources ``[N]``; NaN if they do not determine it."""
-    column, own = fields[name], f"v{rule.sources.index(name)}"
-    if column.kind in CODED or rule.how.count(own) != 1:
-        return torch.full_like(u[rule.target], math.nan)
-    made = rules.inverted(rule.tree, u[rule.target], own, _inputs(rule, u, fields), _OPERATIONS)
-    return made if column.decimals is None else _rounded(made, column.decimals)
+def _solved(rule: Formula, u: Numbers, fields: Fields, j: int) -> Tensor:
+    """Source j computed from the target and the other sources ``[N]``; NaN if no level, or several, fit."""
+    column = fields[rule.sources[j]]
+    made = rules.inverted(rule.tree, u[rule.target], rule.single[j], _inputs(rule, u, fields), _OPERATIONS)
+    if column.kind not in CODED:
+        return made if column.decimals is None else _rounded(made, column.decimals)
+    numbers, codes = rule.choices(column, j)
+    codes = np.where((numbers == numbers[:, None]).sum(1) == 1, codes, np.nan)
+    level = torch.where(made.isnan(), math.nan, _take(codes, _place((numbers[1:] + numbers[:-1]) / 2, made)))
+    return torch.where(_broken(rule, u | {rule.sources[j]: level}, fields), math.nan, level)
 
 
 def _is_held(column: Column, x: Tensor) -> Tensor:
@@ -503,8 +506,9 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
     if isinstance(rule, Formula):
         made, (slack, share) = _computed(rule, u, fields), rules.tolerance(fields[rule.target])
         bad = (own - made).abs() > (1 + 1e-6) * slack + share * _larger(own.abs(), made.abs())
-        for name in rule.sources:
-            bad = bad | (u[name].isnan() & ~_is_held(fields[name], _solved(rule, u, fields, name)))
+        for j in [j for j in rule.single if fields[rule.sources[j]].kind not in CODED]:
+            name = rule.sources[j]
+            bad = bad | (u[name].isnan() & ~_is_held(fields[name], _solved(rule, u, fields, j)))
         return bad
     if isinstance(rule, OfDates):
         return (own - rule.of(u)).abs() > rule.slack
@@ -539,8 +543,8 @@ def _take_out(rule: Rule, u: Numbers, fields: Fields) -> None:
             here = source.isnan() & (_take(values, place) == own)
             u[rule.sources[0]] = torch.where(here, key, source)
     elif isinstance(rule, Formula):
-        for name in rule.sources:
-            made = _solved(rule, u, fields, name)
+        for j in rule.single:
+            name, made = rule.sources[j], _solved(rule, u, fields, j)
             made = torch.where(_is_held(fields[name], made), made, math.nan)
             u[name] = torch.where(u[name].isnan(), made, u[name])
     if rule.reproduces:
