@@ -234,10 +234,15 @@ def test_a_column_that_varies_within_rounding_has_no_formula():
     assert _line(a, top + 0.25 * a) == ["v0 / 4 + 1e+06"]
 
 
-SITES = {  # numbers of 60 sites, each in about ten rows: too few for levels, too often repeated for a density
+SITES = {  # numbers of sites, each in about ten rows: too few for levels, too often repeated for a density
     "coordinates": lambda rng: rng.normal(50, 3, 60).round(6),
     "large numbers": lambda rng: rng.choice(10**6, 60, replace=False).astype(float),
     "with a code": lambda rng: np.append(rng.normal(50, 3, 59), -999.0),
+    "people numbered from 1": lambda rng: np.arange(1, 301),
+    "a few numbers are not used": lambda rng: np.delete(np.arange(1, 310), [40, 41, 120, 121, 200, 240, 300]),
+    "numbers with gaps": lambda rng: np.sort(rng.choice(10**5, 300, replace=False)),
+    "days": lambda rng: pd.date_range("2021-01-01", periods=300).to_numpy(),
+    "one with more decimals": lambda rng: np.append(rng.permutation(np.arange(4000, 6000))[:99] / 100, 41.23456),
 }
 
 
@@ -245,11 +250,17 @@ SITES = {  # numbers of 60 sites, each in about ten rows: too few for levels, to
 @pytest.mark.parametrize("target", ["number", "word"])
 def test_what_belongs_to_repeated_numbers_stays_with_them(kind, target):
     rng = np.random.default_rng(3)
-    keys, site = SITES[kind](rng), rng.choice(60, N, p=rng.dirichlet(np.full(60, 3.0)))
-    values = rng.normal(8, 5, 60).round(4) if target == "number" else np.array([f"w{i % 13}" for i in range(60)])
-    data = pd.DataFrame({"key": keys[site], "own": values[site], "x": rng.normal(size=N)})
+    keys = SITES[kind](rng)
+    sites, rows = len(keys), max(N, 10 * len(keys))
+    share = rng.dirichlet(np.full(sites, 3.0))
+    site = np.append(np.repeat(np.arange(sites), 3), rng.choice(sites, rows - 3 * sites, p=share))
+    values = rng.normal(8, 5, sites).round(4) if target == "number" else np.array([f"w{i % 13}" for i in range(sites)])
+    third = rng.choice(list("abc"), sites)
+    data = pd.DataFrame({"key": keys[site], "own": values[site], "third": third[site], "x": rng.normal(size=rows)})
     vae = latens.VAE(1, epochs=2, random_state=0, nll_draws=5).fit(data)
     pairs = set(zip(data.key, data.own))
-    new, gaps = vae.sample(500, random_state=0), data.assign(own=data.own.mask(rng.random(N) < 0.3))
+    new, gaps = vae.sample(500, random_state=0), data.assign(own=data.own.mask(rng.random(rows) < 0.3))
     assert set(zip(new.key, new.own)) <= pairs and new.key.nunique() > 30
     assert vae.impute(gaps, k=5).own.equals(data.own)
+    filled = vae.impute(data.mask(rng.random(data.shape) < 0.4), k=5)
+    assert set(zip(filled.key, filled.own, filled.third)) <= set(zip(data.key, data.own, data.third))

@@ -26,6 +26,7 @@ import numpy as np
 from latens.errors import InputError, damaged
 from latens.schema.column import CODED, Column
 from latens.schema.law import SAME, TENTH, Law
+from latens.schema.ranges import nearest
 
 ColumnNumbers = dict[str, np.ndarray]
 Fields = Mapping[str, Column]
@@ -517,6 +518,10 @@ class Function(Rule):
         if None not in self.keys:
             seen[self.sources[0]] = np.where(np.isnan(source), self.inverse(own, only=True), source)
 
+    def nearest_key(self, source: np.ndarray) -> np.ndarray:
+        """The nearest known value of the source ``[N]``; NaN stays NaN."""
+        return np.where(np.isnan(source), np.nan, nearest(tuple(self.numbers()[0]), np.nan_to_num(source)))
+
     def inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
         """For each value of the target, the most frequent source; NaN if there is none or, with ``only``, several."""
         best: dict[float, tuple[int, float, int]] = {}
@@ -541,19 +546,39 @@ class Function(Rule):
         return False
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Give a filled source a value that fits the target seen, and compute a filled target from its source, in
-        place."""
-        source, own = u[self.sources[0]], seen[self.target]
-        other = np.isnan(seen[self.sources[0]]) & ~np.isnan(own) & (self.of(source)[0] != own)
-        known = self.inverse(own)
-        u[self.sources[0]] = source = np.where(other & ~np.isnan(known), known, source)
-        u[self.target] = np.where(np.isnan(own), self.of(source)[0], own)
+        """Compute a filled target from its source, in place; :func:`settle_key` moves filled sources."""
+        own = seen[self.target]
+        u[self.target] = np.where(np.isnan(own), self.of(u[self.sources[0]])[0], own)
 
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
         """If a drawn gap is in the source, give the target the value that belongs to a missing source, in place."""
         empty = np.isnan(u[self.sources[0]])
         if None in self.keys:
             u[self.target] = np.where(empty, self.of(u[self.sources[0]])[0], u[self.target])
+
+
+def functions_of(name: str, rules: Sequence[Rule]) -> list[Function]:
+    """The functions of the values of a column."""
+    return [rule for rule in rules if isinstance(rule, Function) and type(rule) is Function and name in rule.sources]
+
+
+def settle_key(name: str, rules: Sequence[Rule], u: ColumnNumbers, seen: ColumnNumbers) -> None:
+    """Give filled cells of the source of functions a known value to which all targets seen belong, if there is one, in
+    place: the most frequent such value, unless the filled value is one."""
+    every = functions_of(name, rules)
+    own = [rule for rule in every if rule.keys == every[0].keys]
+    keys, counts = np.array(own[0].keys, dtype=np.float64), np.array(own[0].counts)
+    u[name] = np.where(np.isnan(seen[name]), own[0].nearest_key(u[name]), u[name])
+    rows = np.flatnonzero(np.isnan(seen[name]) & np.any([~np.isnan(seen[rule.target]) for rule in own], 0))
+    told = np.stack([np.nan_to_num(seen[rule.target][rows], nan=np.inf) for rule in own])
+    distinct, which = np.unique(told, axis=1, return_inverse=True)
+    for i, targets in enumerate(distinct.T):
+        values = [np.array(rule.values, dtype=np.float64) for rule in own]
+        known = [each == target for each, target in zip(values, targets) if target < np.inf]
+        fits, at = np.logical_and.reduce([~np.isnan(keys), *known]), rows[which.ravel() == i]
+        if fits.any():
+            best = keys[np.where(fits, counts, -1).argmax()]
+            u[name][at] = np.where(np.isin(u[name][at], keys[fits]), u[name][at], best)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ from latens.schema.rules import (
     Rule,
     at_most,
     ceilings,
+    functions_of,
     of_values,
     settle_dates,
+    settle_key,
     settle_levels,
     stated,
     tell_all,
@@ -227,11 +229,8 @@ class Table:
         """(``x [N, D]`` converted back to the numbers of :attr:`outer`; the mask ``[N]`` of the rows in which the
         target of a rule is out of range). ``known`` holds the conditions, as :meth:`known` gives them. For ``mean``,
         ``beyond`` and ``hidden``, see :meth:`to_user`."""
-        x, fields = np.asarray(x, dtype=np.float64), self.ruled
-        u, outside = dict(zip(self.names, x.T)), np.zeros(len(x), bool)
-        bound = {rule.target for rule in self.rules if rule.bounds}
-        u |= {name: fields[name].settled(u[name], mean=mean, beyond=beyond) for name in u if name not in bound}
-        u = self._with_known(u, known)
+        fields, outside = self.ruled, np.zeros(len(x), bool)
+        u = self._with_known(self._settled(np.asarray(x, dtype=np.float64), mean, beyond), known)
         free = {name: np.full(len(x), name not in self.conditions) for name in u} if self.conditions else None
         settle_levels(self.rules, u, free)
         gone = {} if hidden is None else dict(zip(self.outer_by_name, hidden.T))
@@ -244,41 +243,61 @@ class Table:
             u[rule.target] = told[rule.target]
         return {name: u[name] for name in self.outer_by_name}, outside
 
+    def _settled(self, x: np.ndarray, mean: bool, beyond: bool) -> ColumnNumbers:
+        """The numbers ``x [N, D]`` as their columns can hold them, except for those that a rule bounds. Unless they are
+        means, sources of functions have known values."""
+        u, bound = dict(zip(self.names, x.T)), {rule.target for rule in self.rules if rule.bounds}
+        for name in [name for name in u if name not in bound]:
+            u[name] = self.ruled[name].settled(u[name], mean=mean, beyond=beyond)
+            if not mean and (own := functions_of(name, self.rules)):
+                u[name] = own[0].nearest_key(u[name])
+        return u
+
     def filled(self, u: ColumnNumbers, x: np.ndarray) -> ColumnNumbers:
         """The numbers of :attr:`outer`; those missing in ``u``, which has all of :attr:`ruled`, come from ``x [N, D]``,
         in such a way that rules hold."""
         fields, left = self.ruled, dict(zip(self.names, x.T.astype(np.float64)))
-        bound, seen = {rule.target for rule in self.rules if rule.bounds}, dict(u)
+        seen = dict(u)
         tell_all(self.rules, seen, fields)
         given, most = dict(seen), ceilings(self.rules, seen, fields)
-
-        def lower(name: str) -> None:
-            """Move a filled cell below what orders allow; a rule that computes it then takes it as given."""
-            if name in most and name in found:
-                values = values_of(fields[name], found[name])
-                made = np.where(np.isnan(seen[name]), at_most(fields[name], values, most[name]), values)
-                found[name] = of_values(fields[name], made)
-                if name in self.reproduced:
-                    seen[name] = np.where(made < values, found[name], seen[name])
-
         for _ in range(2):  # twice: a source that a rule determines may bound columns it is computed from
-            found = {name: u[name] for name in fields if name in self.conditions}
-            found |= {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
-                      for name in left if name not in bound}  # fmt: skip
-            settle_levels(self.rules, found, {name: np.isnan(seen[name]) for name in found})
-            for rule in self.rules:
-                rule.pull(found, seen, fields, left)
-            for name in list(found):
-                lower(name)
-            for rule in self.rules:
-                rule.fill(found, seen, fields, left)
-                lower(rule.target)
+            found = self._filled_once(u, seen, left, most)
             settle_dates(self.rules, found, seen, given, fields)
         for rule in self.rules:  # once more, since later rules may have moved what a target is computed from
             if rule.reproduces:
                 found[rule.target] = np.where(np.isnan(given[rule.target]), np.nan, found[rule.target])
                 rule.tell(found, fields)
         return {name: found[name] for name in self.outer_by_name}
+
+    def _filled_once(
+        self, u: ColumnNumbers, seen: ColumnNumbers, left: ColumnNumbers, most: ColumnNumbers
+    ) -> ColumnNumbers:  # fmt: skip
+        """The numbers ``seen``, with missing ones filled from what is modelled, ``left``, and at most ``most``. What
+        this implies for columns that a rule computes is written to ``seen``, in place."""
+        fields, bound = self.ruled, {rule.target for rule in self.rules if rule.bounds}
+        found = {name: u[name] for name in fields if name in self.conditions}
+        found |= {name: np.where(np.isnan(seen[name]), fields[name].settled(left[name]), seen[name])
+                  for name in left if name not in bound}  # fmt: skip
+        settle_levels(self.rules, found, {name: np.isnan(seen[name]) for name in found})
+        for rule in self.rules:
+            rule.pull(found, seen, fields, left)
+        for name in set(found) & set(most):
+            self._lower(name, most[name], found, seen)
+        for rule in self.rules:
+            if functions_of(rule.sources[0], [rule]):
+                settle_key(rule.sources[0], self.rules, found, seen)
+            rule.fill(found, seen, fields, left)
+            if rule.target in most:
+                self._lower(rule.target, most[rule.target], found, seen)
+        return found
+
+    def _lower(self, name: str, most: np.ndarray, found: ColumnNumbers, seen: ColumnNumbers) -> None:
+        """Move filled cells to at most ``most``, in place. If a rule computes them, they then count as seen."""
+        field, values = self.ruled[name], values_of(self.ruled[name], found[name])
+        made = np.where(np.isnan(seen[name]), at_most(field, values, most), values)
+        found[name] = of_values(field, made)
+        if name in self.reproduced:
+            seen[name] = np.where(made < values, found[name], seen[name])
 
     def to_model(
         self, table: Any, where: str = "the data", *, unknown: dict[str, int] | None = None, first_row: int = 0,

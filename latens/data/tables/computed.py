@@ -9,7 +9,7 @@ from itertools import combinations, islice, permutations
 
 import numpy as np
 
-from latens.data.tables.kinds import DAYS, SECONDS
+from latens.data.tables.kinds import DAYS, NEARLY_ALL, REPEATED, SECONDS
 from latens.schema import Column
 from latens.schema.column import CODED, NUMERIC
 from latens.schema.rules import (
@@ -60,7 +60,7 @@ def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> l
     """Columns that are a function of one other column. If two columns determine each other, the one with levels becomes
     the source."""
     names = list(fields)[:WIDE]
-    found = _functions_by_target(names, fields, u)
+    found = _functions_by_target([name for name in names if has_few_values(fields[name])], names, fields, u)
 
     def rank(name: str) -> tuple[bool, bool, bool, int]:
         kind = fields[name].kind
@@ -75,12 +75,20 @@ def functions(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> l
     return chosen
 
 
+def lookups(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+    """Columns that are a function of a column of numbers on a grid, nearly all of which occur several times."""
+    names = list(fields)[:WIDE]
+    found = _functions_by_target([name for name in names if not has_few_values(fields[name])], names, fields, u)
+    ways = {target: [*rules.values()] for target, rules in found.items() if target not in taken}
+    return [min(own, key=lambda rule: len(rule.keys)) for own in ways.values()]
+
+
 def _functions_by_target(
-    names: list[str], fields: dict[str, Column], u: ColumnNumbers
-) -> dict[str, dict[str, Function]]:
+    sources: list[str], names: list[str], fields: dict[str, Column], u: ColumnNumbers
+) -> dict[str, dict[str, Function]]:  # fmt: skip
     """All functions that hold, ``{target: {source: function}}``."""
     found: dict[str, dict[str, Function]] = {}
-    for source in names:
+    for source in sources:
         keyed = keys_of(fields[source], u[source])
         if keyed is None:
             continue
@@ -93,11 +101,23 @@ def _functions_by_target(
 def keys_of(field: Column, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """(the values that a column can have, with NaN last if some are missing; the position of each row's value ``[N]``).
     None if there are too many values, or if the model may draw new ones."""
-    few = field.kind in CODED or (field.law is not None and (field.law.is_complete or field.law.places != ()))
-    if not few:
+    if not has_few_values(field) and not _is_repeated(field, numbers):
         return None
     keys, place = np.unique(numbers, return_inverse=True)
     return (keys, place) if 2 <= len(keys) <= KEYS else None
+
+
+def has_few_values(field: Column) -> bool:
+    """Whether a column has levels, or only numbers that were seen."""
+    return field.kind in CODED or (field.law is not None and (field.law.is_complete or field.law.places != ()))
+
+
+def _is_repeated(field: Column, numbers: np.ndarray) -> bool:
+    """Whether nearly all numbers of a column on a grid occur several times each, as those of people or days do."""
+    if field.law is None or field.law.step is None:
+        return False
+    seen = np.unique(numbers[~np.isnan(numbers)], return_counts=True)[1]
+    return len(seen) <= KEYS and seen.sum() >= REPEATED * len(seen) and (seen > 1).mean() >= NEARLY_ALL
 
 
 def function_of(
@@ -132,7 +152,7 @@ def parts(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[
     few values, such columns are functions of the dates themselves."""
     names = list(fields)[:WIDE]
     found: dict[str, DatePart] = {}
-    for source in [name for name in names if fields[name].time == "dates" and keys_of(fields[name], u[name]) is None]:
+    for source in [name for name in names if fields[name].time == "dates" and not has_few_values(fields[name])]:
         for part in DATE_PARTS:
             numbers = part_of(u[source], part)
             keys, place = np.unique(numbers, return_inverse=True)
@@ -251,7 +271,7 @@ def intervals(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> l
     few = [name for name in names if name not in taken and len(np.unique(u[name][:SAMPLE])) <= BANDS]
     found: dict[str, list[Intervals]] = {}
     for source in names:
-        if not is_numeric(fields[source]) or keys_of(fields[source], u[source]) is not None:
+        if not is_numeric(fields[source]) or has_few_values(fields[source]):
             continue
         order = np.argsort(u[source][:SAMPLE], kind="stable")
         for target in few:

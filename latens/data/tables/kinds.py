@@ -145,6 +145,8 @@ RARE = 4  # so are they if this many values are heaps per value that is not
 STRAY = 0.01  # the share of the rows that may be off the grid
 STRAYS = 0.5  # the most distinct values off the grid, per distinct value on it
 REPEATED = 3  # with at least this many rows per value, a column with few values and gaps between them has no others
+MOST_REPEATED = 1000  # so has a column of up to this many numbers if nearly all of them, by this share, are repeated
+NEARLY_ALL = 0.9
 KNOTS = 64  # the most pieces of a margin
 ROWS_OF_KNOT = 16
 PLACES = 1024  # a margin has separate edges for about this many places of a grid
@@ -197,7 +199,7 @@ def law_of(
     beyond = _beyond(heaps, distinct[rest], grid)
     inside = ~np.isin(distinct, beyond)
     grid = grid_of(distinct[inside], seen[inside], steps)
-    is_repeated = few and _is_repeated(distinct[inside], seen[inside], grid)
+    is_repeated = _is_repeated(distinct[inside], seen[inside], grid, steps)
     if grid is not None or is_repeated:  # atoms amid the other values become wide pieces of the margin
         heaps, rest = beyond, inside
         grid = None if is_repeated else grid
@@ -255,10 +257,13 @@ def _with_ends(v: np.ndarray, c: np.ndarray, ends: list[float]) -> tuple[np.ndar
     return np.concatenate([below, v, above]), np.concatenate([ones[0], c, ones[1]])
 
 
-def _is_repeated(values: np.ndarray, seen: np.ndarray, grid: Grid | None) -> bool:
-    """Whether values occur several times each, and fill less than half of the places of the grid between the ends."""
+def _is_repeated(values: np.ndarray, seen: np.ndarray, grid: Grid | None, steps: tuple[float, ...] | None) -> bool:
+    """Whether values occur several times each, and fill less than half of the places of the grid between the ends. Of
+    many values, which must not be times, nearly all must be repeated."""
+    if len(values) > MOST and (steps or len(values) > MOST_REPEATED or (seen > 1).mean() < NEARLY_ALL):
+        return False
     gaps = grid is None or (values[-1] - values[0]) / grid.step + 1 > 2 * len(values)
-    return len(values) > 1 and gaps and seen.sum() >= REPEATED * len(values)
+    return len(values) > 1 and gaps and bool(seen.sum() >= REPEATED * len(values))
 
 
 @dataclass(frozen=True)
@@ -421,7 +426,7 @@ def _margin(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The knots of the margin and their scores. The scores are quantiles of a logistic distribution with variance 1,
     the one from which a column that does not depend on the codes is drawn. The knots are edges of places if the column
-    has a grid or only certain values; otherwise they are quantiles."""
+    has a grid, those of all places if it has only certain values, and otherwise quantiles."""
     from scipy.special import expit, logit
 
     rows = seen.sum()
@@ -447,7 +452,7 @@ def _margin(
             below = below[first]
             if period is not None:
                 at, below = _between(at, below, v, half, *period, enough=_enough(rows) / rows)
-        keep = _edges(below * rows)
+        keep = slice(None) if grid is None else _edges(below * rows)
         at, below = at[keep], below[keep]
         below = (1 - FLAT) * below + FLAT * (at - at[0]) / (at[-1] - at[0])
     return at, logit(least + (1 - 2 * least) * below) * SCALE
@@ -631,7 +636,7 @@ def _numeric(
     return Column(
         kind=kind, family=family, low=float(low), high=float(high), shift=shift,
         unit=unit if unit > 8 * np.finfo(float).eps * abs(shift) else 1.0,
-        decimals=None if kind == "datetime" else _decimals(values), law=law, reason=reason, **common,
+        decimals=None if kind == "datetime" else _decimals_of(values, law), law=law, reason=reason, **common,
     )  # fmt: skip
 
 
@@ -1110,6 +1115,14 @@ def _decimals(values: np.ndarray, most: int = 9) -> int | None:
         if whole.all() or (10.0**-digits <= 1e-3 * spread and whole.mean() >= NEARLY):
             return digits
     return None
+
+
+def _decimals_of(values: np.ndarray, law: Law | None) -> int | None:
+    """:func:`_decimals`, but enough of them for each atom and place of the law."""
+    only = np.array([] if law is None else [*law.atoms, *law.places])
+    found = [_decimals(values), *(_decimals(only[i : i + 1]) for i in range(len(only)))]
+    known = [decimals for decimals in found if decimals is not None]
+    return max(known) if len(known) == len(found) else None
 
 
 def _narrow_decimals(values: np.ndarray, type: str) -> int | None:

@@ -26,11 +26,13 @@ from latens.data.tables.computed import (
     formulas,
     function_of,
     functions,
+    has_few_values,
     in_words,
     intervals,
     intervals_of,
     is_numeric,
     keys_of,
+    lookups,
     mixtures,
     or_none,
     parts,
@@ -657,10 +659,10 @@ def _function_asked(
     fields = schema.ruled
     if part:
         return _part_asked(text, part, source, target, schema, u)
-    keys = keys_of(fields[source], u[source])
-    if keys is None and source != target and is_numeric(fields[source]):
+    if source != target and is_numeric(fields[source]) and not has_few_values(fields[source]):
         if (bands := intervals_of(source, target, fields, u, least=-np.inf)) is not None:
             return bands
+    keys = keys_of(fields[source], u[source])
     if keys is None or source == target:
         what = f"{target!r} has no single value at each {source!r}, nor in each of at most {BANDS} intervals of it"
         raise InputError(f"--rule {text!r}: {what}", f"omit the rule, or pass --column {source!r}=categorical")
@@ -751,7 +753,7 @@ NONE = "none"
 MOST_CELLS = 1 << 22  # up to this many numbers (32 MiB), a table is searched in all rows at once
 DENYING = 100  # the most rows of a piece that are added to the sample together, for each rule that they contradict
 COMBINING = (exclusive, combinations_of_levels)
-ALONE = (functions, formulas, mixtures, *COMBINING)  # searches that see no column that another rule determines
+ALONE = (functions, formulas, mixtures, lookups, *COMBINING)  # searches that see no column that another rule determines
 LEAVING = Function | Formula | Order | Combinations  # the targets of these rules are not searched for combinations
 
 
@@ -826,7 +828,7 @@ def _with_found(
     """The rules that the user stated and those found in the rows, without circles and with one rule per target. A
     condition is given, so it is never a target."""
     found, ordered = list(rules), partial(orders, conditions=conditions)
-    of_dates, of_numbers = (edges, parts, counts), (intervals, formulas, mixtures)
+    of_dates, of_numbers = (edges, parts, counts), (intervals, formulas, mixtures, lookups)
     for search in (*of_dates, functions, *of_numbers, exclusive, ordered, combinations_of_levels, gaps):
         kinds = Function | Missing if search is gaps else LEAVING if search in COMBINING else Rule
         bound = {rule.target for rule in found if isinstance(rule, kinds)}
