@@ -647,3 +647,10 @@ def test_files_keep_the_metadata_of_their_library(
         for path in ("o.parquet", "s.parquet"):
             found: Any = read(path)
             assert list(found.dtypes) == list(frame.dtypes), (path, found)
+
+
+@pytest.mark.parametrize("labels", [["a", 0, 1], [0, "a", None], [True, "x", 2.5], [pd.Timestamp("2020"), "b", "c"]])
+def test_column_labels_of_which_only_some_are_text_are_refused_in_a_sentence(labels: list[Any]) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 3)), columns=pd.Index(labels, dtype=object))
+    with pytest.raises(InputError, match="of which only one is text: make all of them text"):
+        latens.VAE(2, epochs=1).fit(frame)

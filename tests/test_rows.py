@@ -40,6 +40,7 @@ TAKEN: dict[str, tuple[type, str, Any]] = {  # data, and the schema: arrays whos
     "pictures": (Schema, "levels", rng.integers(0, 256, (N, 8, 8)).astype(np.uint8)),
     "a table of pixels": (Schema, "levels", pa.table(PIXELS)),
     "a table of zeros and ones": (Schema, "binary", pa.table({k: v > 8 for k, v in PIXELS.items()})),
+    "a few indicators": (Table, "table", pa.table({k: v > 8 for k, v in [*PIXELS.items()][:9]})),
     "pixels with a gap": (Table, "table", pa.table(PIXELS | {"p3": [None, *PIXELS["p3"][1:].tolist()]})),
     "pixels and a word": (Table, "table", pa.table(PIXELS | {"w": WORDS})),
     "a table of numbers": (Table, "table", pa.table({"a": rng.normal(size=N), "b": rng.normal(size=N)})),

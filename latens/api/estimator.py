@@ -293,6 +293,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         names = [str(name) for name in (getattr(X, "columns", ()) if named is None else named)]
         require_once(names, "the data frame")
         if not isinstance(X, dict) and names and not by_name:
+            _require_labels_of_a_kind(X)
             validate_data(self, X, reset=reset, skip_check_array=True)
         X, odd = without_odd(X, optional)
         if reset:
@@ -756,3 +757,11 @@ def of_run(run: Run) -> VAE:
     array = run.data.get("array")
     found._back = restored(run.data.get("frame")) if array is None else MatrixBack(array)
     return found._take(run)
+
+
+def _require_labels_of_a_kind(frame: Any) -> None:
+    """Raise ``InputError`` if only some of the column labels are texts, which scikit-learn refuses."""
+    labels = {isinstance(label, str): label for label in getattr(frame, "columns", ())}
+    if len(labels) > 1:
+        what = f"the data frame has the column labels {labels[True]!r} and {labels[False]!r}, of which only one is text"
+        raise InputError(what, "make all of them text with frame.columns = frame.columns.astype(str)")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from latens.data import counts, tables
-from latens.data.infer import infer
+from latens.data.infer import SHARED_SCALE_COLUMNS, infer
 from latens.data.lazy import Lazy, Subset, View
 from latens.data.tables.reading import Hints, Read, read_columns
 from latens.data.tables.types import INDEX, index_names, index_notes, with_index
@@ -297,9 +297,9 @@ def rows_of(
 ) -> Rows:  # fmt: skip
     """Rows with the schema that their values suggest; ``labels`` are ``[N]``.
 
-    A table is read as an array if all its columns hold whole numbers 0 .. levels - 1 on one scale (pixels in columns),
-    or all hold 0 and 1. In any other table each column has a separate schema. A matrix is read as such a table if it
-    has missing cells (NaN), or if the user named some of its columns (column_1, …).
+    A table of at least 16 columns is read as an array if all hold whole numbers 0 .. levels - 1 on one scale (pixels in
+    columns), or all hold 0 and 1. In any other table each column has a separate schema. A matrix is read as such a
+    table if it has missing cells (NaN), or if the user named some of its columns (column_1, …).
 
     Raises:
         InputError: as in :func:`latens.data.infer` and :func:`latens.data.infer_table`, or a condition does not exist.
@@ -577,7 +577,8 @@ def _one_scale(table: Any, asked: Asked) -> np.ndarray | None:
         except InputError as error:
             raise InputError(f"--kind {asked.kind} reads the table as an array of one kind: {error}") from error
     complete = not any(column.null_count for column in table.columns)
-    if min(table.num_columns, len(table)) < 2 or not complete or not all(map(is_number, table.schema.types)):
+    wide = table.num_columns >= SHARED_SCALE_COLUMNS
+    if len(table) < 2 or not wide or not complete or not all(map(is_number, table.schema.types)):
         return None
     if not all(_is_8_bit(column) for column in table.columns):
         return None
