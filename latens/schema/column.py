@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
@@ -72,6 +73,7 @@ class Column:
         low, high: smallest and largest value, for numbers.
         shift, unit: mean and standard deviation of the values: of ln x for "positive", of ln(1 + x) for "count".
         decimals: the largest number of digits after the point of any value, or None.
+        digits: the number of significant digits to which all values are rounded, whatever their size, or None.
         law: atoms, grid, range and margin of the values, for the family "heaped"; else None.
         value: the value of a constant column.
         missing: share of missing cells, 0 to 1.
@@ -99,6 +101,7 @@ class Column:
     shift: float = 0.0
     unit: float = 1.0
     decimals: int | None = None
+    digits: int | None = None
     law: Law | None = None
     value: Any = None
     missing: float = 0.0
@@ -323,6 +326,8 @@ class Column:
             numbers = np.round(numbers, self.decimals)
             if self.kind == "positive":
                 numbers = np.maximum(numbers, 10.0**-self.decimals)
+            for decimals, size in self.sizes if law is not None else ():
+                numbers = np.where(np.abs(numbers) >= size, np.round(numbers, decimals), numbers)
         if self.kind == "bounded":
             numbers = np.clip(numbers, self.low, self.high)
         elif self.kind == "count" or self.type.startswith("u"):
@@ -330,6 +335,16 @@ class Column:
         if law is not None and not beyond:
             numbers = np.clip(numbers, self.low, self.high)
         return numbers
+
+    @property
+    def sizes(self) -> list[tuple[int, float]]:
+        """(number of decimals, the smallest size of numbers that have no more), if numbers are rounded to significant
+        digits, from the most decimals to the fewest."""
+        if self.digits is None or self.decimals is None:
+            return []
+        top = math.floor(math.log10(max(abs(self.low or 0.0), abs(self.high or 0.0), 1e-12)))
+        fewest = min(self.decimals, self.digits - 1 - top)
+        return [(d, 10.0 ** (self.digits - 1 - d)) for d in range(self.decimals - 1, fewest - 1, -1)]
 
     def possible(self) -> Any:
         """An arrow array of values that the column can have: all levels, or the ends of the range and many numbers
@@ -394,7 +409,7 @@ def _is_valid(name: str, value: Any) -> bool:
     """Whether a record may hold this value under this name."""
     if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
         return False
-    if name == "decimals":
+    if name in ("decimals", "digits"):
         return 0 <= (value or 0) <= 12
     if name == "tick":
         return value in TICKS
@@ -415,7 +430,7 @@ def _is_sound(value: float) -> bool:
 _LISTED = ("levels", "categories", "instants")
 _TYPES: dict[str, Any] = {
     "name": str, "kind": str, "type": str, "family": str, "levels": list | None, "low": float | int | None,
-    "high": float | int | None, "shift": float | int, "unit": float | int, "decimals": int | None,
+    "high": float | int | None, "shift": float | int, "unit": float | int, "decimals": int | None, "digits": int | None,
     "missing": float | int, "reason": str, "categories": list | None, "tick": int, "instants": list | None,
 }  # fmt: skip
 

@@ -286,7 +286,7 @@ class Order(Rule):
             u[name] = of_values(column, made)
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
-        """Add the largest source to the difference in place of a filled target, in place."""
+        """Replace filled cells of the target ``[N]`` by the largest source plus the difference, in place."""
         column, own = fields[self.target], values_of(fields[self.target], seen[self.target])
         apart, base = self.difference.settled(left[self.target]), self._base(u, fields)
         high = self.sign * np.where(self._is_code(apart), apart, base + apart)
@@ -535,7 +535,7 @@ class Function(Rule):
         return np.array([ways.get(value, np.nan) for value in distinct.tolist()])[place].reshape(own.shape)
 
     def outward(self, u: ColumnNumbers, fields: Fields, near: bool = False) -> np.ndarray | bool:
-        """Compute the target from the source, in place; returns False, as no target is out of range."""
+        """Compute the target from the source ``[N]``, in place; returns False, as no target is out of range."""
         source = u[self.sources[0]]
         found, known = self.of(source)
         u[self.target] = np.where(known, found, self.of(self.nearest_key(source))[0]) if near else found

@@ -153,6 +153,7 @@ PLACES = 1024  # a margin has separate edges for about this many places of a gri
 LEAST_PLACES, MOST_PLACES = 20, 100_000  # number of places of a grid whose step is not a decimal number
 FLAT = 0.005  # the share of the margin that is uniform over the range
 HEAPED = 4  # a place this many times as frequent as others says nothing about which places of a longer period occur
+MOST_DIGITS = 8  # numbers with more significant digits count as not rounded to such
 NEARLY = 0.99  # the number of decimals must hold for at least this share of the values
 DAYS = (
     1.0, 0.5, 0.25, 1 / 24, 1 / 48, 1 / 96, 1 / 144, 1 / 288, 1 / 1440, *(1 / (86_400 * k) for k in (1, 10, 100, 1000)),
@@ -625,18 +626,21 @@ def _numeric(
     if common["type"] in NARROW and (decimals := _narrow_decimals(values, common["type"])) is not None:
         scan, values = scan.as_written(decimals), as_written(values, common["type"], decimals)
     low, high = extra.get("low", scan.low), extra.get("high", scan.high)
-    law = _law(scan, values, common["type"]) if extra.get("family") in (None, "heaped") else None
+    digits = None if kind == "datetime" else _digits(values)
+    law = _law(scan, values, common["type"], digits) if extra.get("family") in (None, "heaped") else None
     smooth = _smooth(values, law)
     if kind == "continuous" and scan.low > 0 and not extra.get("asked") and _is_skewed(smooth, law):
         kind, reason = "positive", f"{reason}, skewed"
     family = extra.get("family") or (FAMILIES[kind][-1] if law is None else "heaped")
-    reason = "; ".join(filter(None, [reason, _words(law, values, common["type"]) if law else ""]))
+    rounded = f"{digits} significant digits" if digits else ""
+    reason = "; ".join(filter(None, [reason, _words(law, values, common["type"]) if law else "", rounded]))
     shift, unit = _centre(logarithmic(kind)(smooth))
     _require_float32(scan, 0.0 if kind in LOGARITHMIC else max(abs(low), abs(high)), shift, unit)
     return Column(
         kind=kind, family=family, low=float(low), high=float(high), shift=shift,
         unit=unit if unit > 8 * np.finfo(float).eps * abs(shift) else 1.0,
-        decimals=None if kind == "datetime" else _decimals_of(values, law), law=law, reason=reason, **common,
+        decimals=None if kind == "datetime" else _decimals_of(values, law), law=law, reason=reason,
+        digits=digits, **common,
     )  # fmt: skip
 
 
@@ -668,12 +672,12 @@ def _centre(values: np.ndarray) -> tuple[float, float]:
         return shift, apart * float(((values - shift) / apart).std()) if apart > 0 else float(len(values) <= 1)
 
 
-def _law(scan: ColumnScan, values: np.ndarray, type: str) -> Law | None:
+def _law(scan: ColumnScan, values: np.ndarray, type: str, digits: int | None) -> Law | None:
     steps = DAYS if type.startswith(("date", "timestamp")) else SECONDS if type.startswith(("time", "dur")) else None
     counts = scan.values if scan.is_number else None
     law = law_of(values, counts, steps, (scan.low, scan.high))
-    if law is None or steps is SECONDS or law.is_complete or law.places:
-        return law
+    if law is None or steps is SECONDS or law.is_complete or law.places or digits:
+        return law  # of numbers that are rounded to significant digits, the large ones alone end in zeros
     return _recurring(law, scan, values, counts, steps)
 
 
@@ -1123,6 +1127,24 @@ def _decimals_of(values: np.ndarray, law: Law | None) -> int | None:
     found = [_decimals(values), *(_decimals(only[i : i + 1]) for i in range(len(only)))]
     known = [decimals for decimals in found if decimals is not None]
     return max(known) if len(known) == len(found) else None
+
+
+def _digits(values: np.ndarray) -> int | None:
+    """The number of significant digits to which values are rounded, such as 4 for 0.5021, 53.69 and 1320; None if they
+    are not. Most numbers of at least two sizes (powers of ten) have as many digits, and hardly any has more.
+
+    >>> _digits(np.array([float(f"{x:.4g}") for x in np.geomspace(80, 2000, 300)]))
+    4
+    >>> _digits(np.geomspace(80, 2000, 300).round(1))
+    """
+    distinct = np.unique(np.abs(values[values != 0]))
+    distinct = distinct[:: len(distinct) // 2000 + 1]
+    mantissas, sizes = zip(*(f"{x:.14e}".split("e") for x in distinct.tolist())) if len(distinct) else ((), ())
+    lengths, sizes = np.array([len(each.replace(".", "").rstrip("0")) for each in mantissas]), np.array(sizes)
+    digits = next((n for n in range(2, MOST_DIGITS + 1) if len(lengths) and (lengths <= n).mean() >= NEARLY), None)
+    full = [size for size in np.unique(sizes) if (sizes == size).sum() >= LEAST_PLACES
+            and (lengths[sizes == size] == digits).mean() >= 0.5]  # fmt: skip
+    return digits if len(full) > 1 else None
 
 
 def _narrow_decimals(values: np.ndarray, type: str) -> int | None:

@@ -89,6 +89,8 @@ def settled(column: Column, x: Tensor) -> Tensor:
     if column.decimals is not None:
         x = _rounded(x, column.decimals)
         x = _within(x, 10.0**-column.decimals) if column.kind == "positive" else x
+    for decimals, size in column.sizes:
+        x = torch.where(x.abs() >= size, _rounded(x, decimals), x)
     if column.kind == "bounded":
         x = _within(x, column.low, column.high)
     elif column.kind == "count" or column.type.startswith("u"):
