@@ -1139,8 +1139,9 @@ def _digits(values: np.ndarray) -> int | None:
     """
     distinct = np.unique(np.abs(values[values != 0]))
     distinct = distinct[:: len(distinct) // 2000 + 1]
-    mantissas, sizes = zip(*(f"{x:.14e}".split("e") for x in distinct.tolist())) if len(distinct) else ((), ())
-    lengths, sizes = np.array([len(each.replace(".", "").rstrip("0")) for each in mantissas]), np.array(sizes)
+    written = [f"{x:.14e}".split("e") for x in distinct.tolist()]
+    lengths = np.array([len(mantissa.replace(".", "").rstrip("0")) for mantissa, _ in written])
+    sizes = np.array([int(size) for _, size in written])
     digits = next((n for n in range(2, MOST_DIGITS + 1) if len(lengths) and (lengths <= n).mean() >= NEARLY), None)
     full = [size for size in np.unique(sizes) if (sizes == size).sum() >= LEAST_PLACES
             and (lengths[sizes == size] == digits).mean() >= 0.5]  # fmt: skip
