@@ -427,7 +427,7 @@ _READ = {
     "Y": "[0-9]{4}", "y": "[0-9]{2}", "m": "[0-9]{1,2}", "d": "[0-9]{1,2}", "H": "[0-9]{1,2}", "I": "[0-9]{1,2}",
     "M": "[0-9]{1,2}", "S": "[0-9]{1,2}", "f": "[0-9]{1,9}", "b": "(?i:Sept)|" + _names(MONTHS, 3), "B": _names(MONTHS),
     "a": _names(DAYS, 3), "A": _names(DAYS), "p": "(?i:[ap][.]?m[.]?)", "z": "(?i:z)|[+-][0-9]{2}:?(?:[0-9]{2})?",
-    "j": "[0-9]+", "o": "(?i:st|nd|rd|th)",
+    "j": "[0-9]+", "o": "(?i:st|nd|rd|th)", "q": "[1-4]", "G": "[0-9]{4}", "V": "[0-9]{1,2}",
 }  # fmt: skip
 
 
@@ -498,10 +498,11 @@ class Times(Form):
     """Dates, times of day or time spans.
 
     Args:
-        pattern: the directives of strptime, ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``, and these additional
-            ones: ``%-d`` has no leading zero, ``%o`` is the st of 1st, ``%-f`` is omitted if it is 0, ``%#f`` has no
-            trailing zeros, ``%^b`` is in capitals, ``%P`` is am or pm, ``%:z`` is +01:00, ``%j`` is the days of a time
-            span. "ISO" stands for ISO 8601 time spans that omit parts equal to 0 (P1DT2H30M), "ISO hours" for spans
+        pattern: the directives of strptime, ``%Y %y %m %d %H %I %M %S %f %p %b %B %a %A %z``, ``%G`` and ``%V`` (year
+            and week of ISO 8601, which stand for the Monday), and these additional ones: ``%-d`` has no leading zero,
+            ``%o`` is the st of 1st, ``%-f`` is omitted if it is 0, ``%#f`` has no trailing zeros, ``%^b`` is in
+            capitals, ``%P`` is am or pm, ``%:z`` is +01:00, ``%q`` is the quarter of a year, ``%j`` is the days of a
+            time span. "ISO" stands for ISO 8601 time spans that omit parts equal to 0 (P1DT2H30M), "ISO hours" for spans
             without days (PT26H30M).
         digits: the number of digits of a fraction of a second.
         zone: the IANA name of the zone of times that state none; "" for no zone. "+02:00" is the offset with which new
@@ -662,7 +663,7 @@ class Times(Form):
             digits = f"{parts['f']:09d}"[: self.digits]
             return digits.rstrip("0") if flag == "#" else digits
         value = {"I": (parts["H"] - 1) % 12 + 1, "y": parts.get("Y", 0) % 100, **parts}[name]
-        width = 1 if flag == "-" or name == "j" else 4 if name == "Y" else 2
+        width = 1 if flag == "-" or name in "jq" else 4 if name in "YG" else 2
         return f"{value:0{width}d}"
 
     def describe(self, value: float | None = None) -> str:
@@ -717,11 +718,13 @@ def _fraction(cells: Any, digits: int) -> np.ndarray:
 
 def _days(number: Callable[..., np.ndarray], there: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Days since 1970-01-01 ``[N]``, and the mask of the dates that exist."""
+    if "V" in there:
+        return _mondays(number("G", 1970), number("V"))
     year: np.ndarray = number("Y", 1970)
     if "y" in there:
         short = number("y")
         year = np.where(short < 69, 2000 + short, 1900 + short)  # the rule of POSIX
-    month: np.ndarray = number("m", 1)
+    month: np.ndarray = 3 * number("q") - 2 if "q" in there else number("m", 1)
     place = {word[:3].lower(): j + 1 for j, word in enumerate(MONTHS)}
     for name in {"b", "B"} & set(there):
         month = np.array([place.get((text or "").lower()[:3], 0) for text in there[name].to_pylist()], np.int64)
@@ -731,6 +734,16 @@ def _days(number: Callable[..., np.ndarray], there: dict[str, Any]) -> tuple[np.
     first = months.astype("datetime64[D]").astype(np.int64)
     length = (months + 1).astype("datetime64[D]").astype(np.int64) - first
     return first + day - 1, real & (day <= length)
+
+
+def _mondays(year: np.ndarray, week: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Mondays of ISO weeks in days since 1970-01-01 ``[N]``, and the mask of the weeks that exist."""
+    starts = []
+    for count in (0, 1):  # the first week of a year contains the 4th of January
+        fourth = (year + count - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64) + 3
+        starts.append(fourth - (fourth + 3) % 7)
+    days = starts[0] + 7 * (week - 1)
+    return days, (year >= 1) & (week >= 1) & (days < starts[1])
 
 
 def _parts(nano: int, span: bool) -> dict[str, int]:
@@ -743,7 +756,10 @@ def _parts(nano: int, span: bool) -> dict[str, int]:
         return parts
     ordinal = days + 719_163
     date = datetime.date.fromordinal(min(max(ordinal, 1), datetime.date.max.toordinal()))
-    return parts | {"Y": date.year, "m": date.month, "d": date.day, "w": date.weekday()}
+    year, week, _ = date.isocalendar()
+    quarter = (date.month + 2) // 3
+    parts |= {"Y": date.year, "m": date.month, "d": date.day, "w": date.weekday()}
+    return parts | {"q": quarter, "G": year, "V": week}
 
 
 def _iso_span(nano: int, days: bool) -> str:

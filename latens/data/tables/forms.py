@@ -230,7 +230,8 @@ DATES = (
     "%d. %b %Y", "%d %b, %Y", "%d %B, %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%b. %d, %Y", "%b-%d-%Y",
     "%Y-%b-%d", "%Y %b %d", "%Y %B %d", "%Y/%b/%d", "%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%m.%Y", "%b %Y", "%B %Y",
     "%b-%Y", "%B-%Y", "%b-%y", "%b/%Y", "%Y-%b", "%B, %Y", "%-d%o %b %Y", "%-d%o %B %Y", "%-d%o of %B %Y",
-    "%b %-d%o, %Y", "%B %-d%o, %Y", "%b %-d%o %Y", "%B %-d%o %Y", "%b. %-d, %Y",
+    "%b %-d%o, %Y", "%B %-d%o, %Y", "%b %-d%o %Y", "%B %-d%o %Y", "%b. %-d, %Y", "%Y %b", "%Y %B", "%Y%b", "%YM%m",
+    "%YQ%q", "%Y-Q%q", "%Y Q%q", "%Y.Q%q", "%Y/Q%q", "Q%q %Y", "Q%q-%Y", "Q%q/%Y", "%GW%V", "%G-W%V", "%G W%V",
 )  # fmt: skip
 COMPACT = (
     "%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M", "%Y%m%d_%H%M%S",
@@ -390,7 +391,7 @@ def _form(pattern: str) -> Times:
     """The form of a pattern, before any cell is examined."""
     if pattern == "ISO" or pattern.startswith("span:"):
         return Times("duration[us]", pattern=pattern.removeprefix("span:"))
-    has_clock, has_date = "%H" in pattern or "%I" in pattern, "%Y" in pattern or "%y" in pattern
+    has_clock, has_date = (any(each in pattern for each in some) for some in (("%H", "%I"), ("%Y", "%y", "%G")))
     if not has_date:
         return Times("time64[us]", pattern=pattern)
     if not has_clock:
