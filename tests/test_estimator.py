@@ -169,11 +169,13 @@ def test_the_container_of_a_table_does_not_matter(made: Callable[[dict[str, Any]
     plain, second = VAE(**QUICK).fit(table), VAE(**QUICK).fit(other)
     alike(plain, table, second, other)
     assert [f.kind for f in plain.schema_.fields] == ["continuous", "continuous", "categorical", "count"]
-    for found in (second.reconstruct(other), second.impute(other, k=20), second.sample(7)):
+    means = second.reconstruct(other)
+    for found in (means, second.impute(other, k=20), second.sample(7)):
         assert type(found) is type(other)
         assert list(found if isinstance(found, dict) else found.columns) == list(columns)
         if isinstance(other, pd.DataFrame | pl.DataFrame):
-            assert list(found.dtypes) == list(other.dtypes)
+            exact = slice(0, -1 if found is means else None)  # the mean of a count is not a whole number
+            assert list(found.dtypes)[exact] == list(other.dtypes)[exact]
 
 
 def test_missing_cells_are_filled_and_the_others_stay():

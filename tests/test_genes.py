@@ -126,13 +126,14 @@ def test_the_last_row_of_sparse_counts_is_checked():
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint16", "float32", "float64"])
-def test_means_of_counts_are_fractions_in_arrays_and_whole_in_tables(dtype: str):
+def test_means_of_counts_are_fractions(dtype: str):
     x = COUNTS.astype(dtype)
     schema = rows_of(SparseRows(x)).schema if dtype == "float32" else rows_of(x, asked=asked("count")).schema
     means = np.full((3, GENES), 0.3)
     found = schema.to_user(means, mean=True)
     assert found.dtype.kind == "f" and np.allclose(found, 0.3) and not schema.to_user(means).any()
     table = Table((Column("n", "count", dtype.replace("float32", "float").replace("float64", "double"), decimals=0),))
+    assert table.to_user(means[:, :1], mean=True).column("n").to_pylist() == [0.3] * 3
     assert table.to_user(means[:, :1]).column("n").to_pylist() == [0] * 3
 
 

@@ -214,7 +214,7 @@ class Subject:
         If the model has conditions, it gets those of ``rows``, or of the first row.
         """
         c = trees.take(self.c, torch.zeros(len(z), dtype=torch.int64) if rows is None else torch.as_tensor(rows))
-        return self.outside(decode(self.run.model, z.float(), c), c)
+        return self.outside(decode(self.run.model, z.float(), c), c, mean=True)
 
     def normal_codes(self, count: int) -> Tensor:
         """Draws from a normal distribution with the mean and covariance of the codes, ``[count, Z]``."""
@@ -231,10 +231,10 @@ class Subject:
         with seeded(self.run.settings.seed, Key.REPORT_SAMPLE), drawing_within(margins.limits):
             x = self.run.model.sample(count, c, mean=mean)  # type: ignore[operator]
         x = torch.from_numpy(margins.mapped(x.cpu().double().numpy())) if margins.maps else x
-        found = self.outside(x, c)
+        found = self.outside(x, c, mean=mean)
         return schema.settled(found, mean=mean) if isinstance(schema, Schema) else found
 
-    def outside(self, values: Tensor, c: Tree) -> np.ndarray:
+    def outside(self, values: Tensor, c: Tree, *, mean: bool = False) -> np.ndarray:
         """Values for conditions c as ``[N, *shape]`` float64. For your own parts, axes are moved to the schema's order;
         for a table with rules, the columns are those of ``schema.outer``."""
         found = values.detach().cpu().double().numpy()
@@ -246,7 +246,7 @@ class Subject:
                 f"The model gives rows of shape {list(found.shape[1:])}, but the schema has {list(schema.shape)}."
             )
         if isinstance(schema, Table) and schema.rules:
-            return np.stack(list(schema.outward(found, schema.known_of(c))[0].values()), 1)
+            return np.stack(list(schema.outward(found, schema.known_of(c), mean=mean)[0].values()), 1)
         return found
 
     @cached_property

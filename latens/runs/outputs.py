@@ -435,12 +435,12 @@ def to_user(
         schema: the schema.
         x: numbers of the model, ``[N, *event]``.
         cells: columns of conditions, which are put back in their places.
-        mean: whether the numbers are means; means of counts in arrays remain fractions.
+        mean: whether the numbers are means; means of counts remain fractions.
         beyond: whether numbers may lie outside the range of the data.
         gapped: which cells are to be missing; None for no cell.
     """
     if not isinstance(schema, Table):
         return schema.to_user(schema.settled(x, mean=mean, beyond=beyond), mean=mean)
     if gapped is None:
-        return schema.to_user(x, cells, beyond=beyond)
-    return schema.to_user(x, cells, beyond=beyond, gaps=gapped.leave_out, hidden=gapped.mask)
+        return schema.to_user(x, cells, mean=mean, beyond=beyond)
+    return schema.to_user(x, cells, mean=mean, beyond=beyond, gaps=gapped.leave_out, hidden=gapped.mask)

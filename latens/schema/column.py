@@ -281,7 +281,9 @@ class Column:
             ends = [max(ends[0], float(info.min)), min(ends[1], float(info.max))]
         return ends[0], min(ends[1], DAY - least) if pa.types.is_time(self.arrow) else ends[1]
 
-    def decode(self, numbers: np.ndarray, *, given: bool = False, beyond: bool = False) -> Any:
+    def decode(
+        self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
+    ) -> Any:  # fmt: skip
         """Convert numbers ``[N]`` to an arrow array of this column's type.
 
         Codes become levels, and NaN becomes null. Numbers move to the nearest value that the column's law allows, and
@@ -289,14 +291,17 @@ class Column:
 
         Args:
             numbers: ``[N]`` in the user's units, or codes.
+            mean: whether these are means; the mean of a count is a fraction and is returned as float64.
             given: whether the numbers came from the user; the law then does not move them.
             beyond: whether numbers may lie outside the range of the data.
 
         >>> Column("n", "count", "int64", "poisson").decode(np.array([2.4, -1.0, np.nan])).to_pylist()
         [2, 0, None]
         """
-        numbers = self.settled(numbers, given=given, beyond=beyond)
+        numbers = self.settled(numbers, mean=mean, given=given, beyond=beyond)
         missing = np.isnan(numbers)
+        if mean and self.kind == "count":
+            return pa.array(numbers, mask=missing)
         if self.kind in CODED:
             codes = np.where(missing, 0, numbers).astype(np.int64)
             cells = of_levels(self.levels or (), self.type).take(pa.array(codes, mask=missing))
@@ -314,9 +319,13 @@ class Column:
         near = nearest(self.instants, found)
         return np.where(np.abs(found - near) < TICKS[0], near, found)
 
-    def settled(self, numbers: np.ndarray, *, given: bool = False, beyond: bool = False) -> np.ndarray:
+    def settled(
+        self, numbers: np.ndarray, *, mean: bool = False, given: bool = False, beyond: bool = False
+    ) -> np.ndarray:
         """The numbers ``[N]`` that :meth:`decode` writes, with the same options; for levels, the nearest codes."""
         numbers = np.asarray(numbers, dtype=np.float64)
+        if mean and self.kind == "count":
+            return np.maximum(numbers, 0.0)
         if self.kind in CODED:
             return numbers.round().clip(0, len(self.levels or ()) - 1)
         law = None if given else self.law

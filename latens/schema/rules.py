@@ -79,9 +79,8 @@ class Rule:
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """Convert the user's numbers to what is modelled, in place."""
 
-    def outward(self, u: ColumnNumbers, fields: Fields, near: bool = False) -> np.ndarray | bool:
-        """Convert what is modelled back to the user's numbers, in place. ``near``: whether a source of which no
-        value is known counts as the nearest known one.
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Convert what is modelled back to the user's numbers, in place; ``mean`` as in :meth:`Column.decode`.
 
         Returns:
             Mask ``[N]`` of the rows whose target lies outside the range of the data, or False.
@@ -151,10 +150,10 @@ def range_of(column: Column) -> tuple[float, float]:
     return -np.inf if column.low is None else column.low, np.inf if column.high is None else column.high
 
 
-def settled_values(column: Column, values: np.ndarray) -> np.ndarray:
+def settled_values(column: Column, values: np.ndarray, mean: bool = False) -> np.ndarray:
     """For each value ``[N]``, the nearest number that the column can hold; also for columns of levels."""
     if column.kind not in CODED:
-        return column.settled(values)
+        return column.settled(values, mean=mean)
     levels = levels_as_numbers(column)
     nearest = np.abs(np.nan_to_num(values)[:, None] - levels).argmin(1)
     return np.where(np.isnan(values), np.nan, levels[nearest])
@@ -251,15 +250,15 @@ class Order(Rule):
             apart = np.round(apart, self.difference.decimals)
         u[self.target] = np.where(self._is_code(high), high, apart)
 
-    def outward(self, u: ColumnNumbers, fields: Fields, near: bool = False) -> np.ndarray | bool:
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         """Add the largest source to the difference, in place; returns the mask ``[N]`` of targets out of range."""
         column, base = fields[self.target], self._base(u, fields)
-        apart = self.difference.settled(u[self.target])
+        apart = self.difference.settled(u[self.target], mean=mean)
         code = self._is_code(apart)
         high = self.sign * np.where(code, apart, base + apart)
         low, top = range_of(column)
         beyond = ~code & ((high > _slack(top, 1)) | (high < _slack(low, -1)))
-        u[self.target] = of_values(column, self._above(column, settled_values(column, high), base))
+        u[self.target] = of_values(column, self._above(column, settled_values(column, high, mean), base))
         return beyond
 
     def _above(self, column: Column, numbers: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -314,20 +313,20 @@ class Confined(Order):
     def inward(self, u: ColumnNumbers, fields: Fields) -> None:
         """Nothing, since the target is modelled."""
 
-    def outward(self, u: ColumnNumbers, fields: Fields, near: bool = False) -> np.ndarray | bool:
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         """Settle the target on its side of the sources, in place; returns the mask ``[N]`` of targets out of range."""
         column, base = self.left(fields[self.target]), self._base(u, fields)
-        numbers = self._settled(column, u[self.target], base)
+        numbers = self._settled(column, u[self.target], base, mean)
         u[self.target] = of_values(column, numbers)
         low, top = range_of(column)
         return (numbers > _slack(top, 1)) | (numbers < _slack(low, -1))
 
-    def _settled(self, column: Column, numbers: np.ndarray, base: np.ndarray) -> np.ndarray:
+    def _settled(self, column: Column, numbers: np.ndarray, base: np.ndarray, mean: bool = False) -> np.ndarray:
         """The numbers that the target can hold, on its side of the base, for what is modelled."""
         if column.kind in CODED:
             values = values_of(column, column.settled(numbers))
         else:
-            values = column.settled(self._moved(column.law, numbers, self.sign * base))
+            values = column.settled(self._moved(column.law, numbers, self.sign * base), mean=mean)
         return self._above(column, values, base)
 
     def _moved(self, law: Law | None, numbers: np.ndarray, bound: np.ndarray) -> np.ndarray:
@@ -534,11 +533,16 @@ class Function(Rule):
         distinct, place = np.unique(own, return_inverse=True)
         return np.array([ways.get(value, np.nan) for value in distinct.tolist()])[place].reshape(own.shape)
 
-    def outward(self, u: ColumnNumbers, fields: Fields, near: bool = False) -> np.ndarray | bool:
-        """Compute the target from the source ``[N]``, in place; returns False, as no target is out of range."""
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Compute the target from the source, both ``[N]``, in place; returns False, as no target is out of range.
+        With ``mean``, the source may lie between known values, and the nearest known value is used."""
         source = u[self.sources[0]]
         found, known = self.of(source)
-        u[self.target] = np.where(known, found, self.of(self.nearest_key(source))[0]) if near else found
+        if mean and not (known | np.isnan(source)).all():
+            keys, values = self.numbers()
+            nearest = values[np.searchsorted((keys[1:] + keys[:-1]) / 2, np.nan_to_num(source))]
+            found = np.where(known | np.isnan(source), found, nearest)
+        u[self.target] = found
         return False
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
@@ -654,7 +658,7 @@ class DatePart(Function):
         """NaN ``[N]``, as many dates have the same target."""
         return np.full(own.shape, np.nan)
 
-    def outward(self, u: ColumnNumbers, fields: Fields, near: bool = False) -> np.ndarray | bool:
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         """Compute the target from the source, both ``[N]``, in place; returns the mask of dates whose part was not
         seen."""
         source = u[self.sources[0]]
@@ -788,7 +792,7 @@ class OfDates(Rule):
         """Remove the target, in place."""
         del u[self.target]
 
-    def outward(self, u: ColumnNumbers, fields: Fields, near: bool = False) -> np.ndarray | bool:
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         """Compute the target, in place; returns the mask ``[N]`` of targets that are out of range."""
         column = fields[self.target]
         u[self.target] = made = self._rounded(u, fields)
@@ -1149,7 +1153,7 @@ class Formula(Rule):
         self.tell(u, fields)
         del u[self.target]
 
-    def outward(self, u: ColumnNumbers, fields: Fields, near: bool = False) -> np.ndarray | bool:
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         """Compute the target, in place; returns the mask ``[N]`` of targets that are out of range or not finite."""
         column = fields[self.target]
         u[self.target] = made = self.of(u, fields)

@@ -223,33 +223,33 @@ class Table:
         return out
 
     def outward(
-        self, x: np.ndarray, known: ColumnNumbers | None = None, *, beyond: bool = False,
+        self, x: np.ndarray, known: ColumnNumbers | None = None, *, mean: bool = False, beyond: bool = False,
         hidden: np.ndarray | None = None,
     ) -> tuple[ColumnNumbers, np.ndarray]:  # fmt: skip
         """(``x [N, D]`` converted back to the numbers of :attr:`outer`; the mask ``[N]`` of the rows in which the
-        target of a rule is out of range). ``known`` holds the conditions, as :meth:`known` gives them. For ``beyond``
-        and ``hidden``, see :meth:`to_user`."""
+        target of a rule is out of range). ``known`` holds the conditions, as :meth:`known` gives them. For ``mean``,
+        ``beyond`` and ``hidden``, see :meth:`to_user`."""
         fields, outside = self.ruled, np.zeros(len(x), bool)
-        u = self._with_known(self._settled(np.asarray(x, dtype=np.float64), beyond), known)
+        u = self._with_known(self._settled(np.asarray(x, dtype=np.float64), mean, beyond), known)
         free = {name: np.full(len(x), name not in self.conditions) for name in u} if self.conditions else None
         settle_levels(self.rules, u, free)
         gone = {} if hidden is None else dict(zip(self.outer_by_name, hidden.T))
         for rule in self.rules:
             if not (gone and isinstance(rule, Confined)):
-                outside |= rule.outward(u, fields, near=True)
+                outside |= rule.outward(u, fields, mean)
                 continue
             told = u | {name: np.where(gone[name], np.nan, u[name]) for name in rule.sources if name in gone}
-            outside |= rule.outward(told, fields, near=True)  # a missing cell is no limit
+            outside |= rule.outward(told, fields, mean)  # a missing cell is no limit
             u[rule.target] = told[rule.target]
         return {name: u[name] for name in self.outer_by_name}, outside
 
-    def _settled(self, x: np.ndarray, beyond: bool) -> ColumnNumbers:
-        """The numbers ``x [N, D]`` as their columns can hold them, except for those that a rule bounds; sources of
-        functions have known values."""
+    def _settled(self, x: np.ndarray, mean: bool, beyond: bool) -> ColumnNumbers:
+        """The numbers ``x [N, D]`` as their columns can hold them, except for those that a rule bounds. Unless they are
+        means, sources of functions have known values."""
         u, bound = dict(zip(self.names, x.T)), {rule.target for rule in self.rules if rule.bounds}
         for name in [name for name in u if name not in bound]:
-            u[name] = self.ruled[name].settled(u[name], beyond=beyond)
-            if own := functions_of(name, self.rules):
+            u[name] = self.ruled[name].settled(u[name], mean=mean, beyond=beyond)
+            if not mean and (own := functions_of(name, self.rules)):
                 u[name] = own[0].nearest_key(u[name])
         return u
 
@@ -359,7 +359,7 @@ class Table:
         return found
 
     def to_user(
-        self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, beyond: bool = False,
+        self, x: np.ndarray, given: Mapping[str, Any] | None = None, *, mean: bool = False, beyond: bool = False,
         gaps: Callable[[np.ndarray], np.ndarray] | None = None, hidden: np.ndarray | None = None,
     ) -> Any:  # fmt: skip
         """Convert numbers to an arrow table with the user's columns, in the user's order.
@@ -367,6 +367,7 @@ class Table:
         Args:
             x: ``[N, D]``, the modelled columns; rules compute further columns from them, and constants are added.
             given: arrow arrays by name: conditions, and columns that are passed through.
+            mean: whether ``x`` are means; the mean of a count stays a fraction.
             beyond: whether numbers may lie outside the range of the data (targets of rules may not).
             gaps: a function that sets those numbers ``[N, columns of outer]`` to NaN whose cells are to be missing.
             hidden: the mask ``[N, columns of outer]`` of these cells, if known; they limit no other column.
@@ -381,22 +382,22 @@ class Table:
         known = self.known(given) if self.rules else {}
         u = dict(zip(self.names, x.T))
         if self.rules:
-            u = self.outward(x, known, beyond=beyond, hidden=hidden)[0]
+            u = self.outward(x, known, mean=mean, beyond=beyond, hidden=hidden)[0]
         u = u if gaps is None else self._with_gaps(u, known, gaps)
         for field in self.fields:
             if field.name in given and field.kind not in KEPT:
                 columns[field.name] = given[field.name]
             elif field.name in u:
-                columns[field.name] = self.decoded(field, u[field.name], beyond)
+                columns[field.name] = self.decoded(field, u[field.name], mean, beyond)
             elif field.name in given:
                 columns[field.name] = _filled(given[field.name], field, len(x))
             elif field.kind in KEPT:
                 columns[field.name] = field.repeat(len(x))
         return pa.table(columns)
 
-    def decoded(self, field: Column, numbers: np.ndarray, beyond: bool = False) -> Any:
+    def decoded(self, field: Column, numbers: np.ndarray, mean: bool = False, beyond: bool = False) -> Any:
         """The cells of a column of :attr:`outer`, from numbers ``[N]`` to which all rules have already been applied."""
-        return field.decode(numbers, given=bool(self.rules), beyond=beyond)
+        return field.decode(numbers, mean=mean, given=bool(self.rules), beyond=beyond)
 
     def _with_gaps(
         self, u: ColumnNumbers, known: ColumnNumbers, gaps: Callable[[np.ndarray], np.ndarray]

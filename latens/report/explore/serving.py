@@ -71,7 +71,7 @@ class Server(ThreadingHTTPServer):
             rows = evaluation.decode(self.run.model, z, graphs.in_storage(self.run.schema, c))
         schema = self.run.schema
         if isinstance(schema, Table):
-            u = schema.outward(rows.numpy(), schema.known_of(c))[0]
+            u = schema.outward(rows.numpy(), schema.known_of(c), mean=True)[0]
             return np.stack(list(u.values()), 1).astype(np.dtype("<f8")).tobytes()
         return rows.flatten(1).numpy().astype(np.dtype("<f4")).tobytes()
 

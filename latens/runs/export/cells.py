@@ -70,8 +70,6 @@ def outward(schema: Table, x: Tensor, c: Mapping[str, Tensor] | None = None) -> 
     fields, u = schema.ruled, dict(zip(schema.names, x.double().unbind(-1)))
     bound = {rule.target for rule in schema.rules if rule.bounds}
     u |= {name: settled(fields[name], u[name]) for name in u if name not in bound}
-    sources = {name: rules.functions_of(name, schema.rules) for name in u if name not in bound}
-    u |= {name: _nearest(own[0].numbers()[0], u[name]) for name, own in sources.items() if own}
     u = _known(schema, c) | u
     _settle_levels([rule for rule in schema.rules if isinstance(rule, Combinations)], u, schema.conditions)
     for rule in schema.rules:
@@ -81,7 +79,9 @@ def outward(schema: Table, x: Tensor, c: Mapping[str, Tensor] | None = None) -> 
 
 
 def settled(column: Column, x: Tensor) -> Tensor:
-    """:meth:`latens.schema.Column.settled` for numbers ``[N]``."""
+    """:meth:`latens.schema.Column.settled` for means ``[N]``."""
+    if column.kind == "count":
+        return x.clamp_min(0)
     if column.kind in CODED:
         return x.round().clamp(0, len(column.levels or ()) - 1)
     if column.law is not None:
@@ -93,7 +93,7 @@ def settled(column: Column, x: Tensor) -> Tensor:
         x = torch.where(x.abs() >= size, _rounded(x, decimals), x)
     if column.kind == "bounded":
         x = _within(x, column.low, column.high)
-    elif column.kind == "count" or column.type.startswith("u"):
+    elif column.type.startswith("u"):
         x = x.clamp_min(0)
     return x if column.law is None else _within(x, column.low, column.high)
 
@@ -101,7 +101,7 @@ def settled(column: Column, x: Tensor) -> Tensor:
 def _typed(column: Column, x: Tensor) -> Tensor:
     """The numbers, rounded if the column's type holds only whole numbers."""
     whole = pa.types.is_integer(column.arrow) or pa.types.is_date32(column.arrow)
-    return x.round() if whole and column.kind not in CODED else x
+    return x.round() if whole and column.kind not in CODED and column.kind != "count" else x
 
 
 # Tables of numbers
