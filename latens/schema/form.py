@@ -502,8 +502,8 @@ class Times(Form):
             and week of ISO 8601, which stand for the Monday), and these additional ones: ``%-d`` has no leading zero,
             ``%o`` is the st of 1st, ``%-f`` is omitted if it is 0, ``%#f`` has no trailing zeros, ``%^b`` is in
             capitals, ``%P`` is am or pm, ``%:z`` is +01:00, ``%q`` is the quarter of a year, ``%j`` is the days of a
-            time span. "ISO" stands for ISO 8601 time spans that omit parts equal to 0 (P1DT2H30M), "ISO hours" for spans
-            without days (PT26H30M).
+            time span. "ISO" stands for ISO 8601 time spans that omit parts equal to 0 (P1DT2H30M), "ISO hours" for
+            spans without days (PT26H30M).
         digits: the number of digits of a fraction of a second.
         zone: the IANA name of the zone of times that state none; "" for no zone. "+02:00" is the offset with which new
             ``%z`` cells are written.
