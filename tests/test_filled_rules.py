@@ -15,6 +15,13 @@ N = 800
 rng = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Give each test the same draws, whatever ran before it in the process."""
+    rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
+
 def prices() -> pd.DataFrame:
     """One column below three others, and one above them."""
     level, spread = np.cumsum(rng.normal(size=N)) + 100, rng.gamma(2, 1, (4, N))

@@ -401,7 +401,7 @@ def written(place: Path, **tables: pa.Table) -> Path:
 
 GOOD = pa.table({"a": np.arange(200) / 7, "b": np.arange(200) % 11})
 BAD: dict[str, tuple[dict[str, pa.Table], str]] = {
-    "types": ({"p": GOOD, "q": GOOD.set_column(1, "b", pa.array(["x"] * 200))}, "column 'b' is string in .* and int64"),
+    "types": ({"p": GOOD, "q": GOOD.set_column(1, "b", pa.array(["x"] * 200))}, "column 'b' is string in .* but int64"),
     "columns": ({"p": GOOD, "q": GOOD.select(["a"])}, r"q.parquet lacks column 'b'"),
     "no rows": ({"p": GOOD.slice(0, 0)}, "has no rows: give at least one"),
     "one row": ({"p": GOOD.slice(0, 1)}, "has 1 row: give at least 2"),
