@@ -35,8 +35,9 @@ def ladder(
 
     Args:
         latent_dim: How many numbers the lowest layer has, a whole number from 1 to 65,536; auto: the smaller of 16 and
-            the number of columns. layers: L, a whole number from 1 to 100; 1 is one layer of codes under N(0, I).
-            free_bits: λ, the rate up to which a layer costs nothing extra, nats per layer and row, a number from 0.
+            the number of columns.
+        layers: L, a whole number from 1 to 100; 1 is one layer of codes under N(0, I).
+        free_bits: λ, the rate up to which a layer costs nothing extra, nats per layer and row, a number from 0.
 
     References:
         * Sønderby et al. (2016), Ladder variational autoencoders. NeurIPS
@@ -106,7 +107,7 @@ def two_stage(
         \mathcal{N}(0, I)), \quad z \sim q(z|x)
 
     Use it when vae reconstructs well but its samples are poor: on Fashion-MNIST the Fréchet distance of draws falls
-    from 173 to 74 at about the same cost, and the NLL improves by 4 nats. the samples of vamp and exemplar are still
+    from 173 to 74 at about the same cost, and the NLL improves by 4 nats. The samples of vamp and exemplar are still
     better.
 
     References:
