@@ -124,3 +124,18 @@ def test_filled_cells_keep_formulas_and_ranges(name: str, removed: float):
     assert np.abs(apart(full)).max() < 1e-9
     assert (full.min() >= data.min()).all() and (full.max() <= data.max()).all()
     assert ((np.abs(full - data) < 1e-9) | holes.isna()).all(axis=None)
+
+
+def test_any_month_of_a_year_follows_from_the_total_and_the_others():
+    """Twelve sources: the first is named v1 in the formula, and v10, v11 and v12 are no other occurrences of it."""
+    data = pd.DataFrame({f"month_{k}": rng.integers(0, 50, N) for k in range(1, 13)})
+    data["total"] = data.sum(axis=1)
+    asked = Asked(rules=("total = " + " + ".join(data.columns[:-1]),))
+    schema = rows_of(as_table(data)[0], asked=asked).schema
+    (rule,) = (rule for rule in schema.rules if rule.target == "total")
+    holes = data.astype("Int64")
+    for row, name in enumerate(data.columns):
+        holes.loc[row::13, name] = pd.NA
+    u = schema.numbers(as_table(holes)[0])
+    rule.tell(u, schema.ruled)
+    assert len(rule.single) == 12 and all((u[name] == data[name]).all() for name in data)

@@ -96,4 +96,10 @@ class SeenValues:
 def nearest(values: tuple[float, ...], x: np.ndarray) -> np.ndarray:
     """For each number ``[N]``, the nearest of the increasing values; of two at the same distance, the lower one."""
     found = np.array(values)
-    return found[np.searchsorted((found[1:] + found[:-1]) / 2, x)]
+    return found[nearest_place(found, x)]
+
+
+def nearest_place(values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """For each number ``[N]``, the index of the nearest of the increasing values; of two at the same distance, the
+    lower one."""
+    return np.searchsorted((values[1:] + values[:-1]) / 2, x)

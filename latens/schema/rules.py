@@ -26,7 +26,7 @@ import numpy as np
 from latens.errors import InputError, damaged
 from latens.schema.column import CODED, Column
 from latens.schema.law import SAME, TENTH, Law
-from latens.schema.ranges import nearest
+from latens.schema.ranges import nearest_place
 
 ColumnNumbers = dict[str, np.ndarray]
 Fields = Mapping[str, Column]
@@ -520,7 +520,8 @@ class Function(Rule):
 
     def nearest_key(self, source: np.ndarray) -> np.ndarray:
         """The nearest known value of the source ``[N]``; NaN stays NaN."""
-        return np.where(np.isnan(source), np.nan, nearest(tuple(self.numbers()[0]), np.nan_to_num(source)))
+        keys = self.numbers()[0]
+        return np.where(np.isnan(source), np.nan, keys[nearest_place(keys, source)])
 
     def inverse(self, own: np.ndarray, only: bool = False) -> np.ndarray:
         """For each value of the target, the most frequent source; NaN if there is none or, with ``only``, several."""
@@ -538,11 +539,7 @@ class Function(Rule):
         With ``mean``, the source may lie between known values, and the nearest known value is used."""
         source = u[self.sources[0]]
         found, known = self.of(source)
-        if mean and not (known | np.isnan(source)).all():
-            keys, values = self.numbers()
-            nearest = values[np.searchsorted((keys[1:] + keys[:-1]) / 2, np.nan_to_num(source))]
-            found = np.where(known | np.isnan(source), found, nearest)
-        u[self.target] = found
+        u[self.target] = np.where(known, found, self.of(self.nearest_key(source))[0]) if mean else found
         return False
 
     def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
@@ -1105,7 +1102,7 @@ class Formula(Rule):
     def single(self) -> dict[int, str]:
         """The sources that occur once in the formula, so that the other cells imply their numbers, and their names in
         it."""
-        return {j: word for word, j in self.words.items() if self.how.count(word) == 1}
+        return {j: word for word, j in self.words.items() if len(re.findall(rf"\b{word}\b", self.how)) == 1}
 
     def choices(self, column: Column, j: int) -> tuple[np.ndarray, np.ndarray]:
         """(the numbers that source j, a column of levels, can have in the formula, increasing; the code of each)."""
@@ -1128,7 +1125,7 @@ class Formula(Rule):
             return np.where(_are_faults(column, made), np.nan, made)
         numbers, codes = self.choices(column, j)
         codes = np.where((numbers == numbers[:, None]).sum(1) == 1, codes, np.nan)
-        level = np.where(np.isnan(made), np.nan, codes[_nearest_of(numbers, made)])
+        level = np.where(np.isnan(made), np.nan, codes[nearest_place(numbers, made)])
         return np.where(self.broken(u | {self.sources[j]: level}, fields), np.nan, level)
 
     def _limited(self, u: ColumnNumbers, fields: Fields, j: int) -> np.ndarray:
@@ -1137,7 +1134,7 @@ class Formula(Rule):
         if column.kind not in CODED:
             return np.clip(made, *range_of(column))
         numbers, codes = self.choices(column, j)
-        return np.where(np.isnan(made), np.nan, codes[_nearest_of(numbers, made)])
+        return np.where(np.isnan(made), np.nan, codes[nearest_place(numbers, made)])
 
     def tell(self, seen: ColumnNumbers, fields: Fields) -> None:
         """Write a missing target or source that the other cells determine, in place."""
@@ -1172,11 +1169,6 @@ class Formula(Rule):
             here = np.isnan(seen[name]) & ~np.isnan(made) & self.broken(u, fields)
             u[name] = np.where(here, made, u[name])
         u[self.target] = np.where(np.isnan(own), self.of(u, fields), own)
-
-
-def _nearest_of(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The place of the nearest of increasing ``numbers`` for each value ``[N]``; of two as near, the first."""
-    return np.searchsorted((numbers[1:] + numbers[:-1]) / 2, np.nan_to_num(values))
 
 
 def _are_faults(column: Column, values: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from latens.runs.coding.rans import Stack
 from latens.runs.coding.rounding import Rounding
 from latens.schema import AnySchema, Schema, Table
 from latens.schema.arrow import pa, pc
+from latens.schema.ranges import nearest_place
 
 MOST_SPELLED = 1 << 12  # at most this many texts of a column may be spelt differently from how latens writes them
 MOST_SINGLY = 1 << 12  # columns with more values are coded as if the margin had no cycles and ended at no other column
@@ -75,7 +76,7 @@ class Places:
     def symbols(self, x: np.ndarray) -> np.ndarray:
         """For each number, the symbol of the nearest value; 0 for NaN."""
         places = self.values[: self.grid]
-        found = np.searchsorted((places[1:] + places[:-1]) / 2, np.nan_to_num(x, nan=places[0]))
+        found = nearest_place(places, np.nan_to_num(x, nan=places[0]))
         for symbol in range(self.grid, len(self.values)):
             found[np.abs(x - self.values[symbol]) <= 1e-6 * np.abs(self.values[symbol])] = symbol
         return found
