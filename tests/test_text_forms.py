@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from latens.data.tables.forms import asked_times
 from latens.data.tables.reading import Hints, Unsettled, read_columns, understood, without_marks, written
 from latens.errors import InputError
 from latens.schema.form import Form
@@ -349,3 +350,11 @@ BROKEN = [
 def test_broken_records_are_refused(fields: Any) -> None:
     with pytest.raises(InputError, match="a form of text that is not valid"):
         Form.from_json(fields)
+
+
+def test_a_pattern_of_weeks_that_the_user_names_has_their_year():
+    cells = pa.chunked_array([["week 1 of 2021", "week 53 of 2020"]])
+    values = asked_times("week %V of %G", "x").read(cells)[0].to_pylist()
+    assert values == [day(2021, 1, 4), day(2020, 12, 28)]
+    with pytest.raises(InputError, match="--format x=%Y-W%V: %G and %V, the year and the week of ISO 8601, need each"):
+        asked_times("%Y-W%V", "x")

@@ -515,7 +515,9 @@ def asked_times(pattern: str, name: str) -> Times:
         expression(pattern)
     except (re.error, InputError) as error:
         raise InputError(f"--format {name}={pattern}: {error}") from None
-    if not re.search(r"%[-^#]?[YymdbBHIMSj]", pattern):
+    if ("%V" in pattern) != ("%G" in pattern):
+        raise InputError(f"--format {name}={pattern}: %G and %V, the year and the week of ISO 8601, need each other")
+    if not re.search(r"%[-^#]?[YymdbBHIMSjG]", pattern):
         raise InputError(f"--format {name}={pattern}: the pattern must have at least one of %Y %m %d %H %M %S")
     span = "%j" in pattern or is_iso_span(pattern)
     return _form("span:" + pattern if span else pattern)
