@@ -558,7 +558,7 @@ class Law:
         cycles: for dates, the cycles of ``CYCLES`` whose phases (months, days of the week, hours) can depend on other
             columns.
         rounded: pairs (unit, share), units decreasing: if values lie on no grid, this share of the values that are not
-        multiples of an earlier unit are multiples of the unit.
+            multiples of an earlier unit are multiples of the unit.
 
     Raises:
         InputError: the fields contradict each other.

@@ -60,9 +60,12 @@ def image_folder(
     are scaled to cover it, with their aspect ratio (Lanczos), and cropped around the centre.
 
     Args:
-        path: the folder, or one file. size: (height, width), or one number for both. skip_bad: whether to leave out
-        damaged files (and pages) and list them in ``skipped``, instead of raising an error. pages: whether every page
-        is a row; otherwise a note says how many pages were left out. progress: called with (files read, all files).
+        path: the folder, or one file.
+        size: (height, width), or one number for both.
+        skip_bad: whether to leave out damaged files (and pages) and list them in ``skipped``, instead of raising an
+            error.
+        pages: whether every page is a row; otherwise a note says how many pages were left out.
+        progress: called with (files read, all files).
         in_memory: up to this many bytes of pixels, the array is made at once; beyond, ``x`` is an ``ImageFiles``.
 
     Raises:
