@@ -54,9 +54,9 @@ LIKELIHOODS = {
         lambda: conditionals.DiscretizedLogisticLikelihood(net(2, 4), 5, span=(0.0, 1.0)),
         LEVELS / 4, 0.3, "5 evenly spaced",
     ),
-    "Poisson": (lambda: conditionals.PoissonLikelihood(net(4)), COUNTS, 0.5, "whole numbers from 0"),
+    "Poisson": (lambda: conditionals.PoissonLikelihood(net(4)), COUNTS, 0.5, "whole numbers of at least 0"),
     "NegativeBinomial": (
-        lambda: conditionals.NegativeBinomialLikelihood(net(4), (4,)), COUNTS, -1.0, "whole numbers from 0"
+        lambda: conditionals.NegativeBinomialLikelihood(net(4), (4,)), COUNTS, -1.0, "whole numbers of at least 0"
     ),
     "ContinuousBernoulli": (lambda: conditionals.ContinuousBernoulliLikelihood(net(4)), SHARES, 1.5, "from 0 to 1"),
     "Beta": (lambda: Own(beta, net(4)), SHARES, -0.5, "from 0 to 1"),

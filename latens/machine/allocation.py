@@ -28,7 +28,7 @@ class Modest(TorchDispatchMode):
     ...     with Modest(1000, "run.json"):
     ...         torch.nn.Linear(10**9, 10**9)
     ... except InputError as error:
-    ...     print(str(error).partition(" and ")[0])
+    ...     print(str(error).partition(", but")[0])
     run.json needs a tensor of 4,000,000,000,000,000,000 bytes
     """
 

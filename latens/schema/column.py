@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -332,17 +332,23 @@ class Column:
         if law is not None:
             numbers = law.snap(numbers, self.support if beyond else None)
         if self.decimals is not None:
-            numbers = np.round(numbers, self.decimals)
-            if self.kind == "positive":
-                numbers = np.maximum(numbers, 10.0**-self.decimals)
-            for decimals, size in self.sizes if law is not None else ():
-                numbers = np.where(np.abs(numbers) >= size, np.round(numbers, decimals), numbers)
+            numbers = self._rounded(numbers, () if law is None else self.sizes)
         if self.kind == "bounded":
             numbers = np.clip(numbers, self.low, self.high)
         elif self.kind == "count" or self.type.startswith("u"):
             numbers = np.clip(numbers, 0.0, None)
         if law is not None and not beyond:
             numbers = np.clip(numbers, self.low, self.high)
+        return numbers
+
+    def _rounded(self, numbers: np.ndarray, sizes: Iterable[tuple[int, float]]) -> np.ndarray:
+        """The numbers with the column's decimals, and from each of the sizes on with its decimals."""
+        assert self.decimals is not None
+        numbers = np.round(numbers, self.decimals)
+        if self.kind == "positive":
+            numbers = np.maximum(numbers, 10.0**-self.decimals)
+        for decimals, size in sizes:
+            numbers = np.where(np.abs(numbers) >= size, np.round(numbers, decimals), numbers)
         return numbers
 
     @property

@@ -632,16 +632,20 @@ def _numeric(
     if kind == "continuous" and scan.low > 0 and not extra.get("asked") and _is_skewed(smooth, law):
         kind, reason = "positive", f"{reason}, skewed"
     family = extra.get("family") or (FAMILIES[kind][-1] if law is None else "heaped")
-    rounded = f"{digits} significant digits" if digits else ""
-    reason = "; ".join(filter(None, [reason, _words(law, values, common["type"]) if law else "", rounded]))
     shift, unit = _centre(logarithmic(kind)(smooth))
     _require_float32(scan, 0.0 if kind in LOGARITHMIC else max(abs(low), abs(high)), shift, unit)
     return Column(
         kind=kind, family=family, low=float(low), high=float(high), shift=shift,
         unit=unit if unit > 8 * np.finfo(float).eps * abs(shift) else 1.0,
-        decimals=None if kind == "datetime" else _decimals_of(values, law), law=law, reason=reason,
-        digits=digits, **common,
+        decimals=None if kind == "datetime" else _decimals_of(values, law), law=law,
+        reason=_reasons(reason, law, values, digits, common["type"]), digits=digits, **common,
     )  # fmt: skip
+
+
+def _reasons(reason: str, law: Law | None, values: np.ndarray, digits: int | None, type: str) -> str:
+    """The reason for the kind, the law, and the number of digits, in words."""
+    rounded = f"{digits} significant digits" if digits else ""
+    return "; ".join(filter(None, [reason, _words(law, values, type) if law else "", rounded]))
 
 
 def _require_float32(scan: ColumnScan, largest: float, shift: float, unit: float) -> None:
