@@ -81,6 +81,16 @@ def made(vae):
     return vae.sample(5000, random_state=1), vae.reconstruct(frame(seed=1))
 
 
+def test_a_product_that_rarely_falls_in_the_range_of_the_data_does_so_in_each_sample():
+    rng = np.random.default_rng(0)
+    side, area = rng.lognormal(0, 0.1, 400), rng.uniform(80, 82, 400).round(2)
+    data = pd.DataFrame({"side": side, "other": area / side, "area": area})
+    vae = latens.VAE(1, epochs=1, rules=["area = side * other"], random_state=0, nll_draws=2).fit(data)
+    made = vae.sample(3000, random_state=1)
+    assert made.area.between(area.min(), area.max()).all()
+    assert _apart(made.area, made.side * made.other, 2) == 0
+
+
 def test_each_rule_is_found_and_is_not_chance():
     schema = schema_of(frame())
     assert {text.split(" = ")[0].split(" -> ")[-1]: text for text in RULES} == written_by(schema)

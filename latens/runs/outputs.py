@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 WINDOW = 1 << 17  # approximate rows of a window of samples
 MAPPED = 10_000  # draws of a density from which maps of margins are made
-REDRAWS = 20  # a row that a rule takes out of range is drawn again this many times; then its values are clipped
+REDRAWS = 200  # a row that a rule takes out of range is drawn again at most this many times
 
 
 def schema_of(run: Run) -> AnySchema:
@@ -259,12 +259,12 @@ class _Drawing:
         x, schema = self._draw(rows), schema_of(self.run)
         if not isinstance(schema, Table) or not schema.rules or self.mean:
             return x
-        known = schema.known_of(trees.take(self.c, rows))
+        known, left = schema.known_of(trees.take(self.c, rows)), np.arange(len(x))
         for _ in range(REDRAWS):
-            beyond = np.flatnonzero(schema.outward(x.numpy(), known)[1])
-            if not len(beyond):
+            left = left[schema.outward(x.numpy()[left], trees.take(known, left))[1]]
+            if not len(left):
                 break
-            x[torch.from_numpy(beyond)] = self._draw(rows.start + beyond)
+            x[torch.from_numpy(left)] = self._draw(rows.start + left)
         return x
 
     def _draw(self, rows: Any) -> Tensor:
