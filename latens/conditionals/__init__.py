@@ -13,7 +13,7 @@ from latens import late
 
 if TYPE_CHECKING:
     from latens.conditionals.base import Conditional, Features, event_dims
-    from latens.conditionals.column import FAMILIES, Allowed, ColumnLikelihood, Limited
+    from latens.conditionals.column import FAMILIES, Allowed, ColumnLikelihood, Limited, Pins, Restriction
     from latens.conditionals.columns import TableLikelihood
     from latens.conditionals.counts import (
         ContinuousBernoulliLikelihood,
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     )
 else:
     __getattr__, __dir__, __all__ = late(__name__, {
-        "base": "Conditional Features event_dims", "column": "FAMILIES Allowed ColumnLikelihood Limited",
-        "columns": "TableLikelihood",
+        "base": "Conditional Features event_dims",
+        "column": "FAMILIES Allowed ColumnLikelihood Limited Pins Restriction", "columns": "TableLikelihood",
         "counts": "ContinuousBernoulliLikelihood NegativeBinomialLikelihood PoissonLikelihood "
                   "ZeroInflatedNegativeBinomialLikelihood",
         "discrete": "Codebook FiniteScalars NearestCode NormalAndCategoriesPosterior OneHotPosterior RelaxedPosterior",

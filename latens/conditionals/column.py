@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latens.errors import InputError, is_number, is_whole
-from latens.schema.law import SAME, Law
+from latens.schema.law import SAME, Law, is_value
 
 FAMILIES = (
     "normal", "student_t", "log_normal", "beta", "truncated_normal", "poisson", "negative_binomial",
@@ -187,6 +187,17 @@ class Limited:
         """1, or -1 if the target lies below its sources."""
         return -1 if self.falling else 1
 
+    @property
+    def after(self) -> bool:
+        """Whether a value that equals its limit counts as below it."""
+        return self.strict != self.falling
+
+    def side(self, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """(:meth:`limit`; ``[...]``, 1 if the values lie above it, -1 if below), from the sources' cells ``[...]``
+        each."""
+        limit = self.limit(values)
+        return limit, torch.full_like(limit, self.sign)
+
     def limit(self, values: Sequence[Tensor]) -> Tensor:
         """The number that the target may not pass ``[...]``, NaN for none, from the sources' cells ``[...]`` each."""
         found = []
@@ -198,9 +209,63 @@ class Limited:
         most = torch.stack(torch.broadcast_tensors(*found)).amax(0)
         return torch.where(most.isinf(), math.nan, self.sign * most)
 
-    def allowed(self, limit: Tensor) -> Tensor:
-        """Which levels of the target its limit ``[...]`` allows, ``[..., levels]``."""
+    def allowed(self, values: Sequence[Tensor]) -> Tensor:
+        """Which levels of the target the sources' cells ``[...]`` allow, ``[..., levels]``."""
+        limit = self.limit(values)
         own = torch.tensor(self.own, dtype=limit.dtype, device=limit.device)
         over = self.sign * (own - limit.unsqueeze(-1))
         slack = SAME * limit.unsqueeze(-1).abs()
         return (over > slack if self.strict else over >= -slack) | limit.isnan().unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class Pins:
+    """A column that always has one of some values where another column has certain values, and never where it has
+    others; see :class:`latens.schema.rules.Pinned`.
+
+    Args:
+        target: index of the column, which is "heaped" or has levels.
+        sources: the other column: the name of a condition, or the index of a column.
+        values: the values; codes of levels, or one number.
+        keys: values of the other column.
+        states: for each key, 1 for always, -1 for never, 0 for both.
+        rest: the same for other values; a missing cell has 0.
+        sign: 1 if the column's other numbers are above the value, -1 if they are below it; 0 for levels.
+        levels: the number of levels of the column.
+    """
+
+    target: int
+    sources: tuple[int | str, ...]
+    values: tuple[float, ...]
+    keys: tuple[float, ...]
+    states: tuple[int, ...]
+    rest: int
+    sign: int
+    levels: int = 0
+
+    @property
+    def after(self) -> bool:
+        """Whether a number that equals the value counts as below it."""
+        return self.sign > 0
+
+    def state(self, values: Sequence[Tensor]) -> Tensor:
+        """1, -1 or 0 ``[...]``, from the other column's cells ``[...]``."""
+        (cells,) = values
+        keys, states = (torch.tensor(each, dtype=cells.dtype, device=cells.device) for each in (self.keys, self.states))
+        moved = torch.where(is_value(cells.unsqueeze(-1), keys), states - self.rest, 0.0).sum(-1)
+        return torch.where(cells.isnan(), 0.0, self.rest + moved)
+
+    def side(self, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """As in :class:`Limited`."""
+        state = self.state(values)
+        limit = torch.where(state == 0, math.nan, self.values[0])
+        return limit.to(state.dtype), torch.where(state > 0, -self.sign, self.sign).to(state.dtype)
+
+    def allowed(self, values: Sequence[Tensor]) -> Tensor:
+        """As in :class:`Limited`."""
+        state = self.state(values).unsqueeze(-1)
+        own = torch.isin(torch.arange(self.levels, device=state.device), torch.tensor(self.values, device=state.device))
+        return torch.where(own, state >= 0, state <= 0)
+
+
+Restriction = Allowed | Limited | Pins

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from latens import distributions as d
 from latens.conditionals.base import Conditional
-from latens.conditionals.column import Allowed, ColumnLikelihood, Limited
+from latens.conditionals.column import Allowed, ColumnLikelihood, Limited, Pins, Restriction
 from latens.conditionals.heads import HEADS, Head, Spread
 from latens.errors import InputError
 from latens.tensors.trees import Tree
@@ -27,12 +27,6 @@ def _codes_of(source: int | str, x: Tensor, c: Tree) -> Tensor:
     if not isinstance(c, Mapping) or source not in c:
         raise ValueError(f"levels depend on the condition {source!r}, which was not given: pass it in c")
     return c[source].squeeze(-1) if c[source].dim() > 1 else c[source]
-
-
-def _sides(rules: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor]:
-    """``sign`` and ``after`` of :meth:`latens.distributions.Margins.cut`, ``[n]`` each."""
-    sign = torch.tensor([rule.sign for rule in rules], device=device)
-    return sign, torch.tensor([rule.strict != rule.falling for rule in rules], device=device)
 
 
 def _size(atoms: int) -> int:
@@ -82,7 +76,7 @@ class TableLikelihood(Conditional):
     raws: Tensor
 
     def __init__(
-        self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, allowed: Sequence[Allowed | Limited] = (),
+        self, network: nn.Module, columns: Sequence[ColumnLikelihood], *, allowed: Sequence[Restriction] = (),
         reads: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__(network, reads)
@@ -118,7 +112,7 @@ class TableLikelihood(Conditional):
         self.register_buffer("members_at", torch.stack([places, places.argsort()]), persistent=False)
         self.register_buffer("raws", torch.cat([*map(torch.flatten, raws)]), persistent=False)
 
-    def _restrict(self, allowed: Sequence[Allowed | Limited]) -> None:
+    def _restrict(self, allowed: Sequence[Restriction]) -> None:
         self.allowed = {each.target: each for each in allowed}
         self.stages = _stages(len(self.columns), {target: each.sources for target, each in self.allowed.items()})
         for each in allowed:
@@ -190,12 +184,14 @@ class TableLikelihood(Conditional):
         cells = [torch.broadcast_tensors(x[..., j], *(_codes_of(source, x, c) for source in rule.sources))[1:]
                  for j, rule in zip(members, rules)]  # fmt: skip
         if isinstance(part, d.Heaped):
-            limits = [cast(Limited, rule).limit(each) for rule, each in zip(rules, cells)]
-            return part.on_side(part.margins.cut(torch.stack(limits, -1), *_sides(rules, x.device)))
+            sides = zip(*(cast(Limited | Pins, rule).side(each) for rule, each in zip(rules, cells)))
+            limits, signs = (torch.stack(each, -1) for each in sides)
+            after = torch.tensor([cast(Limited | Pins, rule).after for rule in rules], device=x.device)
+            return part.on_side(part.margins.cut(limits, signs, after))
         found = []
         for j, rule, codes in zip(members, rules, cells):
-            if isinstance(rule, Limited):
-                found.append(rule.allowed(rule.limit(codes)))
+            if not isinstance(rule, Allowed):
+                found.append(rule.allowed(codes))
                 continue
             levels = cast(Tensor, getattr(self, f"allowed_{j}"))
             found.append(levels[tuple(x.nan_to_num(nan=size - 1).long() for x, size in zip(codes, levels.shape))])

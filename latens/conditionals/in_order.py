@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import silu
 
 from latens import distributions as d
-from latens.conditionals.column import Allowed, ColumnLikelihood, Limited
+from latens.conditionals.column import ColumnLikelihood, Restriction
 from latens.conditionals.columns import TableLikelihood
 from latens.networks import Before, Seen
 from latens.tensors.trees import Tree
@@ -55,7 +55,7 @@ class ColumnsInOrder(TableLikelihood):
 
     def __init__(
         self, network: nn.Module, columns: Sequence[ColumnLikelihood], seen: Sequence[Seen], *, hidden: int = 64,
-        allowed: Sequence[Allowed | Limited] = (), reads: tuple[str, ...] = (),
+        allowed: Sequence[Restriction] = (), reads: tuple[str, ...] = (),
     ):  # fmt: skip
         super().__init__(network, columns, allowed=allowed, reads=reads)
         self.own = copy.deepcopy(self.heads)

@@ -245,7 +245,7 @@ class Margins:
 
         Args:
             base: the numbers.
-            sign: ``[n]``, 1 for values above them, -1 for values below them.
+            sign: ``[..., n]``, 1 for values above them, -1 for values below them.
             after: ``[n]``, whether a value that equals the number counts as below it.
         """
         base, none = base.to(self.knots.dtype), base.isnan().unsqueeze(-1)
@@ -272,7 +272,7 @@ class Cut:
         limit: ``[..., n]``, the number, moved slightly to the side on which values that equal it do not lie.
         edge: ``[..., n]``, the edge of the first place on that side.
         score: ``[..., n]``, T(edge).
-        sign: ``[n]``, 1 if the values lie above the edge, -1 if they lie below it.
+        sign: ``[..., n]``, 1 if the values lie above the edge, -1 if they lie below it.
         atoms: ``[..., n, A]``, whether each atom lies on that side.
     """
 
@@ -285,8 +285,9 @@ class Cut:
     def cells(self, shape: torch.Size, rows: Tensor, j: int) -> Cut:
         """The cut of column j in some rows, for a batch of this shape ``[..., n]``."""
         own = slice(j, j + 1)
-        limit, edge, score = (part.expand(shape)[..., rows, own] for part in (self.limit, self.edge, self.score))
-        return Cut(limit, edge, score, self.sign[own], self.atoms.expand(*shape, -1)[..., rows, own, :])
+        every = (self.limit, self.edge, self.score, self.sign)
+        limit, edge, score, sign = (part.expand(shape)[..., rows, own] for part in every)
+        return Cut(limit, edge, score, sign, self.atoms.expand(*shape, -1)[..., rows, own, :])
 
     def holds(self, value: Tensor, atom: Tensor) -> Tensor:
         """Whether values ``[..., n]``, which are these atoms (:meth:`Margins.atom`), lie on that side."""
@@ -386,8 +387,8 @@ class Heaped(Distribution):
     def _above(self) -> Tensor:
         """ln of each component's mass on the side of the cut, ``[..., M, n]``."""
         assert self.cut is not None and not any(self.margins.floors)
-        score, sign = (part.to(self.loc.dtype) for part in (self.cut.score, self.cut.sign))
-        return logsigmoid(sign * (self.loc - score.unsqueeze(-2)) / self.scale)
+        score, sign = (part.to(self.loc.dtype).unsqueeze(-2) for part in (self.cut.score, self.cut.sign))
+        return logsigmoid(sign * (self.loc - score) / self.scale)
 
     def _reweighted(self, log_share: Tensor) -> Tensor:
         """ln of the weights of margin and atoms ``[..., n, 1 + A]`` on the side of the cut, which has this share of the

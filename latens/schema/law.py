@@ -534,6 +534,11 @@ SCALE = math.sqrt(3) / math.pi  # the scale of a logistic with variance 1
 SAME = 2.0**-22  # a number within this relative distance of an atom is that atom, rounded to float32
 
 
+def is_value(numbers: Any, values: Any) -> Any:
+    """Mask ``[...]`` of the numbers that equal the values, up to the rounding of float32; arrays or tensors."""
+    return abs(numbers - values) <= SAME * abs(values)
+
+
 @dataclass(frozen=True)
 class Law:
     """Atoms, a grid and a margin, as seen in the data that a model is fitted to.

@@ -25,7 +25,7 @@ import numpy as np
 
 from latens.errors import InputError, damaged
 from latens.schema.column import CODED, Column
-from latens.schema.law import SAME, TENTH, Law
+from latens.schema.law import SAME, TENTH, Law, is_value
 from latens.schema.ranges import nearest_place
 
 ColumnNumbers = dict[str, np.ndarray]
@@ -119,7 +119,8 @@ class Rule:
         try:
             own = dict(fields)
             kinds: tuple[type[Rule], ...] = (
-                Order, Confined, Function, Intervals, DatePart, DateEdge, Elapsed, Formula, Missing, Combinations,
+                Order, Confined, Function, Intervals, DatePart, DateEdge, Elapsed, Formula, Missing, Pinned,
+                Combinations,
             )  # fmt: skip
             kind = {each.kind: each for each in kinds}[own.pop("rule")]
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
@@ -1254,6 +1255,86 @@ class Missing(Rule):
     def with_gaps(self, u: ColumnNumbers, before: ColumnNumbers, fields: Fields) -> None:
         """Make the target missing in exactly those rows in which the source says so, in place."""
         u[self.target] = np.where(self._where(u[self.sources[0]]), np.nan, before[self.target])
+
+
+@dataclass(frozen=True)
+class Pinned(Rule):
+    """The target has certain values in all rows in which the source has some of its values, and has none of them in
+    rows in which the source has others: minutes is 0 if rain is 0, and otherwise it is not.
+
+    Args:
+        values: these values of the target: codes of levels, or the least or the greatest number that a column can have.
+        keys: values of the source.
+        states: for each key, 1 if the target always has one of the values, -1 if it never has, and 0 if it may.
+        rest: the same for all other values of the source.
+        usual: a frequent source of targets with one of the values, and one of other targets.
+        sign: 1 if a target of numbers has other values only above the value, -1 if only below it, 0 for levels.
+        how: the rule in words, after the target.
+    """
+
+    values: tuple[float, ...] = ()
+    keys: tuple[float, ...] = ()
+    states: tuple[int, ...] = ()
+    rest: int = 0
+    usual: tuple[float, float] = (math.nan, math.nan)
+    sign: int = 0
+    how: str = ""
+
+    kind: ClassVar[str] = "pinned"
+
+    def __post_init__(self) -> None:
+        if len(self.sources) != 1 or not self.values or not len(self.keys) == len(self.states) > 0:
+            what = f"a rule has {len(self.sources)} sources, {len(self.keys)} keys and {len(self.states)} states"
+            raise InputError(what, "give one source, and a state for each key")
+
+    @property
+    def text(self) -> str:
+        """The rule as a user writes it, "minutes = 0 exactly where rain = 0"."""
+        return f"{named(self.target)} {self.how}"
+
+    def state(self, source: np.ndarray) -> np.ndarray:
+        """The state of each value of the source ``[N]``; 0 if it is missing."""
+        moved = is_value(source[:, None], np.array(self.keys)) @ (np.array(self.states) - self.rest)
+        return np.where(np.isnan(source), 0, self.rest + moved)
+
+    def has(self, target: np.ndarray) -> np.ndarray:
+        """Mask ``[N]`` of the targets with one of the values."""
+        return is_value(target[:, None], np.array(self.values)).any(-1)
+
+    def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """Mask ``[N]`` of the rows whose target should have one of the values and has another one, or the reverse."""
+        state, has = self.state(u[self.sources[0]]), self.has(u[self.target])
+        return ((state > 0) & ~has & ~np.isnan(u[self.target])) | ((state < 0) & has)
+
+    def _settled(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
+        """The target, with another value in rows that break the rule: the first that it may have there."""
+        column, own = fields[self.target], u[self.target]
+        if self.sign:
+            least = np.full(1, self.sign * self.values[0])
+            other = float(self.sign * next_value(column, least, True, self.sign)[0])
+        else:
+            other = next(float(code) for code in range(len(column.levels or ())) if code not in self.values)
+        made = np.where(self.state(u[self.sources[0]]) > 0, self.values[0], other)
+        return np.where(self.broken(u, fields), made, own)
+
+    def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
+        """Settle the target, in place; returns the mask ``[N]`` of the rows that broke the rule, unless these are
+        means."""
+        bad = self.broken(u, fields)
+        u[self.target] = self._settled(u, fields)
+        return False if mean else bad
+
+    def pull(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Give filled sources a frequent value for the target seen, if theirs breaks the rule, in place."""
+        name, own = self.sources[0], seen[self.target]
+        if name in u:
+            bad = self.broken({name: u[name], self.target: own}, fields) & np.isnan(seen[name])
+            u[name] = np.where(bad, np.where(self.has(own), *self.usual), u[name])
+
+    def fill(self, u: ColumnNumbers, seen: ColumnNumbers, fields: Fields, left: ColumnNumbers) -> None:
+        """Settle a filled target, in place; a filled source gives way to the target seen."""
+        self.pull(u, seen, fields, left)
+        u[self.target] = np.where(np.isnan(seen[self.target]), self._settled(u, fields), seen[self.target])
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from latens.schema.column import KEPT, KINDS, Column
 from latens.schema.rules import (
     ColumnNumbers,
     Confined,
+    Pinned,
     Rule,
     at_most,
     ceilings,
@@ -235,7 +236,7 @@ class Table:
         settle_levels(self.rules, u, free)
         gone = {} if hidden is None else dict(zip(self.outer_by_name, hidden.T))
         for rule in self.rules:
-            if not (gone and isinstance(rule, Confined)):
+            if not (gone and isinstance(rule, Confined | Pinned)):
                 outside |= rule.outward(u, fields, mean)
                 continue
             told = u | {name: np.where(gone[name], np.nan, u[name]) for name in rule.sources if name in gone}

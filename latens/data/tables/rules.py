@@ -40,6 +40,7 @@ from latens.data.tables.computed import (
 )
 from latens.data.tables.kinds import DAYS, PIECE, SECONDS, _decimals, grid_of, law_of, raised
 from latens.data.tables.kinds import SAMPLE as LOOKED_AT
+from latens.data.tables.pinned import pinned_asked, pins
 from latens.errors import InputError, choose
 from latens.schema import Column, Table
 from latens.schema.arrow import listed, pa, value_of
@@ -57,7 +58,9 @@ from latens.schema.rules import (
     Formula,
     Function,
     Missing,
+    OfDates,
     Order,
+    Pinned,
     Rule,
     named,
     part_of,
@@ -244,7 +247,7 @@ def _confined(
     low, high = (rule.target, *rule.sources) if rule.falling else (*rule.sources, rule.target)
     source, target = sorted((low, high), key=lambda name: (name not in conditions, list(fields).index(name)))
     field = fields[target]
-    is_bound = any(each.target == target and not isinstance(each, Missing) for each in others)
+    is_bound = any(each.target == target and not isinstance(each, Missing | Pinned) for each in others)
     if is_bound or any(each.target == source and each.reproduces for each in others):
         return None
     if field.kind not in CODED and (field.law is None or field.law.floor is not None):
@@ -458,9 +461,12 @@ def _missing(
 _SIGNS = ("<=", ">=", "->", "==", "≤", "≥", "<", ">", "=", "&")
 _HELP = (
     "write start <= end, total = net + tax, price = 0.15 * minutes + [bike], city -> country, date of start -> day, "
-    "age = years from born to visit, sex & title, dose missing where drug = none, or none; names with spaces in quotes"
+    "age = years from born to visit, sex & title, dose missing where drug = none, "
+    "minutes = 0 exactly where rain = 0, or none; names with spaces in quotes"
 )
 
+_IS = r"\s*(==?|!=|\bis\s+not\b|\bis\b)\s*"
+_PINNED = rf"(.+?){_IS}(.+?)\s+(exactly\s+)?where\s+(.+?){_IS}(.+)"
 MOST = 10_000  # the most combinations of levels
 
 
@@ -481,6 +487,8 @@ def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rul
 def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
     if match := re.fullmatch(r"(.+?)\s+missing\s+(?:exactly\s+)?where\s+(.+?)\s*(?:==?|\bis\b)\s*(.+)", text.strip()):
         return [_missing_asked(text, match, schema, u)]
+    if match := re.fullmatch(_PINNED, text.strip()):
+        return [_pin_asked(text, match, schema, u)]
     if match := re.fullmatch(rf"(.+?)\s*==?\s*({'|'.join(UNITS)})\s+from\s+(.+?)\s+to\s+(.+)", text.strip()):
         return [_count_asked(text, match, schema, u)]
     part, rest = _part(text, schema)
@@ -749,12 +757,23 @@ def _missing_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumb
     return rule
 
 
+def _pin_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumbers) -> Rule:
+    names = [field.name for field in schema.fields]
+    sides = [(next(iter(_tokens(match[at], names)))[1], match[at + 1] == "!=" or "not" in match[at + 1], match[at + 2])
+             for at in (1, 5)]  # fmt: skip
+    _require_modelled(text, [name for name, _, _ in sides], schema)
+    return pinned_asked(text, sides[0], sides[1], bool(match[4]), schema, u)
+
+
 NONE = "none"
 MOST_CELLS = 1 << 22  # up to this many numbers (32 MiB), a table is searched in all rows at once
 DENYING = 100  # the most rows of a piece that are added to the sample together, for each rule that they contradict
 COMBINING = (exclusive, combinations_of_levels)
-ALONE = (functions, formulas, mixtures, lookups, *COMBINING)  # searches that see no column that another rule determines
-LEAVING = Function | Formula | Order | Combinations  # the targets of these rules are not searched for combinations
+ALONE = (functions, formulas, mixtures, lookups, pins, *COMBINING)  # searches that see no column that another determines
+TAKING = {  # for these searches, the kinds of rules whose targets get no further rule
+    gaps: Function | Missing, pins: Function | Formula | OfDates | Combinations,
+    **dict.fromkeys(COMBINING, Function | Formula | Order | Combinations),
+}  # fmt: skip
 
 
 def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
@@ -829,8 +848,8 @@ def _with_found(
     condition is given, so it is never a target."""
     found, ordered = list(rules), partial(orders, conditions=conditions)
     of_dates, of_numbers = (edges, parts, counts), (intervals, formulas, mixtures, lookups)
-    for search in (*of_dates, functions, *of_numbers, exclusive, ordered, combinations_of_levels, gaps):
-        kinds = Function | Missing if search is gaps else LEAVING if search in COMBINING else Rule
+    for search in (*of_dates, functions, *of_numbers, exclusive, ordered, combinations_of_levels, pins, gaps):
+        kinds = TAKING.get(search, Rule)
         bound = {rule.target for rule in found if isinstance(rule, kinds)}
         taken = bound | set(conditions)
         free = {name: field for name, field in fields.items() if name not in bound}
@@ -849,7 +868,7 @@ def _opposed(rules: Sequence[Rule], rule: Rule) -> bool:
 
 def _added(rules: list[Rule], rule: Rule, text: str) -> list[Rule]:
     """The rules and one more; ``InputError`` if they form a circle, or two rules determine the same column."""
-    same = [each for each in rules if each.target == rule.target and Missing not in (type(each), type(rule))]
+    same = [each for each in rules if each.target == rule.target and not {type(each), type(rule)} & {Missing, Pinned}]
     is_alike = len({type(each) for each in [*same, rule]}) == 1 and isinstance(rule, Order | Combinations)
     if same and (not is_alike or _opposed(same, rule)):
         what = f"--rule {text!r}: column {rule.target!r} is already bound by {same[0].text}"

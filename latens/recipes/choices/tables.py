@@ -15,7 +15,7 @@ from latens.networks import Seen
 from latens.recipes.choices.info import DataInfo, one_of
 from latens.schema import Column, Table
 from latens.schema.column import CODED, LOGARITHMIC
-from latens.schema.rules import Combinations, Confined
+from latens.schema.rules import Combinations, Confined, Pinned
 
 ROWS_OF_SCALES = 2000  # with fewer rows, the density of a number has one component, whose scale ignores the codes
 COMPONENTS = 3  # with at least that many rows, the density of a number has this many components
@@ -40,23 +40,31 @@ def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
     return [seen_as(column) for column in info.schema.modelled]  # type: ignore[union-attr]
 
 
-def allowed_in(schema: Table) -> list[conditionals.Allowed | conditionals.Limited]:
+def allowed_in(schema: Table) -> list[conditionals.Restriction]:
     """What rules allow modelled columns to hold, given others and conditions."""
     names, fields = schema.names, schema.ruled
+    left = {rule.target for rule in schema.rules if rule.bounds and not isinstance(rule, Confined)}
     place: dict[str, int | str] = {name: name for name in schema.conditions} | {n: j for j, n in enumerate(names)}
-    found: list[conditionals.Allowed | conditionals.Limited] = []
+    found: dict[str, conditionals.Restriction] = {}
     for rule in schema.rules:
         if rule.target not in names or not set(rule.sources) <= set(place):
             continue
         target, sources = names.index(rule.target), tuple(place[name] for name in rule.sources)
+        own = fields[rule.target]
         if isinstance(rule, Combinations):
             levels = torch.from_numpy(~np.isnan(rule.rows[..., :-1]))
-            found.append(conditionals.Allowed(target, sources, levels))
+            found[rule.target] = conditionals.Allowed(target, sources, levels)
         elif isinstance(rule, Confined):
             numbers = tuple(_numbers(fields[name]) for name in rule.sources)
-            own = _numbers(fields[rule.target])
-            found.append(conditionals.Limited(target, sources, numbers, own, rule.falling, rule.strict))
-    return found
+            limited = conditionals.Limited(target, sources, numbers, _numbers(own), rule.falling, rule.strict)
+            found[rule.target] = limited
+        elif isinstance(rule, Pinned) and not left & {rule.target, *rule.sources}:
+            if any(isinstance(source, int) and source > target for source in sources):
+                continue  # samples keep the rule by being drawn again
+            pins = conditionals.Pins(target, sources, rule.values, rule.keys, rule.states, rule.rest, rule.sign,
+                                     len(own.levels or ()))  # fmt: skip
+            found.setdefault(rule.target, pins)
+    return [*found.values()]
 
 
 def _numbers(column: Column) -> tuple[float, ...] | None:
