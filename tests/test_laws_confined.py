@@ -200,11 +200,15 @@ def test_columns_together_equal_separate_columns_and_rows() -> None:
     logits = torch.randn(4, 5, n, most).double().masked_fill(margins.atoms.isnan(), -math.inf)
     base = torch.tensor(np.stack([r.choice(COLUMNS[name], 5) for name in COLUMNS], 1))
     base[0, 0] = math.nan
-    sign = torch.tensor([1, -1] * n)[:n]
-    px = Heaped(loc, scale, logits, margins, torch.zeros_like(loc)).on_side(margins.cut(base, sign, sign < 0))
+    sign, after = torch.tensor([1, -1] * n)[:n], torch.tensor([False, True] * n)[:n]
+    sign = torch.where(torch.arange(5)[:, None] < 2, sign, -sign)  # rows may lie on different sides
+    px = Heaped(loc, scale, logits, margins, torch.zeros_like(loc)).on_side(margins.cut(base, sign, after))
     x = torch.tensor(np.stack([r.choice(COLUMNS[name], 5) for name in COLUMNS], 1))
     every, masses = px.log_prob(x), px.masses()
     for j in range(n):
+        alone = px.on_side(None).cells(torch.tensor([3]), j)
+        alone = alone.on_side(alone.margins.cut(base[3:4, j : j + 1], sign[3, j : j + 1], after[j : j + 1]))
+        assert torch.allclose(alone.log_prob(x[3:4, j : j + 1])[..., 0, 0], every[:, 3, j])
         own = px.cells(torch.tensor([1, 3, 0]), j)
         assert torch.equal(own.log_prob(x[[1, 3, 0], j : j + 1])[..., 0], every[:, [1, 3, 0], j])
         for part, whole in zip(own.masses(), masses):

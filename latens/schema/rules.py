@@ -1306,16 +1306,16 @@ class Pinned(Rule):
         state, has = self.state(u[self.sources[0]]), self.has(u[self.target])
         return ((state > 0) & ~has & ~np.isnan(u[self.target])) | ((state < 0) & has)
 
+    def other(self, column: Column) -> float:
+        """The number of the target nearest to the value, or its first level, that is not one of the values."""
+        if not self.sign:
+            return next(float(code) for code in range(len(column.levels or ())) if code not in self.values)
+        return float(self.sign * next_value(column, np.full(1, self.sign * self.values[0]), True, self.sign)[0])
+
     def _settled(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
-        """The target, with another value in rows that break the rule: the first that it may have there."""
-        column, own = fields[self.target], u[self.target]
-        if self.sign:
-            least = np.full(1, self.sign * self.values[0])
-            other = float(self.sign * next_value(column, least, True, self.sign)[0])
-        else:
-            other = next(float(code) for code in range(len(column.levels or ())) if code not in self.values)
-        made = np.where(self.state(u[self.sources[0]]) > 0, self.values[0], other)
-        return np.where(self.broken(u, fields), made, own)
+        """The target, with another value in rows that break the rule."""
+        made = np.where(self.state(u[self.sources[0]]) > 0, self.values[0], self.other(fields[self.target]))
+        return np.where(self.broken(u, fields), made, u[self.target])
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:
         """Settle the target, in place; returns the mask ``[N]`` of the rows that broke the rule, unless these are

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date
 from functools import partial
 from itertools import combinations, pairwise, permutations
@@ -58,7 +58,6 @@ from latens.schema.rules import (
     Formula,
     Function,
     Missing,
-    OfDates,
     Order,
     Pinned,
     Rule,
@@ -203,10 +202,11 @@ def _law_of_all(numbers: np.ndarray, time: str) -> Law | None:
 
 
 def with_forms(
-    rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str]
+    rules: Sequence[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str],
+    together: Collection[frozenset[str]] = (),
 ) -> list[Rule]:  # fmt: skip
     """The rules, with those orders (of one source each) as :class:`Confined` whose differences would lose heaps or
-    frequent endings of the target.
+    frequent endings of the target, or which are between two columns of which one pins the other, ``together``.
 
     The model must have a confined target and its sources as they are. If the difference of another order takes the
     place of one of them, that order is confined, too; if it cannot be, the first one is not.
@@ -215,7 +215,8 @@ def with_forms(
     orders = {i: rule for i, rule in enumerate(rules) if isinstance(rule, Order)}
     ways = {i: _confined(rule, others, fields, conditions) for i, rule in orders.items()}
     found = {i: way for i, way in ways.items() if way is not None}
-    chosen = _settled_forms({i for i in found if _loses(orders[i], fields, u)}, found, orders)
+    lost = {i for i in found if {orders[i].target, *orders[i].sources} in together or _loses(orders[i], fields, u)}
+    chosen = _settled_forms(lost, found, orders)
     formed = _without_costly([found[i] if i in chosen else rule for i, rule in enumerate(rules)])
     return formed if _sorted(formed) is not None else _without_costly(rules)
 
@@ -769,11 +770,8 @@ NONE = "none"
 MOST_CELLS = 1 << 22  # up to this many numbers (32 MiB), a table is searched in all rows at once
 DENYING = 100  # the most rows of a piece that are added to the sample together, for each rule that they contradict
 COMBINING = (exclusive, combinations_of_levels)
-ALONE = (functions, formulas, mixtures, lookups, pins, *COMBINING)  # searches that see no column that another determines
-TAKING = {  # for these searches, the kinds of rules whose targets get no further rule
-    gaps: Function | Missing, pins: Function | Formula | OfDates | Combinations,
-    **dict.fromkeys(COMBINING, Function | Formula | Order | Combinations),
-}  # fmt: skip
+ALONE = (functions, formulas, mixtures, lookups, *COMBINING)  # searches that see no column that another rule determines
+LEAVING = Function | Formula | Order | Combinations  # the targets of these rules are not searched for combinations
 
 
 def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
@@ -792,11 +790,25 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
     for text in texts:
         for rule in declared(text, schema, u, where):
             rules = _added(rules, rule, text)
+    some: list[Pinned] = []
     if found:
         rules = _with_found(rules, fields, u, schema.conditions)
-    ordered = _sorted(_joined(with_forms(rules, fields, u, schema.conditions), fields, u))
+        some = _pins(rules, fields, u, schema.conditions)
+    together = {frozenset((rule.target, *rule.sources)) for rule in some}
+    rules = _joined(with_forms(rules, fields, u, schema.conditions, together), fields, u)
+    for rule in some:
+        is_new = not any(each.target == rule.target and isinstance(each, Pinned) for each in rules)
+        rules += [rule] if is_new and _sorted([*rules, rule]) is not None else []
+    ordered = _sorted(rules)
     assert ordered is not None
     return dataclasses.replace(schema, rules=tuple(ordered)) if ordered else schema
+
+
+def _pins(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str]) -> list[Pinned]:
+    """Pinned columns among those that no other rule determines."""
+    made = {rule.target for rule in rules if rule.reproduces}
+    taken = {rule.target for rule in rules if isinstance(rule, Combinations)} | set(conditions)
+    return pins({name: field for name, field in fields.items() if name not in made}, u, taken)
 
 
 def with_rules_of_table(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
@@ -848,8 +860,8 @@ def _with_found(
     condition is given, so it is never a target."""
     found, ordered = list(rules), partial(orders, conditions=conditions)
     of_dates, of_numbers = (edges, parts, counts), (intervals, formulas, mixtures, lookups)
-    for search in (*of_dates, functions, *of_numbers, exclusive, ordered, combinations_of_levels, pins, gaps):
-        kinds = TAKING.get(search, Rule)
+    for search in (*of_dates, functions, *of_numbers, exclusive, ordered, combinations_of_levels, gaps):
+        kinds = Function | Missing if search is gaps else LEAVING if search in COMBINING else Rule
         bound = {rule.target for rule in found if isinstance(rule, kinds)}
         taken = bound | set(conditions)
         free = {name: field for name, field in fields.items() if name not in bound}

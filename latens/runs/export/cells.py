@@ -21,7 +21,7 @@ from latens.runs.export.operators import neighbour, searchsorted
 from latens.schema import Column, Table, rules
 from latens.schema.arrow import pa
 from latens.schema.column import CODED
-from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law
+from latens.schema.law import FURTHEST, SAME, TENTH, Calendar, Law, is_value
 from latens.schema.rules import (
     EXACT,
     Combinations,
@@ -33,6 +33,7 @@ from latens.schema.rules import (
     Missing,
     OfDates,
     Order,
+    Pinned,
     Rule,
 )
 
@@ -73,7 +74,7 @@ def outward(schema: Table, x: Tensor, c: Mapping[str, Tensor] | None = None) -> 
     u = _known(schema, c) | u
     _settle_levels([rule for rule in schema.rules if isinstance(rule, Combinations)], u, schema.conditions)
     for rule in schema.rules:
-        if rule.reproduces or rule.bounds:
+        if rule.reproduces or rule.bounds or isinstance(rule, Pinned):
             u[rule.target] = _target(rule, u, fields, mean=True)
     return torch.stack([_typed(fields[name], u[name]) for name in schema.outer_by_name], -1)
 
@@ -327,6 +328,9 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
         return _confined(rule, u, fields)
     if isinstance(rule, Order):
         return _ordered(rule, u, fields)
+    if isinstance(rule, Pinned):
+        made = torch.where(_state(rule, u) > 0, rule.values[0], rule.other(fields[rule.target]))
+        return torch.where(_broken(rule, u, fields), made, u[rule.target])
     if isinstance(rule, Function):
         source = u[rule.sources[0]]
         found, known = _mapped(rule, source)
@@ -340,6 +344,14 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
     column = fields[rule.target]
     made = _exact(rule.of(u)) if isinstance(rule, OfDates) else _computed(rule, u, fields)
     return made if column.decimals is None else _rounded(made, column.decimals)
+
+
+def _state(rule: Pinned, u: Numbers) -> Tensor:
+    """:meth:`latens.schema.rules.Pinned.state`."""
+    source, found = u[rule.sources[0]], torch.full_like(u[rule.sources[0]], rule.rest)
+    for key, state in zip(rule.keys, rule.states):
+        found = torch.where(is_value(source, key), float(state), found)
+    return torch.where(source.isnan(), 0.0, found)
 
 
 def _base(rule: Order, u: Numbers, fields: Fields) -> Tensor:
@@ -518,6 +530,9 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
         source = u[rule.sources[0]]
         gone = _is_one_of([key for key in rule.keys if key is not None], source)
         return gone & ~source.isnan() & ~own.isnan()
+    if isinstance(rule, Pinned):
+        state, has = _state(rule, u), functools.reduce(torch.logical_or, [is_value(own, v) for v in rule.values])
+        return ((state > 0) & ~has & ~own.isnan()) | ((state < 0) & has)
     assert isinstance(rule, Combinations)
     if rule.rows.size > MOST:
         raise NotImplementedError(f"a rule on {rule.rows.size:,} combinations of levels is too long for a graph")
