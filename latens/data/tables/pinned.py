@@ -134,7 +134,7 @@ def _states(has: np.ndarray, rows: np.ndarray, least: float) -> tuple[np.ndarray
         chance = rows * math.log10(top) + np.log10(1 + (1 / top - 1) ** rows.clip(0, 300).astype(float))
         return (pure, float(chance.sum())) if chance.sum() < least else (0 * pure, 0.0)
     chance = rows * np.where(pure > 0, math.log10(share), math.log10(1 - share))
-    sure = (pure != 0) & (chance < least)
+    sure = (pure != 0) & (chance < least + ACCIDENT)  # twice as sure, since other classes do not confirm it
     return pure * sure, float(chance[sure].max(initial=-np.inf))
 
 

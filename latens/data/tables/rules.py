@@ -466,8 +466,6 @@ _HELP = (
     "minutes = 0 exactly where rain = 0, or none; names with spaces in quotes"
 )
 
-_IS = r"\s*(==?|!=|\bis\s+not\b|\bis\b)\s*"
-_PINNED = rf"(.+?){_IS}(.+?)\s+(exactly\s+)?where\s+(.+?){_IS}(.+)"
 MOST = 10_000  # the most combinations of levels
 
 
@@ -486,12 +484,9 @@ def declared(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rul
 
 
 def _parsed(text: str, schema: Table, u: ColumnNumbers, where: str) -> list[Rule]:
-    if match := re.fullmatch(r"(.+?)\s+missing\s+(?:exactly\s+)?where\s+(.+?)\s*(?:==?|\bis\b)\s*(.+)", text.strip()):
-        return [_missing_asked(text, match, schema, u)]
-    if match := re.fullmatch(_PINNED, text.strip()):
-        return [_pin_asked(text, match, schema, u)]
-    if match := re.fullmatch(rf"(.+?)\s*==?\s*({'|'.join(UNITS)})\s+from\s+(.+?)\s+to\s+(.+)", text.strip()):
-        return [_count_asked(text, match, schema, u)]
+    for form, build in _FORMS.items():
+        if match := re.fullmatch(form, text.strip()):
+            return [build(text, match, schema, u)]
     part, rest = _part(text, schema)
     tokens = _tokens(rest, [field.name for field in schema.fields])
     signs, sides = [token for token in tokens if token in _SIGNS], _split(tokens)
@@ -766,6 +761,12 @@ def _pin_asked(text: str, match: re.Match[str], schema: Table, u: ColumnNumbers)
     return pinned_asked(text, sides[0], sides[1], bool(match[4]), schema, u)
 
 
+_IS = r"\s*(==?|!=|\bis\s+not\b|\bis\b)\s*"
+_FORMS = {
+    r"(.+?)\s+missing\s+(?:exactly\s+)?where\s+(.+?)\s*(?:==?|\bis\b)\s*(.+)": _missing_asked,
+    rf"(.+?){_IS}(.+?)\s+(exactly\s+)?where\s+(.+?){_IS}(.+)": _pin_asked,
+    rf"(.+?)\s*==?\s*({'|'.join(UNITS)})\s+from\s+(.+?)\s+to\s+(.+)": _count_asked,
+}
 NONE = "none"
 MOST_CELLS = 1 << 22  # up to this many numbers (32 MiB), a table is searched in all rows at once
 DENYING = 100  # the most rows of a piece that are added to the sample together, for each rule that they contradict
@@ -790,24 +791,29 @@ def with_rules(schema: Table, table: Any, asked: Sequence[str], where: str) -> T
     for text in texts:
         for rule in declared(text, schema, u, where):
             rules = _added(rules, rule, text)
-    some: list[Pinned] = []
     if found:
         rules = _with_found(rules, fields, u, schema.conditions)
-        some = _pins(rules, fields, u, schema.conditions)
-    together = {frozenset((rule.target, *rule.sources)) for rule in some}
-    rules = _joined(with_forms(rules, fields, u, schema.conditions, together), fields, u)
-    for rule in some:
-        is_new = not any(each.target == rule.target and isinstance(each, Pinned) for each in rules)
-        rules += [rule] if is_new and _sorted([*rules, rule]) is not None else []
-    ordered = _sorted(rules)
+    ordered = _sorted(_with_pins(rules, fields, u, schema.conditions, found))
     assert ordered is not None
     return dataclasses.replace(schema, rules=tuple(ordered)) if ordered else schema
 
 
-def _pins(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str]) -> list[Pinned]:
+def _with_pins(
+    rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str], found: bool
+) -> list[Rule]:  # fmt: skip
+    """The rules in their forms, joined, and the pinned columns ``found`` in the rows."""
+    some = _pins(rules, fields, u, conditions) if found else []
+    together = {frozenset((rule.target, *rule.sources)) for rule in some}
+    rules = _joined(with_forms(rules, fields, u, conditions, together), fields, u)
+    for rule in some:
+        rules += [rule] if _sorted([*rules, rule]) is not None else []
+    return rules
+
+
+def _pins(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str]) -> list[Rule]:
     """Pinned columns among those that no other rule determines."""
     made = {rule.target for rule in rules if rule.reproduces}
-    taken = {rule.target for rule in rules if isinstance(rule, Combinations)} | set(conditions)
+    taken = {rule.target for rule in rules if isinstance(rule, Combinations | Pinned)} | set(conditions)
     return pins({name: field for name, field in fields.items() if name not in made}, u, taken)
 
 

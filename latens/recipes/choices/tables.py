@@ -15,7 +15,7 @@ from latens.networks import Seen
 from latens.recipes.choices.info import DataInfo, one_of
 from latens.schema import Column, Table
 from latens.schema.column import CODED, LOGARITHMIC
-from latens.schema.rules import Combinations, Confined, Pinned
+from latens.schema.rules import Combinations, Confined, Pinned, Rule
 
 ROWS_OF_SCALES = 2000  # with fewer rows, the density of a number has one component, whose scale ignores the codes
 COMPONENTS = 3  # with at least that many rows, the density of a number has this many components
@@ -41,30 +41,35 @@ def numbers_of(info: DataInfo, why: str, remedy: str) -> list[Seen]:
 
 
 def allowed_in(schema: Table) -> list[conditionals.Restriction]:
-    """What rules allow modelled columns to hold, given others and conditions."""
-    names, fields = schema.names, schema.ruled
-    left = {rule.target for rule in schema.rules if rule.bounds and not isinstance(rule, Confined)}
+    """What rules allow modelled columns to hold, given others and conditions. A column has one such rule: samples keep
+    another one by being drawn again."""
+    names = schema.names
     place: dict[str, int | str] = {name: name for name in schema.conditions} | {n: j for j, n in enumerate(names)}
     found: dict[str, conditionals.Restriction] = {}
-    for rule in schema.rules:
-        if rule.target not in names or not set(rule.sources) <= set(place):
-            continue
-        target, sources = names.index(rule.target), tuple(place[name] for name in rule.sources)
-        own = fields[rule.target]
-        if isinstance(rule, Combinations):
-            levels = torch.from_numpy(~np.isnan(rule.rows[..., :-1]))
-            found[rule.target] = conditionals.Allowed(target, sources, levels)
-        elif isinstance(rule, Confined):
-            numbers = tuple(_numbers(fields[name]) for name in rule.sources)
-            limited = conditionals.Limited(target, sources, numbers, _numbers(own), rule.falling, rule.strict)
-            found[rule.target] = limited
-        elif isinstance(rule, Pinned) and not left & {rule.target, *rule.sources}:
-            if any(isinstance(source, int) and source > target for source in sources):
-                continue  # samples keep the rule by being drawn again
-            pins = conditionals.Pins(target, sources, rule.values, rule.keys, rule.states, rule.rest, rule.sign,
-                                     len(own.levels or ()))  # fmt: skip
-            found.setdefault(rule.target, pins)
+    for rule in sorted(schema.rules, key=lambda rule: isinstance(rule, Pinned)):
+        if rule.target in names and set(rule.sources) <= set(place):
+            sources = tuple(place[name] for name in rule.sources)
+            own = _restriction(rule, names.index(rule.target), sources, schema)
+            if own is not None:
+                found.setdefault(rule.target, own)
     return [*found.values()]
+
+
+def _restriction(
+    rule: Rule, target: int, sources: tuple[int | str, ...], schema: Table
+) -> conditionals.Restriction | None:  # fmt: skip
+    fields = schema.ruled
+    if isinstance(rule, Combinations):
+        return conditionals.Allowed(target, sources, torch.from_numpy(~np.isnan(rule.rows[..., :-1])))
+    if isinstance(rule, Confined):
+        numbers = tuple(_numbers(fields[name]) for name in rule.sources)
+        return conditionals.Limited(target, sources, numbers, _numbers(fields[rule.target]), rule.falling, rule.strict)
+    differences = {each.target for each in schema.rules if each.bounds and not isinstance(each, Confined)}
+    later = any(isinstance(source, int) and source > target for source in sources)
+    if not isinstance(rule, Pinned) or later or differences & {rule.target, *rule.sources}:
+        return None
+    size = len(fields[rule.target].levels or ())
+    return conditionals.Pins(target, sources, rule.values, rule.keys, rule.states, rule.rest, rule.sign, size)
 
 
 def _numbers(column: Column) -> tuple[float, ...] | None:

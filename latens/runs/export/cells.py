@@ -330,7 +330,7 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
         return _ordered(rule, u, fields)
     if isinstance(rule, Pinned):
         made = torch.where(_state(rule, u) > 0, rule.values[0], rule.other(fields[rule.target]))
-        return torch.where(_broken(rule, u, fields), made, u[rule.target])
+        return torch.where(_unpinned(rule, u), made, u[rule.target])
     if isinstance(rule, Function):
         source = u[rule.sources[0]]
         found, known = _mapped(rule, source)
@@ -352,6 +352,13 @@ def _state(rule: Pinned, u: Numbers) -> Tensor:
     for key, state in zip(rule.keys, rule.states):
         found = torch.where(is_value(source, key), float(state), found)
     return torch.where(source.isnan(), 0.0, found)
+
+
+def _unpinned(rule: Pinned, u: Numbers) -> Tensor:
+    """:meth:`latens.schema.rules.Pinned.broken`."""
+    state, own = _state(rule, u), u[rule.target]
+    has = functools.reduce(torch.logical_or, [is_value(own, value) for value in rule.values])
+    return ((state > 0) & ~has & ~own.isnan()) | ((state < 0) & has)
 
 
 def _base(rule: Order, u: Numbers, fields: Fields) -> Tensor:
@@ -531,9 +538,14 @@ def _broken(rule: Rule, u: Numbers, fields: Fields) -> Tensor:
         gone = _is_one_of([key for key in rule.keys if key is not None], source)
         return gone & ~source.isnan() & ~own.isnan()
     if isinstance(rule, Pinned):
-        state, has = _state(rule, u), functools.reduce(torch.logical_or, [is_value(own, v) for v in rule.values])
-        return ((state > 0) & ~has & ~own.isnan()) | ((state < 0) & has)
+        return _unpinned(rule, u)
     assert isinstance(rule, Combinations)
+    return _impossible(rule, u)
+
+
+def _impossible(rule: Combinations, u: Numbers) -> Tensor:
+    """:meth:`latens.schema.rules.Combinations.broken`."""
+    own = u[rule.target]
     if rule.rows.size > MOST:
         raise NotImplementedError(f"a rule on {rule.rows.size:,} combinations of levels is too long for a graph")
     place = torch.zeros_like(own, dtype=torch.long)
