@@ -261,7 +261,8 @@ class _Drawing:
             return x
         known, left = schema.known_of(trees.take(self.c, rows)), np.arange(len(x))
         for _ in range(REDRAWS):
-            left = left[schema.outward(x.numpy()[left], trees.take(known, left))[1]]
+            own = {name: values[left] for name, values in known.items()}
+            left = left[schema.outward(x.numpy()[left], own)[1]]
             if not len(left):
                 break
             x[torch.from_numpy(left)] = self._draw(rows.start + left)

@@ -3,9 +3,10 @@
 A rule removes one column, its *target*, from what is modelled, or replaces it by the part that the rule does not
 determine. A total is computed from its parts; an end is modelled as its difference from the start. The density of a row
 that satisfies the rules is the density of its remaining columns (the map between the two has Jacobian 1), so it is
-normalised over such rows. Two rules keep the target and normalise its likelihood over what the other columns allow: a
-rule on combinations of levels (:class:`latens.conditionals.Allowed`), and an order whose target has heaps or last
-digits that differences would lose (:class:`latens.conditionals.Limited`).
+normalised over such rows. Three rules keep the target and normalise its likelihood over what the other columns allow: a
+rule on combinations of levels (:class:`latens.conditionals.Allowed`), an order whose target has heaps or last digits
+that differences would lose (:class:`latens.conditionals.Limited`), and a column that has a value exactly where another
+one has certain values (:class:`latens.conditionals.Pins`).
 
 In this module, numbers are ``{column: [N]}`` float64 in the user's units, with codes for levels and NaN for gaps.
 """
