@@ -153,8 +153,8 @@ ABOUT = group(
     ("rule", _Words, None, "RULE",
      'Declare a rule that holds in every row: "start <= end", "total = net + tax", "price = 0.15 * minutes + [bike]" '
      '([bike]: one number per level), "city -> country", "sex & title" (only the combinations in the data), "dose '
-     'missing where drug = none", "minutes = 0 exactly where rain = 0"; repeat for more. none: ignore the rules found in '
-     'the data.'),
+     'missing where drug = none", "minutes = 0 exactly where rain = 0"; repeat for more. none: ignore the rules found '
+     'in the data.'),
     ("split", _Word, None, "KIND=COLUMN",
      "Hold out whole groups (group=COLUMN), the latest rows (time=COLUMN) or the same share of each level "
      "(stratified=COLUMN); default: rows at random."),
