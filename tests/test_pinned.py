@@ -45,6 +45,9 @@ def tables(n: int = N, seed: int = 0) -> dict[str, pd.DataFrame]:
         "one side": pd.DataFrame({"size": size, "tax": np.where((size == "small") | free, 0, tax)}),
         "the other side": pd.DataFrame({"size": size, "tax": np.where((size == "large") & free, 0, tax)}),
         "gain or loss": pd.DataFrame({"gain": np.where(free, pay, 0), "loss": np.where(free | called, 0, pay / 2)}),
+        "a value in the middle": pd.DataFrame({"job": job, "rate": np.where(job == "full", 1, rng.normal(1, 0.4, n))}),
+        "a date": pd.DataFrame({"closed": called, "end": np.where(
+            called, np.datetime64("2021-01-04") + rng.integers(0, 700, n), np.datetime64("9999-12-31"))}),
         "with an order": pd.DataFrame({"billed": np.where(free, 0, pay + 20),
                                        "paid": np.where(free, 0, (pay * rng.uniform(0.1, 1, n)).round(2) + 0.01)}),
     }  # fmt: skip
@@ -62,6 +65,9 @@ TABLES = {  # the rule of each table, and the mask of the rows that break it
     "one side": ("tax = 0 where size = small", lambda t: (t.tax != 0) & (t["size"] == "small")),
     "the other side": ("tax is not 0 where size = small", lambda t: (t.tax == 0) & (t["size"] == "small")),
     "gain or loss": ("loss = 0 where gain is not 0", lambda t: (t.loss != 0) & (t.gain != 0)),
+    "a value in the middle": ("rate = 1 exactly where job = full", lambda t: (t.rate == 1) != (t.job == "full")),
+    "a date": ("end = 9999-12-31 00:00:00 exactly where closed = False",
+               lambda t: (t.end.dt.year == 9999) == t.closed),
     "with an order": ("paid = 0 exactly where billed = 0", lambda t: (t.paid == 0) != (t.billed == 0)),
 }  # fmt: skip
 
@@ -140,7 +146,7 @@ def test_the_density_is_normalised_where_the_rule_says_something(name: str) -> N
         cells_of = px.base_dist if hasattr(px, "base_dist") else px.base
         own = cells_of.log_prob(torch.from_numpy(x).nan_to_num(0.0))[:, j]
         other = torch.from_numpy(x).clone()
-        other[:, j] = torch.from_numpy(np.where(rule.has(x[:, j].astype(float)), rule.other(table.modelled[j]),
+        other[:, j] = torch.from_numpy(np.where(rule.has(x[:, j].astype(float)), rule.other,
                                                 rule.values[0]))  # fmt: skip
         wrong = cells_of.log_prob(other.nan_to_num(0.0))[:, j]
     assert (wrong[state != 0] < -9000).all() and (wrong[state == 0] > -900).all()
@@ -189,7 +195,7 @@ def test_the_command_line_keeps_the_rule(form: str, stream: bool, tmp_path, monk
     [
         ("income = 0 exactly where job = retired", "column 'job' has no level 'retired': name one of full, none, part"),
         ("income = x where job = none", "column 'income' has no number 'x': write a number"),
-        ("income = 5000 where job = full", "5000 is not a frequent value at an end of the range of 'income'"),
+        ("income = 5000 where job = full", "5000 is neither the least nor the greatest nor the most frequent value"),
         ("income = 0 where trade = none", "there is no column 'trade'"),
     ],
 )

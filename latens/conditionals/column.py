@@ -230,8 +230,10 @@ class Pins:
         keys: values of the other column.
         states: for each key, 1 for always, -1 for never, 0 for both.
         rest: the same for other values; a missing cell has 0.
-        sign: 1 if the column's other numbers are above the value, -1 if they are below it; 0 for levels.
+        sign: 1 if the column's other numbers are above the value, -1 if they are below it; 0 for levels, and for other
+            numbers.
         levels: the number of levels of the column.
+        atom: for a number with sign 0, which atom it is, counted from 1.
     """
 
     target: int
@@ -242,6 +244,7 @@ class Pins:
     rest: int
     sign: int
     levels: int = 0
+    atom: int = 0
 
     @property
     def after(self) -> bool:
@@ -256,8 +259,8 @@ class Pins:
         return torch.where(cells.isnan(), 0.0, self.rest + moved)
 
     def side(self, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """As in :class:`Limited`."""
-        state = self.state(values)
+        """As in :class:`Limited`; for sign 0, there is no limit."""
+        state = self.state(values) * abs(self.sign)
         limit = torch.where(state == 0, math.nan, self.values[0])
         return limit.to(state.dtype), torch.where(state > 0, -self.sign, self.sign).to(state.dtype)
 

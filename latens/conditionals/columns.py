@@ -29,6 +29,20 @@ def _codes_of(source: int | str, x: Tensor, c: Tree) -> Tensor:
     return c[source].squeeze(-1) if c[source].dim() > 1 else c[source]
 
 
+def _confined(part: d.Heaped, rules: Sequence[Limited | Pins], cells: Sequence[Sequence[Tensor]]) -> d.Heaped:
+    """Columns of numbers, restricted by one rule each, given the cells of the sources."""
+    atoms = [rule.atom if isinstance(rule, Pins) else 0 for rule in rules]
+    if any(atoms):
+        states = [rule.state(each) if isinstance(rule, Pins) and rule.atom else torch.zeros_like(each[0])
+                  for rule, each in zip(rules, cells)]  # fmt: skip
+        part = part.pinned(torch.stack(states, -1), torch.tensor(atoms, device=states[0].device))
+    if all(atoms):
+        return part
+    limits, signs = (torch.stack(each, -1) for each in zip(*(rule.side(each) for rule, each in zip(rules, cells))))
+    after = torch.tensor([rule.after for rule in rules], device=limits.device)
+    return part.on_side(part.margins.cut(limits, signs, after))
+
+
 def _size(atoms: int) -> int:
     """The number of atoms for which room is made, so that columns with similar numbers are evaluated together."""
     return 0 if not atoms else 8 if atoms <= 8 else 128
@@ -184,10 +198,7 @@ class TableLikelihood(Conditional):
         cells = [torch.broadcast_tensors(x[..., j], *(_codes_of(source, x, c) for source in rule.sources))[1:]
                  for j, rule in zip(members, rules)]  # fmt: skip
         if isinstance(part, d.Heaped):
-            sides = zip(*(cast(Limited | Pins, rule).side(each) for rule, each in zip(rules, cells)))
-            limits, signs = (torch.stack(each, -1) for each in sides)
-            after = torch.tensor([cast(Limited | Pins, rule).after for rule in rules], device=x.device)
-            return part.on_side(part.margins.cut(limits, signs, after))
+            return _confined(part, cast(list[Limited | Pins], rules), cells)
         found = []
         for j, rule, codes in zip(members, rules, cells):
             if not isinstance(rule, Allowed):

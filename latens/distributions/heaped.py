@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -17,6 +18,7 @@ from latens.distributions.base import is_extrapolating
 from latens.schema.law import SAME, Law, edges
 from latens.tensors.numerics import broadcast_shape, log1mexp
 
+CERTAIN = 1e4  # a log weight by which one atom takes all of the mass
 FAR = 1e30  # larger than any value and any score
 
 
@@ -379,6 +381,20 @@ class Heaped(Distribution):
     def on_side(self, cut: Cut | None) -> Heaped:
         """The same distribution, confined to one side of a number, or not confined."""
         return Heaped(self.loc, self.scale, self._logits, self.margins, self._mixing, cut)
+
+    def pinned(self, state: Tensor, atom: Tensor) -> Heaped:
+        """The same distribution, but one atom has all of the mass where its state is 1, and no weight where its state is
+        -1. (On a grid, the margin keeps its mass at the place of the atom.)
+
+        Args:
+            state: ``[..., n]``; 0 changes nothing.
+            atom: ``[n]``, the number of each column's atom, as in :meth:`Margins.atom`.
+        """
+        found, state = copy.copy(self), state.unsqueeze(-1)
+        own = atom.unsqueeze(-1) == torch.arange(self._whole.shape[-1], device=atom.device)
+        moved = torch.where(own, torch.where(state > 0, CERTAIN, torch.where(state < 0, -math.inf, 0.0)), 0.0)
+        found.log_weights = found._whole = (self._whole + moved.to(self._whole.dtype)).log_softmax(-1)
+        return found
 
     @property
     def _logits(self) -> Tensor:

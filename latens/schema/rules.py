@@ -1264,12 +1264,14 @@ class Pinned(Rule):
     rows in which the source has others: minutes is 0 if rain is 0, and otherwise it is not.
 
     Args:
-        values: these values of the target: codes of levels, or the least or the greatest number that a column can have.
+        values: these values of the target: codes of levels, or one number.
         keys: values of the source.
         states: for each key, 1 if the target always has one of the values, -1 if it never has, and 0 if it may.
         rest: the same for all other values of the source.
         usual: a frequent source of targets with one of the values, and one of other targets.
-        sign: 1 if a target of numbers has other values only above the value, -1 if only below it, 0 for levels.
+        other: a value of other targets.
+        sign: 1 if a target of numbers has other values only above the value, -1 if only below it; 0 for levels, and for
+            other numbers.
         how: the rule in words, after the target.
     """
 
@@ -1278,6 +1280,7 @@ class Pinned(Rule):
     states: tuple[int, ...] = ()
     rest: int = 0
     usual: tuple[float, float] = (math.nan, math.nan)
+    other: float = math.nan
     sign: int = 0
     how: str = ""
 
@@ -1307,15 +1310,9 @@ class Pinned(Rule):
         state, has = self.state(u[self.sources[0]]), self.has(u[self.target])
         return ((state > 0) & ~has & ~np.isnan(u[self.target])) | ((state < 0) & has)
 
-    def other(self, column: Column) -> float:
-        """The number of the target nearest to the value, or its first level, that is not one of the values."""
-        if not self.sign:
-            return next(float(code) for code in range(len(column.levels or ())) if code not in self.values)
-        return float(self.sign * next_value(column, np.full(1, self.sign * self.values[0]), True, self.sign)[0])
-
     def _settled(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """The target, with another value in rows that break the rule."""
-        made = np.where(self.state(u[self.sources[0]]) > 0, self.values[0], self.other(fields[self.target]))
+        made = np.where(self.state(u[self.sources[0]]) > 0, self.values[0], self.other)
         return np.where(self.broken(u, fields), made, u[self.target])
 
     def outward(self, u: ColumnNumbers, fields: Fields, mean: bool = False) -> np.ndarray | bool:

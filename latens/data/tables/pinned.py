@@ -17,7 +17,7 @@ from latens.schema import Column, Table, arrow
 from latens.schema.arrow import listed
 from latens.schema.column import CODED
 from latens.schema.law import is_value
-from latens.schema.rules import ColumnNumbers, Pinned, Rule, named
+from latens.schema.rules import ColumnNumbers, Pinned, Rule, named, next_value
 
 SEARCHED = 40  # the most columns that are searched
 KEYS = 64  # the most values of a source that are told apart
@@ -33,7 +33,7 @@ class Classes:
         values: the value of each class.
         is_open: whether there is one more class, of all other values.
         place: the class of each row ``[N]``, or the number of classes for a missing cell.
-        sign: if the first class is the least or the greatest number, as in :class:`Pinned`; else 0.
+        sign: if the first class is the least or the greatest number of the column, as in :class:`Pinned`; else 0.
     """
 
     name: str
@@ -48,26 +48,28 @@ class Classes:
         return len(self.values) + self.is_open
 
 
-def _ends(field: Column, numbers: np.ndarray) -> list[tuple[float, int]]:
-    """(value, sign) of the least and the greatest number of a column, if they are atoms; ``sign`` as in
-    :class:`Pinned`."""
+def _atoms(field: Column, numbers: np.ndarray) -> list[tuple[float, int]]:
+    """(value, sign) of the least, the greatest and the most frequent number of a column, if they are atoms; ``sign`` as
+    in :class:`Pinned`."""
     law = field.law
-    if field.kind in CODED or law is None or not law.atoms or law.floor is not None or law.cycles:
+    if field.kind in CODED or law is None or not law.atoms:
         return []
-    seen = numbers[~np.isnan(numbers)]
-    ends = ((float(seen.min()), 1), (float(seen.max()), -1))
-    return [(value, sign) for value, sign in ends if is_value(np.array(law.atoms), value).any()]
+    values, counts = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
+    signs = {float(values[counts.argmax()]): 0, float(values[-1]): -1, float(values[0]): 1}
+    is_free = law.floor is not None or law.cycles  # such a margin cannot be cut
+    return [(value, 0 if is_free else sign) for value, sign in signs.items()
+            if is_value(np.array(law.atoms), value).any()]  # fmt: skip
 
 
 def _ways(name: str, field: Column, numbers: np.ndarray) -> list[Classes]:
-    """The ways to divide the rows of a column: by its levels or few values, and by its ends."""
+    """The ways to divide the rows of a column: by its levels or few values, and by single atoms."""
     found = []
     if has_few_values(field):
         values = np.unique(numbers[~np.isnan(numbers)])
         if 2 <= len(values) <= KEYS:
             place = np.searchsorted(values, np.nan_to_num(numbers, nan=np.inf))
             found.append(Classes(name, tuple(values.tolist()), False, place))
-    for value, sign in _ends(field, numbers):
+    for value, sign in _atoms(field, numbers):
         place = np.where(np.isnan(numbers), 2, np.where(is_value(numbers, value), 0, 1))
         found.append(Classes(name, (value,), True, place, sign))
     return found
@@ -75,13 +77,13 @@ def _ways(name: str, field: Column, numbers: np.ndarray) -> list[Classes]:
 
 def pins(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
     """Columns that have certain values where another column has certain values, or never have them there. One of the
-    two is a column of numbers whose least or greatest value is frequent. A column gets one such rule: that which says
-    something about the most rows."""
+    two is a column of numbers whose least, greatest or most frequent value is an atom. A column gets one such rule:
+    that which says something about the most rows."""
     names = list(fields)[:SEARCHED]
     ways = {name: _ways(name, fields[name], u[name]) for name in names}
     both = [*combinations(names, 2), *combinations(names[::-1], 2)]  # the second ones in case other rules exclude these
     pairs = [(one, two) for first, second in both if second not in taken for one in ways[first] for two in ways[second]
-             if two.sign or (one.sign and fields[second].kind in CODED)]  # fmt: skip
+             if two.is_open or (one.is_open and fields[second].kind in CODED)]  # fmt: skip
     tested = math.log10(max(1, sum(one.size * two.size for one, two in pairs)))
     best: dict[str, tuple[int, Pinned, bool]] = {}
     for one, two in pairs:
@@ -101,16 +103,16 @@ def _counted(one: Classes, two: Classes, rows: slice = slice(None)) -> np.ndarra
 def _pinned(one: Classes, two: Classes, least: float) -> tuple[int, Pinned, bool] | None:
     """(the number of rows about which the rule says something, the rule, whether its source has other values), or
     None."""
-    few = _counted(one, two, slice(SAMPLE)) if two.sign else _counted(one, two, slice(SAMPLE)).T
+    few = _counted(one, two, slice(SAMPLE)) if two.is_open else _counted(one, two, slice(SAMPLE)).T
     if ((few[:, 0] > 0) & few[:, 1:].any(1)).all():  # no class has one side only
         return None
     counts = _counted(one, two)
-    has, rows = (counts[:, 0], counts.sum(1)) if two.sign else (counts[0], counts.sum(0))
+    has, rows = (counts[:, 0], counts.sum(1)) if two.is_open else (counts[0], counts.sum(0))
     states, chance = _states(has, rows, least)
     if not states.any():
         return None
     inside = np.arange(two.size) == 0
-    if not two.sign:  # levels that occur only with the frequent end of the first column or, without any, never with it
+    if not two.is_open:  # levels that occur only with the atom of the first column or, without any, never with it
         inside = states == (1 if (states > 0).any() else -1)
         has, rows = counts[:, inside].sum(1), counts.sum(1)
         states = np.where(has == rows, 1, np.where(has == 0, -1, 0)) * (rows > 0)
@@ -150,7 +152,11 @@ def described(rule: Pinned, is_open: bool, fields: dict[str, Column], u: ColumnN
     source, has = u[rule.sources[0]], rule.has(u[rule.target])
     told = ~np.isnan(source) & ~np.isnan(u[rule.target])
     usual = _usual(source[told & has]), _usual(source[told & ~has])
-    return dataclasses.replace(rule, usual=usual, how=", ".join(how))
+    field, sign = fields[rule.target], rule.sign
+    other = _usual(u[rule.target][told & ~has])
+    if sign:
+        other = float(sign * next_value(field, np.full(1, sign * rule.values[0]), True, sign)[0])
+    return dataclasses.replace(rule, usual=usual, other=other, how=", ".join(how))
 
 
 def _where(rule: Pinned, state: int, fields: dict[str, Column]) -> str:
@@ -202,13 +208,12 @@ def pinned_asked(
     for here in (True, False):
         ways = [there for there in (True, False) if holds({source: here, target: there})]
         states.append(0 if len(ways) == 2 else 1 if ways[0] else -1)
-    sign, field = 0, fields[target]
-    if field.kind not in CODED:
-        sign = dict(_ends(field, u[target])).get(values[target][0], 0) if len(values[target]) == 1 else 0
-        if not sign:
-            what = f"{_joined(field, values[target])} is not a frequent value at an end of the range of {target!r}"
-            raise InputError(f"--rule {text!r}: {what}", f"omit the rule, or pass --column {target!r}=categorical")
-    keys = values[source]
+    field, keys = fields[target], values[source]
+    atoms = dict(_atoms(field, u[target]))
+    sign = atoms.get(values[target][0], 0)
+    if field.kind not in CODED and (len(values[target]) > 1 or values[target][0] not in atoms):
+        what = f"{_joined(field, values[target])} is neither the least nor the greatest nor the most frequent value of"
+        raise InputError(f"--rule {text!r}: {what} {target!r}, or it is rare", "omit the rule")
     rule = Pinned(target, (source,), "", values[target], keys, (states[0],) * len(keys), states[1], sign=sign)
     return described(rule, True, fields, u)
 
@@ -219,9 +224,16 @@ def _values_asked(text: str, field: Column, words: str) -> tuple[float, ...]:
     found = []
     for word in (part.strip().strip("'\"`") for part in re.split(r"\s+or\s+", words.strip())):
         try:
-            found.append(levels[word.lower()] if field.kind in CODED else float(word))
+            found.append(levels[word.lower()] if field.kind in CODED else _number(field, word))
         except (KeyError, ValueError):
-            remedy = f"name one of {listed([*levels])}" if levels else "write a number"
-            what = f"column {field.name!r} has no {'level' if levels else 'number'} {word!r}"
+            kind = "level" if levels else "date" if field.time == "dates" else "number"
+            remedy = f"name one of {listed([*levels])}" if levels else f"write a {kind}"
+            what = f"column {field.name!r} has no {kind} {word!r}"
             raise InputError(f"--rule {text!r}: {what}", remedy) from None
     return tuple(sorted(found))
+
+
+def _number(field: Column, word: str) -> float:
+    if field.time != "dates":
+        return float(word)
+    return float(np.datetime64(word).astype("M8[us]").astype(np.int64) / 86_400e6)

@@ -15,6 +15,7 @@ from latens.networks import Seen
 from latens.recipes.choices.info import DataInfo, one_of
 from latens.schema import Column, Table
 from latens.schema.column import CODED, LOGARITHMIC
+from latens.schema.law import is_value
 from latens.schema.rules import Combinations, Confined, Pinned, Rule
 
 ROWS_OF_SCALES = 2000  # with fewer rows, the density of a number has one component, whose scale ignores the codes
@@ -68,8 +69,11 @@ def _restriction(
     later = any(isinstance(source, int) and source > target for source in sources)
     if not isinstance(rule, Pinned) or later or differences & {rule.target, *rule.sources}:
         return None
-    size = len(fields[rule.target].levels or ())
-    return conditionals.Pins(target, sources, rule.values, rule.keys, rule.states, rule.rest, rule.sign, size)
+    own, atom = fields[rule.target], 0
+    if not rule.sign and own.law is not None:
+        atom = 1 + int(is_value(np.array(own.law.atoms), rule.values[0]).argmax())
+    size = len(own.levels or ())
+    return conditionals.Pins(target, sources, rule.values, rule.keys, rule.states, rule.rest, rule.sign, size, atom)
 
 
 def _numbers(column: Column) -> tuple[float, ...] | None:

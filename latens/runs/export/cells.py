@@ -329,7 +329,7 @@ def _target(rule: Rule, u: Numbers, fields: Fields, mean: bool = False) -> Tenso
     if isinstance(rule, Order):
         return _ordered(rule, u, fields)
     if isinstance(rule, Pinned):
-        made = torch.where(_state(rule, u) > 0, rule.values[0], rule.other(fields[rule.target]))
+        made = torch.where(_state(rule, u) > 0, rule.values[0], rule.other)
         return torch.where(_unpinned(rule, u), made, u[rule.target])
     if isinstance(rule, Function):
         source = u[rule.sources[0]]
