@@ -383,8 +383,8 @@ class Heaped(Distribution):
         return Heaped(self.loc, self.scale, self._logits, self.margins, self._mixing, cut)
 
     def pinned(self, state: Tensor, atom: Tensor) -> Heaped:
-        """The same distribution, but one atom has all of the mass where its state is 1, and no weight where its state is
-        -1. (On a grid, the margin keeps its mass at the place of the atom.)
+        """The same distribution, but one atom has all of the mass where its state is 1, and none where its state is -1.
+        (On a grid, the margin keeps its mass at the place of the atom.)
 
         Args:
             state: ``[..., n]``; 0 changes nothing.
