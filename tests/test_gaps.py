@@ -93,6 +93,41 @@ def test_trees_depend_only_on_columns_drawn_before() -> None:
     assert not np.isnan(found[:, [0, *range(3, 40)]]).any()
 
 
+def partly(rows: int, order: list[int], seed: int = 0) -> pd.DataFrame:
+    """Gaps that depend on a level, on a number (at random and exactly) and on other gaps; columns have this order."""
+    r = np.random.default_rng(seed)
+    group, x, amount = r.choice(["a", "b"], rows), r.normal(size=rows).round(3), r.integers(1, 10_000, rows)
+    paid = np.where(r.random(rows) < 0.5, 0, r.lognormal(4, 1, rows).round(2))
+    panel = r.random(rows) < 0.4
+    found = pd.DataFrame({
+        "group": group, "x": x, "amount": amount, "paid": paid,
+        "by_level": pd.Series(r.normal(size=rows)).where(r.random(rows) > np.where(group == "a", 0.8, 0.1)),
+        "by_number": pd.Series(r.normal(size=rows)).where(r.random(rows) > 1 / (1 + np.exp(-2 * x))),
+        "above": pd.Series(r.integers(1, 50, rows), dtype="Int64").where(amount > 5000),
+        "if_paid": pd.Series(r.choice(list("uvw"), rows)).where(paid > 0),
+        "iron": pd.Series(r.normal(size=rows)).where(~panel), "zinc": pd.Series(r.normal(size=rows)).where(~panel),
+    })  # fmt: skip
+    return found[[found.columns[j] for j in order]]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("rows", [700, 3000])
+def test_gaps_depend_on_the_same_values_as_in_the_data(rows: int, backwards: bool) -> None:
+    """Shares of gaps agree within .1, at least four standard errors of the smallest group of the data; backwards, gaps
+    come before the values on which they depend. Columns depend on those before them from 2,000 rows on."""
+    data = partly(rows, list(range(10))[:: -1 if backwards else 1])
+    vae = latens.VAE(epochs=8, random_state=0).fit(data)
+    new = vae.sample(8000, random_state=1)
+    for name, by in {"by_level": lambda t: t.group, "by_number": lambda t: pd.cut(t.x, [-9, -0.7, 0, 0.7, 9])}.items():
+        seen, made = (t[name].isna().groupby(by(t), observed=True).mean() for t in (data, new))
+        assert np.abs(seen - made).max() < 0.1, (name, seen, made)
+    assert (new.above.isna() != (new.amount <= 5000)).mean() < 0.02
+    assert (new.if_paid.isna() != (new.paid == 0)).mean() < 0.002
+    assert (new.iron.isna() == new.zinc.isna()).mean() > 0.99
+    assert abs(new.iron.isna().mean() - data.iron.isna().mean()) < 0.1
+    pd.testing.assert_frame_equal(new, vae.sample(8000, random_state=1))
+
+
 @pytest.mark.parametrize("gaps", [True, False])
 def test_values_that_accompany_gaps_are_restored_if_columns_depend_on_each_other(gaps: bool) -> None:
     """A third of the people left a survey: their later answers are missing, and a column after these is 0. Shares must

@@ -13,8 +13,6 @@ from latens.distributions.base import center
 from latens.distributions.columns import Columns
 from latens.tensors.numerics import broadcast_shape
 
-ROUNDS = 6  # rounds in which values and gaps are drawn alternately
-
 
 class Pair(Distribution):
     """Two distributions over the same cells ``[..., n]`` as one distribution with batch shape ``[2, ..., n]``."""
@@ -120,25 +118,25 @@ class InOrder(Distribution):
         """Draws ``[*sample_shape, ..., D]``, without gradients."""
         return self.completed(self._unseen(*sample_shape))
 
-    def with_gaps(self, gaps: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
+    def with_gaps(self, gaps: Callable[[Tensor, Sequence[int]], Tensor]) -> tuple[Tensor, Tensor]:
         """Draws ``[..., D]`` of rows in which cells are missing, and the mask of these cells.
 
-        Columns that were fitted to rows with gaps have a distribution even if an earlier cell is missing. So values and
-        gaps are drawn alternately (Gibbs sampling; Geman & Geman 1984), for ``ROUNDS`` rounds: first a row's gaps given
-        its values, then each of its values given the earlier cells that are not gaps. Missing cells get values, too.
+        Columns that were fitted to rows with gaps have a distribution even if an earlier cell is missing. So a row is
+        drawn in order: whether a cell is missing, given the values and gaps before it, and then its value given the
+        same. Missing cells get values, too.
 
         Args:
-            gaps: a function of rows ``[..., D]`` and the number of the round; returns the mask of cells to be missing.
+            gaps: a function of rows ``[..., D]``, of which only the columns before a stage are known, and the columns
+                of the stage; returns the mask ``[..., columns of the stage]`` of cells to be missing.
         """
         with torch.no_grad():
-            x = self.sample()
-            for number in range(ROUNDS):
-                mask = gaps(x, number)
-                told, x = self._unseen(), self._unseen()
-                for stage in map(list, self.stages):
-                    px, members = self.columns(told, stage)
-                    x[..., stage] = px.sample()[..., [members.index(j) for j in stage]].to(x.dtype)
-                    told[..., stage] = x[..., stage].masked_fill(mask[..., stage], torch.nan)
+            told, x, mask = self._unseen(), self._unseen(), torch.zeros(self.batch_shape, dtype=torch.bool)
+            for stage in map(list, self.stages):
+                gone = gaps(told, stage)
+                px, members = self.columns(told, stage)
+                x[..., stage] = px.sample()[..., [members.index(j) for j in stage]].to(x.dtype)
+                told[..., stage] = x[..., stage].masked_fill(gone, torch.nan)
+                mask[..., stage] = gone
             return x, mask
 
     @property

@@ -44,6 +44,7 @@ from latens.training.threads import is_small
 
 SAMPLE_ROWS, SAMPLE_CELLS = 20_000, 100_000_000  # the largest sample from which starting values are computed
 CONDITIONS_KEPT = 500  # a run stores the conditions of this many rows
+SURE = 0.01  # a tree with fewer wrong guesses than this share of the rows says exactly where gaps are
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,14 +260,29 @@ def _remembered(rows: Rows | Streamed, sample: ModelRows) -> dict[str, Any]:
         every = max(1, int(told.sum()) // CONDITIONS_KEPT)
         found["conditions"] = {name: values[told][::every].tolist() for name, values in given.items()}
     if isinstance(schema, Table) and any(column.missing for column in schema.outer):
-        own = sample.x[:].double().numpy()
+        x = own = sample.x[:].double().numpy()
         if schema.rules:
             seen = rows.seen if isinstance(rows, Streamed) else rows.take(sample.numbers)
             numbers = schema.numbers(seen.x)
             own = np.stack([numbers[field.name] for field in schema.outer], 1)
-        names = tuple(field.name for field in schema.outer)
-        found["gaps"] = gaps.learned(names, own, {name: values.numpy() for name, values in given.items()})
+        known = {name: values.numpy() for name, values in given.items()}
+        found |= _gaps(schema, own, x, known)
     return found
+
+
+def _gaps(schema: Table, u: np.ndarray, x: np.ndarray, known: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The trees of the gaps in the user's numbers u ``[N, columns]``, and of those in the model's x in the order of its
+    columns. For each of the latter: whether its gaps are ``own``, the gaps of the user's column, and no tree of u is
+    nearly sure of them."""
+    names = tuple(field.name for field in schema.outer)
+    every, in_order = gaps.learned(names, u, known), gaps.learned(schema.names, x, known, in_order=True)
+    columns = known | dict(zip(names, u.T))
+    sure = {tree["column"] for tree in every if gaps.doubt(tree, columns) < SURE}
+    for tree in in_order:
+        name = tree["column"]
+        same = np.array_equal(np.isnan(columns[name]), np.isnan(x[:, schema.names.index(name)]))
+        tree["own"] = same and name not in sure
+    return {"gaps": every, "gaps_in_order": in_order}
 
 
 def counted(number: int | str, noun: str) -> str:

@@ -18,7 +18,9 @@ LEAST_GAIN = 2e-3  # a split must reduce the Gini impurity, weighted by the rows
 _ABSENT = -1e30  # stands for a missing value
 
 
-def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+def learned(
+    names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray], in_order: bool = False
+) -> list[dict[str, Any]]:  # fmt: skip
     """The trees, as plain values, in the order in which gaps are drawn.
 
     A tree sees the values and gaps of conditions, of complete columns, and of columns whose gaps are drawn earlier. It
@@ -28,6 +30,7 @@ def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarra
         names: the columns of x.
         x: numbers and codes, ``[N, D]``, NaN for missing cells.
         given: conditions, ``[N]`` each.
+        in_order: whether gaps are drawn in the order of the columns, so that a tree sees the columns before its own.
 
     >>> x = np.array([[0, 5.0], [1, np.nan]] * 40)
     >>> learned(("drug", "dose"), x, {})[0]["share"]
@@ -43,9 +46,10 @@ def learned(names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarra
     order = [j for j in np.argsort(share, kind="stable") if share[j] and j < len(names)]
     seen = [j for j in range(len(labels)) if not share[j]]
     found = []
-    for j in order:
+    for j in sorted(order) if in_order else order:
         own = holes[:, j]
-        looked_at = _nearest(values, holes, own, seen)
+        before = [*range(j), *range(len(names), len(labels))] if in_order else seen
+        looked_at = _nearest(values, holes, own, before)
         features = np.where(holes, _ABSENT, values)[:, looked_at]
         tree = DecisionTreeClassifier(
             max_depth=DEPTH, min_samples_leaf=LEAF, random_state=0, min_impurity_decrease=LEAST_GAIN
@@ -82,23 +86,38 @@ def _nearest(values: np.ndarray, holes: np.ndarray, own: np.ndarray, seen: list[
     return [seen[i] for i in np.sort(np.argsort(-found, kind="stable")[:LOOKED_AT])]
 
 
+def shares(tree: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The probability ``[N]`` that a tree's column is missing, from the columns ``[N]`` each, NaN for missing cells."""
+    at = np.zeros(len(next(iter(columns.values()))), dtype=np.int64)
+    left, right, threshold = (np.array(tree[name]) for name in ("left", "right", "threshold"))
+    for _ in range(DEPTH):
+        for node in np.unique(at[left[at] >= 0]):
+            here = at == node
+            value = np.nan_to_num(columns[tree["feature"][node]][here], nan=_ABSENT).astype(np.float32)
+            at[here] = np.where(value <= threshold[node], left[node], right[node])
+    return np.array(tree["share"])[at]
+
+
+def doubt(tree: Mapping[str, Any], columns: Mapping[str, np.ndarray]) -> float:
+    """The share of the rows in which the more probable of gap and value is wrong."""
+    share = shares(tree, columns)
+    return float(np.minimum(share, 1 - share).mean())
+
+
 def drawn(
     trees: list[dict[str, Any]], names: tuple[str, ...], x: np.ndarray, given: Mapping[str, np.ndarray], seed: int,
-    within: tuple[int, int] | None = None,
+    within: tuple[int, int] | None = None, held: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """``x``, ``[N, D]``, with NaN in the cells that are drawn to be missing. If these rows are a part of more rows,
-    ``within`` is (number of the first row, number of all rows), and their gaps are the same as in the whole."""
+    ``within`` is (number of the first row, number of all rows), and their gaps are the same as in the whole. ``held``
+    has the gaps ``[N]`` of columns for which they are known."""
     x, (first, total) = np.array(x, dtype=np.float64), within or (0, len(x))
     columns = {name: x[:, j] for j, name in enumerate(names)} | {k: np.asarray(v, float) for k, v in given.items()}
     for number, tree in enumerate(trees):
-        stream = np.random.PCG64([seed % 2**63, Key.GAPS]).advance(number * total + first)  # one step per row and tree
-        at = np.zeros(len(x), dtype=np.int64)
-        left, right, threshold = (np.array(tree[name]) for name in ("left", "right", "threshold"))
-        for _ in range(DEPTH):
-            for node in np.unique(at[left[at] >= 0]):
-                here = at == node
-                value = np.nan_to_num(columns[tree["feature"][node]][here], nan=_ABSENT).astype(np.float32)
-                at[here] = np.where(value <= threshold[node], left[node], right[node])
         own = columns[tree["column"]]  # a view of x
-        own[np.random.Generator(stream).random(len(x)) < np.array(tree["share"])[at]] = np.nan
+        if held and tree["column"] in held:
+            own[held[tree["column"]]] = np.nan
+            continue
+        stream = np.random.PCG64([seed % 2**63, Key.GAPS]).advance(number * total + first)  # one step per row and tree
+        own[np.random.Generator(stream).random(len(x)) < shares(tree, columns)] = np.nan
     return x

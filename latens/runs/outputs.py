@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -322,17 +322,18 @@ class _Gapped:
     Args:
         schema: the schema of the rows.
         n: the number of rows in all.
-        trees: see :func:`latens.runs.gaps.learned`.
+        data: what the run stores of its rows, with the trees of :func:`latens.runs.gaps.learned`.
         known: conditions, ``[n]`` each.
         seed: the seed of the draws.
         within: if these rows are a part of more rows, (number of the first row, number of all rows).
     """
 
     def __init__(
-        self, schema: Table, n: int, trees: list[dict[str, Any]], known: dict[str, np.ndarray], seed: int,
+        self, schema: Table, n: int, data: Mapping[str, Any], known: dict[str, np.ndarray], seed: int,
         within: tuple[int, int] | None = None,
     ):  # fmt: skip
-        self.schema, self.trees, self.known, self.seed = schema, trees, known, seed
+        self.schema, self.trees, self.known, self.seed = schema, data["gaps"], known, seed
+        self.in_order = {tree["column"]: tree for tree in data.get("gaps_in_order", ())}
         self.within = within or (0, n)
         self.names = tuple(field.name for field in schema.outer)
         self.places = [self.names.index(name) for name in schema.names]
@@ -345,35 +346,35 @@ class _Gapped:
         if not isinstance(run.schema, Table) or not run.data.get("gaps"):
             return None
         known = {name: v.double().numpy() for name, v in (c or {}).items()} if isinstance(c, Mapping) else {}
-        return cls(run.schema, n, run.data["gaps"], known, seed, within)
+        return cls(run.schema, n, run.data, known, seed, within)
 
     def draw(self, px: Any, rows: Any) -> Tensor:
-        """Draws of px. If each column depends on those before it, values and gaps are drawn alternately."""
+        """Draws of px. If columns are drawn one after the other, their gaps are, too."""
         base = getattr(px, "base", None)
         if not hasattr(base, "with_gaps"):
             return px.sample()
-        known = {name: values[rows] for name, values in self.known.items()}
-        found: list[np.ndarray] = []
+        known, names = {name: values[rows] for name, values in self.known.items()}, self.schema.names
 
-        def gaps_in(x: Tensor, number: int) -> Tensor:
-            own = self.schema.known_of(known)
-            u = np.stack(list(self.schema.outward(x.flatten(end_dim=-2).numpy(), own)[0].values()), 1)
-            first = self.within[0] + (rows.start if isinstance(rows, slice) else int(rows[0]))
-            seed = seed_of(self.seed, Key.GAPS, number, first)
-            found[:] = [np.isnan(gaps.drawn(self.trees, self.names, u, known, seed))]
-            return torch.from_numpy(found[0][:, self.places]).reshape(x.shape)
+        def gone(told: Tensor, stage: Sequence[int]) -> Tensor:
+            columns = known | dict(zip(names, told.flatten(end_dim=-2).numpy().T))
+            none = np.zeros(len(next(iter(columns.values()))))
+            trees = [self.in_order.get(names[j]) for j in stage]
+            share = np.stack([none if tree is None else gaps.shares(tree, columns) for tree in trees], -1)
+            return (torch.rand(share.shape, dtype=torch.float64) < torch.from_numpy(share)).view(*told.shape[:-1], -1)
 
-        x, _ = base.with_gaps(gaps_in)  # type: ignore[union-attr]
+        x, mask = base.with_gaps(gone)  # type: ignore[union-attr]
         if self.mask is None:
             self.mask = np.zeros((self.rows, len(self.names)), bool)
-        self.mask[rows] = found[0]
+        self.mask[np.ix_(np.arange(self.rows)[rows], self.places)] = mask.flatten(end_dim=-2).numpy()
         return x
 
     def leave_out(self, u: np.ndarray) -> np.ndarray:
-        """The numbers ``[n, columns]`` with NaN in the cells that are missing."""
-        if self.mask is None:
-            return gaps.drawn(self.trees, self.names, u, self.known, self.seed, self.within)
-        return np.where(self.mask, np.nan, u)
+        """The numbers ``[n, columns]`` with NaN in missing cells. Gaps that were drawn with the values stay, except
+        in columns whose gaps follow from the values, or whose gaps the model does not see as the user does."""
+        mask = self.mask
+        held = {} if mask is None else {name: mask[:, j] for j, name in enumerate(self.names)
+                                        if self.in_order.get(name, {"own": False})["own"]}  # fmt: skip
+        return gaps.drawn(self.trees, self.names, u, self.known, self.seed, self.within, held)
 
 
 def drawn_again(run: Run, rows: Rows, seed: int) -> Any:

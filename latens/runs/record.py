@@ -67,7 +67,7 @@ ENTRIES: dict[str, Any] = {
 DATA: dict[str, Any] = {
     "origin": str, "fingerprint": str, "rows": int, "labels": str | None, "drop": list, "reading": dict,
     "weights": str | None, "split": str | None, "validation": str | int | float | None, "validation_origin": str | None,
-    "conditions": dict, "gaps": list, "array": str, "frame": dict, "from": str, "track": str,
+    "conditions": dict, "gaps": list, "gaps_in_order": list, "array": str, "frame": dict, "from": str, "track": str,
 }  # fmt: skip
 COLUMNS = (
     "step", "epoch", "learning_rate", "train_bound", "train_rate", "train_distortion", "validation_bound",
