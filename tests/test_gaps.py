@@ -106,6 +106,7 @@ def partly(rows: int, order: list[int], seed: int = 0) -> pd.DataFrame:
         "above": pd.Series(r.integers(1, 50, rows), dtype="Int64").where(amount > 5000),
         "if_paid": pd.Series(r.choice(list("uvw"), rows)).where(paid > 0),
         "iron": pd.Series(r.normal(size=rows)).where(~panel), "zinc": pd.Series(r.normal(size=rows)).where(~panel),
+        "low": (amount / 2).round(), "high": amount + r.choice([0, 10, 500], rows),  # an order
     })  # fmt: skip
     return found[[found.columns[j] for j in order]]
 
@@ -115,12 +116,13 @@ def partly(rows: int, order: list[int], seed: int = 0) -> pd.DataFrame:
 def test_gaps_depend_on_the_same_values_as_in_the_data(rows: int, backwards: bool) -> None:
     """Shares of gaps agree within .1, at least four standard errors of the smallest group of the data; backwards, gaps
     come before the values on which they depend. Columns depend on those before them from 2,000 rows on."""
-    data = partly(rows, list(range(10))[:: -1 if backwards else 1])
+    data = partly(rows, list(range(12))[:: -1 if backwards else 1])
     vae = latens.VAE(epochs=8, random_state=0).fit(data)
     new = vae.sample(8000, random_state=1)
     for name, by in {"by_level": lambda t: t.group, "by_number": lambda t: pd.cut(t.x, [-9, -0.7, 0, 0.7, 9])}.items():
         seen, made = (t[name].isna().groupby(by(t), observed=True).mean() for t in (data, new))
         assert np.abs(seen - made).max() < 0.1, (name, seen, made)
+    assert any(rule.bounds for rule in vae.schema_.rules) and (new.low <= new.amount).all()
     assert (new.above.isna() != (new.amount <= 5000)).mean() < 0.02
     assert (new.if_paid.isna() != (new.paid == 0)).mean() < 0.002
     assert (new.iron.isna() == new.zinc.isna()).mean() > 0.99

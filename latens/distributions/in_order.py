@@ -118,25 +118,37 @@ class InOrder(Distribution):
         """Draws ``[*sample_shape, ..., D]``, without gradients."""
         return self.completed(self._unseen(*sample_shape))
 
+    @property
+    def is_sequential(self) -> bool:
+        """Whether each column is drawn after all columns before it."""
+        return len(self.stages) == self.size
+
     def with_gaps(self, gaps: Callable[[Tensor, Sequence[int]], Tensor]) -> tuple[Tensor, Tensor]:
         """Draws ``[..., D]`` of rows in which cells are missing, and the mask of these cells.
 
         Columns that were fitted to rows with gaps have a distribution even if an earlier cell is missing. So a row is
         drawn in order: whether a cell is missing, given the values and gaps before it, and then its value given the
-        same. Missing cells get values, too.
+        same. If columns are drawn together, gaps depend on all values of a draw, and the columns of later stages are
+        then drawn again. Missing cells get values, too.
 
         Args:
-            gaps: a function of rows ``[..., D]``, of which only the columns before a stage are known, and the columns
-                of the stage; returns the mask ``[..., columns of the stage]`` of cells to be missing.
+            gaps: a function of rows ``[..., D]`` and some columns, which returns the mask ``[..., columns]`` of missing
+                cells. In a row that is drawn in order, only values and gaps before the column are known.
         """
         with torch.no_grad():
-            told, x, mask = self._unseen(), self._unseen(), torch.zeros(self.batch_shape, dtype=torch.bool)
-            for stage in map(list, self.stages):
-                gone = gaps(told, stage)
+            if self.is_sequential:
+                told, mask, stages = self._unseen(), torch.zeros(self.batch_shape, dtype=torch.bool), self.stages
+                x = told.clone()
+            else:
+                x, stages = self.sample(), self.stages[1:]
+                mask = gaps(x, range(self.size))
+                told = x.masked_fill(mask, torch.nan)
+            for stage in map(list, stages):
+                if self.is_sequential:
+                    mask[..., stage] = gaps(told, stage)
                 px, members = self.columns(told, stage)
                 x[..., stage] = px.sample()[..., [members.index(j) for j in stage]].to(x.dtype)
-                told[..., stage] = x[..., stage].masked_fill(gone, torch.nan)
-                mask[..., stage] = gone
+                told[..., stage] = x[..., stage].masked_fill(mask[..., stage], torch.nan)
             return x, mask
 
     @property

@@ -338,6 +338,7 @@ class _Gapped:
         self.names = tuple(field.name for field in schema.outer)
         self.places = [self.names.index(name) for name in schema.names]
         self.mask: np.ndarray | None = None
+        self.own = self.kept = {name for name, tree in self.in_order.items() if tree["own"]}
         self.rows = n
 
     @classmethod
@@ -353,27 +354,32 @@ class _Gapped:
         base = getattr(px, "base", None)
         if not hasattr(base, "with_gaps"):
             return px.sample()
-        known, names = {name: values[rows] for name, values in self.known.items()}, self.schema.names
-
-        def gone(told: Tensor, stage: Sequence[int]) -> Tensor:
-            columns = known | dict(zip(names, told.flatten(end_dim=-2).numpy().T))
-            none = np.zeros(len(next(iter(columns.values()))))
-            trees = [self.in_order.get(names[j]) for j in stage]
-            share = np.stack([none if tree is None else gaps.shares(tree, columns) for tree in trees], -1)
-            return (torch.rand(share.shape, dtype=torch.float64) < torch.from_numpy(share)).view(*told.shape[:-1], -1)
-
-        x, mask = base.with_gaps(gone)  # type: ignore[union-attr]
+        known, places = {name: values[rows] for name, values in self.known.items()}, np.arange(self.rows)[rows]
         if self.mask is None:
             self.mask = np.zeros((self.rows, len(self.names)), bool)
-        self.mask[np.ix_(np.arange(self.rows)[rows], self.places)] = mask.flatten(end_dim=-2).numpy()
-        return x
+        mask, self.kept = self.mask, self.own if base.is_sequential else {*self.names}  # type: ignore[union-attr]
+
+        def together(x: Tensor, columns: Sequence[int]) -> Tensor:
+            u = self.schema.outward(x.flatten(end_dim=-2).numpy(), self.schema.known_of(known))[0]
+            seed = seed_of(self.seed, Key.GAPS, self.within[0] + int(places[0]))
+            mask[places] = np.isnan(gaps.drawn(self.trees, self.names, np.stack([*u.values()], 1), known, seed))
+            return torch.from_numpy(mask[places][:, self.places]).view(x.shape)
+
+        def in_order(told: Tensor, columns: Sequence[int]) -> Tensor:
+            seen = known | dict(zip(self.schema.names, told.flatten(end_dim=-2).numpy().T))
+            trees = [self.in_order.get(self.schema.names[j]) for j in columns]
+            share = np.stack([np.zeros(len(places)) if tree is None else gaps.shares(tree, seen) for tree in trees], -1)
+            gone = torch.rand(share.shape, dtype=torch.float64) < torch.from_numpy(share)
+            mask[np.ix_(places, [self.places[j] for j in columns])] = gone.numpy()
+            return gone.view(*told.shape[:-1], -1)
+
+        return base.with_gaps(in_order if base.is_sequential else together)[0]  # type: ignore[union-attr]
 
     def leave_out(self, u: np.ndarray) -> np.ndarray:
         """The numbers ``[n, columns]`` with NaN in missing cells. Gaps that were drawn with the values stay, except
         in columns whose gaps follow from the values, or whose gaps the model does not see as the user does."""
         mask = self.mask
-        held = {} if mask is None else {name: mask[:, j] for j, name in enumerate(self.names)
-                                        if self.in_order.get(name, {"own": False})["own"]}  # fmt: skip
+        held = {} if mask is None else {name: mask[:, self.names.index(name)] for name in self.kept}
         return gaps.drawn(self.trees, self.names, u, self.known, self.seed, self.within, held)
 
 
