@@ -61,8 +61,8 @@ def vae():
 
 
 def allowed(seed: int) -> list[Allowed]:
-    """Random allowed combinations of the last column with the first two and of the third with the first, except for one
-    level."""
+    """Random allowed combinations: of the last column with the first two, and of the third with the first. One level of
+    each target is always allowed."""
     torch.manual_seed(seed)
     last, third = torch.rand(4, 3, 4) < 0.6, torch.rand(4, 4) < 0.6
     last[..., 0], third[:, 2] = True, True

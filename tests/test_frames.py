@@ -38,7 +38,7 @@ def objects(values: Any) -> pd.Series:
 
 
 def levels(categories: Any, **options: Any) -> pd.Series:
-    """A categorical column with three categories in use and a fourth that no row has."""
+    """A categorical column with three levels in use and a fourth that no row has."""
     return pd.Series(pd.Categorical.from_codes(LEVEL, categories=categories, **options))
 
 
@@ -121,7 +121,7 @@ def test_every_type_of_pandas_is_restored(fits: dict[str, VAE], state: str) -> N
             assert len({type(value) for value in [*cells, *filled[name]]}) == 1, name
     assert sampled.dtypes.equals(frame.dtypes) and list(sampled.index) == list(range(40))
     for name in set(frame.select_dtypes("category")):
-        assert set(sampled[name]) <= set(frame[name]), name  # a category that no row has is never sampled
+        assert set(sampled[name]) <= set(frame[name]), name  # a level that no row has is never sampled
 
 
 ARROW: dict[str, Any] = {
@@ -587,7 +587,7 @@ NARROW = {  # only the small values are in these rows
 @pytest.mark.parametrize("library", ["arrow", "pandas", "polars"])
 @pytest.mark.parametrize("name", TYPES)
 def test_filled_cells_do_not_depend_on_the_type_of_the_others(name: str, library: str) -> None:
-    """Ones that the type cannot hold used to wrap around (300 was 44 in int8), or to lose their fractions."""
+    """Values that the type cannot hold widen it; they neither wrap around (300 to 44 in int8) nor lose fractions."""
     if (name, library) in {("half", "polars"), ("clock", "polars")}:
         pytest.skip("polars has no such type")
     wide, narrow = NARROW[name], NARROW[name].cast(TYPES[name][1])

@@ -79,7 +79,7 @@ def vae(name: str) -> models.VAE:
 
 @pytest.mark.parametrize("name", [*POSTERIORS, "semi-amortised"])
 def test_the_mean_weight_is_p_of_x(name: str) -> None:
-    """E[w] = p(x) for 6 rows and 100,000 draws, |z| < 4.5: false alarm rate below 4e-5 for each posterior. The standard
+    """E[w] = p(x) for 6 rows and 100,000 draws, |z| < 4.5: false alarm rate below 5e-5 for each posterior. The standard
     deviation of the weights is below 4 p(x)."""
     model = semi_amortised(steps=40).eval() if name == "semi-amortised" else vae(name)
     torch.manual_seed(1)
@@ -124,7 +124,7 @@ def test_a_low_rank_normal_agrees_with_scipy() -> None:
 
 def test_a_nearly_flat_low_rank_normal_keeps_its_digits_in_single_precision() -> None:
     """In 300 dimensions, with variances of 1e-6 and directions of length 17, log-densities of its draws agree with
-    scipy on the same float32 numbers. (The difference of two sums of 10^8 was 6 nats off.)"""
+    scipy on the same float32 numbers. (The difference of two sums of 10^8 would be 6 nats off.)"""
     torch.manual_seed(0)
     h, u = torch.rand(300) * 1e-4 + 1e-6, torch.randn(300, 3)
     q = distributions.LowRankNormal(torch.zeros(300), h, u)
@@ -227,8 +227,8 @@ def test_the_density_kept_from_drawing_is_the_density_through_the_inverse(name: 
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_has_mass_one_and_its_draws_have_its_density(name: str) -> None:
-    """The trapezoid rule over a box around all draws gives mass 1 and the means and products of 50,000 draws: 5 numbers
-    at 4.5."""
+    """The trapezoid rule over a box around all draws gives mass 1 and the means and products of 50,000 draws: |z| < 5
+    for each of 5 numbers."""
     q = POSTERIORS[name]()(t(X[:1]))
     torch.manual_seed(0)
     with torch.no_grad():

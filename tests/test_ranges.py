@@ -92,7 +92,7 @@ def test_samples_heap_at_the_ends_of_the_range_only_if_the_data_do(column: np.nd
     new = fitted(np.c_[column, heaped]).sample(4000, random_state=0)
     for end in (column.min(), column.max()):
         assert (new[:, 0] == end).mean() < 0.025
-    assert abs((new[:, 1] == 0).mean() - (heaped == 0).mean()) < 0.12  # four standard errors of 400 rows
+    assert abs((new[:, 1] == 0).mean() - (heaped == 0).mean()) < 0.12  # five standard errors of 400 rows
 
 
 normal = np.random.default_rng(1).normal(size=(3000, 8))
@@ -101,7 +101,7 @@ HEAPED = np.c_[
     np.where(normal[:, 1] < 0.28, 0, np.exp(one)),  # 61 % zeros, then a long tail
     np.where(normal[:, 1] < -0.25, 5.0, np.where(normal[:, 2] < -1, 2.0, 10 * normal[:, 3])),  # heaps in the middle
     np.minimum(100, np.rint(90 + 20 * one)),  # many at the high end of a grid
-    np.where(normal[:, 4] < 0.5, -999.0, normal[:, 5]),  # a code far away
+    np.where(normal[:, 4] < 0.5, -999.0, normal[:, 5]),  # an atom far from the other values
     (normal[:, 6] < -0.5).astype(float), np.rint(np.exp(1 + one)),  # an indicator, and counts
     np.round(np.exp(normal[:, 7] * 1.5), 2), one,  # cents with a long tail, and a normal
 ]  # fmt: skip

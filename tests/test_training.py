@@ -230,7 +230,7 @@ def test_weighted_figures_still_add_up():
 
 
 class Growing(nn.Module):
-    """A decoder's network that gets worse in each step: its bias is set by a hook, not by gradients."""
+    """A decoder's network whose bias is set by a hook, not by gradients: to ``bias_at[step]``, in other steps to 9."""
 
     def __init__(self, bias_at: dict[int, float]):
         super().__init__()
@@ -256,7 +256,7 @@ def growing(bias_at: dict[int, float]) -> models.VAE:
 
 
 def test_early_stopping_keeps_the_best_weights():
-    """There is a round every 25 of 100 steps: the third is the best, then two without improvement end the run."""
+    """A round of validation takes 25 steps: the third is the best, and two without improvement end the run."""
     x = torch.zeros(4, 1)
     model = growing({25: 2.0, 50: 1.5, 75: 0.25, 100: 1.0, 125: 0.5})
     loop = trainer(model, x, epochs=500, batch_size=4, patience=2, validation=x).run()
@@ -267,7 +267,7 @@ def test_early_stopping_keeps_the_best_weights():
 
 
 def test_the_best_bound_is_kept_however_low_it_is():
-    """Bounds are -5 x 10^11 nats and less: the best one is kept, not a number that no round reached."""
+    """All bounds are below -4 x 10^11 nats, and the best of them is kept."""
     x = torch.zeros(4, 1)
     model = growing({25: 2e6, 50: 1e6, 75: 1.5e6})
     loop = trainer(model, x, epochs=75, batch_size=4, patience=0, validation=x).run()
@@ -449,7 +449,7 @@ def test_hooks_are_called_at_the_right_steps():
     model = models.VAE(priors.StandardNormal(2), conditionals.DiagonalNormalPosterior(network(3, 4)), part)
     trainer(model, data(25), epochs=2, batch_size=12).run()
     step = ("step", [12.0, 1.0])
-    assert part.calls == [step, step, "epoch", step, step, "epoch", ("settle", [25.0, 3.0])]  # all rows in the end
+    assert part.calls == [step, step, "epoch", step, step, "epoch", ("settle", [25.0, 3.0])]  # at the end, all rows
 
 
 def test_an_optimal_variance_is_settled_on_the_served_weights_and_all_rows():

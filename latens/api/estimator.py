@@ -70,8 +70,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     a row and its label, or mappings of cells. Missing cells are NaN. Codes and scores do not depend on the order of
     the rows.
 
-    A frame is returned as a frame of the same library with its dtypes. Rows keep their pandas index, and new rows are
-    numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in the same
+    For a frame, rows are returned as a frame of the same library, with the same dtypes. They keep their pandas index;
+    new rows are numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in the same
     order, as scikit-learn requires; all other methods match columns by name. Remarks (columns left out, levels that the
     fit never saw) are issued as ``UserWarning``.
 
@@ -94,8 +94,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         rules: rules that hold in every row, ``["start <= end", "total = net + tax", "city -> country"]``, in addition
             to those found in the data; "none" ignores those found (see ``latens fit --help``).
         kind: what an array holds: "auto", "continuous", "binary", "levels" or "count".
-        layer: the matrix of an AnnData or .h5ad to read, in the fit and later: a layer, "X" or "raw/X"; None for the
-            first of the layer "counts", X and raw/X that holds counts.
+        layer: the matrix of an AnnData or .h5ad to read, in the fit and later: a layer, "X" or "raw/X"; None tries the
+            layer "counts", X and raw/X, and takes the first that holds counts.
         random_state: an int, a ``RandomState``, or None for a new seed in each fit.
         verbose: 1 shows a progress bar.
         callbacks: a list of :class:`latens.training.Callback`, which follow a fit and may stop it.
@@ -352,8 +352,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self, X: Any, schema: AnySchema, given: Table | None, *, ordered: bool = False, check: bool = True,
         reading: Mapping[str, Any] | None = None,
     ) -> Rows:  # fmt: skip
-        """X as rows of an existing schema. Issues warnings about the data; those that need checks of all values only
-        with ``check``."""
+        """X as rows of an existing schema. Issues warnings about the data; with ``check``, also those that need a check
+        of all values."""
         if isinstance(X, Rows):
             return X
         if isinstance(X, str | Path) and isinstance(schema, Table):

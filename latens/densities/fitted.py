@@ -84,8 +84,8 @@ def codes_of(model: nn.Module, x: Tree, c: Tree = None, *, seed: int = 0) -> tup
 
 
 def grid_of(model: Any, form: CodeLayout) -> tuple[int, int] | None:
-    """(rows, columns) of whole-number codes: the layout of the prior's positions, with the levels of each side by
-    side."""
+    """(rows, columns) of whole-number codes, None for real codes: the layout of the prior's positions. A position with
+    several levels takes that many columns."""
     if form.entries is None:
         return None
     rows, columns = getattr(model.prior, "layout", None) or (1, form.entries[0])
@@ -151,7 +151,7 @@ def fit(
 ) -> Fitted:  # fmt: skip
     """Fit a density to one posterior draw of each row, for at most 100,000 rows.
 
-    A tenth of the codes is held out for choosing and judging.
+    A tenth of the codes, at most 10,000, is held out: it chooses between fits of the kind, and judges the result.
 
     Args:
         model: a trained model.

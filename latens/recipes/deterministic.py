@@ -105,7 +105,7 @@ def contractive_ae(
 ) -> tuple[nn.Module, objectives.Objective]:
     r"""The autoencoder whose code changes slowly with the row.
 
-    A penalty on the encoder is the squared norm of its Jacobian with respect to the standardised row, estimated with
+    The penalty is the squared norm of the encoder's Jacobian with respect to the standardised row, estimated with
     one random projection for each row. Only the directions that reconstruction needs stay sensitive. The encoder must
     see the data on a linear scale: no counts, levels or gaps. Training steps differentiate twice and are not compiled.
 

@@ -61,7 +61,7 @@ def vrnn(
         z_t, h_{t - 1})
 
     Use it when steps depend on earlier steps, and noise enters at each step: on Fashion-MNIST, read row by row, it
-    has a thirteenth of the parameters of vae, and its NLL is 26 nats below that of vae and far below that of
+    has a fourteenth of the parameters of vae, and its NLL is 26 nats below that of vae and far below that of
     sequence_vae. For one code of a whole sequence, use sequence_vae.
 
     Args:

@@ -86,7 +86,7 @@ class InMemory:
         yield self.rows, 0
 
     def draws(self, rows: Rows, first: int, samples: int, seed: int) -> np.ndarray:
-        """Draws from q(z|x) for each row of a part: ``[samples, N, Z]``, or ``[N, Z]`` for a single sample."""
+        """Draws from q(z|x) for each row of a part: ``[samples, N, Z]``, or ``[N, Z]`` for a single draw."""
         z = outputs.posterior_samples(self.run, rows, samples, seed)
         return z[0] if samples == 1 else z
 

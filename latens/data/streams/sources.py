@@ -322,7 +322,7 @@ def is_large(path: str, share: float = SHARE) -> bool:
 
 def unpacked(path: str) -> int:
     """The bytes that the values at a local path take in memory: from the footers of Parquet, or the size of an .npy
-    file. For text the size of the file is added, since cells are in memory together with their values. 0 if the data
+    file. For text, the size of the file is added: its cells are in memory together with their values. 0 if the data
     cannot be streamed, or are damaged (the reader then says what is wrong)."""
     place = os.path.expanduser(path)
     if text := bytes_of_text(path):

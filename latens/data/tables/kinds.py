@@ -141,12 +141,12 @@ _SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 HEAP = 0.005  # an atom exceeds its neighbours by at least this share of the rows
 MOST = 128  # the most atoms of a column
 OFTEN = 25  # if a column has few values, and at least this many rows per value, all its values are atoms
-RARE = 4  # so are they if this many values are heaps per value that is not
+RARE = 4  # they are also atoms if there are at least this many heaps per value that is not a heap
 STRAY = 0.01  # the share of the rows that may be off the grid
 STRAYS = 0.5  # the most distinct values off the grid, per distinct value on it
-REPEATED = 3  # with at least this many rows per value, a column with few values and gaps between them has no others
-MOST_REPEATED = 1000  # so has a column of up to this many numbers if nearly all of them, by this share, are repeated
-NEARLY_ALL = 0.9
+REPEATED = 3  # with at least this many rows each, few values that leave places between them empty are the only ones
+MOST_REPEATED = 1000  # the same holds for up to this many numbers
+NEARLY_ALL = 0.9  # if at least this share of them is repeated
 KNOTS = 64  # the most pieces of a margin
 ROWS_OF_KNOT = 16
 PLACES = 1024  # a margin has separate edges for about this many places of a grid
@@ -213,7 +213,7 @@ def law_of(
 
 
 def _are_atoms(seen: np.ndarray, rest: np.ndarray) -> bool:
-    """Whether few values, all but the ``rest`` of them heaps, are the only ones."""
+    """Whether a column with few values, all but the ``rest`` of them heaps, can have no other values."""
     return bool(seen.sum() >= OFTEN * len(seen) or RARE * rest.sum() <= (~rest).sum())
 
 
@@ -681,7 +681,7 @@ def _law(scan: ColumnScan, values: np.ndarray, type: str, digits: int | None) ->
     counts = scan.values if scan.is_number else None
     law = law_of(values, counts, steps, (scan.low, scan.high))
     if law is None or steps is SECONDS or law.is_complete or law.places or digits:
-        return law  # of numbers that are rounded to significant digits, the large ones alone end in zeros
+        return law  # among numbers rounded to significant digits, only the large ones end in zeros
     return _recurring(law, scan, values, counts, steps)
 
 
@@ -821,7 +821,7 @@ class ColumnScan:
     whole: bool = True
     values: dict[Any, int] | None = field(default_factory=dict)  # None: more than KEEP_VALUES
     words: int = 0  # the number of words in all texts
-    categories: tuple[Any, ...] = ()  # the categories that the type itself lists, in order
+    categories: tuple[Any, ...] = ()  # the levels that the type itself lists, in order
 
     def update(self, cells: Any, first_row: int = 0) -> None:
         """Add the cells of a piece whose first row has the number ``first_row``; ``InputError`` for a type that cannot

@@ -42,7 +42,7 @@ _GROUPED = (
 _COMPACT = r"^(19|20)[0-9]{4}([0-9]{2})?([0-9]{4})?([0-9]{2})?$"  # years and months without a separator
 FEW_MARKS = 5  # up to this many distinct texts among numbers may be marks of missing cells
 _YEAR_LAST = r"^[0-3][0-9][0-3][0-9](19|20)[0-9]{2}$"
-_MONTHS = 10  # this many values are read as dates if all are a year and a month (six digits) or end in a year (eight)
+_MONTHS = 10  # fewer distinct values are not read as years and months (six digits), or days with the year last (eight)
 
 
 class Unsettled(InputError):
@@ -582,7 +582,7 @@ class Read:
     unread: Mapping[str, Any] = field(default_factory=dict)
 
     def take(self, rows: Any) -> Read:
-        """What was read of the rows with these numbers ``[B]``."""
+        """The rows with these numbers ``[B]``, as they were read."""
         unread = {name: mask.take(rows) for name, mask in self.unread.items()}
         text = None if self.text is None else self.text.take(rows)
         return dataclasses.replace(self, table=self.table.take(rows), text=text, unread=unread)
