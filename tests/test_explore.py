@@ -578,7 +578,7 @@ def test_decoded_arrays_are_in_the_range_of_the_data(folder: Path, browser: Tab)
 
 @pytest.mark.browser
 def test_conditions_are_chosen_and_kept_with_the_rows(folder: Path, browser: Tab):
-    """The page decodes as the model does, given the conditions chosen, and the file of kept rows has them as columns."""
+    """The page decodes as the model does, given the conditions chosen; the file of kept rows has them as columns."""
     page, random = folder / "given.html", np.random.default_rng(0)
     shop, size = random.integers(0, 3, 300), random.integers(1, 9, 300)
     code = random.normal(size=300)

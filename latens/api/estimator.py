@@ -71,9 +71,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     the rows.
 
     For a frame, rows are returned as a frame of the same library, with the same dtypes. They keep their pandas index;
-    new rows are numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit in the same
-    order, as scikit-learn requires; all other methods match columns by name. Remarks (columns left out, levels that the
-    fit never saw) are issued as ``UserWarning``.
+    new rows are numbered from 0. ``transform``, ``score`` and ``score_samples`` take frames with the columns of the fit
+    in the same order, as scikit-learn requires; all other methods match columns by name. Remarks (columns left out,
+    levels that the fit never saw) are issued as ``UserWarning``.
 
     Args:
         latent_dim: dimension of z, or "auto" (the number of columns, at most 16).
