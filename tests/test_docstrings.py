@@ -4,6 +4,7 @@ of tensors and arrays and the error for bad input."""
 from __future__ import annotations
 
 import ast
+import doctest
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,3 +163,13 @@ def test_every_file_has_a_docstring(package: Path) -> None:
 )
 def test_public_names_are_found(code: str, expected: dict[str, bool]) -> None:
     assert dict(public(ast.parse(code))) == expected
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_examples_show_decimals(path: Path) -> None:
+    """pytest compares numbers to the decimals shown, so "1." would also be right for 0.2 and 1.9."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, documented)]
+    texts = map(ast.get_docstring, nodes)
+    shown = [example.want for text in texts for example in doctest.DocTestParser().get_examples(text or "")]
+    assert not [want for want in shown if re.search(r"\d\.(?![\d.e])", want)]

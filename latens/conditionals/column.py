@@ -220,8 +220,11 @@ class Limited:
 
 @dataclass(frozen=True)
 class Pins:
-    """A column that always has one of some values where another column has certain values, and never where it has
+    r"""A column x that always has one of the values A where another column y has certain values, and never where it has
     others; see :class:`latens.schema.rules.Pinned`.
+
+    .. math:: p(x \mid y) \propto p(x) \cdot \begin{cases} [x \in A] & \text{state}(y) = 1 \\
+        [x \notin A] & \text{state}(y) = -1 \\ 1 & \text{state}(y) = 0 \end{cases}
 
     Args:
         target: index of the column, which is "heaped" or has levels.
@@ -234,6 +237,11 @@ class Pins:
             numbers.
         levels: the number of levels of the column.
         atom: for a number with sign 0, which atom it is, counted from 1.
+
+    >>> pins = Pins(1, (0,), (0.0,), (0.0,), (1,), -1, 1)
+    >>> limit, side = pins.side([torch.tensor([0.0, 2.5, math.nan])])  # at most 0, above 0, any number
+    >>> limit.tolist(), side.tolist()
+    ([0.0, 0.0, nan], [-1.0, 1.0, 1.0])
     """
 
     target: int

@@ -101,8 +101,8 @@ def among(px: Distribution, allowed: Tensor) -> Categorical:
 
     It is p(k) divided by the sum of p over the allowed levels if ``allowed`` ``[..., L]`` is true for k, and else 0.
 
-    >>> among(Bernoulli(torch.zeros(1)), torch.tensor([[False, True]])).log_prob(torch.ones(1))
-    tensor([0.])
+    >>> among(Bernoulli(torch.zeros(1)), torch.tensor([[False, True]])).log_prob(torch.ones(1)).tolist()
+    [0.0]
     """
     if isinstance(px, Categorical):
         logits = px.logits

@@ -199,8 +199,8 @@ class Pushforward(Distribution):
     >>> from latens.distributions import DiagonalNormal
     >>> base = DiagonalNormal(torch.zeros(2), torch.ones(2))
     >>> q = Pushforward(base, Affine(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 3.0])))
-    >>> q.center
-    tensor([1., 2.])
+    >>> q.center.tolist()
+    [1.0, 2.0]
     """
 
     arg_constraints: dict[str, Any] = {}

@@ -24,8 +24,8 @@ class NormalMixture(Distribution):
         variance: :math:`\sigma^2 > 0`, ``[..., J, Z]``.
 
     >>> p = NormalMixture(torch.zeros(2), torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))
-    >>> p.mean, p.variance
-    (tensor([0.]), tensor([2.]))
+    >>> p.mean.tolist(), p.variance.tolist()
+    ([0.0], [2.0])
     """
 
     arg_constraints = {

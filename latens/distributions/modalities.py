@@ -19,8 +19,8 @@ class Pieces:
     """How one array holds several modalities: ``sizes`` along ``axis`` (counted from the end), by name.
 
     >>> pieces = Pieces({"left": 1, "right": 2}, -1)
-    >>> pieces.split(torch.arange(3.0))
-    {'left': tensor([0.]), 'right': tensor([1., 2.])}
+    >>> {name: part.tolist() for name, part in pieces.split(torch.arange(3.0)).items()}
+    {'left': [0.0], 'right': [1.0, 2.0]}
     """
 
     def __init__(self, sizes: Mapping[str, int], axis: int):

@@ -41,8 +41,8 @@ class Standardize(nn.Module):
             observed one.
         mask_axis: the axis along which it is appended (columns: -1, channels of an image: -3).
 
-    >>> Standardize(1.0, 2.0, mask=True)(torch.tensor([3.0, torch.nan]))
-    tensor([1., 0., 1., 0.])
+    >>> Standardize(1.0, 2.0, mask=True)(torch.tensor([3.0, torch.nan])).tolist()
+    [1.0, 0.0, 1.0, 0.0]
     """
 
     shift: Tensor

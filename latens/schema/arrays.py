@@ -18,8 +18,9 @@ def levels_of(x: np.ndarray, span: tuple[float, float], levels: int) -> tuple[np
     """(the position of each number ``x [N, ...]`` among ``levels`` evenly spaced levels over the span, as floats; how
     far rounding, to the dtype of ``x`` or in text, may move a position from a whole number).
 
-    >>> levels_of(np.array([0, 0.5, 1]), (0, 1), 3)
-    (array([0., 1., 2.]), 0.001)
+    >>> positions, slack = levels_of(np.array([0, 0.5, 1]), (0, 1), 3)
+    >>> positions.tolist(), slack
+    ([0.0, 1.0, 2.0], 0.001)
     """
     rounding = float(np.finfo(x.dtype).eps) * 0.51 * (levels - 1) if x.dtype.kind == "f" else 0.0
     return (x.astype(np.float64) - span[0]) / (span[1] - span[0]) * (levels - 1), max(1e-3, rounding)

@@ -201,8 +201,10 @@ class Column:
             InputError: the column cannot hold a value; the message has its row.
 
         >>> import pyarrow as pa
-        >>> Column("cut", "categorical", "string", "categorical", ("Fair", "Ideal")).encode(pa.array(["Ideal", "Good"]))
-        (array([ 1., nan]), 1)
+        >>> cut = Column("cut", "categorical", "string", "categorical", ("Fair", "Ideal"))
+        >>> numbers, unknown = cut.encode(pa.array(["Ideal", "Good"]))
+        >>> numbers.tolist(), unknown
+        ([1.0, nan], 1)
         """
         if self.kind in CODED:
             return self._codes(cells, where)

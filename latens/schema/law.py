@@ -719,7 +719,7 @@ class Law:
         if not self.atoms:
             return np.zeros(len(numbers), bool)
         atom = nearest(self.atoms, numbers)
-        return np.abs(numbers - atom) <= SAME * np.abs(atom)
+        return np.asarray(is_value(numbers, atom))
 
     def evened(self, values: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Values ``[N]`` spread evenly over the numbers that :meth:`snap` takes to them: over the width of their place,
@@ -743,8 +743,9 @@ class Law:
         of the numbers if these spread evenly between multiples. The others spread evenly again. Multiples stay as they
         are.
 
-        >>> Law((0.0, 9.0), (-2.0, 2.0), rounded=((1.0, 0.5),))._partly_rounded(np.array([2.9, 3.2, 3.3, 3.5])).round(2)
-        array([3. , 3. , 3.1, 3.5])
+        >>> law = Law((0.0, 9.0), (-2.0, 2.0), rounded=((1.0, 0.5),))
+        >>> law._partly_rounded(np.array([2.9, 3.2, 3.3, 3.5])).round(2).tolist()
+        [3.0, 3.0, 3.1, 3.5]
         """
         done = np.isnan(x) | are_multiples(x, self.rounded[-1][0])
         for unit, share in self.rounded:
@@ -786,8 +787,8 @@ def edges(values: np.ndarray) -> np.ndarray:
     """The edges ``[n + 1]`` around increasing values ``[n]``: the midpoints between them, and one more edge beyond each
     end. A value at an end is halfway between its two edges.
 
-    >>> edges(np.array([1.0, 2.0, 4.0]))
-    array([0.5, 1.5, 3. , 5. ])
+    >>> edges(np.array([1.0, 2.0, 4.0])).tolist()
+    [0.5, 1.5, 3.0, 5.0]
     """
     middles = (values[1:] + values[:-1]) / 2
     return np.concatenate([2 * values[:1] - middles[:1], middles, 2 * values[-1:] - middles[-1:]])

@@ -18,8 +18,8 @@ Tree = Any  # Tensor | Mapping[str, Tree] | tuple[Tree, ...] | None
 def map_tree(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     """The tree of ``function(leaf)``; ``None`` stays ``None``.
 
-    >>> map_tree(lambda t: t + 1, {"a": torch.zeros(2)})
-    {'a': tensor([1., 1.])}
+    >>> map_tree(lambda t: (t + 1).tolist(), {"a": torch.zeros(2)})
+    {'a': [1.0, 1.0]}
     """
     if tree is None:
         return None
