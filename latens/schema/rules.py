@@ -84,7 +84,7 @@ class Rule:
         """Convert what is modelled back to the user's numbers, in place; ``mean`` as in :meth:`Column.decode`.
 
         Returns:
-            Mask ``[N]`` of the rows whose target lies outside the range of the data, or False.
+            Mask ``[N]`` of the rows whose target lies outside the range of the data, or broke the rule; or False.
         """
         return False
 
@@ -226,8 +226,7 @@ class Order(Rule):
 
     def _is_code(self, numbers: np.ndarray) -> np.ndarray:
         codes = np.array(self.codes)
-        apart = np.abs(numbers[..., None] - codes)
-        return (apart <= SAME * np.abs(codes)).any(-1)
+        return is_value(numbers[..., None], codes).any(-1)
 
     def broken(self, u: ColumnNumbers, fields: Fields) -> np.ndarray:
         """Mask ``[N]`` of the rows whose target is below a source, or equal to it if ``strict``."""
@@ -488,7 +487,7 @@ class Function(Rule):
         """(the target for each value of the source ``[N]``, NaN if unknown; mask of the known values)."""
         keys, values = self.numbers()
         place = np.searchsorted(keys, source - SAME * np.abs(source)).clip(0, len(keys) - 1)
-        known = np.abs(source - keys[place]) <= SAME * np.abs(keys[place])
+        known = is_value(source, keys[place])
         found = np.where(known, values[place], np.nan)
         if None in self.keys:
             empty = np.isnan(source)

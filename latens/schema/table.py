@@ -228,8 +228,8 @@ class Table:
         hidden: np.ndarray | None = None,
     ) -> tuple[ColumnNumbers, np.ndarray]:  # fmt: skip
         """(``x [N, D]`` converted back to the numbers of :attr:`outer`; the mask ``[N]`` of the rows in which the
-        target of a rule is out of range). ``known`` holds the conditions, as :meth:`known` gives them. For ``mean``,
-        ``beyond`` and ``hidden``, see :meth:`to_user`."""
+        target of a rule is out of range, or broke the rule). ``known`` holds the conditions, as :meth:`known` gives
+        them. For ``mean``, ``beyond`` and ``hidden``, see :meth:`to_user`."""
         fields, outside = self.ruled, np.zeros(len(x), bool)
         u = self._with_known(self._settled(np.asarray(x, dtype=np.float64), mean, beyond), known)
         free = {name: np.full(len(x), name not in self.conditions) for name in u} if self.conditions else None

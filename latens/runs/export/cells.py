@@ -165,7 +165,7 @@ def _snapped(law: Law, x: Tensor) -> Tensor:
         y = _nearest(law.places, y)
     if law.atoms:
         atom = _nearest(law.atoms, x)
-        y = atom if law.is_complete else torch.where((x - atom).abs() <= SAME * atom.abs(), atom, y)
+        y = atom if law.is_complete else torch.where(is_value(x, atom), atom, y)
     return torch.where(x.isnan(), math.nan, y)
 
 
@@ -369,7 +369,7 @@ def _is_code(rule: Order, x: Tensor) -> Tensor:
     if not rule.codes:
         return torch.zeros_like(x, dtype=torch.bool)
     codes = torch.tensor(rule.codes, dtype=torch.float64)
-    return ((x.unsqueeze(-1) - codes).abs() <= SAME * codes.abs()).any(-1)
+    return is_value(x.unsqueeze(-1), codes).any(-1)
 
 
 def _ordered(rule: Order, u: Numbers, fields: Fields) -> Tensor:
@@ -455,7 +455,7 @@ def _mapped(rule: Function, source: Tensor) -> tuple[Tensor, Tensor]:
     else:
         place = _place(keys, source - SAME * source.abs()).clamp(0, len(keys) - 1)
         key = _take(keys, place)
-        known = (source - key).abs() <= SAME * key.abs()
+        known = is_value(source, key)
     found = torch.where(known, _take(values, place), math.nan)
     if None in rule.keys:
         found = torch.where(source.isnan(), rule.void, found)
