@@ -338,7 +338,7 @@ class _Gapped:
         self.names = tuple(field.name for field in schema.outer)
         self.places = [self.names.index(name) for name in schema.names]
         self.mask: np.ndarray | None = None
-        self.own = self.kept = {name for name, tree in self.in_order.items() if tree["own"]}
+        self.kept: set[str] = set()  # the columns whose gaps are those in the mask
         self.rows = n
 
     @classmethod
@@ -357,7 +357,8 @@ class _Gapped:
         known, places = {name: values[rows] for name, values in self.known.items()}, np.arange(self.rows)[rows]
         if self.mask is None:
             self.mask = np.zeros((self.rows, len(self.names)), bool)
-        mask, self.kept = self.mask, self.own if base.is_sequential else {*self.names}  # type: ignore[union-attr]
+        mask, is_sequential = self.mask, base.is_sequential  # type: ignore[union-attr]
+        self.kept = {name for name in self.names if not is_sequential or self.in_order.get(name, {}).get("own")}
 
         def together(x: Tensor, columns: Sequence[int]) -> Tensor:
             u = self.schema.outward(x.flatten(end_dim=-2).numpy(), self.schema.known_of(known))[0]
@@ -373,13 +374,12 @@ class _Gapped:
             mask[np.ix_(places, [self.places[j] for j in columns])] = gone.numpy()
             return gone.view(*told.shape[:-1], -1)
 
-        return base.with_gaps(in_order if base.is_sequential else together)[0]  # type: ignore[union-attr]
+        return base.with_gaps(in_order if is_sequential else together)[0]  # type: ignore[union-attr]
 
     def leave_out(self, u: np.ndarray) -> np.ndarray:
         """The numbers ``[n, columns]`` with NaN in missing cells. Gaps that were drawn with the values stay, except
         in columns whose gaps follow from the values, or whose gaps the model does not see as the user does."""
-        mask = self.mask
-        held = {} if mask is None else {name: mask[:, self.names.index(name)] for name in self.kept}
+        held = {} if self.mask is None else {name: self.mask[:, self.names.index(name)] for name in self.kept}
         return gaps.drawn(self.trees, self.names, u, self.known, self.seed, self.within, held)
 
 
