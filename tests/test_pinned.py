@@ -197,6 +197,7 @@ def test_the_command_line_keeps_the_rule(form: str, stream: bool, tmp_path, monk
         ("income = x where job = none", "column 'income' has no number 'x': write a number"),
         ("income = 5000 where job = full", "5000 is neither the least nor the greatest nor the most frequent value"),
         ("income = 0 where trade = none", "there is no column 'trade'"),
+        ("income = 0 where income = 0", "column 'income' is named twice: name two columns"),
     ],
 )
 def test_impossible_rules_are_refused_in_a_sentence(text: str, said: str) -> None:

@@ -172,10 +172,10 @@ def _joined(field: Column, values: Sequence[float]) -> str:
 
 
 def _usual(numbers: np.ndarray) -> float:
-    """The most frequent number; of several, the one in the middle."""
+    """The most frequent number; of several, the one in the middle; 0 if there is none."""
     values, counts = np.unique(numbers, return_counts=True)
-    most = values[counts == counts.max()] if len(values) else np.full(1, np.nan)
-    return float(most[len(most) // 2])
+    most = values[counts == counts.max(initial=0)]
+    return float(most[len(most) // 2]) if len(most) else 0.0
 
 
 def pinned_asked(
@@ -193,10 +193,13 @@ def pinned_asked(
         u: its numbers.
 
     Raises:
-        InputError: a column has no such value, or the later column has other values on both sides of it.
+        InputError: a column has no such value, the value of the later column is rare and not at an end of its range, or
+            a column is named twice.
     """
     fields = schema.ruled
     (one, not_one, own), (two, not_two, others) = first, second
+    if one == two:
+        raise InputError(f"--rule {text!r}: column {one!r} is named twice", "name two columns")
     values = {one: _values_asked(text, fields[one], own), two: _values_asked(text, fields[two], others)}
     source, target = sorted(values, key=list(fields).index)
 
