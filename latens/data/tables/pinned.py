@@ -75,7 +75,7 @@ def _ways(name: str, field: Column, numbers: np.ndarray) -> list[Classes]:
     return found
 
 
-def pins(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Rule]:
+def pins(fields: dict[str, Column], u: ColumnNumbers, taken: set[str]) -> list[Pinned]:
     """Columns that have certain values where another column has certain values, or never have them there. One of the
     two is a column of numbers whose least, greatest or most frequent value is an atom. A column gets one such rule:
     that which says something about the most rows."""

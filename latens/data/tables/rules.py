@@ -803,18 +803,44 @@ def _with_pins(
 ) -> list[Rule]:  # fmt: skip
     """The rules in their forms, joined, and the pinned columns ``found`` in the rows."""
     some = _pins(rules, fields, u, conditions) if found else []
-    together = {frozenset((rule.target, *rule.sources)) for rule in some}
+    together = {frozenset((rule.target, *rule.sources)) for rule in some if _differ(rule, fields, u)}
     rules = _joined(with_forms(rules, fields, u, conditions, together), fields, u)
     for rule in some:
         rules += [rule] if _sorted([*rules, rule]) is not None else []
     return rules
 
 
-def _pins(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str]) -> list[Rule]:
-    """Pinned columns among those that no other rule determines."""
+def _pins(rules: list[Rule], fields: dict[str, Column], u: ColumnNumbers, conditions: Sequence[str]) -> list[Pinned]:
+    """Pinned columns among those that no other rule determines, without rules that an order implies."""
     made = {rule.target for rule in rules if rule.reproduces}
     taken = {rule.target for rule in rules if isinstance(rule, Combinations | Pinned)} | set(conditions)
-    return pins({name: field for name, field in fields.items() if name not in made}, u, taken)
+    found = pins({name: field for name, field in fields.items() if name not in made}, u, taken)
+    ends = [(rule.target, name) if rule.falling else (name, rule.target) for rule in rules if isinstance(rule, Order)
+            for name in rule.sources]  # fmt: skip
+    return [rule for rule in found if not any(_follows(rule, *pair, fields, u) for pair in ends)]
+
+
+def _follows(rule: Pinned, low: str, high: str, fields: dict[str, Column], u: ColumnNumbers) -> bool:
+    """Whether a rule follows from low <= high in all rows, as low = 0 where high = 0 does, if 0 is the least value."""
+    (source,), pair = rule.sources, (rule.target, *rule.sources, rule.sign)
+    beyond = rule.sign * (values_of(fields[source], u[source]) - rule.values[0])
+    forced = np.zeros(len(beyond))
+    if pair in ((low, high, 1), (high, low, -1)):
+        forced = np.where(beyond <= 0, 1, 0)
+    elif pair in ((high, low, 1), (low, high, -1)):
+        forced = np.where(beyond > 0, -1, 0)
+    state = rule.state(u[source])
+    return bool(((state == 0) | (state == forced)).all())
+
+
+def _differ(rule: Pinned, fields: dict[str, Column], u: ColumnNumbers) -> bool:
+    """Whether the two columns are rarely equal in rows in which the target has none of the values. If they are often
+    equal, the model needs their difference."""
+    names = (rule.target, *rule.sources)
+    if not all(is_numeric(fields[name]) for name in names):
+        return True
+    own, source = (values_of(fields[name], u[name]) for name in names)
+    return bool((own == source)[~rule.has(u[rule.target])].mean() < HEAPED)
 
 
 def with_rules_of_table(schema: Table, table: Any, asked: Sequence[str], where: str) -> Table:
