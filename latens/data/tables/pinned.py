@@ -17,7 +17,7 @@ from latens.schema import Column, Table, arrow
 from latens.schema.arrow import listed
 from latens.schema.column import CODED
 from latens.schema.law import is_value
-from latens.schema.rules import ColumnNumbers, Pinned, Rule, named, next_value
+from latens.schema.rules import ColumnNumbers, Pinned, named, next_value
 
 SEARCHED = 40  # the most columns that are searched
 KEYS = 64  # the most values of a source that are told apart
